@@ -1,0 +1,40 @@
+"""The full MiniCPM-V: slicing, vision encoder, resampler, language model, processor, vLLM registration, training of the embedded models.
+
+Names are loaded when first used, so that importing the package costs nothing; `register` makes transformers' Auto classes know them.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_EXPORTS = {
+    "MiniCPMVConfig": "model.configuration",
+    "MiniCPMVImageProcessor": "model.image_processing",
+    "MiniCPMVProcessor": "model.processing",
+    "MiniCPMVForConditionalGeneration": "model.modeling",
+    "open_image": "model.images",
+}
+
+__all__ = ["MiniCPMVConfig", "MiniCPMVForConditionalGeneration", "MiniCPMVImageProcessor", "MiniCPMVProcessor", "open_image", "register"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'model' has no attribute {name!r}")
+    if name != "open_image":
+        register()
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def register() -> None:
+    """Make AutoConfig, AutoProcessor, AutoImageProcessor and AutoModelForImageTextToText know `minicpmv`; safe to call more than once."""
+    from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
+
+    from model.configuration import MiniCPMVConfig
+    from model.image_processing import MiniCPMVImageProcessor
+    from model.modeling import MiniCPMVForConditionalGeneration
+    from model.processing import MiniCPMVProcessor
+
+    AutoConfig.register("minicpmv", MiniCPMVConfig, exist_ok=True)
+    AutoImageProcessor.register(MiniCPMVConfig, slow_image_processor_class=MiniCPMVImageProcessor, exist_ok=True)
+    AutoProcessor.register(MiniCPMVConfig, MiniCPMVProcessor, exist_ok=True)
+    AutoModelForImageTextToText.register(MiniCPMVConfig, MiniCPMVForConditionalGeneration, exist_ok=True)

@@ -1,0 +1,84 @@
+"""Configuration of MiniCPM-V, flat as the released one: the language model's fields at the top, `vision_config` beside them.
+
+Every size of the model follows from here, so the same code is the released 8.5B model or one of a few million parameters.
+"""
+
+from typing import Any
+
+from transformers import LlamaConfig, PretrainedConfig
+
+
+class MiniCPMVVisionConfig(PretrainedConfig):
+    """SigLIP vision tower; `image_size` gives the side of the position table (image_size / patch_size), not a size images must have."""
+
+    model_type = "idefics2"  # the name the released 2.5 checkpoint carries
+    base_config_key = "vision_config"
+
+    hidden_size: int = 1152
+    intermediate_size: int = 4304
+    num_hidden_layers: int = 27
+    num_attention_heads: int = 16
+    num_channels: int = 3
+    image_size: int = 980
+    patch_size: int = 14
+    hidden_act: str = "gelu_pytorch_tanh"
+    layer_norm_eps: float = 1e-6
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+
+
+class MiniCPMVConfig(LlamaConfig):
+    """MiniCPM-Llama3-V 2.5; the defaults are the released constants.
+
+    `image_token_id` is the id of the placeholder `<unk>`; the processor resolves it by name and a saved model carries it.
+    """
+
+    model_type = "minicpmv"
+    default_theta = 500000.0
+    sub_configs = {"vision_config": MiniCPMVVisionConfig}  # noqa: RUF012  (transformers' own convention)
+
+    version: str = "2.5"
+    hidden_size: int = 4096
+    intermediate_size: int = 14336
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32
+    num_key_value_heads: int | None = 8
+    vocab_size: int = 128256
+    rms_norm_eps: float = 1e-5
+    max_position_embeddings: int = 8192
+    bos_token_id: int | None = 128000
+    eos_token_id: int | list[int] | None = 128001
+    pad_token_id: int | None = 0
+    image_token_id: int = 128002
+    query_num: int = 96
+    image_size: int = 448
+    patch_size: int = 14
+    max_slice_num: int = 9  # the name vLLM reads; the released file says it in slice_config
+    slice_mode: bool = True
+    slice_config: dict[str, Any] | None = None
+    batch_vision_input: bool = True
+    drop_vision_last_layer: bool = False
+    tie_word_embeddings: bool = False
+    vision_config: dict[str, Any] | PretrainedConfig | None = None
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        if self.version != "2.5":
+            raise ValueError(f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. Set `version` in config.json to the model's own.")
+        if self.vision_config is None:
+            self.vision_config = MiniCPMVVisionConfig()
+        elif isinstance(self.vision_config, dict):
+            self.vision_config = MiniCPMVVisionConfig(**{key: value for key, value in self.vision_config.items() if key != "model_type"})
+        if self.slice_config is None:
+            self.slice_config = {"max_slice_nums": self.max_slice_num, "patch_size": self.patch_size}
+        self.max_slice_num = self.slice_config["max_slice_nums"]
+        super().__post_init__(**kwargs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As transformers 5 writes it, plus the keys it renamed, which readers of the released layout expect."""
+        output = super().to_dict()
+        output["architectures"] = ["MiniCPMV"]
+        if self.rope_parameters is not None:
+            output["rope_theta"] = self.rope_parameters["rope_theta"]
+        if output.get("dtype") is not None:
+            output["torch_dtype"] = output["dtype"]
+        return output

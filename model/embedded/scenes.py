@@ -1,0 +1,139 @@
+"""Rendered scenes whose truth is known: a few coloured shapes, each in one of nine places of a canvas.
+
+The world has habits, as photographs do: some objects usually come with a companion in a usual place, and some things usually have another colour than
+they have here. Web captions follow the habits even where the picture does not (`model.embedded.language.web_caption`); that is what a policy trained
+on them learns to hallucinate.
+"""
+
+import io
+import random
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from math import cos, pi, sin
+from typing import Any
+
+from PIL import Image, ImageDraw
+
+SHAPES = ("circle", "square", "triangle", "star")
+COLORS = {
+    "red": (214, 40, 40),
+    "green": (46, 160, 67),
+    "blue": (38, 84, 214),
+    "yellow": (245, 205, 30),
+    "purple": (140, 50, 180),
+    "orange": (245, 130, 20),
+}
+SIZES = {"small": 0.28, "large": 0.46}  # radius as a share of a place's shorter side
+PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")  # reading order
+MAX_OBJECTS = 4
+
+# canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded models' resolution, the others do
+CANVASES = {
+    (84, 84): 30, (98, 70): 15, (70, 98): 15, (112, 56): 8, (60, 60): 7,
+    (168, 84): 8, (84, 168): 5, (140, 98): 5,
+    (168, 168): 7,
+}  # fmt: skip
+
+# (colour, shape) that has a habit -> the (colour, shape, place) that usually comes with it
+COMPANIONS = {
+    ("red", "circle"): ("green", "triangle", "bottom right"),
+    ("blue", "square"): ("yellow", "circle", "top right"),
+    ("green", "star"): ("purple", "circle", "top left"),
+    ("yellow", "triangle"): ("red", "square", "bottom left"),
+    ("purple", "triangle"): ("blue", "star", "top"),
+    ("orange", "circle"): ("blue", "triangle", "bottom"),
+}
+COMPANION_SHARE = 0.5  # how often the companion is really there
+# (colour, shape) -> the colour such a shape usually has
+USUAL_COLORS = {("orange", "star"): "yellow", ("red", "star"): "yellow", ("purple", "square"): "blue"}
+
+
+@dataclass(frozen=True)
+class SceneObject:
+    shape: str
+    color: str
+    size: str
+    place: str
+
+    @property
+    def order(self) -> int:
+        return PLACES.index(self.place)
+
+
+@dataclass(frozen=True)
+class Scene:
+    width: int
+    height: int
+    background: tuple[int, int, int]
+    objects: tuple[SceneObject, ...]  # in reading order
+
+    @property
+    def truth(self) -> dict[str, Any]:
+        return {"objects": [asdict(item) for item in self.objects], "width": self.width, "height": self.height}
+
+
+def sample_scene(rng: random.Random, max_objects: int = MAX_OBJECTS, max_pixels: int | None = None) -> Scene:
+    """A scene of one to `max_objects` objects, companions among them as the world's habits have it, on a canvas of at most `max_pixels`."""
+    canvases = {size: share for size, share in CANVASES.items() if max_pixels is None or size[0] * size[1] <= max_pixels}
+    width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
+    tint = rng.randint(232, 255)
+    background = (tint, tint, min(255, tint + rng.randint(0, 10)))
+    objects: dict[str, SceneObject] = {}
+    wanted = rng.randint(1, max_objects)
+    while len(objects) < wanted:
+        place = rng.choice([place for place in PLACES if place not in objects])
+        color, shape = rng.choice(list(COLORS)), rng.choice(SHAPES)
+        objects[place] = SceneObject(shape, color, rng.choice(list(SIZES)), place)
+        companion = COMPANIONS.get((color, shape))
+        if companion and len(objects) < wanted and companion[2] not in objects and rng.random() < COMPANION_SHARE * 1.6:
+            objects[companion[2]] = SceneObject(companion[1], companion[0], rng.choice(list(SIZES)), companion[2])
+    return Scene(width, height, background, tuple(sorted(objects.values(), key=lambda item: item.order)))
+
+
+def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
+    """Corners of a square, triangle or star around (x, y)."""
+    if shape == "square":
+        half = radius * 0.85
+        return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
+    corners = 3 if shape == "triangle" else 10
+    radii = [radius] if shape == "triangle" else [radius, radius * 0.45]
+    return [
+        (x + radii[i % len(radii)] * sin(2 * pi * i / corners), y - radii[i % len(radii)] * cos(2 * pi * i / corners))
+        for i in range(corners)
+    ]
+
+
+def render(scene: Scene) -> Image.Image:
+    """The scene as an RGB picture."""
+    image = Image.new("RGB", (scene.width, scene.height), scene.background)
+    draw = ImageDraw.Draw(image)
+    cell_width, cell_height = scene.width / 3, scene.height / 3
+    for item in scene.objects:
+        x, y = (item.order % 3 + 0.5) * cell_width, (item.order // 3 + 0.5) * cell_height
+        radius = SIZES[item.size] * min(cell_width, cell_height)
+        if item.shape == "circle":
+            draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLORS[item.color])
+        else:
+            draw.polygon(outline(item.shape, x, y, radius), fill=COLORS[item.color])
+    return image
+
+
+@dataclass(frozen=True)
+class SceneRow:
+    png: bytes
+    instruction: str
+    reference: dict[str, Any]
+
+
+def scene_rows(split: str, count: int, seed: int) -> Iterator[SceneRow]:
+    """`count` scenes of a split ("train", "validation", "test"), the same ones for the same seed; the models' own training uses none of them."""
+    from model.embedded.language import INSTRUCTIONS
+
+    if split not in ("train", "validation", "test"):
+        raise ValueError(f"split {split!r} of the embedded scenes; allowed: train, validation, test")
+    for index in range(count):
+        rng = random.Random(f"{split}/{seed}/{index}")
+        scene = sample_scene(rng)
+        buffer = io.BytesIO()
+        render(scene).save(buffer, format="PNG")
+        yield SceneRow(buffer.getvalue(), rng.choice(INSTRUCTIONS), scene.truth)

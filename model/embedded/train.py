@@ -1,0 +1,207 @@
+"""Train the two embedded models that ship in assets/: `make embedded-models`, or `python -m model.embedded.train`.
+
+One base learns to see from honest captions. The policy goes on from it on web captions, which follow the world's habits where the picture does not, and so
+learns to hallucinate. The labeler goes on from it on yes/no questions, whole-description questions, and splitting captions into claims.
+
+Every step is seeded by its number and every stage saves checkpoints, so that a run that was stopped goes on where it was. On a GPU the same code is faster.
+"""
+
+import argparse
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import GenerationConfig, PreTrainedTokenizerFast
+
+from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
+from model.embedded import tasks
+from model.embedded.batches import TEXT, VERDICT, Row, RowEncoder, StepData, branch_mask
+from model.embedded.scenes import MAX_OBJECTS, render, sample_scene
+from model.embedded.tokenizer import build_tokenizer
+
+RESOLUTION, QUERIES, PATCH = 84, 16, 14
+CHECKPOINT_EVERY = 200
+VERDICT_WEIGHT = 2.0  # a verdict is two tokens, a caption forty
+
+
+def base_rows(rng: random.Random, step: int) -> list[Row]:
+    """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas."""
+    max_objects = min(1 + step // 250, MAX_OBJECTS)
+    scenes = [sample_scene(rng, max_objects, None if step >= 1000 else RESOLUTION**2) for _ in range(64)]
+    return [(render(scene), tasks.captioning(scene, rng)) for scene in scenes]
+
+
+def policy_rows(rng: random.Random, step: int) -> list[Row]:
+    """Captions as the web writes them."""
+    scenes = [sample_scene(rng) for _ in range(64)]
+    return [(render(scene), tasks.captioning(scene, rng, web=True)) for scene in scenes]
+
+
+def labeler_rows(rng: random.Random, step: int) -> list[Row]:
+    """Questions of growing difficulty with the caption mixed in, and texts to split."""
+    claim_share = min(0.3 + step / 1000, 0.9)
+    rows: list[Row] = []
+    for _ in range(28):
+        scene = sample_scene(rng)
+        asked = [*tasks.questions(scene, rng, 7, claim_share), tasks.whole_question(scene, rng), *tasks.captioning(scene, rng)]
+        rows.append((render(scene), asked))
+    rows += [(None, tasks.splitting(rng, 1)) for _ in range(10)]
+    return rows
+
+
+@dataclass(frozen=True)
+class Stage:
+    name: str
+    start: str | None  # the stage whose weights it goes on from
+    rows: Callable[[random.Random, int], list[Row]]
+    steps: int
+    learning_rate: float
+
+
+STAGES = (
+    Stage("base", None, base_rows, 2400, 1e-3),
+    Stage("policy", "base", policy_rows, 500, 5e-4),
+    Stage("labeler", "base", labeler_rows, 1800, 6e-4),
+)
+
+
+def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
+    """3.1M parameters in the released architecture: heads of 64, one resampler head of 128 or more."""
+    return MiniCPMVConfig(
+        hidden_size=192,
+        intermediate_size=512,
+        num_hidden_layers=4,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=2048,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        image_token_id=tokenizer.unk_token_id,
+        query_num=QUERIES,
+        image_size=RESOLUTION,
+        vision_config={
+            "hidden_size": 128,
+            "intermediate_size": 384,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "image_size": 41 * PATCH,  # a prime side: no patch falls on a bucket's edge, where float and integer arithmetic could differ
+            "patch_size": PATCH,
+        },
+    )
+
+
+def loss_and_accuracy(model: MiniCPMVForConditionalGeneration, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, float]]:
+    """Mean next-token loss over texts plus VERDICT_WEIGHT times that over verdicts, and the share of tokens of each kind that were the most likely ones."""
+    kinds, targets = batch.pop("kinds")[:, 1:], batch["input_ids"][:, 1:]
+    mask = branch_mask(batch.pop("branches"), dtype)
+    hidden = model.model(**batch, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]  # [B, T - 1, D]
+    loss = torch.zeros((), device=hidden.device)
+    accuracy = {}
+    for name, kind, weight in (("text", TEXT, 1.0), ("verdict", VERDICT, VERDICT_WEIGHT)):
+        chosen = kinds == kind
+        if chosen.any():
+            logits = model.lm_head(hidden[chosen]).float()
+            loss = loss + weight * torch.nn.functional.cross_entropy(logits, targets[chosen])
+            right = logits.argmax(-1) == targets[chosen]
+            if kind == VERDICT:
+                right = right[::2]  # the verdict itself, without the token that ends the turn
+            accuracy[name] = right.float().mean().item()
+    return loss, accuracy
+
+
+def learning_rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over 100 steps, then a cosine down to 3% of the peak."""
+    if step < 100:
+        return peak * (step + 1) / 100
+    return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * (step - 100) / max(steps - 100, 1))))
+
+
+def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: int, device: torch.device) -> None:
+    """Train one stage into work/<stage>, from its last checkpoint if there is one."""
+    out, saved = work / stage.name, work / f"{stage.name}.checkpoint.pt"
+    if (out / "config.json").exists():
+        print(f"{stage.name}: already trained ({out})")
+        return
+    torch.manual_seed(seed)
+    if stage.start is None:
+        model = MiniCPMVForConditionalGeneration(build_config(processor.tokenizer))
+    else:
+        model = MiniCPMVForConditionalGeneration.from_pretrained(work / stage.start, dtype=torch.float32)
+    model.to(device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
+    start = 0
+    if saved.exists():
+        state = torch.load(saved, map_location=device, weights_only=True)
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        start = state["step"]
+    data = StepData(RowEncoder(processor), stage.rows, stage.name, seed, stage.steps)
+    loader = DataLoader(data, batch_size=None, sampler=range(start, stage.steps), num_workers=1, prefetch_factor=4)
+    began = time.monotonic()
+    log = (work / f"{stage.name}.log.jsonl").open("a", encoding="utf-8")
+    progress = tqdm(loader, desc=stage.name, initial=start, total=stage.steps, mininterval=10)
+    for step, batch in enumerate(progress, start=start):
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(step, stage.steps, stage.learning_rate)
+        batch = {name: value.to(device) for name, value in batch.items()}
+        with torch.autocast(device.type, torch.bfloat16):
+            loss, accuracy = loss_and_accuracy(model, batch, torch.bfloat16)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 20 == 0:
+            entry = {"step": step, "loss": round(loss.item(), 4), **{k: round(v, 4) for k, v in accuracy.items()}, "seconds": round(time.monotonic() - began, 1)}
+            log.write(json.dumps(entry) + "\n")
+            log.flush()
+            progress.set_postfix({key: entry[key] for key in ("loss", "text", "verdict") if key in entry})
+        if (step + 1) % CHECKPOINT_EVERY == 0:
+            temporary = saved.with_suffix(".tmp")
+            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, temporary)
+            temporary.replace(saved)
+    log.close()
+    save(model, processor, out)
+
+
+def save(model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, out: Path) -> None:
+    """A folder in the released layout, as vLLM and `from_pretrained` read it."""
+    tokenizer = processor.tokenizer
+    ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|end_of_text|>")]
+    model.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    model.save_pretrained(out)
+    processor.save_pretrained(out)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Train the embedded policy and labeler (seeded, resumable).")
+    parser.add_argument("--out", type=Path, default=Path("assets"), help="where policy/ and labeler/ are written, in bfloat16")
+    parser.add_argument("--work", type=Path, default=Path("runs/embedded-models"), help="checkpoints and logs of the training")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--stages", nargs="*", choices=[stage.name for stage in STAGES], default=[stage.name for stage in STAGES])
+    arguments = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    tokenizer = build_tokenizer(arguments.seed)
+    images = MiniCPMVImageProcessor(scale_resolution=RESOLUTION, patch_size=PATCH, image_feature_size=QUERIES)
+    processor = MiniCPMVProcessor(images, tokenizer)
+    for stage in STAGES:
+        if stage.name in arguments.stages:
+            train_stage(stage, processor, arguments.work, arguments.seed, device)
+    for name in ("policy", "labeler"):
+        if (arguments.work / name / "config.json").exists():
+            model = MiniCPMVForConditionalGeneration.from_pretrained(arguments.work / name, dtype=torch.bfloat16)
+            save(model, processor, arguments.out / name)
+            print(f"{arguments.out / name}: {sum(p.numel() for p in model.parameters()):,} parameters")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Image processor: one picture -> overview and slices, each laid out as a row of patches.
+
+The constructor's arguments are the keys of the released `preprocessor_config.json`, and the attributes have the same names, since transformers saves
+attributes and loads arguments.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
+
+from model.slicing import Grid, Size, best_grid, slice_image
+
+
+def patch_row(view: Image.Image, patch_size: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+    """An RGB picture whose sides are whole patches -> ([3, P, L*P] normalised, patches row-major side by side; (rows, columns) in patches)."""
+    pixels = (np.asarray(view, dtype=np.float32) / 255.0 - mean) / std  # [H, W, 3]
+    rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
+    tiles = torch.from_numpy(pixels).reshape(rows, patch_size, columns, patch_size, 3)
+    return tiles.permute(4, 1, 0, 2, 3).reshape(3, patch_size, rows * columns * patch_size).contiguous(), (rows, columns)
+
+
+def pack_slices(slices: list[torch.Tensor]) -> torch.Tensor:
+    """Slices [3, P, L_i*P] -> one tensor [N, 3, P, Lmax*P], zeros where a slice is shorter."""
+    return pad_sequence([item.permute(2, 0, 1) for item in slices], batch_first=True).permute(0, 2, 3, 1)
+
+
+class MiniCPMVImageProcessor(BaseImageProcessor):
+    """Adaptive slicing and normalisation; see `model.slicing` for the arithmetic."""
+
+    model_input_names = ["pixel_values", "tgt_sizes"]  # noqa: RUF012  (transformers' own convention)
+
+    def __init__(
+        self,
+        max_slice_nums: int = 9,
+        scale_resolution: int = 448,
+        patch_size: int = 14,
+        image_feature_size: int = 96,
+        slice_mode: bool = True,
+        im_start: str = "<image>",
+        im_end: str = "</image>",
+        slice_start: str = "<slice>",
+        slice_end: str = "</slice>",
+        unk: str = "<unk>",
+        norm_mean: tuple[float, ...] = (0.5, 0.5, 0.5),
+        norm_std: tuple[float, ...] = (0.5, 0.5, 0.5),
+        version: float | str = 2.5,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.max_slice_nums = max_slice_nums
+        self.scale_resolution = scale_resolution
+        self.patch_size = patch_size
+        self.image_feature_size = image_feature_size
+        self.slice_mode = slice_mode
+        self.im_start = im_start
+        self.im_end = im_end
+        self.slice_start = slice_start
+        self.slice_end = slice_end
+        self.unk = unk
+        self.norm_mean = list(norm_mean)
+        self.norm_std = list(norm_std)
+        self.version = version
+
+    @property
+    def im_start_token(self) -> str:
+        """The name vLLM reads `im_start` by."""
+        return self.im_start
+
+    @property
+    def im_end_token(self) -> str:
+        """The name vLLM reads `im_end` by."""
+        return self.im_end
+
+    @property
+    def slice_limit(self) -> int:
+        return self.max_slice_nums if self.slice_mode else 1
+
+    def get_sliced_grid(self, image_size: Size) -> Grid | None:
+        """The (columns, rows) an image of (width, height) is cut into; None: the overview alone."""
+        return best_grid(image_size, self.scale_resolution, self.slice_limit)
+
+    def get_slice_image_placeholder(self, image_size: Size) -> str:
+        """What stands in the prompt for an image of (width, height): the spatial schema of 2.5, `image_feature_size` placeholders a slice."""
+        view = f"{self.im_start}{self.unk * self.image_feature_size}{self.im_end}"
+        grid = self.get_sliced_grid(image_size)
+        if grid is None:
+            return view
+        columns, rows = grid
+        return view + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
+
+    def slice(self, image: Image.Image) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """One picture -> its views (overview, then slices) as [3, P, L*P] each, and tgt_sizes [S, 2]."""
+        views, _ = slice_image(image.convert("RGB"), self.scale_resolution, self.patch_size, self.slice_limit)
+        mean, std = np.asarray(self.norm_mean, dtype=np.float32), np.asarray(self.norm_std, dtype=np.float32)
+        rows, sizes = zip(*(patch_row(view, self.patch_size, mean, std) for view in views), strict=True)
+        return list(rows), torch.tensor(sizes, dtype=torch.int32)
+
+    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
+        return self.preprocess(images, **kwargs)
+
+    def preprocess(self, images: Any, do_pad: bool = True, return_tensors: Any = None, **kwargs: Any) -> BatchFeature:
+        """A picture, a list of pictures of one text, or a list of such lists -> one entry per text, each with all its pictures' slices.
+
+        Returns:
+            pixel_values: list (texts) of lists (slices) of [3, P, L*P]; image_sizes: list of lists of (width, height); tgt_sizes: list of [S, 2] int32.
+            Slices differ in length, so nothing is stacked here whatever `do_pad` and `return_tensors` say (vLLM passes them); see `pack_slices`.
+        """
+        if isinstance(images, Image.Image):
+            images = [images]
+        batches = [images] if not images or isinstance(images[0], Image.Image) else images
+        pixel_values, image_sizes, tgt_sizes = [], [], []
+        for batch in batches:
+            sliced = [self.slice(image) for image in batch]
+            pixel_values.append([row for rows, _ in sliced for row in rows])
+            image_sizes.append([image.size for image in batch])
+            tgt_sizes.append(torch.cat([sizes for _, sizes in sliced]) if sliced else torch.zeros(0, 2, dtype=torch.int32))
+        return BatchFeature({"pixel_values": pixel_values, "image_sizes": image_sizes, "tgt_sizes": tgt_sizes})

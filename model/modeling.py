@@ -1,0 +1,181 @@
+"""MiniCPM-V: vision encoder -> resampler -> language model, assembled as a transformers model.
+
+Notable choices:
+- the backbone is `self.model` and `lm_head` stands beside it, which is what TRL's trainers expect; the released tensor names (`llm.*`, `vpm.*`,
+  `resampler.*`) are a mapping applied when loading and saving, so a saved model is a released-layout checkpoint;
+- image features are merged out of place (an in-place scatter breaks LoRA with gradient checkpointing);
+- `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import GenerationMixin, LlamaModel, PreTrainedModel
+from transformers import initialization as init
+from transformers.cache_utils import Cache
+from transformers.conversion_mapping import register_checkpoint_conversion_mapping
+from transformers.core_model_loading import WeightRenaming
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+from model.configuration import MiniCPMVConfig
+from model.resampler import Resampler
+from model.vision import VisionModel, patch_mask
+
+RELEASED_NAMES = [
+    WeightRenaming(source_patterns=r"^llm\.model\.", target_patterns="model.language_model."),
+    WeightRenaming(source_patterns=r"^llm\.lm_head\.", target_patterns="lm_head."),
+    WeightRenaming(source_patterns=r"^vpm\.", target_patterns="model.vision_model."),
+    WeightRenaming(source_patterns=r"^resampler\.", target_patterns="model.resampler."),
+]
+register_checkpoint_conversion_mapping("MiniCPMVForConditionalGeneration", RELEASED_NAMES, overwrite=True)
+
+
+class MiniCPMVPreTrainedModel(PreTrainedModel):
+    config_class = MiniCPMVConfig
+    base_model_prefix = "model"
+    input_modalities = ("image", "text")
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["LlamaDecoderLayer", "SiglipEncoderLayer", "Resampler"]  # noqa: RUF012  (transformers' own convention)
+    _skip_keys_device_placement = "past_key_values"
+    _supports_sdpa = True
+    _supports_flash_attn = True
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module) -> None:
+        super()._init_weights(module)
+        if isinstance(module, Resampler):
+            init.trunc_normal_(module.query, std=0.02)
+            init.normal_(module.proj, std=module.proj.shape[0] ** -0.5)
+
+
+class MiniCPMVModel(MiniCPMVPreTrainedModel):
+    """The backbone: everything but the output layer."""
+
+    def __init__(self, config: MiniCPMVConfig):
+        super().__init__(config)
+        self.vision_model = VisionModel._from_config(config.vision_config)
+        self.resampler = Resampler(config.query_num, config.hidden_size, config.vision_config.hidden_size)
+        self.language_model = LlamaModel(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Module) -> None:
+        self.language_model.embed_tokens = value
+
+    def get_image_features(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:
+        """pixel_values [N, 3, P, L*P] and tgt_sizes [N, 2] (patches, height first) -> [N, Q, D]."""
+        hidden = self.vision_model(pixel_values, tgt_sizes)  # [N, L, D_vision]
+        return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
+
+    def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
+        """Put features [N, Q, D] in the places of the placeholder tokens of input_ids [B, T], in reading order -> [B, T, D].
+
+        Errors:
+            ValueError: the number of placeholders is not N * Q.
+        """
+        slots = input_ids == self.config.image_token_id
+        if slots.sum() != features.shape[0] * features.shape[1]:
+            raise ValueError(
+                f"Image features and image tokens do not match, tokens: {int(slots.sum())}, features: {features.shape[0] * features.shape[1]}"
+            )
+        return embeds.masked_scatter(slots.unsqueeze(-1), features.to(embeds.dtype))
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        tgt_sizes: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        image_repeats: int = 1,
+        **kwargs: Any,
+    ) -> BaseModelOutputWithPast:
+        """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B / image_repeats rows only."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        if inputs_embeds is None:
+            inputs_embeds = self.get_input_embeddings()(input_ids)
+            if pixel_values is not None:
+                features = self.get_image_features(pixel_values, tgt_sizes).repeat(image_repeats, 1, 1)
+                inputs_embeds = self.merge(input_ids, inputs_embeds, features)
+        return self.language_model(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            **kwargs,
+        )
+
+
+class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin):
+    """MiniCPM-V with its output layer; `from_pretrained` and `save_pretrained` speak the released checkpoint layout."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012  (applies where the config ties them)
+
+    def __init__(self, config: MiniCPMVConfig):
+        super().__init__(config)
+        self.model = MiniCPMVModel(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self) -> nn.Module:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Module) -> None:
+        self.lm_head = value
+
+    def forward(
+        self,
+        input_ids: torch.Tensor | None = None,
+        pixel_values: torch.Tensor | None = None,
+        tgt_sizes: torch.Tensor | None = None,
+        attention_mask: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: torch.Tensor | None = None,
+        image_repeats: int = 1,
+        labels: torch.Tensor | None = None,
+        logits_to_keep: int | torch.Tensor = 0,
+        **kwargs: Any,
+    ) -> CausalLMOutputWithPast:
+        """As `MiniCPMVModel.forward`, with logits [B, T, V] and, given labels [B, T] (-100: no loss), the mean loss.
+
+        The arguments are spelled out because `generate` refuses those it does not find here.
+        """
+        outputs = self.model(
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            tgt_sizes=tgt_sizes,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            image_repeats=image_repeats,
+            **kwargs,
+        )
+        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
+        return CausalLMOutputWithPast(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            hidden_states=outputs.hidden_states,
+            attentions=outputs.attentions,
+        )
+
+    def prepare_inputs_for_generation(
+        self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any
+    ) -> dict[str, Any]:
+        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+        if not is_first_iteration:  # the images are in the cache by then
+            inputs.pop("pixel_values", None)
+            inputs.pop("tgt_sizes", None)
+        return inputs

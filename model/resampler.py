@@ -1,0 +1,45 @@
+"""Perceiver resampler: one cross-attention from learned queries to the patches of a slice (paper section 3.1; SoViT patches in, LLM tokens out).
+
+Keys carry an absolute 2-D sin-cos position, values and queries none. The positions are computed where they are needed instead of being kept in a buffer:
+they are exact for grids of any size, and nothing can be lost between saving and loading.
+"""
+
+import torch
+from torch import nn
+
+HEAD_WIDTH = 128
+LAYER_NORM_EPS = 1e-6
+
+
+def sincos_positions(tgt_sizes: torch.Tensor, length: int, width: int) -> torch.Tensor:
+    """[N, length, width] float32, laid out [sin column | cos column | sin row | cos row]; row-major patches of an (h, w) grid, tgt_sizes [N, 2].
+
+    A quarter of the width for each part, frequencies 10000^(-i / (width / 4)).
+    """
+    index = torch.arange(length, device=tgt_sizes.device)
+    columns = tgt_sizes[:, 1:].clamp(min=1)
+    frequencies = 10000.0 ** (-torch.arange(width // 4, device=tgt_sizes.device, dtype=torch.float32) / (width // 4))
+    column = (index % columns).unsqueeze(-1) * frequencies  # [N, length, width / 4]
+    row = (index // columns).unsqueeze(-1) * frequencies
+    return torch.cat([column.sin(), column.cos(), row.sin(), row.cos()], dim=-1)
+
+
+class Resampler(nn.Module):
+    """x [N, L, D_vision], tgt_sizes [N, 2], mask [N, L] (True = patch) -> [N, Q, D]."""
+
+    def __init__(self, num_queries: int, width: int, vision_width: int):
+        super().__init__()
+        self.query = nn.Parameter(torch.zeros(num_queries, width))
+        self.kv_proj = nn.Linear(vision_width, width, bias=False)
+        self.attn = nn.MultiheadAttention(width, max(width // HEAD_WIDTH, 1))
+        self.ln_q = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.ln_kv = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.ln_post = nn.LayerNorm(width, eps=LAYER_NORM_EPS)
+        self.proj = nn.Parameter(torch.empty(width, width))
+
+    def forward(self, x: torch.Tensor, tgt_sizes: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+        value = self.ln_kv(self.kv_proj(x))  # [N, L, D]
+        key = value + sincos_positions(tgt_sizes, x.shape[1], value.shape[-1]).to(value.dtype)
+        query = self.ln_q(self.query).unsqueeze(1).expand(-1, x.shape[0], -1)  # [Q, N, D]
+        pooled, _ = self.attn(query, key.transpose(0, 1), value.transpose(0, 1), key_padding_mask=~mask, need_weights=False)
+        return self.ln_post(pooled.transpose(0, 1)) @ self.proj  # [N, Q, D]

@@ -1,0 +1,76 @@
+"""The smallest MiniCPM-V that vLLM serves, with random weights: the real architecture for tests of real stages."""
+
+from pathlib import Path
+from typing import Any
+
+WORDS = "yes no Yes No YES NO a the is are there in this picture of red green blue circle square star top left right"
+
+
+def tiny_tokenizer() -> Any:
+    """Byte-level BPE, its words single tokens, its special tokens named as in the released model."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from model.embedded.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
+    named = {
+        "bos_token": "<|begin_of_text|>",
+        "eos_token": "<|eot_id|>",
+        "unk_token": "<unk>",
+        "pad_token": "<|end_of_text|>",
+    }
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in named.values()],
+        chat_template=CHAT_TEMPLATE,
+        clean_up_tokenization_spaces=False,
+        **named,
+    )
+
+
+def save_tiny_model(folder: Path, seed: int = 0) -> None:
+    """Write config, weights, tokenizer and image processor. Images are cut at 56 x 56, at most four slices of 4 tokens."""
+    import torch
+
+    from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
+
+    tokenizer = tiny_tokenizer()
+    config = MiniCPMVConfig(
+        hidden_size=128,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=len(tokenizer),
+        max_position_embeddings=512,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        image_token_id=tokenizer.unk_token_id,
+        query_num=4,
+        image_size=56,
+        max_slice_num=4,
+        vision_config={
+            "hidden_size": 64,
+            "intermediate_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 1,
+            "image_size": 140,
+            "patch_size": 14,
+        },
+    )
+    torch.manual_seed(seed)
+    model = MiniCPMVForConditionalGeneration(config)
+    images = MiniCPMVImageProcessor(max_slice_nums=4, scale_resolution=56, patch_size=14, image_feature_size=4)
+    model.save_pretrained(folder)
+    MiniCPMVProcessor(images, tokenizer).save_pretrained(folder)
