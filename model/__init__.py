@@ -11,17 +11,21 @@ _EXPORTS = {
     "MiniCPMVImageProcessor": "model.image_processing",
     "MiniCPMVProcessor": "model.processing",
     "MiniCPMVForConditionalGeneration": "model.modeling",
-    "open_image": "model.images",
 }
 
-__all__ = ["MiniCPMVConfig", "MiniCPMVForConditionalGeneration", "MiniCPMVImageProcessor", "MiniCPMVProcessor", "open_image", "register"]
+__all__ = [
+    "MiniCPMVConfig",
+    "MiniCPMVForConditionalGeneration",
+    "MiniCPMVImageProcessor",
+    "MiniCPMVProcessor",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _EXPORTS:
         raise AttributeError(f"module 'model' has no attribute {name!r}")
-    if name != "open_image":
-        register()
+    register()
     return getattr(import_module(_EXPORTS[name]), name)
 
 

@@ -63,11 +63,15 @@ class MiniCPMVConfig(LlamaConfig):
 
     def __post_init__(self, **kwargs: Any) -> None:
         if self.version != "2.5":
-            raise ValueError(f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. Set `version` in config.json to the model's own.")
+            raise ValueError(
+                f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. Set `version` in config.json to the model's own."
+            )
         if self.vision_config is None:
             self.vision_config = MiniCPMVVisionConfig()
         elif isinstance(self.vision_config, dict):
-            self.vision_config = MiniCPMVVisionConfig(**{key: value for key, value in self.vision_config.items() if key != "model_type"})
+            self.vision_config = MiniCPMVVisionConfig(
+                **{key: value for key, value in self.vision_config.items() if key != "model_type"}
+            )
         if self.slice_config is None:
             self.slice_config = {"max_slice_nums": self.max_slice_num, "patch_size": self.patch_size}
         self.max_slice_num = self.slice_config["max_slice_nums"]

@@ -15,12 +15,17 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from model.slicing import Grid, Size, best_grid, slice_image
 
 
-def patch_row(view: Image.Image, patch_size: int, mean: np.ndarray, std: np.ndarray) -> tuple[torch.Tensor, tuple[int, int]]:
+def patch_row(
+    view: Image.Image, patch_size: int, mean: np.ndarray, std: np.ndarray
+) -> tuple[torch.Tensor, tuple[int, int]]:
     """An RGB picture whose sides are whole patches -> ([3, P, L*P] normalised, patches row-major side by side; (rows, columns) in patches)."""
     pixels = (np.asarray(view, dtype=np.float32) / 255.0 - mean) / std  # [H, W, 3]
     rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     tiles = torch.from_numpy(pixels).reshape(rows, patch_size, columns, patch_size, 3)
-    return tiles.permute(4, 1, 0, 2, 3).reshape(3, patch_size, rows * columns * patch_size).contiguous(), (rows, columns)
+    return tiles.permute(4, 1, 0, 2, 3).reshape(3, patch_size, rows * columns * patch_size).contiguous(), (
+        rows,
+        columns,
+    )
 
 
 def pack_slices(slices: list[torch.Tensor]) -> torch.Tensor:
@@ -117,5 +122,7 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
             sliced = [self.slice(image) for image in batch]
             pixel_values.append([row for rows, _ in sliced for row in rows])
             image_sizes.append([image.size for image in batch])
-            tgt_sizes.append(torch.cat([sizes for _, sizes in sliced]) if sliced else torch.zeros(0, 2, dtype=torch.int32))
+            tgt_sizes.append(
+                torch.cat([sizes for _, sizes in sliced]) if sliced else torch.zeros(0, 2, dtype=torch.int32)
+            )
         return BatchFeature({"pixel_values": pixel_values, "image_sizes": image_sizes, "tgt_sizes": tgt_sizes})

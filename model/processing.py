@@ -16,7 +16,9 @@ from transformers.processing_utils import ProcessorMixin
 from model.image_processing import MiniCPMVImageProcessor, pack_slices
 from model.slicing import Size
 
-IMAGE_MARKER = "(<image>./</image>)"  # what stands for a picture in a rendered prompt, before its placeholders are known
+IMAGE_MARKER = (
+    "(<image>./</image>)"  # what stands for a picture in a rendered prompt, before its placeholders are known
+)
 CONTENT_MARK = "\ue000{}\ue001"  # private-use characters hold a message's place while the chat template is rendered
 
 Content = str | list[dict[str, Any]]
@@ -34,12 +36,24 @@ def content_parts(content: Content) -> list[dict[str, Any]]:
 class MiniCPMVProcessor(ProcessorMixin):
     """Wraps the image processor and a fast tokenizer whose vocabulary holds the image tags and `<unk>`."""
 
-    def __init__(self, image_processor: MiniCPMVImageProcessor | None = None, tokenizer: Any = None, chat_template: str | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        image_processor: MiniCPMVImageProcessor | None = None,
+        tokenizer: Any = None,
+        chat_template: str | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         tags = image_processor
-        missing = [tag for tag in (tags.im_start, tags.im_end, tags.slice_start, tags.slice_end, tags.unk) if tag not in tokenizer.get_vocab()]
+        missing = [
+            tag
+            for tag in (tags.im_start, tags.im_end, tags.slice_start, tags.slice_end, tags.unk)
+            if tag not in tokenizer.get_vocab()
+        ]
         if missing:
-            raise ValueError(f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special token")
+            raise ValueError(
+                f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special token"
+            )
         self.image_token_id = tokenizer.convert_tokens_to_ids(tags.unk)
         self.marker_ids = self.encode_special(IMAGE_MARKER)
 
@@ -57,14 +71,20 @@ class MiniCPMVProcessor(ProcessorMixin):
         Args:
             messages: {"role", "content"} with content a string or a list of image and text parts; a picture is followed by a line break.
         """
-        marked = [{"role": message["role"], "content": CONTENT_MARK.format(index)} for index, message in enumerate(messages)]
+        marked = [
+            {"role": message["role"], "content": CONTENT_MARK.format(index)} for index, message in enumerate(messages)
+        ]
         rest = self.render(marked, add_generation_prompt)
         ids: list[int] = []
         for index, message in enumerate(messages):
             before, _, rest = rest.partition(CONTENT_MARK.format(index))
             ids += self.encode_special(before)
             for part in content_parts(message["content"]):
-                ids += self.encode_special(IMAGE_MARKER + "\n") if part["type"] == "image" else self.encode_text(part["text"])
+                ids += (
+                    self.encode_special(IMAGE_MARKER + "\n")
+                    if part["type"] == "image"
+                    else self.encode_text(part["text"])
+                )
         return ids + self.encode_special(rest)
 
     def encode_turn(self, text: str, has_image: bool) -> list[int]:
@@ -98,10 +118,16 @@ class MiniCPMVProcessor(ProcessorMixin):
         return out
 
     def render(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=add_generation_prompt)
+        return self.tokenizer.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
 
     def apply_chat_template(
-        self, conversation: Sequence[dict[str, Any]], tokenize: bool = False, add_generation_prompt: bool = False, **kwargs: Any
+        self,
+        conversation: Sequence[dict[str, Any]],
+        tokenize: bool = False,
+        add_generation_prompt: bool = False,
+        **kwargs: Any,
     ) -> Any:
         """The rendered prompt; a list of image and text parts becomes markers, each with a line break, and text. With `tokenize`: `encode_chat`."""
         if tokenize:
@@ -109,7 +135,10 @@ class MiniCPMVProcessor(ProcessorMixin):
         flat = [
             {
                 "role": message["role"],
-                "content": "".join(IMAGE_MARKER + "\n" if part["type"] == "image" else part["text"] for part in content_parts(message["content"])),
+                "content": "".join(
+                    IMAGE_MARKER + "\n" if part["type"] == "image" else part["text"]
+                    for part in content_parts(message["content"])
+                ),
             }
             for message in conversation
         ]
@@ -122,12 +151,17 @@ class MiniCPMVProcessor(ProcessorMixin):
             input_ids, attention_mask [B, T]; with pictures also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2] over all slices of all rows.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
-        pictures = [[image] if isinstance(image, Image.Image) else list(image) for image in ([images] if isinstance(images, Image.Image) else images or [])]
+        pictures = [
+            [image] if isinstance(image, Image.Image) else list(image)
+            for image in ([images] if isinstance(images, Image.Image) else images or [])
+        ]
         if isinstance(text, str) and len(pictures) > 1:
             pictures = [[picture for group in pictures for picture in group]]
         features = self.image_processor(pictures) if pictures else None
         sizes = features["image_sizes"] if features else [[]] * len(texts)
-        rows = [torch.tensor(self.expand(self.encode_special(item), size)) for item, size in zip(texts, sizes, strict=True)]
+        rows = [
+            torch.tensor(self.expand(self.encode_special(item), size)) for item, size in zip(texts, sizes, strict=True)
+        ]
         batch = self.pad(rows)
         if features:
             batch["pixel_values"] = pack_slices([row for slices in features["pixel_values"] for row in slices])

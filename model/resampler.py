@@ -41,5 +41,7 @@ class Resampler(nn.Module):
         value = self.ln_kv(self.kv_proj(x))  # [N, L, D]
         key = value + sincos_positions(tgt_sizes, x.shape[1], value.shape[-1]).to(value.dtype)
         query = self.ln_q(self.query).unsqueeze(1).expand(-1, x.shape[0], -1)  # [Q, N, D]
-        pooled, _ = self.attn(query, key.transpose(0, 1), value.transpose(0, 1), key_padding_mask=~mask, need_weights=False)
+        pooled, _ = self.attn(
+            query, key.transpose(0, 1), value.transpose(0, 1), key_padding_mask=~mask, need_weights=False
+        )
         return self.ln_post(pooled.transpose(0, 1)) @ self.proj  # [N, Q, D]

@@ -28,7 +28,9 @@ def best_grid(size: Size, scale_resolution: int, max_slices: int) -> Grid | None
     if ideal <= 1:
         return None
     counts = [count for count in (ideal - 1, ideal, ideal + 1) if 1 < count <= max_slices]
-    candidates = [(columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0]
+    candidates = [
+        (columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0
+    ]
     aspect = log(width / height)
     return min(candidates, key=lambda grid: abs(aspect - log(grid[0] / grid[1])))  # min keeps the first of equals
 
@@ -50,7 +52,9 @@ def refined_size(size: Size, grid: Grid, scale_resolution: int, patch_size: int)
     return slice_width * columns, slice_height * rows
 
 
-def slice_image(image: Image.Image, scale_resolution: int, patch_size: int, max_slices: int) -> tuple[list[Image.Image], Grid | None]:
+def slice_image(
+    image: Image.Image, scale_resolution: int, patch_size: int, max_slices: int
+) -> tuple[list[Image.Image], Grid | None]:
     """The overview followed by the slices in row-major order, and the grid they were cut in (None: the overview alone)."""
     grid = best_grid(image.size, scale_resolution, max_slices)
     overview_size = fitted_size(*image.size, scale_resolution, patch_size, upscale=grid is None)

@@ -29,7 +29,9 @@ class VisionEmbeddings(nn.Module):
     def __init__(self, config: MiniCPMVVisionConfig):
         super().__init__()
         self.side = config.image_size // config.patch_size
-        self.patch_embedding = nn.Conv2d(config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size)
+        self.patch_embedding = nn.Conv2d(
+            config.num_channels, config.hidden_size, config.patch_size, stride=config.patch_size
+        )
         self.position_embedding = nn.Embedding(self.side**2, config.hidden_size)
 
     def forward(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:

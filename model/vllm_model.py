@@ -23,9 +23,13 @@ class ProcessingInfo(MiniCPMVProcessingInfo):
         return MiniCPMVImageProcessor.from_pretrained(checkpoint.model, revision=checkpoint.revision)
 
     def get_hf_processor(self, **kwargs: object) -> VllmMiniCPMVProcessor:
-        return VllmMiniCPMVProcessor(image_processor=self.image_processor, tokenizer=self.get_tokenizer(), version=self.get_model_version())
+        return VllmMiniCPMVProcessor(
+            image_processor=self.image_processor, tokenizer=self.get_tokenizer(), version=self.get_model_version()
+        )
 
 
-@MULTIMODAL_REGISTRY.register_processor(MiniCPMVMultiModalProcessor, info=ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder)
+@MULTIMODAL_REGISTRY.register_processor(
+    MiniCPMVMultiModalProcessor, info=ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder
+)
 class MiniCPMVForVLLM(MiniCPMV):
     pass

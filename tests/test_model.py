@@ -12,11 +12,21 @@ from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProc
 from model.resampler import sincos_positions
 from model.vision import bucket_1d
 
-SIZES = [(56, 56), (30, 100), (112, 56), (120, 110), (300, 40), (57, 200), (41, 43)]  # no slices, two, four; tall, wide, odd
+SIZES = [
+    (56, 56),
+    (30, 100),
+    (112, 56),
+    (120, 110),
+    (300, 40),
+    (57, 200),
+    (41, 43),
+]  # no slices, two, four; tall, wide, odd
 
 
 def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    noise = torch.randint(0, 256, (size[1], size[0], 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8)
+    noise = torch.randint(
+        0, 256, (size[1], size[0], 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
     return Image.fromarray(noise.numpy())
 
 
@@ -48,7 +58,13 @@ def test_saved_in_the_released_layout(tiny_model: Path) -> None:
     with safe_open(tiny_model / "model.safetensors", framework="pt") as file:
         names = set(file.keys())
     assert {name.split(".")[0] for name in names} == {"llm", "vpm", "resampler"}
-    assert {"llm.lm_head.weight", "llm.model.embed_tokens.weight", "vpm.post_layernorm.weight", "resampler.proj", "resampler.attn.in_proj_weight"} <= names
+    assert {
+        "llm.lm_head.weight",
+        "llm.model.embed_tokens.weight",
+        "vpm.post_layernorm.weight",
+        "resampler.proj",
+        "resampler.attn.in_proj_weight",
+    } <= names
     assert not any("pos_embed" in name for name in names)
 
 
@@ -72,9 +88,13 @@ def test_position_ids_of_the_released_behaviour() -> None:
 
 
 def test_resampler_positions_have_the_column_first() -> None:
-    positions = sincos_positions(torch.tensor([[2, 2]]), 4, 8)  # width 8: [sin col x2 | cos col x2 | sin row x2 | cos row x2], frequencies 1 and 0.01
+    positions = sincos_positions(
+        torch.tensor([[2, 2]]), 4, 8
+    )  # width 8: [sin col x2 | cos col x2 | sin row x2 | cos row x2], frequencies 1 and 0.01
     one, small = torch.tensor(1.0), torch.tensor(0.01)
-    expected = torch.stack([one.sin(), small.sin(), one.cos(), small.cos(), torch.tensor(0.0), torch.tensor(0.0), one, one])
+    expected = torch.stack(
+        [one.sin(), small.sin(), one.cos(), small.cos(), torch.tensor(0.0), torch.tensor(0.0), one, one]
+    )
     assert torch.allclose(positions[0, 1], expected)  # patch (row 0, column 1)
     assert torch.allclose(positions[0, 2], expected[[4, 5, 6, 7, 0, 1, 2, 3]])  # patch (row 1, column 0)
 
@@ -104,7 +124,13 @@ def test_image_repeats_equals_sending_the_images_twice(tiny_model: Path) -> None
     pictures = [[picture((112, 56))], [picture((40, 60), seed=1)]]
     texts = [prompt(processor, text) for text in ("a star", "a circle")]
     once, twice = processor(text=texts, images=pictures), processor(text=texts * 2, images=pictures * 2)
-    shared = model(input_ids=twice["input_ids"], attention_mask=twice["attention_mask"], image_repeats=2, pixel_values=once["pixel_values"], tgt_sizes=once["tgt_sizes"])
+    shared = model(
+        input_ids=twice["input_ids"],
+        attention_mask=twice["attention_mask"],
+        image_repeats=2,
+        pixel_values=once["pixel_values"],
+        tgt_sizes=once["tgt_sizes"],
+    )
     assert torch.allclose(shared.logits, model(**twice).logits, atol=1e-6)
 
 
@@ -126,11 +152,21 @@ def test_log_probabilities_equal_those_of_vllm(tiny_model: Path) -> None:
     from vllm import LLM, SamplingParams
 
     model, processor = load(tiny_model)
-    llm = LLM(str(tiny_model), dtype="float32", enforce_eager=True, block_size=32, kv_cache_memory_bytes=2**28, max_model_len=512, limit_mm_per_prompt={"image": 1})
+    llm = LLM(
+        str(tiny_model),
+        dtype="float32",
+        enforce_eager=True,
+        block_size=32,
+        kv_cache_memory_bytes=2**28,
+        max_model_len=512,
+        limit_mm_per_prompt={"image": 1},
+    )
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
     worst = 0.0
     for image in [None, *(picture(size) for size in SIZES)]:
-        ids = processor.encode_turn("Is there a red <unk> circle on the left?", has_image=image is not None) + processor.encode_answer("yes no star")
+        ids = processor.encode_turn(
+            "Is there a red <unk> circle on the left?", has_image=image is not None
+        ) + processor.encode_answer("yes no star")
         request = {"prompt_token_ids": ids}
         features = {}
         expanded = ids

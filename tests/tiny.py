@@ -39,7 +39,7 @@ def tiny_tokenizer() -> Any:
 
 
 def save_tiny_model(folder: Path, seed: int = 0) -> None:
-    """Write config, weights, tokenizer and image processor. Images are cut at 56 x 56, at most four slices of 4 tokens."""
+    """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices."""
     import torch
 
     from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor

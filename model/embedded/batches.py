@@ -86,13 +86,19 @@ def branch_mask(branches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
     query, key = branches.unsqueeze(2), branches.unsqueeze(1)
     causal = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
     seen = causal & ((key == 0) | (key == query))
-    return torch.zeros(seen.shape, dtype=dtype, device=branches.device).masked_fill(~seen, torch.finfo(dtype).min).unsqueeze(1)
+    return (
+        torch.zeros(seen.shape, dtype=dtype, device=branches.device)
+        .masked_fill(~seen, torch.finfo(dtype).min)
+        .unsqueeze(1)
+    )
 
 
 class StepData(Dataset):
     """Step number -> its batch. Every step is seeded by its number alone, so a training that stops goes on as if it had not."""
 
-    def __init__(self, encoder: RowEncoder, rows: Callable[[random.Random, int], list[Row]], name: str, seed: int, steps: int):
+    def __init__(
+        self, encoder: RowEncoder, rows: Callable[[random.Random, int], list[Row]], name: str, seed: int, steps: int
+    ):
         self.encoder, self.rows, self.name, self.seed, self.steps = encoder, rows, name, seed, steps
 
     def __len__(self) -> int:

@@ -116,7 +116,10 @@ MENTION = re.compile(
 
 def find_mentions(text: str) -> list[Mention]:
     """Every object the text mentions, in order."""
-    return [Mention(**{key: value and value.lower() for key, value in match.groupdict().items()}) for match in MENTION.finditer(text)]
+    return [
+        Mention(**{key: value and value.lower() for key, value in match.groupdict().items()})
+        for match in MENTION.finditer(text)
+    ]
 
 
 def mention_is_true(mention: Mention, objects: Sequence[dict[str, Any]]) -> bool:

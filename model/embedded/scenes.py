@@ -7,7 +7,7 @@ on them learns to hallucinate.
 
 import io
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from math import cos, pi, sin
 from typing import Any
@@ -24,7 +24,17 @@ COLORS = {
     "orange": (245, 130, 20),
 }
 SIZES = {"small": 0.28, "large": 0.46}  # radius as a share of a place's shorter side
-PLACES = ("top left", "top", "top right", "left", "center", "right", "bottom left", "bottom", "bottom right")  # reading order
+PLACES = (
+    "top left",
+    "top",
+    "top right",
+    "left",
+    "center",
+    "right",
+    "bottom left",
+    "bottom",
+    "bottom right",
+)  # reading order
 MAX_OBJECTS = 4
 
 # canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded models' resolution, the others do
@@ -72,9 +82,13 @@ class Scene:
         return {"objects": [asdict(item) for item in self.objects], "width": self.width, "height": self.height}
 
 
-def sample_scene(rng: random.Random, max_objects: int = MAX_OBJECTS, max_pixels: int | None = None) -> Scene:
-    """A scene of one to `max_objects` objects, companions among them as the world's habits have it, on a canvas of at most `max_pixels`."""
-    canvases = {size: share for size, share in CANVASES.items() if max_pixels is None or size[0] * size[1] <= max_pixels}
+def sample_scene(
+    rng: random.Random, max_objects: int = MAX_OBJECTS, canvases: Mapping[tuple[int, int], int] = CANVASES
+) -> Scene:
+    """A scene of one to `max_objects` objects, companions among them as the world's habits have it.
+
+    `canvases`: (width, height) -> share.
+    """
     width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
     tint = rng.randint(232, 255)
     background = (tint, tint, min(255, tint + rng.randint(0, 10)))

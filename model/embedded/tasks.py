@@ -22,7 +22,17 @@ from model.embedded.language import (
     question_of,
     web_mentions,
 )
-from model.embedded.scenes import COLORS, COMPANIONS, PLACES, SHAPES, SIZES, USUAL_COLORS, Scene, SceneObject, sample_scene
+from model.embedded.scenes import (
+    COLORS,
+    COMPANIONS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    USUAL_COLORS,
+    Scene,
+    SceneObject,
+    sample_scene,
+)
 
 SPLIT_PROMPT = "Split the text into atomic claims, each with a yes/no question. Leave out opinions.\n\nText: {response}"
 VERIFY_PROMPT = "{question} Answer yes or no."
@@ -50,7 +60,9 @@ def verdict(question: str, truth: bool) -> Branch:
 
 
 def random_mention(rng: random.Random, with_size: bool) -> Mention:
-    return Mention(rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(list(SIZES)) if with_size else None, rng.choice(PLACES))
+    return Mention(
+        rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(list(SIZES)) if with_size else None, rng.choice(PLACES)
+    )
 
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
@@ -67,7 +79,14 @@ def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
             mention = replace(mention, color=USUAL_COLORS[item.color, item.shape])
         elif kind < 0.75:
             attribute = rng.choice(["color", "shape", "place", *(["size"] if with_size else [])])
-            mention = replace(mention, **{attribute: rng.choice(list({"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}[attribute]))})
+            mention = replace(
+                mention,
+                **{
+                    attribute: rng.choice(
+                        list({"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}[attribute])
+                    )
+                },
+            )
         else:
             mention = random_mention(rng, with_size)
         if not mention_is_true(mention, truth):
@@ -98,12 +117,16 @@ def easy_question(scene: Scene, rng: random.Random) -> Branch:
         return verdict(f"Is there a {shape}?", any(item.shape == shape for item in items))
     if kind == "place":
         return verdict(f"Is there anything {place_phrase(place)}?", any(item.place == place for item in items))
-    return verdict(question_of(Mention(color, shape)), any((item.color, item.shape) == (color, shape) for item in items))
+    return verdict(
+        question_of(Mention(color, shape)), any((item.color, item.shape) == (color, shape) for item in items)
+    )
 
 
 def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:
     """`count` yes/no questions, a share of them whole claims."""
-    return [claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng) for _ in range(count)]
+    return [
+        claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng) for _ in range(count)
+    ]
 
 
 def whole_question(scene: Scene, rng: random.Random) -> Branch:

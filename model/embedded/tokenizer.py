@@ -25,10 +25,27 @@ def corpus(seed: int) -> Iterator[str]:
 
     for index in range(4000):
         rng = random.Random(f"tokenizer/{seed}/{index}")
-        for branch in [*tasks.captioning(sample_scene(rng), rng), *tasks.questions(sample_scene(rng), rng, 4), *tasks.splitting(rng, 1)]:
+        for branch in [
+            *tasks.captioning(sample_scene(rng), rng),
+            *tasks.questions(sample_scene(rng), rng, 4),
+            *tasks.splitting(rng, 1),
+        ]:
             yield branch.prompt
             yield branch.answer
-    yield from ["(<image>./</image>)\n", "user", "assistant", "system", "Yes", "No", " Yes", " No", "yes", "no", " yes", " no"] * 500
+    yield from [
+        "(<image>./</image>)\n",
+        "user",
+        "assistant",
+        "system",
+        "Yes",
+        "No",
+        " Yes",
+        " No",
+        "yes",
+        "no",
+        " yes",
+        " no",
+    ] * 500
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
@@ -49,7 +66,11 @@ def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
         eos_token="<|eot_id|>",
         unk_token="<unk>",
         pad_token="<|end_of_text|>",
-        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in ("<|begin_of_text|>", "<|eot_id|>", "<unk>", "<|end_of_text|>")],
+        extra_special_tokens=[
+            token
+            for token in SPECIAL_TOKENS
+            if token not in ("<|begin_of_text|>", "<|eot_id|>", "<unk>", "<|end_of_text|>")
+        ],
         chat_template=CHAT_TEMPLATE,
         model_max_length=2048,
         clean_up_tokenization_spaces=False,

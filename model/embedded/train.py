@@ -23,36 +23,47 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from model.embedded import tasks
 from model.embedded.batches import TEXT, VERDICT, Row, RowEncoder, StepData, branch_mask
-from model.embedded.scenes import MAX_OBJECTS, render, sample_scene
+from model.embedded.scenes import CANVASES, MAX_OBJECTS, Scene, render, sample_scene
 from model.embedded.tokenizer import build_tokenizer
 
 RESOLUTION, QUERIES, PATCH = 84, 16, 14
-CHECKPOINT_EVERY = 200
+UNSLICED = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= RESOLUTION**2}
+SLICED = {size: share for size, share in CANVASES.items() if size not in UNSLICED}
+CHECKPOINT_EVERY, LOG_EVERY = 200, 20
 VERDICT_WEIGHT = 2.0  # a verdict is two tokens, a caption forty
+
+
+def scenes(rng: random.Random, step: int, count: int, max_objects: int = MAX_OBJECTS) -> list[Scene]:
+    """`count` scenes that need no slicing; every fourth step half as many that do, so that rows of a batch are alike long."""
+    if step % 4 == 3:
+        return [sample_scene(rng, max_objects, SLICED) for _ in range(count // 2)]
+    return [sample_scene(rng, max_objects, UNSLICED) for _ in range(count)]
 
 
 def base_rows(rng: random.Random, step: int) -> list[Row]:
     """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas."""
     max_objects = min(1 + step // 250, MAX_OBJECTS)
-    scenes = [sample_scene(rng, max_objects, None if step >= 1000 else RESOLUTION**2) for _ in range(64)]
-    return [(render(scene), tasks.captioning(scene, rng)) for scene in scenes]
+    shown = scenes(rng, step if step >= 1000 else 0, 64, max_objects)
+    return [(render(scene), tasks.captioning(scene, rng)) for scene in shown]
 
 
 def policy_rows(rng: random.Random, step: int) -> list[Row]:
     """Captions as the web writes them."""
-    scenes = [sample_scene(rng) for _ in range(64)]
-    return [(render(scene), tasks.captioning(scene, rng, web=True)) for scene in scenes]
+    return [(render(scene), tasks.captioning(scene, rng, web=True)) for scene in scenes(rng, step, 64)]
 
 
 def labeler_rows(rng: random.Random, step: int) -> list[Row]:
-    """Questions of growing difficulty with the caption mixed in, and texts to split."""
+    """Questions of growing difficulty, whole descriptions and captions mixed in, and texts to split."""
     claim_share = min(0.3 + step / 1000, 0.9)
     rows: list[Row] = []
-    for _ in range(28):
-        scene = sample_scene(rng)
-        asked = [*tasks.questions(scene, rng, 7, claim_share), tasks.whole_question(scene, rng), *tasks.captioning(scene, rng)]
+    for scene in scenes(rng, step, 20):
+        asked = tasks.questions(scene, rng, 7, claim_share)
+        if rng.random() < 0.4:
+            asked.append(tasks.whole_question(scene, rng))
+        if rng.random() < 0.4:
+            asked += tasks.captioning(scene, rng)
         rows.append((render(scene), asked))
-    rows += [(None, tasks.splitting(rng, 1)) for _ in range(10)]
+    rows += [(None, tasks.splitting(rng, 1)) for _ in range(6)]
     return rows
 
 
@@ -93,13 +104,16 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
             "intermediate_size": 384,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
-            "image_size": 41 * PATCH,  # a prime side: no patch falls on a bucket's edge, where float and integer arithmetic could differ
+            "image_size": 41
+            * PATCH,  # a prime side: no patch falls on a bucket's edge, where float and integer arithmetic could differ
             "patch_size": PATCH,
         },
     )
 
 
-def loss_and_accuracy(model: MiniCPMVForConditionalGeneration, batch: dict[str, torch.Tensor], dtype: torch.dtype) -> tuple[torch.Tensor, dict[str, float]]:
+def loss_and_accuracy(
+    model: MiniCPMVForConditionalGeneration, batch: dict[str, torch.Tensor], dtype: torch.dtype
+) -> tuple[torch.Tensor, dict[str, float]]:
     """Mean next-token loss over texts plus VERDICT_WEIGHT times that over verdicts, and the share of tokens of each kind that were the most likely ones."""
     kinds, targets = batch.pop("kinds")[:, 1:], batch["input_ids"][:, 1:]
     mask = branch_mask(batch.pop("branches"), dtype)
@@ -147,28 +161,28 @@ def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: in
     data = StepData(RowEncoder(processor), stage.rows, stage.name, seed, stage.steps)
     loader = DataLoader(data, batch_size=None, sampler=range(start, stage.steps), num_workers=1, prefetch_factor=4)
     began = time.monotonic()
-    log = (work / f"{stage.name}.log.jsonl").open("a", encoding="utf-8")
-    progress = tqdm(loader, desc=stage.name, initial=start, total=stage.steps, mininterval=10)
-    for step, batch in enumerate(progress, start=start):
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, stage.steps, stage.learning_rate)
-        batch = {name: value.to(device) for name, value in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16):
-            loss, accuracy = loss_and_accuracy(model, batch, torch.bfloat16)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        if step % 20 == 0:
-            entry = {"step": step, "loss": round(loss.item(), 4), **{k: round(v, 4) for k, v in accuracy.items()}, "seconds": round(time.monotonic() - began, 1)}
-            log.write(json.dumps(entry) + "\n")
-            log.flush()
-            progress.set_postfix({key: entry[key] for key in ("loss", "text", "verdict") if key in entry})
-        if (step + 1) % CHECKPOINT_EVERY == 0:
-            temporary = saved.with_suffix(".tmp")
-            torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}, temporary)
-            temporary.replace(saved)
-    log.close()
+    with (work / f"{stage.name}.log.jsonl").open("a", encoding="utf-8") as log:
+        progress = tqdm(loader, desc=stage.name, initial=start, total=stage.steps, mininterval=10)
+        for step, batch in enumerate(progress, start=start):
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, stage.steps, stage.learning_rate)
+            batch = {name: value.to(device) for name, value in batch.items()}
+            with torch.autocast(device.type, torch.bfloat16):
+                loss, accuracy = loss_and_accuracy(model, batch, torch.bfloat16)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step % LOG_EVERY == 0:
+                figures = {"loss": round(loss.item(), 4)} | {name: round(value, 4) for name, value in accuracy.items()}
+                log.write(json.dumps({"step": step, **figures, "seconds": round(time.monotonic() - began, 1)}) + "\n")
+                log.flush()
+                progress.set_postfix(figures)
+            if (step + 1) % CHECKPOINT_EVERY == 0:
+                temporary = saved.with_suffix(".tmp")
+                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+                torch.save(state, temporary)
+                temporary.replace(saved)
     save(model, processor, out)
 
 
@@ -176,17 +190,25 @@ def save(model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, 
     """A folder in the released layout, as vLLM and `from_pretrained` read it."""
     tokenizer = processor.tokenizer
     ends = [tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids("<|end_of_text|>")]
-    model.generation_config = GenerationConfig(bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id)
+    model.generation_config = GenerationConfig(
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=ends, pad_token_id=tokenizer.pad_token_id
+    )
     model.save_pretrained(out)
     processor.save_pretrained(out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train the embedded policy and labeler (seeded, resumable).")
-    parser.add_argument("--out", type=Path, default=Path("assets"), help="where policy/ and labeler/ are written, in bfloat16")
-    parser.add_argument("--work", type=Path, default=Path("runs/embedded-models"), help="checkpoints and logs of the training")
+    parser.add_argument(
+        "--out", type=Path, default=Path("assets"), help="where policy/ and labeler/ are written, in bfloat16"
+    )
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/embedded-models"), help="checkpoints and logs of the training"
+    )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--stages", nargs="*", choices=[stage.name for stage in STAGES], default=[stage.name for stage in STAGES])
+    parser.add_argument(
+        "--stages", nargs="*", choices=[stage.name for stage in STAGES], default=[stage.name for stage in STAGES]
+    )
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.work.mkdir(parents=True, exist_ok=True)

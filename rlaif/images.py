@@ -33,5 +33,9 @@ def open_image(data: bytes) -> Image.Image:
         image = Image.alpha_composite(white, image)
     elif image.mode.startswith(("I", "F")):  # 16-bit greyscale: Pillow's own convert clips instead of scaling
         low, high = image.getextrema()
-        image = image.point(lambda value: value * (255.0 / max(high, 1)) if high > 255 else value).convert("L") if low >= 0 else image
+        image = (
+            image.point(lambda value: value * (255.0 / max(high, 1)) if high > 255 else value).convert("L")
+            if low >= 0
+            else image
+        )
     return image.convert("RGB")

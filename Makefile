@@ -1,0 +1,82 @@
+# The corridor: one target a stage, each a process of its own. `make help` lists them.
+#
+#   make demo                                                     all of it, on the embedded scenes and models
+#   make generate feedback CONFIG=configs/photos.yaml             some stages, on other data
+#   make demo RUN=runs/seed-1 SET="seed=1 dpo.trainer.beta=0.2"   single values changed, in a run folder of their own
+
+CONFIG ?= configs/demo.yaml## settings of the run, one YAML file a use; default configs/demo.yaml
+RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default runs/demo, called like CONFIG
+SET ?=## single values to change: "section.key=value section.key=value"
+PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
+
+VENV := .venv/bin
+STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
+BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help setup demo generate feedback dpo evaluate report embedded-models test check clean
+
+help: ## list the targets and the settings
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@awk -F ' [?]=|## ' '/^[A-Z]+ [?]=/ { printf "  %-21s %s\n", $$1 "=", $$3 }' Makefile
+
+setup: .venv/.ready ## make .venv/ with vLLM's CPU or CUDA build, by machine; done once
+demo: generate feedback dpo evaluate report ## the whole round: generate, feedback, dpo, evaluate, report
+
+generate: .venv/.ready ## prompts -> responses: the policy answers each prompt several times
+	@$(VENV)/python -m generation $(STAGE_ARGS)
+
+feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, by the labeler
+	@$(VENV)/python -m feedback $(STAGE_ARGS)
+
+dpo: .venv/.ready ## pairs -> aligned policy, in RUN/policy
+	@$(VENV)/python -m dpo $(STAGE_ARGS)
+
+evaluate: .venv/.ready ## hallucination, recall and length before and after, and the labeler against the truth
+	@$(VENV)/python -m feedback.evaluate $(STAGE_ARGS)
+
+report: .venv/.ready ## all of it on one page, RUN/report.html
+	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
+
+embedded-models: .venv/.ready ## train the shipped models in assets/ anew (hours)
+	@$(VENV)/python -m model.embedded.train
+
+test: .venv/.ready ## run the tests
+	@$(VENV)/python -m pytest
+
+check: .venv/.ready ## what a change must pass: lint, format, types, tests
+	$(VENV)/ruff check .
+	$(VENV)/ruff format --check .
+	$(VENV)/mypy
+	$(VENV)/python -m pytest
+
+clean: ## remove .venv/ and caches; runs/ stays
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+
+# ----- set-up: the stamp is newer than what it was made from, so a second run does nothing
+
+TORCH := $(shell grep '^torch==' requirements/cpu.txt)
+PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
+
+.venv/.ready: pyproject.toml $(wildcard requirements/*.txt)
+	@echo "setup: .venv/ with the $(BUILD) build of vLLM (about 170 packages; some minutes on a fresh machine)"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "error: $(PYTHON) is not Python 3.11; name one with PYTHON=/path/to/python3.11" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	$(MAKE) --no-print-directory .install-$(BUILD)
+	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "setup: done; next: make demo"
+
+.PHONY: .install-cpu .install-cuda
+.install-cpu:
+	$(PIP_INSTALL) --no-deps $(TORCH) \
+		|| { echo "setup: the package index has no $(TORCH); taking it from PyTorch's own index"; \
+		     $(PIP_INSTALL) --no-deps $(TORCH) --index-url https://download.pytorch.org/whl/cpu; }
+	$(PIP_INSTALL) --no-deps -r requirements/cpu.txt
+
+.install-cuda:
+	$(PIP_INSTALL) -r requirements/cuda.txt

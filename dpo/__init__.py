@@ -1,0 +1,1 @@
+"""Direct preference optimisation: the pairs of a run in, the aligned policy out. Its command is `python -m dpo`."""

@@ -1,0 +1,89 @@
+"""Rows of the pairs table -> a batch for TRL's DPOTrainer and MiniCPM-V.
+
+Why not TRL's own vision collator: it sends every image twice, for the chosen and for the rejected row, and it cuts
+whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair (the model repeats
+its features, `image_repeats`) and only answers are cut. Images are decoded batch by batch; the data set holds bytes.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from PIL import Image
+from torch.nn.utils.rnn import pad_sequence
+
+from model import MiniCPMVProcessor
+from model.image_processing import pack_slices
+from rlaif.images import open_image
+
+Row = dict[str, Any]
+
+
+@dataclass
+class PairCollator:
+    """B rows with images, prompt, chosen, rejected -> a batch of 2B sequences, chosen first.
+
+    Args:
+        max_answer_tokens: longest answer, the token that ends it included; None: no limit.
+        max_length: longest sequence; an answer gets what its prompt leaves. Rows whose prompt leaves nothing must have
+            been dropped before (see `unusable`). None: no limit.
+    """
+
+    processor: MiniCPMVProcessor
+    max_answer_tokens: int | None = None
+    max_length: int | None = None
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """
+        Returns:
+            input_ids, attention_mask, completion_mask [2B, T]: rows r and B + r are one pair, the completion is the
+            answer with the token that ends it. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
+            over the slices of the B prompts, and image_repeats = 2.
+        """
+        images = [self.open_images(row) for row in rows]
+        prompts = [self.encode_prompt(row, pictures) for row, pictures in zip(rows, images, strict=True)]
+        sequences, completions = [], []
+        for side in ("chosen", "rejected"):
+            for row, prompt in zip(rows, prompts, strict=True):
+                answer = self.encode_answer(row, side, len(prompt))
+                sequences.append(torch.tensor(prompt + answer))
+                completions.append(torch.tensor([0] * len(prompt) + [1] * len(answer)))
+        batch: dict[str, Any] = self.processor.pad(sequences)
+        batch["completion_mask"] = pad_sequence(completions, batch_first=True)
+        if any(images):
+            features = self.processor.image_processor(images)
+            batch["pixel_values"] = pack_slices([item for slices in features["pixel_values"] for item in slices])
+            batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
+            batch["image_repeats"] = 2
+        return batch
+
+    def open_images(self, row: Row) -> list[Image.Image]:
+        return [open_image(image["bytes"]) for image in row["images"]]
+
+    def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
+        """The token ids that generation used: images before the text of the first user turn, as TRL places them."""
+        messages = [dict(message) for message in row["prompt"]]
+        first = next(message for message in messages if message["role"] == "user")
+        first["content"] = [{"type": "image"}] * len(images) + [{"type": "text", "text": first["content"]}]
+        return self.processor.expand(self.processor.encode_chat(messages), [image.size for image in images])
+
+    def encode_answer(self, row: Row, side: str, prompt_length: int) -> list[int]:
+        """The token ids of one answer, cut to what it may have; a cut answer has lost the token that ends it."""
+        (message,) = row[side]
+        ids = self.processor.encode_answer(message["content"])
+        if self.max_length is not None:
+            ids = ids[: self.max_length - prompt_length]
+        return ids[: self.max_answer_tokens]
+
+    def unusable(self, row: Row) -> tuple[str, str] | None:
+        """Why a row teaches nothing, as (reason, detail): no room for an answer, or both are cut to the same."""
+        prompt_length = 0
+        if self.max_length is not None:  # only then images, whose sizes decide the length, are worth decoding
+            prompt_length = len(self.encode_prompt(row, self.open_images(row)))
+            if prompt_length >= self.max_length:
+                return "prompt_too_long", f"{prompt_length} tokens; dpo.trainer.max_length is {self.max_length}"
+        chosen, rejected = (self.encode_answer(row, side, prompt_length) for side in ("chosen", "rejected"))
+        if chosen == rejected:
+            return "same_after_cut", f"chosen and rejected begin with the same {len(chosen)} tokens"
+        return None

@@ -1,0 +1,146 @@
+"""Labels prompts: divide, conquer, combine. Rows of `responses` in; rows of `claims` and `scores`, and drops out.
+
+A response is asked about only if it can end in a pair: one without text (`empty_response`) or cut by
+`generation.max_tokens` (`response_truncated`) is put aside before the labeler sees it, because an unfinished sentence
+is neither a claim nor an example to train on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedback.claims import Refusal, Split, divide
+from feedback.pairs import Drop
+from feedback.scores import count_rejected, score, whole_response_score
+from feedback.verdicts import Verdict, conquer
+from feedback.wording import Wording
+from feedback.words import clean
+from rlaif.config import FeedbackSection
+from rlaif.engine import Engine
+from rlaif.tables import make_id
+
+Row = dict[str, Any]
+Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one too long for the labeler is not there
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One (image, instruction) and its sampled responses, rows of the table `responses`."""
+
+    prompt_id: str
+    image: bytes
+    image_sha256: str
+    responses: Sequence[Row]
+
+
+@dataclass
+class Labels:
+    """Rows for the tables."""
+
+    claims: list[Row] = field(default_factory=list)
+    scores: list[Row] = field(default_factory=list)
+    drops: list[Drop] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Labeler:
+    """A model that divides and judges, and the words in which it is asked."""
+
+    engine: Engine
+    wording: Wording
+    settings: FeedbackSection
+    seed: int
+    name: str
+    revision: str
+
+    def label(self, prompts: Sequence[Prompt], title: str) -> Labels:
+        """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`."""
+        labels = Labels()
+        splits = self._divide(prompts, labels, title)
+        verdicts = self._conquer(prompts, splits, title)
+        for prompt in prompts:
+            for response in prompt.responses:
+                if response["response_id"] in splits:
+                    self._combine(prompt, response, splits[response["response_id"]], verdicts, labels)
+        return labels
+
+    def _divide(self, prompts: Sequence[Prompt], labels: Labels, title: str) -> dict[str, Split]:
+        """Claims by response_id; what has none goes to `labels.drops`."""
+        texts: dict[str, str] = {}
+        for response in (row for prompt in prompts for row in prompt.responses):
+            response_id, text = response["response_id"], clean(response["text"])
+            if not text:
+                labels.drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
+            elif response["finish_reason"] != "stop":
+                detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
+                labels.drops.append(Drop(response_id, "response_truncated", detail))
+            else:
+                texts[response_id] = text
+        results = divide(
+            self.engine,
+            texts.values(),
+            self.wording,
+            title,
+            max_tokens=self.settings.max_claim_tokens,
+            max_retries=self.settings.max_retries,
+            seed=self.seed,
+        )
+        splits: dict[str, Split] = {}
+        for response_id, text in texts.items():
+            result = results[text]
+            if isinstance(result, Refusal):
+                labels.drops.append(Drop(response_id, result.reason, result.detail))
+                continue
+            splits[response_id] = result
+            labels.drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
+        return splits
+
+    def _conquer(self, prompts: Sequence[Prompt], splits: dict[str, Split], title: str) -> Verdicts:
+        """Verdicts on all claims and on the responses as a whole."""
+        requests = {
+            (prompt.image_sha256, request)
+            for prompt in prompts
+            for response in prompt.responses
+            if response["response_id"] in splits
+            for request in self._questions(response, splits[response["response_id"]])
+        }
+        return conquer(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts}, title)
+
+    def _questions(self, response: Row, split: Split) -> list[str]:
+        """One request a claim, in order, then the one about the whole response."""
+        whole = self.wording.ask_whole(clean(response["text"]))
+        return [*(self.wording.ask_verify(item.question) for item in split.claims), whole]
+
+    def _combine(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
+        questions = [(prompt.image_sha256, request) for request in self._questions(response, split)]
+        if too_long := [request for key, request in questions if (key, request) not in verdicts]:
+            detail = f"{len(too_long)} questions do not fit the labeler's context, first {too_long[0][:80]!r}"
+            labels.drops.append(Drop(response["response_id"], "question_too_long", detail))
+            return
+        *answers, whole = (verdicts[question] for question in questions)
+        ids = {"response_id": response["response_id"], "prompt_id": prompt.prompt_id}
+        for index, (item, verdict) in enumerate(zip(split.claims, answers, strict=True)):
+            labels.claims.append(
+                {
+                    "claim_id": make_id(response["response_id"], str(index)),
+                    **ids,
+                    "claim_index": index,
+                    "claim": item.claim,
+                    "question": item.question,
+                    "p_yes": verdict.p_yes,
+                    "p_no": verdict.p_no,
+                    "p_other": verdict.p_other,
+                    "verdict": verdict.accepted,
+                    "labeler": self.name,
+                    "labeler_revision": self.revision,
+                }
+            )
+        labels.scores.append(
+            {
+                **ids,
+                "num_claims": len(answers),
+                "num_rejected": count_rejected(answers),
+                "score": score(answers, self.settings.score),
+                "whole_response_score": whole_response_score(whole),
+            }
+        )

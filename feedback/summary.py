@@ -1,0 +1,71 @@
+"""What a person should see before training: what was lost, how sure the labeler was, how long the answers are."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feedback.claims import coverage
+from feedback.pairs import Pair
+from feedback.words import words
+
+
+@dataclass
+class Summary:
+    """Sums over a run, prompt by prompt."""
+
+    responses: int = 0
+    claims: int = 0
+    rejected: int = 0
+    weak: int = 0  # claims with p_yes + p_no < min_yes_no_mass
+    coverage: float = 0.0
+    pairs: int = 0
+    words_chosen: int = 0
+    words_rejected: int = 0
+
+    def add_response(self, text: str, claims: Sequence[dict[str, Any]], min_yes_no_mass: float) -> None:
+        """Counts a scored response and its rows of `claims`."""
+        self.responses += 1
+        self.claims += len(claims)
+        self.rejected += sum(not claim["verdict"] for claim in claims)
+        self.weak += sum(1.0 - claim["p_other"] < min_yes_no_mass for claim in claims)
+        self.coverage += coverage(text, [claim["claim"] for claim in claims])
+
+    def add_pair(self, pair: Pair) -> None:
+        self.pairs += 1
+        self.words_chosen += len(words(pair.chosen.text))
+        self.words_rejected += len(words(pair.rejected.text))
+
+    @property
+    def extra_words(self) -> int:
+        """Words that chosen answers have had more than rejected ones."""
+        return self.words_chosen - self.words_rejected
+
+    def metrics(self) -> dict[str, float | None]:
+        """Means, for metrics.json; None where there is nothing to take a mean of."""
+        return {
+            "claims_per_response": _mean(self.claims, self.responses),
+            "rejected_share": _mean(self.rejected, self.claims),
+            "weak_verdict_share": _mean(self.weak, self.claims),
+            "coverage": _mean(self.coverage, self.responses),
+            "mean_words_chosen": _mean(self.words_chosen, self.pairs),
+            "mean_words_rejected": _mean(self.words_rejected, self.pairs),
+        }
+
+    def lines(self, min_yes_no_mass: float) -> list[str]:
+        """The same for people."""
+        if not self.responses:
+            return ["no response could be scored; the reasons are counted below and told one by one in dropped.parquet"]
+        lines = [
+            f"{self.claims / self.responses:.1f} claims a response, "
+            f"which hold {self.coverage / self.responses:.0%} of its content words",
+            f"{self.rejected / self.claims:.1%} of the claims rejected; "
+            f"{self.weak:,} weak verdicts (p_yes + p_no < {min_yes_no_mass:g})",
+        ]
+        if self.pairs:
+            chosen, rejected = self.words_chosen / self.pairs, self.words_rejected / self.pairs
+            lines.append(f"mean length of chosen {chosen:.1f} words, of rejected {rejected:.1f}")
+        return lines
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None

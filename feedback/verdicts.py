@@ -1,0 +1,69 @@
+"""Conquer: the labeler sees the image and a question; only the probabilities of its first token are read.
+
+p_yes is the probability, over the full vocabulary, that the first token is any spelling of "yes" ("yes", "Yes", " yes",
+...), p_no likewise, and p_other is what is left. A claim is accepted iff p_yes > p_no (RLAIF-V, arXiv
+2405.17220). Nothing the labeler writes is interpreted.
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from rlaif.engine import PROMPT_TOO_LONG, Engine, Request
+from rlaif.errors import ModelError
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """First-token probabilities of one question."""
+
+    p_yes: float
+    p_no: float
+
+    @property
+    def p_other(self) -> float:
+        """Probability of any other first token (rounding below 0 is clipped)."""
+        return max(0.0, 1.0 - self.p_yes - self.p_no)
+
+    @property
+    def accepted(self) -> bool:
+        return self.p_yes > self.p_no
+
+
+def conquer(
+    engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes], title: str
+) -> dict[tuple[str, str], Verdict]:
+    """Verdicts by (image, request), for image keys and the full texts of requests; `images` maps keys to encoded files.
+
+    Each request is made once an image however many claims share it, and those of one image stand in a row, so that its
+    prefix and its encoder output are computed once. One that is too long for the labeler has no verdict.
+    """
+    asked = sorted(set(questions))
+    yes, no = _spellings(engine, "yes"), _spellings(engine, "no")
+    requests = [
+        Request(text=text, image=images[image], max_tokens=1, logprob_token_ids=yes + no) for image, text in asked
+    ]
+    verdicts = {}
+    for key, (completion,) in zip(asked, engine.generate(requests, f"{title}: verify"), strict=True):
+        if completion.finish_reason != PROMPT_TOO_LONG:
+            assert completion.logprobs is not None
+            verdicts[key] = read_verdict(completion.logprobs, yes, no)
+    return verdicts
+
+
+def read_verdict(logprobs: Mapping[int, float], yes: Sequence[int], no: Sequence[int]) -> Verdict:
+    """Sums probabilities over the spellings of yes and of no; ModelError where the labeler gives NaN."""
+    p_yes = sum(math.exp(logprobs[token]) for token in yes)
+    p_no = sum(math.exp(logprobs[token]) for token in no)
+    if not math.isfinite(p_yes + p_no):
+        raise ModelError(
+            "the labeler's log-probabilities are NaN; set labeler.dtype to float32, or use another labeler"
+        )
+    return Verdict(p_yes, p_no)
+
+
+def _spellings(engine: Engine, word: str) -> tuple[int, ...]:
+    ids = engine.spellings(word)
+    if not ids:
+        raise ModelError(f"the labeler's vocabulary has no token {word!r}; use one that answers yes or no in one token")
+    return ids

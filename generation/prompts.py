@@ -1,0 +1,261 @@
+"""Sources of images and instructions, and the checks that each prompt passes before it becomes a row of `prompts`.
+
+Columns written: prompt_id, image (bytes as they came, path), image_sha256, instruction, source, split, reference.
+`reference` is known for the embedded scenes alone; every other source gives split "train", the one that responses are
+sampled for.
+"""
+
+import hashlib
+import json
+import mimetypes
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlaif.config import DataSection
+from rlaif.errors import InputError
+from rlaif.tables import make_id
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+DEFAULT_INSTRUCTIONS = Path(__file__).with_name("instructions.txt")
+# heads of rlaif.images.open_image's messages
+IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
+ROWS_AT_ONCE = 32  # rows of a parquet file in memory; photographs are large
+
+Drop = Callable[[str, str, str], None]  # (row_id, reason, detail)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its source has it, and what is to be asked about it.
+
+    name: by which a person finds it again. image: file bytes, a path to them, or None where the source has none.
+    """
+
+    name: str
+    image: bytes | Path | None
+    instructions: Sequence[str | None]
+    path: str
+    split: str = "train"
+    reference: str | None = None
+
+
+def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
+    """All pictures of the configured source, always in the same order.
+
+    Errors: InputError for a source that is missing or empty, lacks a column, or has none of a kind that can be read.
+    """
+    if data.source == "scenes":
+        return _read_scenes(data, seed)
+    assert data.path is not None, "the configuration was checked"
+    if data.source == "folder":
+        return _read_folder(Path(data.path), read_instructions(data.instructions))
+    if data.source == "parquet":
+        return _read_parquet(Path(data.path), data.image_column, data.question_column)
+    return _read_dataset(data)
+
+
+def build_prompts(
+    pictures: Iterable[Picture], source: str, limit: int | None, done: Container[str], drop: Drop
+) -> Iterator[dict[str, Any]]:
+    """Rows of `prompts`, at most `limit` of a split; those in `done` were written by an earlier try and are left out.
+
+    Every image is opened once. What cannot be used goes to `drop` with its reason; nothing stops.
+    """
+    seen: set[str] = set()
+    used: Counter[str] = Counter()
+    for picture in pictures:
+        if used[picture.split] == limit:
+            break  # scenes, the only source with several splits, keep to the limit themselves
+        image = _usable_image(picture, drop)
+        if image is None:
+            continue
+        digest = hashlib.sha256(image).hexdigest()
+        for instruction in picture.instructions:
+            if used[picture.split] == limit:
+                break
+            if instruction is None or not instruction.strip():
+                drop(picture.name, "missing_instruction", "the instruction is empty")
+                continue
+            prompt_id = make_id(digest, instruction)
+            if prompt_id in seen:
+                drop(prompt_id, "duplicate_prompt", f"{picture.name}: the same image and instruction came before")
+                continue
+            seen.add(prompt_id)
+            used[picture.split] += 1
+            if prompt_id not in done:
+                yield {
+                    "prompt_id": prompt_id,
+                    "image": {"bytes": image, "path": picture.path},
+                    "image_sha256": digest,
+                    "instruction": instruction,
+                    "source": source,
+                    "split": picture.split,
+                    "reference": picture.reference,
+                }
+
+
+def _usable_image(picture: Picture, drop: Drop) -> bytes | None:
+    """The file bytes of a picture that can be opened; None after a drop."""
+    from rlaif.images import open_image
+
+    if picture.image is None:
+        drop(picture.name, "missing_image", "the source has no image here")
+        return None
+    try:
+        data = picture.image.read_bytes() if isinstance(picture.image, Path) else picture.image
+    except OSError as error:
+        drop(picture.name, "missing_image", f"{error.filename}: {error.strerror}")
+        return None
+    try:
+        open_image(data)
+    except (ValueError, RuntimeError, AttributeError) as error:  # some decoders raise more than they document
+        reason = str(error).partition(":")[0].replace(" ", "_")
+        drop(picture.name, reason if reason in IMAGE_REASONS else "broken_image", str(error))
+        return None
+    return data
+
+
+def read_instructions(path: str | None) -> list[str]:
+    """One instruction a line, blank lines left out; None: those of generation/instructions.txt. Errors: InputError."""
+    file = Path(path) if path else DEFAULT_INSTRUCTIONS
+    if not file.is_file():
+        raise InputError(f"no instructions file {file}; data.instructions names a text file, one instruction a line")
+    try:
+        lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text ({error.reason}); data.instructions names a text file") from error
+    if not any(lines):
+        raise InputError(f"no instructions in {file}; write one a line")
+    return [line for line in lines if line]
+
+
+def source_files(data: DataSection) -> dict[str, str]:
+    """What identifies local input: a digest over the names and sizes of its files, and one over its instructions.
+
+    A run that was made from other files is then not mistaken for this one. Contents of images are not read here.
+    """
+    identity = {}
+    if data.source == "folder":
+        identity["instructions_digest"] = make_id(*read_instructions(data.instructions))
+    if data.path is not None and (root := Path(data.path)).exists():
+        files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+        identity["files_digest"] = make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
+    return identity
+
+
+def _read_scenes(data: DataSection, seed: int) -> Iterator[Picture]:
+    from model.embedded.scenes import scene_rows
+
+    counts = {"train": data.train_prompts, "validation": data.validation_prompts, "test": data.test_prompts}
+    for split, count in counts.items():
+        count = count if data.limit is None else min(count, data.limit)
+        for index, scene in enumerate(scene_rows(split, count, seed)):
+            name = f"{split}-{index:06d}.png"
+            yield Picture(name, scene.png, [scene.instruction], name, split, json.dumps(scene.reference))
+
+
+def _read_folder(folder: Path, instructions: list[str]) -> Iterator[Picture]:
+    """Every image below a folder with every instruction; hidden files and those of other kinds are left out."""
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}{' (it is a file)' if folder.exists() else ''}; data.path names a folder")
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names = [name for name in names if _may_be_image(name)]
+    if not names:
+        raise InputError(f"no images in {folder}; data.path names a folder with jpeg, png, webp or other image files")
+    for name in names:
+        yield Picture(name, folder / name, instructions, name)
+
+
+def _may_be_image(name: str) -> bool:
+    hidden = any(part.startswith(".") for part in name.split("/"))
+    kind = mimetypes.guess_type(name)[0]
+    return not hidden and (kind is None or kind.startswith("image/"))
+
+
+def _read_parquet(path: Path, image_column: str, question_column: str) -> Iterator[Picture]:
+    """Rows of one parquet file or of all below a folder; image paths in them are relative to the file's folder."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
+    if not path.exists() or not files:
+        raise InputError(f"no parquet file at {path}; data.path names a .parquet file or a folder of them")
+    for file in files:
+        try:
+            table = pq.ParquetFile(file)
+        except pa.ArrowInvalid as error:
+            raise InputError(f"{file} is not a parquet file ({error})") from error
+        with table:
+            _check_columns(str(file), table.schema_arrow.names, image_column, question_column)
+            _check_types(str(file), table.schema_arrow, image_column, question_column)
+            index = 0
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image_column, question_column]):
+                for row in batch.to_pylist():
+                    yield _picture(f"{file.name}:{index}", row[image_column], row[question_column], file.parent)
+                    index += 1
+
+
+def _read_dataset(data: DataSection) -> Iterator[Picture]:
+    """Rows of a data set that `datasets` loads: saved by save_to_disk, or anything load_dataset takes."""
+    from datasets import Dataset, DatasetDict, Image, load_dataset, load_from_disk
+
+    assert data.path is not None
+    where = f"data set {data.path}"
+    try:
+        if (Path(data.path) / "dataset_info.json").is_file() or (Path(data.path) / "dataset_dict.json").is_file():
+            loaded = load_from_disk(data.path)
+        else:
+            loaded = load_dataset(data.path)
+    except (OSError, ValueError) as error:  # also what `datasets` raises for a data set it does not find
+        raise InputError(f"cannot load {where}: {' '.join(str(error).split())}") from error
+    if isinstance(loaded, DatasetDict):
+        if data.split not in loaded:
+            known = ", ".join(map(str, loaded))
+            raise InputError(f"{where} has no split {data.split!r}; it has: {known}; set data.split")
+        loaded = loaded[data.split]
+    assert isinstance(loaded, Dataset)
+    _check_columns(where, loaded.column_names, data.image_column, data.question_column)
+    if isinstance(loaded.features[data.image_column], Image):
+        loaded = loaded.cast_column(data.image_column, Image(decode=False))  # the bytes as they came
+    _check_types(where, loaded.features.arrow_schema, data.image_column, data.question_column)
+    for index, row in enumerate(loaded.select_columns([data.image_column, data.question_column])):
+        yield _picture(f"{data.split}:{index}", row[data.image_column], row[data.question_column], Path(data.path))
+
+
+def _check_columns(where: str, names: Sequence[str], image_column: str, question_column: str) -> None:
+    for key, name in (("image_column", image_column), ("question_column", question_column)):
+        if name not in names:
+            raise InputError(f"{where} has no column {name!r}; it has: {', '.join(names)}; set data.{key}")
+
+
+def _check_types(where: str, schema: "pa.Schema", image_column: str, question_column: str) -> None:
+    import pyarrow as pa
+
+    kind = schema.field(image_column).type
+    is_struct = pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
+    if not (is_struct or _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+        raise InputError(f"{where}: column {image_column!r} holds {kind}; allowed: bytes, struct<bytes, path>, or path")
+    if not _is_text(schema.field(question_column).type):
+        kind = schema.field(question_column).type
+        raise InputError(f"{where}: column {question_column!r} holds {kind}; allowed: text; set data.question_column")
+
+
+def _is_text(kind: "pa.DataType") -> bool:
+    import pyarrow as pa
+
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _picture(name: str, cell: Any, question: str | None, folder: Path) -> Picture:
+    """A row with its image as bytes, as {bytes, path}, or as a path."""
+    content, path = (cell["bytes"], cell["path"]) if isinstance(cell, dict) else (cell, None)
+    if isinstance(content, str):
+        content, path = None, content
+    if content is None and path:
+        return Picture(name, folder / path, [question], path)
+    return Picture(name, content, [question], path or name)

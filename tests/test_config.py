@@ -1,0 +1,143 @@
+"""Configuration: what is read, what is refused, and the one line that says why."""
+
+from pathlib import Path
+
+import pytest
+
+from rlaif.config import Config, load_config, parse_stage_args
+from rlaif.errors import ConfigError, RlaifError
+
+MINIMAL = "policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n"
+
+
+@pytest.fixture
+def write(tmp_path: Path):
+    def write(text: str) -> Path:
+        path = tmp_path / "some.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def message(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path, overrides)
+    assert isinstance(caught.value, RlaifError)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_defaults_are_those_of_the_method(write):
+    config = load_config(write(MINIMAL))
+    assert (config.seed, config.round) == (0, 1)
+    assert (config.generation.num_responses, config.generation.temperature) == (10, 0.7)
+    assert (config.feedback.score, config.feedback.pairs_per_prompt) == ("rejected_count", 2)
+    assert (config.dpo.method, config.dpo.freeze, config.dpo.lora.r) == ("full", ["vision"], 64)
+    assert config.labeler.dtype == "auto"
+
+
+def test_overrides_apply_in_order_and_reach_free_keys(write):
+    config = load_config(
+        write(MINIMAL + "dpo: {trainer: {beta: 0.1}}\n"),
+        ["seed=1", "seed=2", "dpo.trainer.learning_rate=5e-7", "dpo.freeze=[vision,llm]", "engine.max_model_len=null"],
+    )
+    assert config.seed == 2
+    assert config.dpo.trainer == {"beta": 0.1, "learning_rate": 5e-7}
+    assert config.dpo.freeze == ["vision", "llm"]
+    assert config.engine.max_model_len is None
+
+
+@pytest.mark.parametrize("text", ["5e-7", "5E-7", "+5.e-7", "5.0e-7"])
+def test_numbers_in_scientific_notation_are_numbers(write, text):
+    assert load_config(write(MINIMAL + f"dpo: {{trainer: {{learning_rate: {text}}}}}")).dpo.trainer == {
+        "learning_rate": 5e-7
+    }
+
+
+def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write):
+    path = write(MINIMAL + "generation: {num_reponses: 4}\n")
+    assert message(path) == (
+        f"{path}: unknown key 'generation.num_reponses'; did you mean 'num_responses'? "
+        "allowed here: num_responses, temperature, top_p, max_tokens"
+    )
+
+
+def test_unknown_section_goes_before_what_is_missing_for_it(write):
+    text = message(write("policy: {model: assets/policy}\nlabeller: {model: assets/labeler}\n"))
+    assert "unknown key 'labeller'; did you mean 'labeler'?" in text
+    assert text.endswith("(and 1 more)")
+
+
+def test_unknown_key_in_a_nested_section(write):
+    text = message(write(MINIMAL), "dpo.lora.rank=8")
+    assert "unknown key 'dpo.lora.rank'" in text
+    assert "allowed here: r, alpha, dropout" in text
+
+
+def test_missing_section(write):
+    assert message(write("policy: {model: x}\n")).endswith("labeler is missing; it is needed")
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("generation.num_responses=0", "generation.num_responses is 0: input should be greater than or equal to 1"),
+        ("generation.num_responses=ten", "generation.num_responses is 'ten': input should be a valid integer"),
+        ("generation=", "generation is None: input should be a valid dictionary"),
+        ("dpo.method=qlora", "dpo.method is 'qlora': input should be 'full' or 'lora'"),
+        ("dpo.freeze=[eyes]", "dpo.freeze.0 is 'eyes': input should be 'vision', 'resampler' or 'llm'"),
+        ("data.path=photos", "data: path is 'photos', but source 'scenes' reads none; set data.source too"),
+        ("data.source=parquet", "data: source 'parquet' needs data.path"),
+        ("data={source: folder, path: x}", "data: source 'folder' needs data.instructions"),
+        ("data={source: parquet, path: x, instructions: y}", "instructions are read for source 'folder' only"),
+    ],
+)
+def test_values_that_are_not_allowed(write, override, expected):
+    assert expected in message(write(MINIMAL), override)
+
+
+@pytest.mark.parametrize("override", ["seed", "=3", "dpo..beta=1", ""])
+def test_malformed_override(write, override):
+    assert f"--set got {override!r}; it takes section.key=value" in message(write(MINIMAL), override)
+
+
+def test_override_below_a_single_value(write):
+    assert "--set seed.x: seed is a single value and has no keys" in message(write(MINIMAL + "seed: 1\n"), "seed.x=1")
+    assert "the value '[1' is not valid YAML" in message(write(MINIMAL), "seed=[1")
+
+
+def test_files_that_are_no_configuration(write, tmp_path):
+    path = write(MINIMAL)
+    assert message(tmp_path / "other.yaml") == (
+        f"no configuration file {tmp_path}/other.yaml; in that folder there are: {path}"
+    )
+    assert "there are: none" in message(tmp_path / "nowhere" / "other.yaml")
+    assert "is not valid YAML" in message(write("policy: [\n"))
+    assert "holds str, not sections" in message(write("just words"))
+    assert "key 'seed' is given twice" in message(write(MINIMAL + "seed: 1\nseed: 2\n"))
+
+
+def test_stage_arguments(write):
+    path = write(MINIMAL)
+    argv = ["--config", str(path), "--run", "runs/x", "--set", "seed=3", "round=2", "--set", "data.limit=5"]
+    config, run = parse_stage_args("generation", "Sample.", argv)
+    assert run == Path("runs/x")
+    assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
+
+
+def test_stage_help_names_the_module(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_stage_args("generation", "Sample.", ["--help"])
+    assert caught.value.code == 0
+    assert "usage: python -m generation" in capsys.readouterr().out
+
+
+def test_every_field_is_described():
+    todo = [Config]
+    while todo:
+        section = todo.pop()
+        for name, field in section.model_fields.items():
+            assert field.description, f"{section.__name__}.{name}"
+            if isinstance(field.annotation, type) and issubclass(field.annotation, Config.__base__):
+                todo.append(field.annotation)

@@ -1,0 +1,325 @@
+"""The dpo stage for real on the tiny model: what moves, what does not, what is saved, what a kill leaves behind."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from dpo.__main__ import main, run_dpo
+from dpo.arguments import trainer_arguments
+from rlaif.config import Config
+from rlaif.errors import ConfigError, InputError, ModelError, RunMismatchError
+from rlaif.run import Run
+from tests.pair_rows import pair_row, varied_pairs, write_pairs
+
+TRAINER = {
+    "per_device_train_batch_size": 2,
+    "max_steps": 4,
+    "learning_rate": 1e-2,
+    "lr_scheduler_type": "constant",
+    "logging_steps": 1,
+    "gradient_checkpointing": False,
+    "disable_tqdm": True,
+}
+
+
+def config_of(model: Path, trainer: dict[str, Any] | None = None, **dpo: Any) -> Config:
+    return Config.model_validate(
+        {
+            "seed": 3,
+            "policy": {"model": str(model)},
+            "labeler": {"model": "unused"},
+            "dpo": {"trainer": {**TRAINER, **(trainer or {})}, **dpo},
+        }
+    )
+
+
+def align(path: Path, config: Config, rows: list[dict[str, Any]] | None = None) -> Path:
+    """Run the stage on a new run folder; returns the folder."""
+    write_pairs(path, config, varied_pairs(8) if rows is None else rows)
+    run_dpo(Run(path, config, "dpo"))
+    return path
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def moved(before: Path, after: Path) -> set[str]:
+    """Which of the released layout's tensors differ in any bit; their names, shapes and precisions are the same."""
+    old, new = weights(before), weights(after)
+    assert {name: (x.shape, x.dtype) for name, x in old.items()} == {
+        name: (x.shape, x.dtype) for name, x in new.items()
+    }
+    return {name for name in old if not torch.equal(old[name], new[name])}
+
+
+def test_full_training_moves_what_is_not_frozen_and_nothing_else(tiny_model: Path, tmp_path: Path) -> None:
+    run = align(tmp_path / "run", config_of(tiny_model))
+    names = weights(tiny_model).keys()
+    assert moved(tiny_model, run / "policy") == {name for name in names if not name.startswith("vpm.")}
+
+    log = json.loads((run / "dpo" / "log.json").read_text())
+    assert log[0]["step"] == 0
+    assert log[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert log[0]["rewards/margins"] == pytest.approx(0, abs=1e-6)
+    assert log[4]["step"] == 4
+    assert log[4]["rewards/margins"] > 0.01
+    assert log[4]["loss"] < math.log(2)
+    metrics = json.loads((run / "metrics.json").read_text())
+    assert metrics["dpo"]["first_sigmoid_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert metrics["dpo"]["last_margin"] == log[4]["rewards/margins"]
+    assert metrics["dpo"]["steps"] == 4
+    assert metrics["stages"]["dpo"]["kept"] == {"pairs": 8}
+    assert Run(run, config_of(tiny_model), "evaluate").identity("policy")
+    assert not (run / "dpo" / "cache").exists()
+
+
+def test_aligned_policy_is_a_released_checkpoint_like_its_start(tiny_model: Path, tmp_path: Path) -> None:
+    run = align(tmp_path / "run", config_of(tiny_model))
+    assert {file.name for file in tiny_model.iterdir()} == {file.name for file in (run / "policy").iterdir()}
+    for name in ("config.json", "generation_config.json", "processor_config.json", "tokenizer.json"):
+        start, end = (json.loads((folder / name).read_text()) for folder in (tiny_model, run / "policy"))
+        end.get("vision_config", {}).pop("dtype", None)  # transformers adds it when it loads a model
+        assert end == start
+
+
+def test_frozen_parts_follow_the_config(tiny_model: Path, tmp_path: Path) -> None:
+    run = align(tmp_path / "run", config_of(tiny_model, freeze=["vision", "resampler"]))
+    assert moved(tiny_model, run / "policy") == {name for name in weights(tiny_model) if name.startswith("llm.")}
+
+
+@pytest.mark.parametrize("train_resampler", [False, True])
+def test_lora_merges_into_a_full_checkpoint(tiny_model: Path, tmp_path: Path, train_resampler: bool) -> None:
+    lora = {"r": 4, "alpha": 8, "dropout": 0.1, "train_resampler": train_resampler}
+    run = align(tmp_path / "run", config_of(tiny_model, method="lora", lora=lora))
+    projections = {name for name in weights(tiny_model) if name.startswith("llm.") and "_proj" in name}
+    resampler = {name for name in weights(tiny_model) if name.startswith("resampler.")}
+    assert len(projections) == 2 * 7
+    assert moved(tiny_model, run / "policy") == projections | (resampler if train_resampler else set())
+    assert (run / "dpo" / "adapter" / "adapter_model.safetensors").is_file()
+    assert json.loads((run / "dpo" / "log.json").read_text())[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+
+
+def test_bfloat16_checkpoint_trains_in_float32_and_stays_bfloat16(tiny_model: Path, tmp_path: Path) -> None:
+    from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+
+    half = tmp_path / "half"
+    MiniCPMVForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.bfloat16).save_pretrained(half)
+    MiniCPMVProcessor.from_pretrained(tiny_model).save_pretrained(half)
+    run = align(tmp_path / "run", config_of(half))
+    assert {x.dtype for x in weights(run / "policy").values()} == {torch.bfloat16}
+    assert {x.dtype for x in weights(run / "dpo" / "checkpoint-4").values()} == {torch.float32}
+
+
+def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Path, tmp_path: Path) -> None:
+    losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "gradient_checkpointing": True}
+    run = align(tmp_path / "run", config_of(tiny_model, losses))
+    start = json.loads((run / "dpo" / "log.json").read_text())[0]
+    assert start["sigmoid_loss"] == pytest.approx(math.log(2), abs=1e-6)
+    assert start["loss"] - math.log(2) == pytest.approx(0.5 * math.log(500), rel=0.2)  # random model: a guess among 500
+
+
+@pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference moved")])
+def test_a_wrong_reference_stops_the_stage(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, message: str
+) -> None:
+    from dpo.trainer import PairTrainer
+
+    original = PairTrainer.compute_loss
+
+    def compute_loss(self: PairTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == when:
+            with torch.no_grad():
+                self.ref_model.lm_head.weight += 0.1 * torch.randn_like(self.ref_model.lm_head.weight)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
+    with pytest.raises(AssertionError, match=message):
+        align(tmp_path / "run", config_of(tiny_model))
+    assert not (tmp_path / "run" / "policy").exists()
+
+
+def kill_at_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    from dpo.trainer import PairTrainer
+
+    original = PairTrainer.training_step
+
+    def training_step(self: PairTrainer, *args: Any, **kwargs: Any) -> Any:
+        if self.state.global_step == step:
+            raise KeyboardInterrupt
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(PairTrainer, "training_step", training_step)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_killed_training_resumes_to_the_same_weights(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    trainer = {"save_steps": 1, "learning_rate": 1e-3, "lr_scheduler_type": "linear"}
+    lora = {"r": 4, "dropout": 0.0, "train_resampler": True}
+    config = config_of(tiny_model, trainer, method=method, lora=lora)
+    undisturbed = align(tmp_path / "undisturbed", config)
+
+    with monkeypatch.context() as patch:
+        kill_at_step(patch, 3)
+        with pytest.raises(KeyboardInterrupt):
+            align(tmp_path / "killed", config)
+    killed = tmp_path / "killed"
+    (killed / "dpo" / "checkpoint-3" / "trainer_state.json").unlink()  # as if the kill had come while saving it
+    assert not (killed / "policy").exists()
+    run_dpo(Run(killed, config, "dpo"))
+
+    expected, resumed = weights(undisturbed / "policy"), weights(killed / "policy")
+    for name in expected:
+        torch.testing.assert_close(resumed[name], expected[name], rtol=0, atol=1e-6)
+    logs = [json.loads((run / "dpo" / "log.json").read_text()) for run in (undisturbed, killed)]
+    margins = [[entry["rewards/margins"] for entry in log if "rewards/margins" in entry] for log in logs]
+    assert margins[1] == pytest.approx(margins[0], abs=1e-5)
+    assert len(margins[0]) == 5
+
+
+def test_finished_stage_does_nothing_and_other_settings_are_refused(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = align(tmp_path / "run", config_of(tiny_model))
+    before = (run / "policy" / "model.safetensors").stat().st_mtime_ns
+    run_dpo(Run(run, config_of(tiny_model), "dpo"))
+    assert "nothing to do" in capsys.readouterr().out
+    with pytest.raises(RunMismatchError, match=r"learning_rate: 0\.01 -> 0\.5"):
+        run_dpo(Run(run, config_of(tiny_model, {"learning_rate": 0.5}), "dpo"))
+    assert (run / "policy" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_unusable_pairs_are_dropped_with_their_reason(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [
+        *varied_pairs(4),
+        pair_row("long", "is there a red circle in this picture " * 20, "yes", "no"),
+        pair_row("same", "red", "a circle " * 30 + "left", "a circle " * 30 + "right"),
+        *varied_pairs(2, split="validation"),
+    ]
+    config = config_of(tiny_model, {"max_length": 160, "logging_steps": 10}, max_answer_tokens=20)
+    run = align(tmp_path / "run", config, rows)
+    dropped = pq.read_table(run / "dropped.parquet").to_pylist()
+    assert {(row["stage"], row["row_id"], row["reason"]) for row in dropped} == {
+        ("dpo", "long", "prompt_too_long"),
+        ("dpo", "same", "same_after_cut"),
+    }
+    assert json.loads((run / "metrics.json").read_text())["dpo"]["pairs"] == 4
+
+
+def test_best_checkpoint_is_chosen_on_the_validation_pairs(tiny_model: Path, tmp_path: Path) -> None:
+    trainer = {
+        "eval_strategy": "steps",
+        "eval_steps": 1,
+        "save_steps": 1,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "eval_rewards/margins",
+        "greater_is_better": False,  # the least trained one, so that the last is not the best
+    }
+    run = align(tmp_path / "run", config_of(tiny_model, trainer), [*varied_pairs(8), *varied_pairs(4, "validation")])
+    log = json.loads((run / "dpo" / "log.json").read_text())
+    margins = {entry["step"]: entry["eval_rewards/margins"] for entry in log if "eval_rewards/margins" in entry}
+    best = min(margins, key=lambda step: margins[step])
+    assert best < 4
+    saved = weights(run / "dpo" / f"checkpoint-{best}")
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in weights(run / "policy").items())
+
+
+@pytest.mark.parametrize(
+    "trainer, message",
+    [
+        ({"learning_rat": 1e-6}, "unknown key 'dpo.trainer.learning_rat'; did you mean learning_rate"),
+        ({"learning_rate": "fast"}, "dpo.trainer.learning_rate is 'fast': Input should be a valid number"),
+        ({"output_dir": "elsewhere"}, "dpo.trainer.output_dir cannot be set: checkpoints lie in the run folder"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "`loss_weights` must have the same length"),
+        ({"label_smoothing": 0.1}, r"label_smoothing is 0.1, but loss_type \['sigmoid'\] ignores it"),
+    ],
+)
+def test_trainer_keys_are_read_strictly(tmp_path: Path, trainer: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        trainer_arguments(config_of(tmp_path, trainer), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_and_given_trainer_keys(tmp_path: Path) -> None:
+    args = trainer_arguments(config_of(tmp_path, {"loss_type": "ipo", "beta": 0.2}), tmp_path / "dpo")
+    assert (args.max_length, args.seed, args.report_to, args.beta, args.loss_type) == (None, 3, [], 0.2, ["ipo"])
+    assert (args.remove_unused_columns, args.disable_dropout, args.output_dir) == (False, True, str(tmp_path / "dpo"))
+    lora = config_of(tmp_path, method="lora", lora={"dropout": 0.05})
+    assert trainer_arguments(lora, tmp_path).disable_dropout is False
+
+
+def no_pairs(path: Path, config: Config) -> None:
+    pass
+
+
+def good_pairs(path: Path, config: Config) -> None:
+    write_pairs(path, config, varied_pairs(3))
+
+
+def no_train_pairs(path: Path, config: Config) -> None:
+    write_pairs(path, config, varied_pairs(3, split="test"))
+
+
+@pytest.mark.parametrize(
+    "prepare, change, kind, message",
+    [
+        (no_pairs, {}, InputError, "pairs.parquet is missing; first run `make feedback"),
+        (no_train_pairs, {}, InputError, "has no pairs of split 'train'"),
+        (no_pairs, {"freeze": ["vision", "resampler", "llm"]}, ConfigError, "dpo.freeze names every part"),
+        (
+            good_pairs,
+            {"max_answer_tokens": 1, "trainer": {"max_length": 30}},
+            InputError,
+            "none of the 3 pairs of split 'train' can be used: prompt_too_long: .* dpo.trainer.max_length is 30",
+        ),
+        (
+            no_pairs,
+            {"method": "lora", "lora": {"target_modules": ["q_proj", "fc1"]}},
+            ConfigError,
+            "target_modules is .*'fc1'.*; allowed are some of down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tiny_model: Path,
+    tmp_path: Path,
+    prepare: Callable[[Path, Config], None],
+    change: dict[str, Any],
+    kind: type[ValueError],
+    message: str,
+) -> None:
+    config = config_of(tiny_model, **change)
+    prepare(tmp_path / "run", config)
+    with pytest.raises(kind, match=message) as caught:
+        run_dpo(Run(tmp_path / "run", config, "dpo"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "policy").exists()
+
+
+def test_model_of_another_kind_is_refused_before_the_run_is_bound_to_it(tiny_model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**settings, "model_type": "llama"}))
+    with pytest.raises(ModelError, match="is a model of type 'llama'; dpo trains 'minicpmv'"):
+        run_dpo(Run(tmp_path / "run", config_of(other), "dpo"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_command_line_reports_an_unknown_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("policy: {model: a}\nlabeler: {model: b}\ndpo: {freeze: [eyes]}\n")
+    assert main(["--config", str(file), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "'vision', 'resampler' or 'llm'" in error
+    assert error.count("\n") == 1

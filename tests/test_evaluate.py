@@ -1,0 +1,156 @@
+"""Evaluation of a synthetic run; the policies are scripted."""
+
+import json
+
+import pytest
+
+from feedback.evaluate import evaluate, main
+from rlaif.errors import InputError
+from rlaif.run import Run
+from rlaif.tables import read_rows
+from tests.doubles import ScriptedEngine
+from tests.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run
+
+
+class Policies:
+    """Opens a scripted engine for a model: the aligned one says what is there, the other a red circle in addition."""
+
+    def __init__(self, config, path):
+        run = Run(path, config, "test")
+        self.references = {
+            (row["image"]["bytes"], row["instruction"]): row["reference"]
+            for row in read_rows(run, "prompts", ["image", "instruction", "reference"])
+        }
+        self.aligned = str(path / "policy")
+        self.opened = {}
+
+    def __call__(self, section, engine, seed):
+        which = "after" if section.model == self.aligned else "before"
+        self.opened[which] = ScriptedEngine(lambda request: [self.say(request, which)])
+        return self.opened[which]
+
+    def say(self, request, which):
+        objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
+        phrases = [f"a {item['color']} {item['shape']}" for item in objects]
+        # a circle of no place is false unless the scene has a red circle
+        return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
+
+
+def metrics_of(path):
+    return json.loads((path / "metrics.json").read_text())
+
+
+def test_before_and_after(tmp_path, capsys):
+    config, path = make_run(tmp_path)
+    policies = Policies(config, path)
+    evaluate(config, path, policies)
+
+    test = [
+        json.loads(row["reference"])["objects"]
+        for row in read_rows(Run(path, config, "test"), "prompts")
+        if row["split"] == "test"
+    ]
+    invented = sum(
+        not any(item["color"] == "red" and item["shape"] == "circle" for item in objects) for objects in test
+    )
+    metrics = metrics_of(path)
+    assert metrics["before"]["mention_rate"] == invented / (sum(map(len, test)) + TEST_PROMPTS)
+    assert metrics["before"]["response_rate"] == invented / TEST_PROMPTS
+    assert metrics["after"] == {
+        "mention_rate": 0.0,
+        "response_rate": 0.0,
+        "recall": 1.0,
+        "mean_words": metrics["before"]["mean_words"] - 3,  # "a red circle"
+        "responses": TEST_PROMPTS,
+    }
+    assert metrics["stages"]["evaluate"]["kept"] == {"evaluations": 2 * TEST_PROMPTS}
+    assert "mention_rate" in capsys.readouterr().out
+
+
+def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path):
+    config, path = make_run(tmp_path, evaluation={"max_tokens": 33})
+    policies = Policies(config, path)
+    evaluate(config, path, policies)
+    for engine in policies.opened.values():
+        assert engine.closed
+        assert len(engine.requests) == TEST_PROMPTS
+        assert {(request.temperature, request.max_tokens, request.n) for request in engine.requests} == {(0.0, 33, 1)}
+    rows = list(read_rows(Run(path, config, "test"), "evaluations"))
+    assert [row["which"] for row in rows] == ["before"] * TEST_PROMPTS + ["after"] * TEST_PROMPTS
+
+
+def test_labeler_is_held_against_the_truth(tmp_path):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    labeler = metrics_of(path)["labeler"]
+    assert {"claim_accuracy", "split_accuracy", "pair_agreement", "whole_response_pair_agreement"} <= labeler.keys()
+    assert 0.9 < labeler["claim_accuracy"] < 1.0  # wrong by chance in 5%
+    assert labeler["split_accuracy"] == 1.0
+    assert labeler["responses"] == TRAIN_PROMPTS * RESPONSES
+    assert labeler["pair_agreement"] > labeler["whole_response_pair_agreement"]
+
+
+def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    first = metrics_of(path)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert not again.opened
+    assert metrics_of(path) == first
+
+
+def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
+    config, path = make_run(tmp_path)
+    policies = Policies(config, path)
+
+    def killed(section, engine, seed):
+        if section.model == policies.aligned:
+            raise KeyboardInterrupt
+        return policies(section, engine, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, path, killed)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert list(again.opened) == ["after"]
+    assert metrics_of(path)["before"]["responses"] == TEST_PROMPTS
+
+
+def test_without_truth_only_what_needs_none_is_reported(tmp_path, capsys):
+    config, path = make_run(tmp_path, truth=False)
+    evaluate(config, path, Policies(config, path))
+    metrics = metrics_of(path)
+    assert metrics["after"]["mention_rate"] is None and metrics["after"]["recall"] is None
+    assert metrics["after"]["mean_words"] > 0
+    assert metrics["labeler"]["claim_accuracy"] is None and metrics["labeler"]["pair_agreement"] is None
+    assert "no truth is known" in capsys.readouterr().out
+
+
+def test_no_aligned_model(tmp_path):
+    config, path = make_run(tmp_path)
+    (path / "policy").rename(path / "elsewhere")
+    with pytest.raises(InputError, match=r"no aligned model in .*policy; make it with: make dpo"):
+        evaluate(config, path, Policies(config, path))
+    assert not (path / "evaluations.parquet").exists()
+
+
+def test_no_prompt_of_the_split(tmp_path):
+    config, path = make_run(tmp_path, evaluation={"split": "validation"})
+    with pytest.raises(InputError, match=r"no prompts of split 'validation' .* only of test, train"):
+        evaluate(config, path, Policies(config, path))
+
+
+def test_a_missing_table_comes_to_light_before_any_answer(tmp_path):
+    config, path = make_run(tmp_path)
+    (path / "pairs.parquet").unlink()
+    policies = Policies(config, path)
+    with pytest.raises(InputError, match=r"pairs.parquet is missing; first run `make feedback"):
+        evaluate(config, path, policies)
+    assert not policies.opened
+
+
+def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    assert main(["--config", str(tmp_path / "none.yaml"), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no configuration file") and error.count("\n") == 1

@@ -1,0 +1,213 @@
+"""Tables: columns, parts, what a kill leaves behind, and that datasets and TRL read pairs as they are."""
+
+import io
+import json
+from pathlib import Path
+
+import pandas
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rlaif.config import load_config
+from rlaif.errors import InputError, RunMismatchError
+from rlaif.run import Run
+from rlaif.tables import SCHEMAS, TableWriter, count_rows, make_id, read_metadata, read_rows
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return open_run(tmp_path)
+
+
+def open_run(folder: Path, **settings) -> Run:
+    config_file = folder / "config.yaml"
+    config_file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
+    run = Run(folder / "run", load_config(config_file), "feedback")
+    assert run.begin(["scores"], settings, inputs=[])
+    return run
+
+
+def scores(prompt: str, count: int = 2) -> list[dict]:
+    return [
+        {
+            "response_id": f"{prompt}-{index}",
+            "prompt_id": prompt,
+            "num_claims": 3,
+            "num_rejected": index,
+            "score": -float(index),
+            "whole_response_score": 0.5,
+        }
+        for index in range(count)
+    ]
+
+
+def png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (255, 0, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_columns_are_those_of_the_specification():
+    columns = {table: " ".join(schema.names) for table, schema in SCHEMAS.items()}
+    assert columns == {
+        "prompts": "prompt_id image image_sha256 instruction source split reference",
+        "responses": "response_id prompt_id sample_index seed text finish_reason num_tokens temperature top_p policy "
+        "policy_revision round",
+        "claims": "claim_id response_id prompt_id claim_index claim question p_yes p_no p_other verdict labeler "
+        "labeler_revision",
+        "scores": "response_id prompt_id num_claims num_rejected score whole_response_score",
+        "pairs": "pair_id prompt_id images prompt chosen rejected chosen_response_id rejected_response_id chosen_score "
+        "rejected_score chosen_claims rejected_claims round split",
+        "evaluations": "which prompt_id text finish_reason num_tokens split",
+        "dropped": "stage row_id reason detail",
+    }
+
+
+def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end():
+    # printf 'a\x1fb' | sha256sum
+    assert make_id("a", "b") == "f04cdced9736a69d"
+    assert make_id("ab") != make_id("a", "b") != make_id("a", "b", "")
+
+
+def test_rows_come_back_in_order_from_many_parts(run):
+    with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
+        for prompt in "abcde":
+            writer.write(scores(prompt))
+        assert [path.name for path in sorted(writer.parts.iterdir())] == ["part-00000.parquet", "part-00001.parquet"]
+        with pytest.raises(InputError, match=r"scores.parquet is missing; first run `make feedback RUN=.*run`"):
+            count_rows(run, "scores")
+    assert not writer.parts.exists()
+    assert count_rows(run, "scores") == 10
+    assert list(read_rows(run, "scores")) == [row for prompt in "abcde" for row in scores(prompt)]
+    assert list(read_rows(run, "scores", ["score"], filter={"prompt_id": "c"})) == [{"score": 0.0}, {"score": -1.0}]
+    assert list(pandas.read_parquet(writer.path)["num_rejected"]) == [0, 1] * 5
+
+
+def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path):
+    killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
+    killed.write(scores("a"))
+    killed.flush()
+    killed.write(scores("b"))  # never flushed: lost
+    (killed.parts / ".part-00001.parquet.tmp").write_bytes(b"half a part")
+
+    run = open_run(tmp_path)
+    with TableWriter(run, "scores", key="prompt_id") as writer:
+        assert writer.done == {"a"}
+        for prompt in "bc":
+            writer.write(scores(prompt))
+    assert [row["prompt_id"] for row in read_rows(run, "scores")] == ["a", "a", "b", "b", "c", "c"]
+
+
+def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run):
+    with pytest.raises(RuntimeError), TableWriter(run, "scores", key="prompt_id", part_rows=1) as writer:
+        writer.write(scores("a"))
+        raise RuntimeError
+    assert not writer.path.exists()
+    assert len(list(writer.parts.iterdir())) == 1
+
+
+def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_path):
+    with TableWriter(open_run(tmp_path), "scores", key="prompt_id") as writer:
+        writer.write(scores("a"))
+    writer.parts.mkdir()  # killed between the rename and the removal of the parts
+    with TableWriter(open_run(tmp_path), "scores", key="prompt_id") as again:
+        assert again.done == {"a"}
+    assert again.finish() == 2
+    assert not again.parts.exists()
+
+
+def test_an_empty_table_has_its_columns(run):
+    assert TableWriter(run, "scores", key="prompt_id").finish() == 0
+    assert pq.read_schema(run.path / "scores.parquet").names == SCHEMAS["scores"].names
+    assert list(read_rows(run, "scores")) == []
+
+
+def test_parts_of_other_settings_are_not_mixed_in(tmp_path):
+    writer = TableWriter(open_run(tmp_path, score="a"), "scores", key="prompt_id")
+    writer.write(scores("a"))
+    writer.flush()
+    (tmp_path / "run" / "feedback.json").unlink()
+    with pytest.raises(RunMismatchError, match=r"part-00000.parquet was made with other settings; use another RUN="):
+        TableWriter(open_run(tmp_path, score="b"), "scores", key="prompt_id")
+
+
+def test_rows_that_do_not_fit_the_schema(run):
+    writer = TableWriter(run, "scores", key="prompt_id")
+    (row,) = scores("a", 1)
+    with pytest.raises(ValueError, match=r"table scores: missing columns \['score'\], unknown columns \['points'\]"):
+        writer.write([{"points" if name == "score" else name: value for name, value in row.items()}])
+    with pytest.raises(ValueError, match="table scores: column 'score' is None; it needs a value"):
+        writer.write([row | {"score": None}])
+    assert writer.finish() == 0
+
+
+def test_damaged_and_foreign_files(run):
+    path = run.path / "scores.parquet"
+    path.write_bytes(b"not parquet at all")
+    with pytest.raises(InputError, match=r"scores.parquet is damaged .*delete it and run `make feedback RUN="):
+        count_rows(run, "scores")
+    pandas.DataFrame({"response_id": ["a"]}).to_parquet(path)
+    with pytest.raises(InputError, match=r"has no column 'score'; it has: response_id"):
+        list(read_rows(run, "scores", ["score"]))
+    with pytest.raises(InputError, match="was not written by this project"):
+        read_metadata(run, "scores")
+
+
+def test_metadata_tells_what_made_a_table(tmp_path):
+    run = open_run(tmp_path, score="rejected_count")
+    TableWriter(run, "scores", key="prompt_id").finish()
+    made = read_metadata(run, "scores")
+    assert (made["table"], made["stage"], made["config"], made["inputs"]) == (
+        "scores",
+        "feedback",
+        {"score": "rejected_count"},
+        {},
+    )
+    assert made["identity"] == run.identity("scores")
+    assert made["versions"]["pyarrow"]
+    assert made["code_version"].startswith("0.1.0+")
+    assert made["created"]
+
+
+@pytest.mark.parametrize("table", sorted(SCHEMAS))
+def test_datasets_reads_the_features_we_write(table):
+    from datasets import Features
+
+    schema = SCHEMAS[table]
+    features = Features.from_arrow_schema(schema)
+    assert features.arrow_schema.types == schema.types
+    assert json.loads(features.arrow_schema.metadata[b"huggingface"]) == json.loads(schema.metadata[b"huggingface"])
+
+
+def test_pairs_are_the_conversational_preference_format_of_trl(run, tmp_path):
+    from datasets import load_dataset
+    from trl.data_utils import is_conversational, prepare_multimodal_messages
+
+    claim = {"claim": "It is red.", "question": "Is it red?", "p_yes": 0.75, "p_no": 0.25, "verdict": True}
+    row = {
+        "pair_id": "p",
+        "prompt_id": "q",
+        "images": [{"bytes": png(), "path": "red.png"}],
+        "prompt": [{"role": "user", "content": "What is it?"}],
+        "chosen": [{"role": "assistant", "content": "It is red."}],
+        "rejected": [{"role": "assistant", "content": "It is blue."}],
+        "chosen_response_id": "c",
+        "rejected_response_id": "r",
+        "chosen_score": 0.0,
+        "rejected_score": -1.0,
+        "chosen_claims": [claim],
+        "rejected_claims": [],
+        "round": 1,
+        "split": "train",
+    }
+    with TableWriter(run, "pairs", key="prompt_id") as writer:
+        writer.write([row])
+    data = load_dataset("parquet", data_files=str(writer.path), split="train", cache_dir=str(tmp_path / "cache"))
+    (example,) = list(data)
+    assert is_conversational(example)
+    (image,) = example["images"]
+    assert image.size == (4, 3)
+    assert example["chosen_claims"] == [claim]
+    messages = prepare_multimodal_messages(example["prompt"], images=example["images"])
+    assert [part["type"] for part in messages[0]["content"]] == ["image", "text"]
