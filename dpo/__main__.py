@@ -129,7 +129,7 @@ def write_log(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: 
     history = trainer.state.log_history
     with atomic_write(run.path / "dpo" / "log.json") as temporary:
         temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-    logged = [entry for entry in history if "rewards/margins" in entry]
+    logged = [entry for entry in history if "loss" in entry]  # not the summary of the whole, nor evaluations
     run.update_metrics(
         dpo={
             "pairs": pairs,

@@ -1,6 +1,7 @@
-"""The full MiniCPM-V: slicing, vision encoder, resampler, language model, processor, vLLM registration, training of the embedded models.
+"""The full MiniCPM-V: slicing, vision encoder, resampler, language model, processor, vLLM registration, training.
 
-Names are loaded when first used, so that importing the package costs nothing; `register` makes transformers' Auto classes know them.
+Names are loaded when first used, so that importing the package costs nothing; `register` makes transformers' Auto
+classes know them.
 """
 
 from importlib import import_module
@@ -30,7 +31,9 @@ def __getattr__(name: str) -> Any:
 
 
 def register() -> None:
-    """Make AutoConfig, AutoProcessor, AutoImageProcessor and AutoModelForImageTextToText know `minicpmv`; safe to call more than once."""
+    """Make AutoConfig, AutoProcessor, AutoImageProcessor and AutoModelForImageTextToText know `minicpmv`; safe to
+    call more than once.
+    """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor
 
     from model.configuration import MiniCPMVConfig

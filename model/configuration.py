@@ -1,6 +1,7 @@
-"""Configuration of MiniCPM-V, flat as the released one: the language model's fields at the top, `vision_config` beside them.
+"""Configuration of MiniCPM-V, flat as the released one: the language model's fields, and `vision_config` beside them.
 
-Every size of the model follows from here, so the same code is the released 8.5B model or one of a few million parameters.
+Every size of the model follows from here, so the same code is the released 8.5B model or one of a few million
+parameters.
 """
 
 from typing import Any
@@ -9,7 +10,9 @@ from transformers import LlamaConfig, PretrainedConfig
 
 
 class MiniCPMVVisionConfig(PretrainedConfig):
-    """SigLIP vision tower; `image_size` gives the side of the position table (image_size / patch_size), not a size images must have."""
+    """SigLIP vision tower; `image_size` gives the side of the position table (image_size / patch_size), not a size
+    images must have.
+    """
 
     model_type = "idefics2"  # the name the released 2.5 checkpoint carries
     base_config_key = "vision_config"
@@ -30,12 +33,13 @@ class MiniCPMVVisionConfig(PretrainedConfig):
 class MiniCPMVConfig(LlamaConfig):
     """MiniCPM-Llama3-V 2.5; the defaults are the released constants.
 
-    `image_token_id` is the id of the placeholder `<unk>`; the processor resolves it by name and a saved model carries it.
+    `image_token_id` is the id of the placeholder `<unk>`; the processor resolves it by name and a saved model carries
+    it.
     """
 
     model_type = "minicpmv"
     default_theta = 500000.0
-    sub_configs = {"vision_config": MiniCPMVVisionConfig}  # noqa: RUF012  (transformers' own convention)
+    sub_configs = {"vision_config": MiniCPMVVisionConfig}  # noqa: RUF012
 
     version: str = "2.5"
     hidden_size: int = 4096
@@ -64,7 +68,8 @@ class MiniCPMVConfig(LlamaConfig):
     def __post_init__(self, **kwargs: Any) -> None:
         if self.version != "2.5":
             raise ValueError(
-                f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. Set `version` in config.json to the model's own."
+                f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. "
+                "Set `version` in config.json to the model's own."
             )
         if self.vision_config is None:
             self.vision_config = MiniCPMVVisionConfig()

@@ -1,7 +1,7 @@
 """Image processor: one picture -> overview and slices, each laid out as a row of patches.
 
-The constructor's arguments are the keys of the released `preprocessor_config.json`, and the attributes have the same names, since transformers saves
-attributes and loads arguments.
+The constructor's arguments are the keys of the released `preprocessor_config.json`, and the attributes have the same
+names, since transformers saves attributes and loads arguments.
 """
 
 from typing import Any
@@ -18,7 +18,9 @@ from model.slicing import Grid, Size, best_grid, slice_image
 def patch_row(
     view: Image.Image, patch_size: int, mean: np.ndarray, std: np.ndarray
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """An RGB picture whose sides are whole patches -> ([3, P, L*P] normalised, patches row-major side by side; (rows, columns) in patches)."""
+    """An RGB picture whose sides are whole patches -> ([3, P, L*P] normalised, patches row-major side by side; (rows,
+    columns) in patches).
+    """
     pixels = (np.asarray(view, dtype=np.float32) / 255.0 - mean) / std  # [H, W, 3]
     rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     tiles = torch.from_numpy(pixels).reshape(rows, patch_size, columns, patch_size, 3)
@@ -36,7 +38,7 @@ def pack_slices(slices: list[torch.Tensor]) -> torch.Tensor:
 class MiniCPMVImageProcessor(BaseImageProcessor):
     """Adaptive slicing and normalisation; see `model.slicing` for the arithmetic."""
 
-    model_input_names = ["pixel_values", "tgt_sizes"]  # noqa: RUF012  (transformers' own convention)
+    model_input_names = ["pixel_values", "tgt_sizes"]  # noqa: RUF012
 
     def __init__(
         self,
@@ -89,7 +91,9 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         return best_grid(image_size, self.scale_resolution, self.slice_limit)
 
     def get_slice_image_placeholder(self, image_size: Size) -> str:
-        """What stands in the prompt for an image of (width, height): the spatial schema of 2.5, `image_feature_size` placeholders a slice."""
+        """What stands in the prompt for an image of (width, height): the spatial schema of 2.5, `image_feature_size`
+        placeholders a slice.
+        """
         view = f"{self.im_start}{self.unk * self.image_feature_size}{self.im_end}"
         grid = self.get_sliced_grid(image_size)
         if grid is None:
@@ -104,15 +108,16 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         rows, sizes = zip(*(patch_row(view, self.patch_size, mean, std) for view in views), strict=True)
         return list(rows), torch.tensor(sizes, dtype=torch.int32)
 
-    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
-        return self.preprocess(images, **kwargs)
+    def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
+        return self.preprocess(images, *args, **kwargs)
 
     def preprocess(self, images: Any, do_pad: bool = True, return_tensors: Any = None, **kwargs: Any) -> BatchFeature:
-        """A picture, a list of pictures of one text, or a list of such lists -> one entry per text, each with all its pictures' slices.
+        """A picture, a list of pictures of one text, or a list of such lists -> per text the slices of its pictures.
 
         Returns:
-            pixel_values: list (texts) of lists (slices) of [3, P, L*P]; image_sizes: list of lists of (width, height); tgt_sizes: list of [S, 2] int32.
-            Slices differ in length, so nothing is stacked here whatever `do_pad` and `return_tensors` say (vLLM passes them); see `pack_slices`.
+            pixel_values: list (texts) of lists (slices) of [3, P, L*P]; image_sizes: list of lists of (width, height);
+            tgt_sizes: list of [S, 2] int32. Slices differ in length, so nothing is stacked here whatever `do_pad` and
+            `return_tensors` say (vLLM passes them); see `pack_slices`.
         """
         if isinstance(images, Image.Image):
             images = [images]

@@ -1,8 +1,9 @@
 """MiniCPM-V: vision encoder -> resampler -> language model, assembled as a transformers model.
 
 Notable choices:
-- the backbone is `self.model` and `lm_head` stands beside it, which is what TRL's trainers expect; the released tensor names (`llm.*`, `vpm.*`,
-  `resampler.*`) are a mapping applied when loading and saving, so a saved model is a released-layout checkpoint;
+- the backbone is `self.model` and `lm_head` stands beside it, which is what TRL's trainers expect; the released tensor
+  names (`llm.*`, `vpm.*`, `resampler.*`) are a mapping applied when loading and saving, so what is saved has the
+  released layout;
 - image features are merged out of place (an in-place scatter breaks LoRA with gradient checkpointing);
 - `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them.
 """
@@ -15,14 +16,14 @@ from transformers import GenerationMixin, LlamaModel, PreTrainedModel
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightRenaming
+from transformers.core_model_loading import WeightConverter, WeightRenaming
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
-from model.configuration import MiniCPMVConfig
+from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.resampler import Resampler
 from model.vision import VisionModel, patch_mask
 
-RELEASED_NAMES = [
+RELEASED_NAMES: list[WeightConverter | WeightRenaming] = [
     WeightRenaming(source_patterns=r"^llm\.model\.", target_patterns="model.language_model."),
     WeightRenaming(source_patterns=r"^llm\.lm_head\.", target_patterns="lm_head."),
     WeightRenaming(source_patterns=r"^vpm\.", target_patterns="model.vision_model."),
@@ -34,10 +35,10 @@ register_checkpoint_conversion_mapping("MiniCPMVForConditionalGeneration", RELEA
 class MiniCPMVPreTrainedModel(PreTrainedModel):
     config_class = MiniCPMVConfig
     base_model_prefix = "model"
-    input_modalities = ("image", "text")
+    input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules = ["LlamaDecoderLayer", "SiglipEncoderLayer", "Resampler"]  # noqa: RUF012  (transformers' own convention)
-    _skip_keys_device_placement = "past_key_values"
+    _no_split_modules = ["LlamaDecoderLayer", "SiglipEncoderLayer", "Resampler"]  # noqa: RUF012
+    _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
 
@@ -54,8 +55,10 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
 
     def __init__(self, config: MiniCPMVConfig):
         super().__init__(config)
-        self.vision_model = VisionModel._from_config(config.vision_config)
-        self.resampler = Resampler(config.query_num, config.hidden_size, config.vision_config.hidden_size)
+        vision = config.vision_config
+        assert isinstance(vision, MiniCPMVVisionConfig)
+        self.vision_model = VisionModel._from_config(vision)
+        self.resampler = Resampler(config.query_num, config.hidden_size, vision.hidden_size)
         self.language_model = LlamaModel(config)
         self.post_init()
 
@@ -63,7 +66,7 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         return self.language_model.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.embed_tokens = value
+        self.language_model.embed_tokens = value  # type: ignore[assignment]
 
     def get_image_features(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:
         """pixel_values [N, 3, P, L*P] and tgt_sizes [N, 2] (patches, height first) -> [N, Q, D]."""
@@ -71,7 +74,7 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
 
     def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Put features [N, Q, D] in the places of the placeholder tokens of input_ids [B, T], in reading order -> [B, T, D].
+        """Put features [N, Q, D] in the places of the placeholders of input_ids [B, T], in reading order -> [B, T, D].
 
         Errors:
             ValueError: the number of placeholders is not N * Q.
@@ -79,7 +82,8 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         slots = input_ids == self.config.image_token_id
         if slots.sum() != features.shape[0] * features.shape[1]:
             raise ValueError(
-                f"Image features and image tokens do not match, tokens: {int(slots.sum())}, features: {features.shape[0] * features.shape[1]}"
+                "Image features and image tokens do not match, "
+                f"tokens: {int(slots.sum())}, features: {features.shape[0] * features.shape[1]}"
             )
         return embeds.masked_scatter(slots.unsqueeze(-1), features.to(embeds.dtype))
 
@@ -95,12 +99,15 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         image_repeats: int = 1,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B / image_repeats rows only."""
+        """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B /
+        image_repeats rows only.
+        """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
-        if inputs_embeds is None:
+        if input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
             if pixel_values is not None:
+                assert tgt_sizes is not None, "pixel_values come with their tgt_sizes"
                 features = self.get_image_features(pixel_values, tgt_sizes).repeat(image_repeats, 1, 1)
                 inputs_embeds = self.merge(input_ids, inputs_embeds, features)
         return self.language_model(
@@ -171,10 +178,9 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             attentions=outputs.attentions,
         )
 
-    def prepare_inputs_for_generation(
-        self, input_ids: torch.Tensor, is_first_iteration: bool | None = False, **kwargs: Any
-    ) -> dict[str, Any]:
-        inputs = super().prepare_inputs_for_generation(input_ids, is_first_iteration=is_first_iteration, **kwargs)
+    def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any) -> Any:
+        kwargs["is_first_iteration"] = is_first_iteration
+        inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
         if not is_first_iteration:  # the images are in the cache by then
             inputs.pop("pixel_values", None)
             inputs.pop("tgt_sizes", None)

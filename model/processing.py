@@ -1,10 +1,12 @@
 """Processor: chat messages and pictures -> token ids with image placeholders.
 
-A user's text is tokenised without special tokens, so `<unk>`, `<image>` or `<|eot_id|>` typed by a person or written by a model stay text. Only the marker
-that stands for a real picture, and the chat template's own tokens, become special. Generation, labelling and training all come through here.
+A user's text is tokenised without special tokens, so `<unk>`, `<image>` or `<|eot_id|>` typed by a person or written by
+a model stay text. Only the marker that stands for a real picture, and the chat template's own tokens, become special.
+Generation, labelling and training all come through here.
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any
 
 import torch
@@ -38,23 +40,20 @@ class MiniCPMVProcessor(ProcessorMixin):
 
     def __init__(
         self,
-        image_processor: MiniCPMVImageProcessor | None = None,
-        tokenizer: Any = None,
+        image_processor: MiniCPMVImageProcessor,
+        tokenizer: Any,
         chat_template: str | None = None,
         **kwargs: Any,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        tags = image_processor
-        missing = [
-            tag
-            for tag in (tags.im_start, tags.im_end, tags.slice_start, tags.slice_end, tags.unk)
-            if tag not in tokenizer.get_vocab()
-        ]
+        images, vocabulary = image_processor, tokenizer.get_vocab()
+        tags = (images.im_start, images.im_end, images.slice_start, images.slice_end, images.unk)
+        missing = [tag for tag in tags if tag not in vocabulary]
         if missing:
             raise ValueError(
                 f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special token"
             )
-        self.image_token_id = tokenizer.convert_tokens_to_ids(tags.unk)
+        self.image_token_id = tokenizer.convert_tokens_to_ids(images.unk)
         self.marker_ids = self.encode_special(IMAGE_MARKER)
 
     def encode_special(self, text: str) -> list[int]:
@@ -69,7 +68,8 @@ class MiniCPMVProcessor(ProcessorMixin):
         """Token ids of a conversation, each picture still one marker (`expand` puts its placeholders in).
 
         Args:
-            messages: {"role", "content"} with content a string or a list of image and text parts; a picture is followed by a line break.
+            messages: {"role", "content"} with content a string or a list of image and text parts; a picture is followed
+            by a line break.
         """
         marked = [
             {"role": message["role"], "content": CONTENT_MARK.format(index)} for index, message in enumerate(messages)
@@ -122,14 +122,16 @@ class MiniCPMVProcessor(ProcessorMixin):
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
 
-    def apply_chat_template(
+    def apply_chat_template(  # type: ignore[override]  # conversations of this model only
         self,
         conversation: Sequence[dict[str, Any]],
         tokenize: bool = False,
         add_generation_prompt: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The rendered prompt; a list of image and text parts becomes markers, each with a line break, and text. With `tokenize`: `encode_chat`."""
+        """The rendered prompt; a list of image and text parts becomes markers, each with a line break, and text. With
+        `tokenize`: `encode_chat`.
+        """
         if tokenize:
             return self.encode_chat(conversation, add_generation_prompt)
         flat = [
@@ -148,7 +150,8 @@ class MiniCPMVProcessor(ProcessorMixin):
         """Rendered prompts (one marker a picture) and their pictures -> a batch, padded on the right.
 
         Returns:
-            input_ids, attention_mask [B, T]; with pictures also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2] over all slices of all rows.
+            input_ids, attention_mask [B, T]; with pictures also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
+            over all slices of all rows.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
         pictures = [
@@ -168,8 +171,15 @@ class MiniCPMVProcessor(ProcessorMixin):
             batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
         return BatchFeature(batch)
 
+    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> Any:
+        """As transformers 5 does, plus `preprocessor_config.json`, where readers of the released layout look."""
+        self.image_processor.save_pretrained(save_directory)
+        return super().save_pretrained(save_directory, **kwargs)
+
     def pad(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Rows of ids -> input_ids and attention_mask [B, T]; the mask comes from the lengths, since the pad token may be an ordinary one."""
+        """Rows of ids -> input_ids and attention_mask [B, T]; the mask comes from the lengths, since the pad token
+        may be an ordinary one.
+        """
         return {
             "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=self.tokenizer.pad_token_id),
             "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),

@@ -1,7 +1,8 @@
-"""Perceiver resampler: one cross-attention from learned queries to the patches of a slice (paper section 3.1; SoViT patches in, LLM tokens out).
+"""Perceiver resampler: one cross-attention from learned queries to the patches of a slice (paper section 3.1).
 
-Keys carry an absolute 2-D sin-cos position, values and queries none. The positions are computed where they are needed instead of being kept in a buffer:
-they are exact for grids of any size, and nothing can be lost between saving and loading.
+Keys carry an absolute 2-D sin-cos position, values and queries none. The positions are computed where they are needed
+instead of being kept in a buffer: they are exact for grids of any size, and nothing can be lost between saving and
+loading.
 """
 
 import torch
@@ -12,7 +13,8 @@ LAYER_NORM_EPS = 1e-6
 
 
 def sincos_positions(tgt_sizes: torch.Tensor, length: int, width: int) -> torch.Tensor:
-    """[N, length, width] float32, laid out [sin column | cos column | sin row | cos row]; row-major patches of an (h, w) grid, tgt_sizes [N, 2].
+    """[N, length, width] float32, laid out [sin column | cos column | sin row | cos row], for row-major patches of the
+    grids tgt_sizes [N, 2] (rows, columns).
 
     A quarter of the width for each part, frequencies 10000^(-i / (width / 4)).
     """

@@ -1,7 +1,8 @@
-"""SigLIP vision encoder over slices of any shape: every slice gets its own share of the position table, and padding is masked.
+"""SigLIP vision encoder over slices of any shape: each gets its own share of the position table, padding is masked.
 
-Notable choices: position ids are integer arithmetic (a float cast loses about 4% of them in bf16), computed per slice, so that what a slice yields does not
-depend on what else is in the batch; no CLS token, no pooling; all layers are used. The transformer layers are transformers' SigLIP ones.
+Notable choices: position ids are integer arithmetic (a float cast loses about 4% of them in bf16), computed per slice,
+so that what a slice yields does not depend on what else is in the batch; no CLS token, no pooling; all layers are used.
+The transformer layers are transformers' SigLIP ones.
 """
 
 import torch
@@ -14,12 +15,16 @@ from model.configuration import MiniCPMVVisionConfig
 
 
 def patch_mask(tgt_sizes: torch.Tensor, length: int) -> torch.Tensor:
-    """[N, length] bool: True where a position holds a patch of its slice. `tgt_sizes` [N, 2] holds (height, width) in patches."""
+    """[N, length] bool: True where a position holds a patch of its slice. `tgt_sizes` [N, 2] holds (height, width) in
+    patches.
+    """
     return torch.arange(length, device=tgt_sizes.device) < tgt_sizes.prod(dim=1, keepdim=True)
 
 
 def bucket_1d(tgt_sizes: torch.Tensor, length: int, side: int) -> torch.Tensor:
-    """Position ids [N, length] of the released 2.5: patch k of L gets id k * side // L, in the first row of the table; 0 where there is no patch."""
+    """Position ids [N, length] of the released 2.5: patch k of L gets id k * side // L, in the first row of the
+    table; 0 where there is no patch.
+    """
     index = torch.arange(length, device=tgt_sizes.device)
     ids = index * side // tgt_sizes.prod(dim=1, keepdim=True).clamp(min=1)
     return torch.where(patch_mask(tgt_sizes, length), ids, 0)
@@ -41,19 +46,21 @@ class VisionEmbeddings(nn.Module):
 
 
 class VisionModel(PreTrainedModel):
-    """pixel_values [N, 3, P, L*P] (patches side by side, row-major, padded to the longest slice) and tgt_sizes [N, 2] -> [N, L, D]."""
+    """pixel_values [N, 3, P, L*P] (patches side by side, row-major, padded to the longest slice) and tgt_sizes [N, 2]
+    -> [N, L, D].
+    """
 
     config_class = MiniCPMVVisionConfig
     main_input_name = "pixel_values"
     supports_gradient_checkpointing = True
-    _no_split_modules = ["SiglipEncoderLayer"]  # noqa: RUF012  (transformers' own convention)
+    _no_split_modules = ["SiglipEncoderLayer"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
 
     def __init__(self, config: MiniCPMVVisionConfig):
         super().__init__(config)
         self.embeddings = VisionEmbeddings(config)
-        self.encoder = SiglipEncoder(config)
+        self.encoder = SiglipEncoder(config)  # type: ignore[arg-type]  # of the same shape
         self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.post_init()
 

@@ -1,4 +1,4 @@
-"""vLLM's native MiniCPM-V with our image processor, so that serving needs no remote code and slices as training does."""
+"""vLLM's native MiniCPM-V with our image processor, so that it needs no remote code and slices as training does."""
 
 from functools import cached_property
 
@@ -20,7 +20,7 @@ class ProcessingInfo(MiniCPMVProcessingInfo):
     @cached_property
     def image_processor(self) -> MiniCPMVImageProcessor:
         checkpoint = self.ctx.model_config
-        return MiniCPMVImageProcessor.from_pretrained(checkpoint.model, revision=checkpoint.revision)
+        return MiniCPMVImageProcessor.from_pretrained(checkpoint.model, revision=checkpoint.revision or "main")
 
     def get_hf_processor(self, **kwargs: object) -> VllmMiniCPMVProcessor:
         return VllmMiniCPMVProcessor(

@@ -39,7 +39,9 @@ class DataSection(Section):
         "scenes", description="embedded scenes, a folder of images, parquet file(s), or a `datasets` data set"
     )
     path: str | None = Field(None, description="folder, parquet file or name of the data set; none for `scenes`")
-    instructions: str | None = Field(None, description="text file with one instruction a line, for `folder`")
+    instructions: str | None = Field(
+        None, description="text file with one instruction a line, for `folder`; null = generation/instructions.txt"
+    )
     split: str = Field("train", description="split of the data set to read, for `datasets`")
     image_column: str = Field("image", description="column with the image, for `parquet` and `datasets`")
     question_column: str = Field("question", description="column with the instruction, for `parquet` and `datasets`")
@@ -54,8 +56,6 @@ class DataSection(Section):
             raise ValueError(f"path is {self.path!r}, but source 'scenes' reads none; set data.source too")
         if self.source != "scenes" and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
-        if self.source == "folder" and self.instructions is None:
-            raise ValueError("source 'folder' needs data.instructions, a text file with one instruction a line")
         if self.source != "folder" and self.instructions is not None:
             raise ValueError(f"instructions are read for source 'folder' only, not for {self.source!r}")
         return self

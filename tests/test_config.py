@@ -89,7 +89,6 @@ def test_missing_section(write):
         ("dpo.freeze=[eyes]", "dpo.freeze.0 is 'eyes': input should be 'vision', 'resampler' or 'llm'"),
         ("data.path=photos", "data: path is 'photos', but source 'scenes' reads none; set data.source too"),
         ("data.source=parquet", "data: source 'parquet' needs data.path"),
-        ("data={source: folder, path: x}", "data: source 'folder' needs data.instructions"),
         ("data={source: parquet, path: x, instructions: y}", "instructions are read for source 'folder' only"),
     ],
 )

@@ -132,6 +132,19 @@ def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) 
     assert answers[1] == answers[3] and answers[1][0].num_tokens > 0
 
 
+def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The way of every other architecture, tried on ours: harmless text gives the same tokens and answers."""
+    requests = [
+        Request("is there a red circle?", png(80, 60), n=2, seed=4, temperature=1.0, max_tokens=6),
+        Request("is there?", max_tokens=3),
+    ]
+    expected = engine.generate(requests, "tokens")
+    monkeypatch.setattr(engine, "_processor", None)
+    assert engine.generate(requests, "chat") == expected
+    long = [Request("\u00a7" * MAX_MODEL_LEN * 40), Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200))]
+    assert engine.generate(long, "long") == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
+
+
 def test_logprobs_are_those_of_the_model_over_the_whole_vocabulary(engine: VllmEngine, tiny_model: Path) -> None:
     import torch
 

@@ -72,11 +72,9 @@ def test_help_is_instant(stage):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_loads_and_its_header_says_what_for(path):
-    config = load_config(path)
+    load_config(path)
     header = path.read_text().split("\n\n")[0]
     assert all(word in header for word in ("command ", "cost ", "result "))
-    if config.data.instructions:
-        assert (ROOT / config.data.instructions).read_text().strip()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

@@ -82,7 +82,8 @@ def test_unknown_version_is_an_error() -> None:
 
 
 def test_position_ids_of_the_released_behaviour() -> None:
-    # table side 70; 2 x 3 = 6 patches: ids k * 70 // 6 = 0, 11, 23, 35, 46, 58; the second slice has 2 patches: 0, 35, then padding
+    # table side 70; 2 x 3 = 6 patches: ids k * 70 // 6 = 0, 11, 23, 35, 46, 58; the second slice has 2 patches:
+    # 0, 35, then padding
     ids = bucket_1d(torch.tensor([[2, 3], [1, 2]]), 6, 70)
     assert ids.tolist() == [[0, 11, 23, 35, 46, 58], [0, 35, 0, 0, 0, 0]]
 
@@ -145,7 +146,9 @@ def test_generate_continues_as_the_whole_sequence_says(tiny_model: Path) -> None
 
 @pytest.mark.filterwarnings("ignore")  # vLLM's own, about its dependencies
 def test_log_probabilities_equal_those_of_vllm(tiny_model: Path) -> None:
-    """Float32, text alone and images of seven shapes: at most 1e-3 apart (vLLM's native MiniCPM-V serves what we save)."""
+    """Float32, text alone and images of seven shapes: at most 1e-3 apart (vLLM's native MiniCPM-V serves what we
+    save).
+    """
     import rlaif.engine  # sets what vLLM reads from the environment
 
     rlaif.engine.prepare_environment()

@@ -1,1 +1,3 @@
-"""The embedded default: rendered scenes whose truth is known, their language, and the recipe that trains the two small models shipped in assets/."""
+"""The embedded default: rendered scenes whose truth is known, their language, and the recipe that trains the two
+small models shipped in assets/.
+"""

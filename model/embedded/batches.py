@@ -1,7 +1,8 @@
-"""Batches for the embedded models: one row holds an image once and several branches about it, kept apart by the attention mask.
+"""Batches for the embedded models: a row holds an image once and several branches about it, kept apart by a mask.
 
-A row is [prefix | branch 1 | branch 2 | ...]; the positions of every branch go on from the prefix, and a token sees the prefix and its own branch only.
-So a branch has exactly the logits it would have alone, and the image is encoded once for all of them.
+A row is [prefix | branch 1 | branch 2 | ...]; the positions of every branch go on from the prefix, and a token sees the
+prefix and its own branch only. So a branch has exactly the logits it would have alone, and the image is encoded once
+for all of them.
 """
 
 import random
@@ -23,7 +24,9 @@ VERDICT, TEXT = 1, 2
 
 @dataclass
 class Encoded:
-    """Token ids of a row with, for each token, its position, its branch (0: prefix) and what its loss counts for (0: nothing)."""
+    """Token ids of a row with, for each token, its position, its branch (0: prefix) and what its loss counts for (0:
+    nothing).
+    """
 
     ids: list[int]
     positions: list[int]
@@ -60,7 +63,9 @@ class RowEncoder:
         return row
 
     def batch(self, rows: Sequence[Row]) -> dict[str, torch.Tensor]:
-        """Rows -> input_ids, position_ids, branches, kinds [B, T] (padding: branch -1), and the images' pixel_values and tgt_sizes."""
+        """Rows -> input_ids, position_ids, branches, kinds [B, T] (padding: branch -1), and the images' pixel_values
+        and tgt_sizes.
+        """
         encoded = [self.encode(image, branches) for image, branches in rows]
 
         def padded(values: list[list[int]], fill: int) -> torch.Tensor:
@@ -81,7 +86,9 @@ class RowEncoder:
 
 
 def branch_mask(branches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """branches [B, T] -> additive attention mask [B, 1, T, T]: causal, prefix and own branch only; padding sees itself, so that no row is empty."""
+    """branches [B, T] -> additive attention mask [B, 1, T, T]: causal, prefix and own branch only; padding sees
+    itself, so that no row is empty.
+    """
     length = branches.shape[1]
     query, key = branches.unsqueeze(2), branches.unsqueeze(1)
     causal = torch.ones(length, length, dtype=torch.bool, device=branches.device).tril()
@@ -94,7 +101,9 @@ def branch_mask(branches: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
 
 
 class StepData(Dataset):
-    """Step number -> its batch. Every step is seeded by its number alone, so a training that stops goes on as if it had not."""
+    """Step number -> its batch. Every step is seeded by its number alone, so a training that stops goes on as if it
+    had not.
+    """
 
     def __init__(
         self, encoder: RowEncoder, rows: Callable[[random.Random, int], list[Row]], name: str, seed: int, steps: int

@@ -1,4 +1,6 @@
-"""The language of the embedded scenes: instructions, captions (honest ones and web ones), claims, questions, and reading mentions back from any text."""
+"""The language of the embedded scenes: instructions, captions (honest ones and web ones), claims, questions, and
+reading mentions back from any text.
+"""
 
 import random
 import re

@@ -1,8 +1,8 @@
 """Rendered scenes whose truth is known: a few coloured shapes, each in one of nine places of a canvas.
 
-The world has habits, as photographs do: some objects usually come with a companion in a usual place, and some things usually have another colour than
-they have here. Web captions follow the habits even where the picture does not (`model.embedded.language.web_caption`); that is what a policy trained
-on them learns to hallucinate.
+The world has habits, as photographs do: some objects usually come with a companion in a usual place, and some things
+usually have another colour than they have here. Web captions follow the habits even where the picture does not
+(`model.embedded.language.web_caption`); that is what a policy trained on them learns to hallucinate.
 """
 
 import io
@@ -37,7 +37,8 @@ PLACES = (
 )  # reading order
 MAX_OBJECTS = 4
 
-# canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded models' resolution, the others do
+# canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded
+# models' resolution, the others do
 CANVASES = {
     (84, 84): 30, (98, 70): 15, (70, 98): 15, (112, 56): 8, (60, 60): 7,
     (168, 84): 8, (84, 168): 5, (140, 98): 5,
@@ -140,7 +141,9 @@ class SceneRow:
 
 
 def scene_rows(split: str, count: int, seed: int) -> Iterator[SceneRow]:
-    """`count` scenes of a split ("train", "validation", "test"), the same ones for the same seed; the models' own training uses none of them."""
+    """`count` scenes of a split ("train", "validation", "test"), the same ones for the same seed; the models' own
+    training uses none of them.
+    """
     from model.embedded.language import INSTRUCTIONS
 
     if split not in ("train", "validation", "test"):

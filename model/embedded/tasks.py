@@ -1,6 +1,7 @@
-"""What the embedded models are taught, as (prompt, answer) branches: captions, yes/no questions of mixed difficulty, splitting into claims.
+"""What the embedded models are taught, as (prompt, answer) branches: captions, yes/no questions, splitting into claims.
 
-The prompts are those of `feedback/prompts`; a test keeps the two equal, so that the labeler is asked what it was taught.
+The prompts are those of `feedback/prompts`; a test keeps the two equal, so that the labeler is asked what it was
+taught.
 """
 
 import json
@@ -66,7 +67,9 @@ def random_mention(rng: random.Random, with_size: bool) -> Mention:
 
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
-    """A mention that is not true of the scene: mostly a true one with one attribute changed, sometimes what habit would expect, sometimes anything."""
+    """A mention that is not true of the scene: mostly a true one with one attribute changed, sometimes what habit
+    would expect, sometimes anything.
+    """
     truth = scene.truth["objects"]
     while True:
         item = rng.choice(scene.objects)
@@ -142,7 +145,9 @@ def whole_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def split_answer(response: str) -> str:
-    """The claims of a caption of this world with their questions, in the JSON form that structured output enforces (no white space)."""
+    """The claims of a caption of this world with their questions, in the JSON form that structured output enforces
+    (no white space).
+    """
     claims = [{"claim": claim_of(mention), "question": question_of(mention)} for mention in find_mentions(response)]
     return json.dumps({"claims": claims}, separators=(",", ":"))
 

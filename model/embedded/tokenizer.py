@@ -1,4 +1,6 @@
-"""A small byte-level BPE tokenizer for the embedded models: the words of their world are single tokens, and any other text still has an encoding."""
+"""A small byte-level BPE tokenizer for the embedded models: the words of their world are single tokens, and any other
+text still has an encoding.
+"""
 
 import random
 from collections.abc import Iterator
@@ -14,7 +16,8 @@ VOCABULARY = 640
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
-    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}{% endfor %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}"
+    "{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
 )
 
