@@ -99,7 +99,7 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     if completion.finish_reason != "stop":
         return Refusal("split_truncated", f"{completion.num_tokens} tokens, finish_reason {completion.finish_reason}")
     try:
-        items = json.loads(completion.text)["claims"]
+        items = json.loads(completion.text, strict=False)["claims"]
         found = [Claim(_one_line(item["claim"]), _one_line(item["question"])) for item in items]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return Refusal("split_invalid", f"{type(error).__name__}: {error}; answer begins {completion.text[:80]!r}")

@@ -18,9 +18,8 @@ from transformers.processing_utils import ProcessorMixin
 from model.image_processing import MiniCPMVImageProcessor, pack_slices
 from model.slicing import Size
 
-IMAGE_MARKER = (
-    "(<image>./</image>)"  # what stands for a picture in a rendered prompt, before its placeholders are known
-)
+# what stands for a picture in a rendered prompt, before its placeholders are known
+IMAGE_MARKER = "(<image>./</image>)"
 CONTENT_MARK = "\ue000{}\ue001"  # private-use characters hold a message's place while the chat template is rendered
 
 Content = str | list[dict[str, Any]]
@@ -80,12 +79,20 @@ class MiniCPMVProcessor(ProcessorMixin):
             before, _, rest = rest.partition(CONTENT_MARK.format(index))
             ids += self.encode_special(before)
             for part in content_parts(message["content"]):
-                ids += (
-                    self.encode_special(IMAGE_MARKER + "\n")
-                    if part["type"] == "image"
-                    else self.encode_text(part["text"])
-                )
+                ids += self.encode_picture() if part["type"] == "image" else self.encode_text(part["text"])
         return ids + self.encode_special(rest)
+
+    def encode_picture(self) -> list[int]:
+        """Token ids of the marker and of its line break, apart: Llama-3's tokenizer would merge `)` with the break."""
+        return self.marker_ids + self.encode_special("\n")
+
+    def encode_rendered(self, text: str) -> list[int]:
+        """Token ids of a rendered prompt, its markers as `expand` finds them."""
+        first, *others = text.split(IMAGE_MARKER)
+        ids = self.encode_special(first)
+        for piece in others:
+            ids += self.marker_ids + self.encode_special(piece)
+        return ids
 
     def encode_turn(self, text: str, has_image: bool) -> list[int]:
         """Token ids of one user turn (picture first) up to where the assistant's answer begins."""
@@ -163,7 +170,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         features = self.image_processor(pictures) if pictures else None
         sizes = features["image_sizes"] if features else [[]] * len(texts)
         rows = [
-            torch.tensor(self.expand(self.encode_special(item), size)) for item, size in zip(texts, sizes, strict=True)
+            torch.tensor(self.expand(self.encode_rendered(item), size)) for item, size in zip(texts, sizes, strict=True)
         ]
         batch = self.pad(rows)
         if features:

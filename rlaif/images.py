@@ -27,7 +27,7 @@ def open_image(data: bytes) -> Image.Image:
         raise ValueError("unreadable image: the bytes are in no format Pillow knows") from None
     except Image.DecompressionBombError as error:  # no OSError
         raise ValueError(f"image too large: {error}") from None
-    except (OSError, SyntaxError, EOFError) as error:  # Pillow raises SyntaxError for broken PNG chunks
+    except (OSError, SyntaxError, EOFError, RuntimeError, AttributeError) as error:  # what its decoders raise
         raise ValueError(f"broken image: {error}") from None
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

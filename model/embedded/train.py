@@ -120,9 +120,9 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
 def start_with_places(model: MiniCPMVForConditionalGeneration) -> None:
     """Let a new model know where things are, which it otherwise learns last (after 2400 steps it still mixed up places).
 
-    Positions of the encoder start as strong as its patches. The resampler's queries start on a grid over the slice, each
-    looking around its own place: query and key projections are the identity on the frequencies that change within a few
-    patches, so that a query's score falls with the distance between its place and a patch's.
+    Positions of the encoder start as strong as its patches. The resampler's queries start on a grid over the slice,
+    each looking around its own place: query and key projections are the identity on the frequencies that change within
+    a few patches, so that a query's score falls with the distance between its place and a patch's.
     """
     model.model.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
     resampler = model.model.resampler
