@@ -178,10 +178,10 @@ class MiniCPMVProcessor(ProcessorMixin):
             batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
         return BatchFeature(batch)
 
-    def save_pretrained(self, save_directory: str | PathLike[str], **kwargs: Any) -> Any:
+    def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
         """As transformers 5 does, plus `preprocessor_config.json`, where readers of the released layout look."""
         self.image_processor.save_pretrained(save_directory)
-        return super().save_pretrained(save_directory, **kwargs)
+        return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def pad(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Rows of ids -> input_ids and attention_mask [B, T]; the mask comes from the lengths, since the pad token

@@ -118,7 +118,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
 
 @torch.no_grad()
 def start_with_places(model: MiniCPMVForConditionalGeneration) -> None:
-    """Let a new model know where things are, which it otherwise learns last (after 2400 steps it still mixed up places).
+    """Let a new model know where things are, which it otherwise learns last (2400 steps were too few).
 
     Positions of the encoder start as strong as its patches. The resampler's queries start on a grid over the slice,
     each looking around its own place: query and key projections are the identity on the frequencies that change within
