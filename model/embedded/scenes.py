@@ -9,7 +9,7 @@ import io
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from math import cos, pi, sin
+from math import cos, pi, sin, sqrt
 from typing import Any
 
 from PIL import Image, ImageDraw
@@ -23,7 +23,7 @@ COLORS = {
     "purple": (140, 50, 180),
     "orange": (245, 130, 20),
 }
-SIZES = {"small": 0.28, "large": 0.46}  # radius as a share of a place's shorter side
+SIZES = {"small": 0.26, "large": 0.41}  # radius in thirds of the square root of the canvas: the same on every canvas
 PLACES = (
     "top left",
     "top",
@@ -40,9 +40,8 @@ MAX_OBJECTS = 4
 # canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded
 # models' resolution, the others do
 CANVASES = {
-    (84, 84): 30, (98, 70): 15, (70, 98): 15, (112, 56): 8, (60, 60): 7,
-    (168, 84): 8, (84, 168): 5, (140, 98): 5,
-    (168, 168): 7,
+    (84, 84): 30, (98, 70): 17, (70, 98): 17, (70, 70): 11,
+    (140, 98): 7, (98, 140): 7, (168, 126): 6, (168, 168): 5,
 }  # fmt: skip
 
 # (colour, shape) that has a habit -> the (colour, shape, place) that usually comes with it
@@ -125,7 +124,7 @@ def render(scene: Scene) -> Image.Image:
     cell_width, cell_height = scene.width / 3, scene.height / 3
     for item in scene.objects:
         x, y = (item.order % 3 + 0.5) * cell_width, (item.order // 3 + 0.5) * cell_height
-        radius = SIZES[item.size] * min(cell_width, cell_height)
+        radius = SIZES[item.size] * sqrt(cell_width * cell_height)
         if item.shape == "circle":
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLORS[item.color])
         else:

@@ -49,9 +49,11 @@ class Branch:
     kind: str  # "text" or "verdict": verdicts are short and weigh more per token
 
 
-def captioning(scene: Scene, rng: random.Random, web: bool = False) -> list[Branch]:
+def captioning(
+    scene: Scene, rng: random.Random, web: bool = False, instructions: Sequence[str] = INSTRUCTIONS
+) -> list[Branch]:
     """One caption branch: honest, or as the web would write it."""
-    instruction = rng.choice(INSTRUCTIONS)
+    instruction = rng.choice(instructions)
     mentions = web_mentions(scene, instruction, rng) if web else honest_mentions(scene, instruction)
     return [Branch(instruction, caption(mentions, rng), "text")]
 

@@ -1,8 +1,8 @@
 """Train the two embedded models that ship in assets/: `make embedded-models`, or `python -m model.embedded.train`.
 
-One base learns to see from honest captions. The policy goes on from it on web captions, which follow the world's habits
-where the picture does not, and so learns to hallucinate. The labeler goes on from it on yes/no questions, whole-
-description questions, and splitting captions into claims.
+One model learns to see from honest captions. The labeler goes on from it on yes/no questions, whole-description
+questions, and splitting captions into claims. The policy goes on from it on web captions, which follow the world's
+habits where the picture does not, and so learns to hallucinate.
 
 Every step is seeded by its number and every stage saves checkpoints, so that a run that was stopped goes on where it
 was. On a GPU the same code is faster.
@@ -25,6 +25,7 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from model.embedded import tasks
 from model.embedded.batches import TEXT, VERDICT, Row, RowEncoder, StepData, branch_mask
+from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS
 from model.embedded.scenes import CANVASES, MAX_OBJECTS, Scene, render, sample_scene
 from model.embedded.tokenizer import build_tokenizer
 
@@ -46,10 +47,16 @@ def scenes(rng: random.Random, step: int, count: int, max_objects: int = MAX_OBJ
 
 
 def base_rows(rng: random.Random, step: int) -> list[Row]:
-    """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas."""
-    max_objects = min(1 + step // 200, MAX_OBJECTS)
-    shown = scenes(rng, step if step >= 600 else 0, 64, max_objects)
-    return [(render(scene), tasks.captioning(scene, rng)) for scene in shown]
+    """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas.
+
+    Most captions are detailed: sizes are learnt last.
+    """
+    max_objects = min(1 + step // 150, MAX_OBJECTS)
+    rows: list[Row] = []
+    for scene in scenes(rng, step if step >= 500 else 0, 64, max_objects):
+        instructions = DETAILED_INSTRUCTIONS if rng.random() < 0.75 else PLAIN_INSTRUCTIONS
+        rows.append((render(scene), tasks.captioning(scene, rng, instructions=instructions)))
+    return rows
 
 
 def policy_rows(rng: random.Random, step: int) -> list[Row]:
@@ -59,7 +66,7 @@ def policy_rows(rng: random.Random, step: int) -> list[Row]:
 
 def labeler_rows(rng: random.Random, step: int) -> list[Row]:
     """Questions of growing difficulty, whole descriptions and captions mixed in, and texts to split."""
-    claim_share = min(0.3 + step / 1000, 0.9)
+    claim_share = min(0.3 + step / 800, 0.9)
     rows: list[Row] = []
     for scene in scenes(rng, step, 20):
         asked = tasks.questions(scene, rng, 7, claim_share)
@@ -82,9 +89,9 @@ class Stage:
 
 
 STAGES = (
-    Stage("base", None, base_rows, 1300, 1e-3),
-    Stage("policy", "base", policy_rows, 300, 5e-4),
-    Stage("labeler", "base", labeler_rows, 1300, 6e-4),
+    Stage("base", None, base_rows, 1200, 1e-3),
+    Stage("labeler", "base", labeler_rows, 1100, 8e-4),
+    Stage("policy", "base", policy_rows, 200, 5e-4),
 )
 
 
