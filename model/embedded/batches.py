@@ -19,13 +19,13 @@ from model.image_processing import pack_slices
 from model.processing import MiniCPMVProcessor
 
 Row = tuple[Image.Image | None, list[Branch]]
-VERDICT, TEXT = 1, 2
+KINDS = {"text": 1, "lookup": 2, "verdict": 3}  # of a branch's answer; 0: no part of an answer
 
 
 @dataclass
 class Encoded:
-    """Token ids of a row with, for each token, its position, its branch (0: prefix) and what its loss counts for (0:
-    nothing).
+    """Token ids of a row with, for each token, its position, its branch (0: prefix) and its kind (see
+    KINDS).
     """
 
     ids: list[int]
@@ -55,7 +55,7 @@ class RowEncoder:
         for number, branch in enumerate(branches, start=1):
             prompt = self.processor.encode_turn(branch.prompt, has_image)[len(prefix) :]
             answer = self.processor.encode_answer(branch.answer)
-            kind = VERDICT if branch.kind == "verdict" else TEXT
+            kind = KINDS[branch.kind]
             row.ids += prompt + answer
             row.positions += range(start, start + len(prompt) + len(answer))
             row.branches += [number] * (len(prompt) + len(answer))

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from model.embedded.language import (
     DETAILED_INSTRUCTIONS,
     INSTRUCTIONS,
+    PLAIN_INSTRUCTIONS,
     Mention,
     caption,
     claim_of,
@@ -25,11 +26,9 @@ from model.embedded.language import (
 )
 from model.embedded.scenes import (
     COLORS,
-    COMPANIONS,
     PLACES,
     SHAPES,
     SIZES,
-    USUAL_COLORS,
     Scene,
     SceneObject,
     sample_scene,
@@ -37,16 +36,20 @@ from model.embedded.scenes import (
 
 SPLIT_PROMPT = "Split the text into atomic claims, each with a yes/no question. Leave out opinions.\n\nText: {response}"
 VERIFY_PROMPT = "{question} Answer yes or no."
+EASY = ("color", "shape", "place", "color shape")
 WHOLE_PROMPT = "Is this description correct? {response} Answer yes or no."
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One question and its answer about an image (or about a text); branches of one image never see each other."""
+    """One question and its answer about an image (or about a text); branches of one image never see each other.
+
+    kind: "text", "lookup" or "verdict". A loss is the mean within a kind, so that short answers count beside long ones.
+    """
 
     prompt: str
     answer: str
-    kind: str  # "text" or "verdict": verdicts are short and weigh more per token
+    kind: str
 
 
 def captioning(
@@ -62,6 +65,13 @@ def verdict(question: str, truth: bool) -> Branch:
     return Branch(VERIFY_PROMPT.replace("{question}", question), "Yes" if truth else "No", "verdict")
 
 
+def lookup(scene: Scene, rng: random.Random) -> Branch:
+    """What is in a place: mostly one with an object. Whoever can answer this is near to verdicts on whole claims."""
+    place = rng.choice(scene.objects).place if rng.random() < 0.75 else rng.choice(PLACES)
+    found = [replace(mention_of(item, with_size=True), place=None) for item in scene.objects if item.place == place]
+    return Branch(f"What is {place_phrase(place)}?", found[0].phrase if found else "nothing", "lookup")
+
+
 def random_mention(rng: random.Random, with_size: bool) -> Mention:
     return Mention(
         rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(list(SIZES)) if with_size else None, rng.choice(PLACES)
@@ -69,29 +79,20 @@ def random_mention(rng: random.Random, with_size: bool) -> Mention:
 
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
-    """A mention that is not true of the scene: mostly a true one with one attribute changed, sometimes what habit
-    would expect, sometimes anything.
+    """A mention that is not true of the scene: what a web caption gets wrong, a true one with one attribute changed, or
+    anything.
     """
     truth = scene.truth["objects"]
+    kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES, "size": list(SIZES)}
+    instruction = rng.choice(DETAILED_INSTRUCTIONS if with_size else PLAIN_INSTRUCTIONS)
     while True:
-        item = rng.choice(scene.objects)
-        mention = mention_of(item, with_size)
-        kind = rng.random()
-        if kind < 0.25 and (item.color, item.shape) in COMPANIONS:
-            color, shape, place = COMPANIONS[item.color, item.shape]
-            mention = Mention(color, shape, mention.size, place)
-        elif kind < 0.25 and (item.color, item.shape) in USUAL_COLORS:
-            mention = replace(mention, color=USUAL_COLORS[item.color, item.shape])
-        elif kind < 0.75:
+        way = rng.random()
+        if way < 0.4:
+            mention = rng.choice(web_mentions(scene, instruction, rng))
+        elif way < 0.85:
             attribute = rng.choice(["color", "shape", "place", *(["size"] if with_size else [])])
-            mention = replace(
-                mention,
-                **{
-                    attribute: rng.choice(
-                        list({"color": COLORS, "shape": SHAPES, "place": PLACES, "size": SIZES}[attribute])
-                    )
-                },
-            )
+            changed = {attribute: rng.choice(kinds[attribute])}
+            mention = replace(mention_of(rng.choice(scene.objects), with_size), **changed)
         else:
             mention = random_mention(rng, with_size)
         if not mention_is_true(mention, truth):
@@ -106,10 +107,10 @@ def claim_question(scene: Scene, rng: random.Random) -> Branch:
     return verdict(question_of(mention), truth)
 
 
-def easy_question(scene: Scene, rng: random.Random) -> Branch:
+def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY) -> Branch:
     """About a colour, a shape, a place, or a colour and shape, true or false with about equal chance."""
     items: Sequence[SceneObject] = scene.objects
-    kind = rng.choice(["color", "shape", "place", "color shape"])
+    kind = rng.choice(kinds)
     item = rng.choice(items)
     color, shape, place = item.color, item.shape, item.place
     if rng.random() < 0.5:
@@ -127,10 +128,13 @@ def easy_question(scene: Scene, rng: random.Random) -> Branch:
     )
 
 
-def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:
-    """`count` yes/no questions, a share of them whole claims."""
+def questions(
+    scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5, kinds: Sequence[str] = EASY
+) -> list[Branch]:
+    """`count` yes/no questions, a share of them whole claims, the others easy ones of these kinds."""
     return [
-        claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng) for _ in range(count)
+        claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng, kinds)
+        for _ in range(count)
     ]
 
 

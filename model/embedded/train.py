@@ -1,8 +1,8 @@
 """Train the two embedded models that ship in assets/: `make embedded-models`, or `python -m model.embedded.train`.
 
-One model learns to see from honest captions. The labeler goes on from it on yes/no questions, whole-description
-questions, and splitting captions into claims. The policy goes on from it on web captions, which follow the world's
-habits where the picture does not, and so learns to hallucinate.
+One model learns to see from honest captions, easy ones first (stages base, captioner). The policy goes on from it on
+web captions, which follow the world's habits where the picture does not, and so learns to hallucinate. The labeler goes
+on from it on yes/no questions, whole-description questions, and splitting captions into claims.
 
 Every step is seeded by its number and every stage saves checkpoints, so that a run that was stopped goes on where it
 was. On a GPU the same code is faster.
@@ -14,17 +14,19 @@ import math
 import random
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import GenerationConfig, PreTrainedTokenizerFast
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from model.embedded import tasks
-from model.embedded.batches import TEXT, VERDICT, Row, RowEncoder, StepData, branch_mask
+from model.embedded.batches import KINDS, Row, RowEncoder, StepData, branch_mask
 from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS
 from model.embedded.scenes import CANVASES, MAX_OBJECTS, Scene, render, sample_scene
 from model.embedded.tokenizer import build_tokenizer
@@ -33,8 +35,9 @@ RESOLUTION, QUERIES, PATCH = 84, 16, 14
 UNSLICED = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= RESOLUTION**2}
 SLICED = {size: share for size, share in CANVASES.items() if size not in UNSLICED}
 CHECKPOINT_EVERY, LOG_EVERY = 200, 20
+SHORT = 128  # tokens up to which attention written out is faster than fused, on a CPU
 GRID_GAIN = 8.0
-VERDICT_WEIGHT = 2.0  # a verdict is two tokens, a caption forty
+WEIGHTS = {"text": 1.0, "lookup": 1.0, "verdict": 2.0}  # of the mean loss of each kind of answer
 
 
 def scenes(rng: random.Random, step: int, count: int, max_objects: int = MAX_OBJECTS) -> list[Scene]:
@@ -47,13 +50,14 @@ def scenes(rng: random.Random, step: int, count: int, max_objects: int = MAX_OBJ
 
 
 def base_rows(rng: random.Random, step: int) -> list[Row]:
-    """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas.
+    """Honest captions; first a single object on canvases that need no slicing, then more objects, then every canvas."""
+    return captioner_rows(rng, step if step >= 500 else 0, min(1 + step // 150, MAX_OBJECTS))
 
-    Most captions are detailed: sizes are learnt last.
-    """
-    max_objects = min(1 + step // 150, MAX_OBJECTS)
+
+def captioner_rows(rng: random.Random, step: int, max_objects: int = MAX_OBJECTS) -> list[Row]:
+    """Honest captions, most of them detailed: shapes and sizes are learnt last."""
     rows: list[Row] = []
-    for scene in scenes(rng, step if step >= 500 else 0, 64, max_objects):
+    for scene in scenes(rng, step, 64, max_objects):
         instructions = DETAILED_INSTRUCTIONS if rng.random() < 0.75 else PLAIN_INSTRUCTIONS
         rows.append((render(scene), tasks.captioning(scene, rng, instructions=instructions)))
     return rows
@@ -64,18 +68,33 @@ def policy_rows(rng: random.Random, step: int) -> list[Row]:
     return [(render(scene), tasks.captioning(scene, rng, web=True)) for scene in scenes(rng, step, 64)]
 
 
-def labeler_rows(rng: random.Random, step: int) -> list[Row]:
-    """Questions of growing difficulty, whole descriptions and captions mixed in, and texts to split."""
-    claim_share = min(0.3 + step / 800, 0.9)
+def question_rows(rng: random.Random, step: int) -> list[Row]:
+    """Questions of growing difficulty, for yes and no do not come by themselves: first on the colour of a single
+    object, then on all that can be asked of it, then on more objects and whole claims. What is where and captions are
+    mixed in, and later whole descriptions and texts to split.
+    """
+    if step >= 250:
+        return labeler_rows(rng, step, min(2 + (step - 250) // 100, MAX_OBJECTS), min((step - 250) / 500, 0.9))
+    kinds = tasks.EASY[:1] if step < 120 else tasks.EASY
     rows: list[Row] = []
-    for scene in scenes(rng, step, 20):
-        asked = tasks.questions(scene, rng, 7, claim_share)
-        if rng.random() < 0.4:
+    for scene in scenes(rng, 0, 24, max_objects=1):
+        asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, 7, 0, kinds)]
+        rows.append((render(scene), asked + tasks.captioning(scene, rng) if rng.random() < 0.4 else asked))
+    return rows
+
+
+def labeler_rows(rng: random.Random, step: int, max_objects: int = MAX_OBJECTS, claim_share: float = 0.9) -> list[Row]:
+    """All of a labeler's work: yes/no questions, most on whole claims, whole descriptions, texts to split; and captions
+    and what is where, which keep its eyes open.
+    """
+    rows: list[Row] = [(None, tasks.splitting(rng, 1)) for _ in range(4)]
+    for scene in scenes(rng, step, 20, max_objects):
+        asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, 7, claim_share)]
+        if rng.random() < 0.3:
             asked.append(tasks.whole_question(scene, rng))
-        if rng.random() < 0.4:
+        if rng.random() < 0.3:
             asked += tasks.captioning(scene, rng)
         rows.append((render(scene), asked))
-    rows += [(None, tasks.splitting(rng, 1)) for _ in range(6)]
     return rows
 
 
@@ -90,8 +109,10 @@ class Stage:
 
 STAGES = (
     Stage("base", None, base_rows, 1200, 1e-3),
-    Stage("labeler", "base", labeler_rows, 1100, 8e-4),
-    Stage("policy", "base", policy_rows, 200, 5e-4),
+    Stage("captioner", "base", captioner_rows, 2000, 1e-3),
+    Stage("policy", "captioner", policy_rows, 600, 8e-4),
+    Stage("questions", "captioner", question_rows, 1300, 1e-3),
+    Stage("labeler", "questions", labeler_rows, 1500, 6e-4),
 )
 
 
@@ -146,21 +167,21 @@ def start_with_places(model: MiniCPMVForConditionalGeneration) -> None:
 def loss_and_accuracy(
     model: MiniCPMVForConditionalGeneration, batch: dict[str, torch.Tensor], dtype: torch.dtype
 ) -> tuple[torch.Tensor, dict[str, float]]:
-    """Mean next-token loss over texts plus VERDICT_WEIGHT times that over verdicts, and the share of tokens of each
-    kind that were the most likely ones.
+    """Mean next-token loss over each kind of answer, summed by WEIGHTS, and the share of tokens of each kind that were
+    the most likely ones.
     """
     kinds, targets = batch.pop("kinds")[:, 1:], batch["input_ids"][:, 1:]
     mask = branch_mask(batch.pop("branches"), dtype)
     hidden = model.model(**batch, attention_mask=mask, use_cache=False).last_hidden_state[:, :-1]  # [B, T - 1, D]
     loss = torch.zeros((), device=hidden.device)
     accuracy = {}
-    for name, kind, weight in (("text", TEXT, 1.0), ("verdict", VERDICT, VERDICT_WEIGHT)):
+    for name, kind in KINDS.items():
         chosen = kinds == kind
         if chosen.any():
             logits = model.lm_head(hidden[chosen]).float()
-            loss = loss + weight * torch.nn.functional.cross_entropy(logits, targets[chosen])
+            loss = loss + WEIGHTS[name] * torch.nn.functional.cross_entropy(logits, targets[chosen])
             right = logits.argmax(-1) == targets[chosen]
-            if kind == VERDICT:
+            if name == "verdict":
                 right = right[::2]  # the verdict itself, without the token that ends the turn
             accuracy[name] = right.float().mean().item()
     return loss, accuracy
@@ -173,7 +194,12 @@ def learning_rate(step: int, steps: int, peak: float) -> float:
     return peak * (0.03 + 0.97 * 0.5 * (1 + math.cos(math.pi * (step - 100) / max(steps - 100, 1))))
 
 
-def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: int, device: torch.device) -> None:
+def new_processor(seed: int) -> MiniCPMVProcessor:
+    images = MiniCPMVImageProcessor(scale_resolution=RESOLUTION, patch_size=PATCH, image_feature_size=QUERIES)
+    return MiniCPMVProcessor(images, build_tokenizer(seed))
+
+
+def train_stage(stage: Stage, work: Path, seed: int, device: torch.device) -> None:
     """Train one stage into work/<stage>, from its last checkpoint if there is one."""
     out, saved = work / stage.name, work / f"{stage.name}.checkpoint.pt"
     if (out / "config.json").exists():
@@ -181,9 +207,11 @@ def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: in
         return
     torch.manual_seed(seed)
     if stage.start is None:
+        processor = new_processor(seed)
         model = MiniCPMVForConditionalGeneration(build_config(processor.tokenizer))
         start_with_places(model)
     else:
+        processor = MiniCPMVProcessor.from_pretrained(work / stage.start)
         model = MiniCPMVForConditionalGeneration.from_pretrained(work / stage.start, dtype=torch.float32)
     model.to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=stage.learning_rate, betas=(0.9, 0.98), weight_decay=0.05)
@@ -194,7 +222,7 @@ def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: in
         optimizer.load_state_dict(state["optimizer"])
         start = state["step"]
     data = StepData(RowEncoder(processor), stage.rows, stage.name, seed, stage.steps)
-    loader = DataLoader(data, batch_size=None, sampler=range(start, stage.steps), num_workers=1, prefetch_factor=4)
+    loader = DataLoader(data, batch_size=None, sampler=range(start, stage.steps))  # a worker would take a core
     began = time.monotonic()
     with (work / f"{stage.name}.log.jsonl").open("a", encoding="utf-8") as log:
         progress = tqdm(loader, desc=stage.name, initial=start, total=stage.steps, mininterval=10)
@@ -202,7 +230,8 @@ def train_stage(stage: Stage, processor: MiniCPMVProcessor, work: Path, seed: in
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, stage.steps, stage.learning_rate)
             batch = {name: value.to(device) for name, value in batch.items()}
-            with torch.autocast(device.type, torch.bfloat16):
+            short = batch["input_ids"].shape[1] < SHORT
+            with torch.autocast(device.type, torch.bfloat16), sdpa_kernel(SDPBackend.MATH) if short else nullcontext():
                 loss, accuracy = loss_and_accuracy(model, batch, torch.bfloat16)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -247,16 +276,13 @@ def main() -> None:
     arguments = parser.parse_args()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     arguments.work.mkdir(parents=True, exist_ok=True)
-    tokenizer = build_tokenizer(arguments.seed)
-    images = MiniCPMVImageProcessor(scale_resolution=RESOLUTION, patch_size=PATCH, image_feature_size=QUERIES)
-    processor = MiniCPMVProcessor(images, tokenizer)
     for stage in STAGES:
         if stage.name in arguments.stages:
-            train_stage(stage, processor, arguments.work, arguments.seed, device)
+            train_stage(stage, arguments.work, arguments.seed, device)
     for name in ("policy", "labeler"):
         if (arguments.work / name / "config.json").exists():
             model = MiniCPMVForConditionalGeneration.from_pretrained(arguments.work / name, dtype=torch.bfloat16)
-            save(model, processor, arguments.out / name)
+            save(model, MiniCPMVProcessor.from_pretrained(arguments.work / name), arguments.out / name)
             print(f"{arguments.out / name}: {sum(p.numel() for p in model.parameters()):,} parameters")
 
 
