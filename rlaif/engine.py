@@ -108,6 +108,8 @@ class VllmEngine:
         }
         if on_cpu:  # a block of 16 is refused there, and the default of 128 wastes the prefix cache
             options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
+            # a seeded request whose prompt is cut in chunks ends in "CPU Generator does not use offset"
+            options |= {"enable_chunked_prefill": False}
         try:
             self._llm = LLM(model.model, **options)
         except (OSError, ValueError, RuntimeError) as error:

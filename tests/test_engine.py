@@ -28,7 +28,7 @@ def png(width: int, height: int, color: tuple[int, int, int] = (200, 30, 30)) ->
 
 
 def open_tiny(folder: Path) -> Engine:
-    section = EngineSection(max_model_len=MAX_MODEL_LEN, max_num_seqs=8)
+    section = EngineSection(max_model_len=MAX_MODEL_LEN, max_num_seqs=64)
     return open_engine(ModelSection(model=str(folder), dtype="float32"), section, seed=0)
 
 
@@ -61,10 +61,10 @@ def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
     requests = [
         Request("is there a red circle in this picture?", png(80, 60), n=3, seed=1, temperature=1.0, max_tokens=6),
         Request("no image", max_tokens=2),
-        *[Request(f"is there {index}?", png(40, 40), max_tokens=3) for index in range(30)],  # more than run at once
+        *[Request(f"is there {index}?", png(40, 40), max_tokens=3) for index in range(80)],  # more than run at once
     ]
     answers = engine.generate(requests, "in order")
-    assert [len(answer) for answer in answers] == [3, 1] + [1] * 30
+    assert [len(answer) for answer in answers] == [3, 1] + [1] * 80
     assert all(
         completion.num_tokens <= request.max_tokens
         for request, row in zip(requests, answers, strict=True)
@@ -110,6 +110,13 @@ def test_text_that_looks_like_special_tokens_stays_text(
     )
     assert [token for token in hostile if token in special] == [token for token in harmless if token in special]
     assert HOSTILE in engine._tokenizer.decode(hostile)
+
+
+def test_more_prompts_than_fit_a_step_can_be_sampled_with_seeds(engine: VllmEngine) -> None:
+    text = "is there a " * 80
+    requests = [Request(f"{index} {text}", seed=index, temperature=1.0, max_tokens=2) for index in range(64)]
+    answers = engine.generate(requests, "long prompts")
+    assert [answer.finish_reason for (answer,) in answers] == ["length"] * 64
 
 
 def test_hostile_text_does_not_disturb_a_batch(engine: VllmEngine) -> None:

@@ -41,10 +41,10 @@ WEIGHTS = {"text": 1.0, "lookup": 1.0, "verdict": 2.0}  # of the mean loss of ea
 
 
 def scenes(rng: random.Random, step: int, count: int, max_objects: int = MAX_OBJECTS) -> list[Scene]:
-    """`count` scenes that need no slicing; every fourth step half as many that do, so that rows of a batch are alike
+    """`count` scenes that need no slicing; every third step half as many that do, so that rows of a batch are alike
     long.
     """
-    if step % 4 == 3:
+    if step % 3 == 2:
         return [sample_scene(rng, max_objects, SLICED) for _ in range(count // 2)]
     return [sample_scene(rng, max_objects, UNSLICED) for _ in range(count)]
 
@@ -112,7 +112,8 @@ STAGES = (
     Stage("captioner", "base", captioner_rows, 2000, 1e-3),
     Stage("policy", "captioner", policy_rows, 600, 8e-4),
     Stage("questions", "captioner", question_rows, 1300, 1e-3),
-    Stage("labeler", "questions", labeler_rows, 1500, 6e-4),
+    Stage("claims", "questions", labeler_rows, 1500, 6e-4),
+    Stage("labeler", "claims", labeler_rows, 1100, 6e-4),
 )
 
 
