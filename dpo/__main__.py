@@ -64,9 +64,10 @@ def run_dpo(run: Run) -> None:
 
 def train(run: Run, args: "DPOConfig") -> None:
     from dpo.collator import PairCollator
-    from dpo.policy import parameter_counts, save_policy
+    from dpo.policy import save_policy
     from dpo.trainer import build_trainer, last_complete_checkpoint, reference_fingerprint
     from model import MiniCPMVProcessor
+    from model.parts import parameter_counts
 
     config = run.config
     processor = MiniCPMVProcessor.from_pretrained(config.policy.model, revision=config.policy.revision)

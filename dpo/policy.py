@@ -3,8 +3,6 @@
 import os
 import re
 import shutil
-from collections import Counter
-from collections.abc import Collection
 from pathlib import Path
 
 import torch
@@ -14,10 +12,9 @@ from transformers import PretrainedConfig
 from transformers.models.llama.modeling_llama import LlamaDecoderLayer
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.parts import PARTS
 from rlaif.config import Config, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
-
-PARTS = {"vision": ("vision_model.",), "resampler": ("resampler.",), "llm": ("language_model.", "lm_head.")}
 
 
 def check_policy(config: Config) -> None:
@@ -43,15 +40,6 @@ def load_policy(section: ModelSection, method: str) -> MiniCPMVForConditionalGen
     return MiniCPMVForConditionalGeneration.from_pretrained(section.model, revision=section.revision, dtype=dtype)
 
 
-def part_of(parameter: str) -> str:
-    return next(part for part, tags in PARTS.items() if any(tag in parameter for tag in tags))
-
-
-def freeze(model: nn.Module, parts: Collection[str]) -> None:
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) not in parts)
-
-
 def lora_config(section: LoraSection) -> LoraConfig:
     """Adapters on the language model alone: layers of the vision encoder have some of the same names."""
     targets = "|".join(map(re.escape, section.target_modules))
@@ -62,16 +50,6 @@ def lora_config(section: LoraSection) -> LoraConfig:
         target_modules=rf".*\.language_model\..*\.({targets})",
         modules_to_save=["resampler"] if section.train_resampler else None,
     )
-
-
-def parameter_counts(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Part -> (parameters that train, all parameters)."""
-    trained: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for name, parameter in model.named_parameters():
-        trained[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
-        total[part_of(name)] += parameter.numel()
-    return {part: (trained[part], total[part]) for part in PARTS}
 
 
 def save_policy(

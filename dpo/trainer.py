@@ -13,8 +13,9 @@ from transformers.trainer_utils import get_last_checkpoint
 from trl import DPOConfig, DPOTrainer
 
 from dpo.collator import PairCollator
-from dpo.policy import freeze, load_policy, lora_config
+from dpo.policy import load_policy, lora_config
 from model import MiniCPMVForConditionalGeneration
+from model.parts import freeze
 from rlaif.config import Config
 
 START_TOLERANCE = 0.01  # nats between policy and reference before the first update, when their weights are equal

@@ -8,10 +8,18 @@ from typing import Any
 
 from transformers import LlamaConfig, PretrainedConfig
 
+# how a slice's patches find their places in the encoder's position table; see `model.vision`
+POSITIONS = ("interpolate", "bucket_1d", "bucket_2d")
+# what the released checkpoint of a version does
+RELEASED_POSITIONS = {"2.5": "bucket_1d", "2.6": "bucket_2d"}
+
 
 class MiniCPMVVisionConfig(PretrainedConfig):
     """SigLIP vision tower; `image_size` gives the side of the position table (image_size / patch_size), not a size
     images must have.
+
+    `position_embedding_type` is one of POSITIONS; a released config does not say it, and `MiniCPMVConfig` then takes
+    what the released model of its version does.
     """
 
     model_type = "idefics2"  # the name the released 2.5 checkpoint carries
@@ -28,10 +36,11 @@ class MiniCPMVVisionConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
+    position_embedding_type: str = ""  # empty: by the version
 
 
 class MiniCPMVConfig(LlamaConfig):
-    """MiniCPM-Llama3-V 2.5; the defaults are the released constants.
+    """MiniCPM-V 2.5 (language model Llama) or 2.6 (Qwen2); the defaults are the constants of the released 2.5.
 
     `image_token_id` is the id of the placeholder `<unk>`; the processor resolves it by name and a saved model carries
     it.
@@ -62,14 +71,18 @@ class MiniCPMVConfig(LlamaConfig):
     slice_config: dict[str, Any] | None = None
     batch_vision_input: bool = True
     drop_vision_last_layer: bool = False
+    use_image_id: bool = False  # 2.6 numbers its images in the prompt
     tie_word_embeddings: bool = False
+    sliding_window: int | None = None  # what Qwen2 reads and Llama does not
+    layer_types: list[str] | None = None
     vision_config: dict[str, Any] | PretrainedConfig | None = None
 
     def __post_init__(self, **kwargs: Any) -> None:
-        if self.version != "2.5":
+        self.version = str(self.version)
+        if self.version not in RELEASED_POSITIONS:
             raise ValueError(
-                f"MiniCPM-V version {self.version!r} is not supported; allowed: '2.5'. "
-                "Set `version` in config.json to the model's own."
+                f"MiniCPM-V version {self.version!r} is not supported; allowed: "
+                f"{', '.join(map(repr, RELEASED_POSITIONS))}. Set `version` in config.json to the model's own."
             )
         if self.vision_config is None:
             self.vision_config = MiniCPMVVisionConfig()
@@ -77,9 +90,19 @@ class MiniCPMVConfig(LlamaConfig):
             self.vision_config = MiniCPMVVisionConfig(
                 **{key: value for key, value in self.vision_config.items() if key != "model_type"}
             )
+        vision = self.vision_config
+        if not vision.position_embedding_type:
+            vision.position_embedding_type = RELEASED_POSITIONS[self.version]
+        if vision.position_embedding_type not in POSITIONS:
+            raise ValueError(
+                f"vision_config.position_embedding_type is {vision.position_embedding_type!r}; "
+                f"allowed: {', '.join(map(repr, POSITIONS))}"
+            )
         if self.slice_config is None:
             self.slice_config = {"max_slice_nums": self.max_slice_num, "patch_size": self.patch_size}
         self.max_slice_num = self.slice_config["max_slice_nums"]
+        self.sliding_window = None
+        self.layer_types = ["full_attention"] * self.num_hidden_layers
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:

@@ -55,6 +55,9 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         norm_mean: tuple[float, ...] = (0.5, 0.5, 0.5),
         norm_std: tuple[float, ...] = (0.5, 0.5, 0.5),
         version: float | str = 2.5,
+        use_image_id: bool = False,
+        im_id_start: str = "<image_id>",
+        im_id_end: str = "</image_id>",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,6 +74,9 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         self.norm_mean = list(norm_mean)
         self.norm_std = list(norm_std)
         self.version = version
+        self.use_image_id = use_image_id
+        self.im_id_start = im_id_start
+        self.im_id_end = im_id_end
 
     @property
     def im_start_token(self) -> str:
@@ -86,20 +92,44 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
     def slice_limit(self) -> int:
         return self.max_slice_nums if self.slice_mode else 1
 
-    def get_sliced_grid(self, image_size: Size) -> Grid | None:
-        """The (columns, rows) an image of (width, height) is cut into; None: the overview alone."""
-        return best_grid(image_size, self.scale_resolution, self.slice_limit)
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The tokens that the spatial schema is written in; a tokenizer must hold each as one special token."""
+        numbered = (self.im_id_start, self.im_id_end) if self.use_image_id else ()
+        return (self.im_start, self.im_end, self.slice_start, self.slice_end, self.unk, *numbered)
 
-    def get_slice_image_placeholder(self, image_size: Size) -> str:
-        """What stands in the prompt for an image of (width, height): the spatial schema of 2.5, `image_feature_size`
-        placeholders a slice.
+    def get_sliced_grid(self, image_size: Size, max_slice_nums: int | None = None) -> Grid | None:
+        """The (columns, rows) an image of (width, height) is cut into; None: the overview alone."""
+        limit = self.slice_limit if max_slice_nums is None else min(max_slice_nums, self.slice_limit)
+        return best_grid(image_size, self.scale_resolution, limit)
+
+    def get_slice_image_placeholder(
+        self,
+        image_size: Size,
+        image_idx: int = 0,
+        max_slice_nums: int | None = None,
+        use_image_id: bool | None = None,
+    ) -> str:
+        """What stands in the prompt for an image of (width, height), the `image_idx`-th of its conversation: the
+        spatial schema of 2.5 or 2.6, `image_feature_size` placeholders a slice.
+
+        In 2.5 slices are wrapped like images, all of them between one pair of slice tags; in 2.6 each slice has slice
+        tags of its own, and the image its number in front.
         """
-        view = f"{self.im_start}{self.unk * self.image_feature_size}{self.im_end}"
-        grid = self.get_sliced_grid(image_size)
+        placeholders = self.unk * self.image_feature_size
+        view = f"{self.im_start}{placeholders}{self.im_end}"
+        if self.use_image_id if use_image_id is None else use_image_id:
+            view_of_all = f"{self.im_id_start}{image_idx}{self.im_id_end}{view}"
+        else:
+            view_of_all = view
+        grid = self.get_sliced_grid(image_size, max_slice_nums)
         if grid is None:
-            return view
+            return view_of_all
         columns, rows = grid
-        return view + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
+        if str(self.version) == "2.5":
+            return view_of_all + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
+        part = f"{self.slice_start}{placeholders}{self.slice_end}"
+        return view_of_all + "\n".join([part * columns] * rows)
 
     def slice(self, image: Image.Image) -> tuple[list[torch.Tensor], torch.Tensor]:
         """One picture -> its views (overview, then slices) as [3, P, L*P] each, and tgt_sizes [S, 2]."""

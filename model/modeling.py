@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import GenerationMixin, LlamaModel, PreTrainedModel
+from transformers import GenerationMixin, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers import initialization as init
 from transformers.cache_utils import Cache
 from transformers.conversion_mapping import register_checkpoint_conversion_mapping
@@ -29,6 +29,7 @@ RELEASED_NAMES: list[WeightConverter | WeightRenaming] = [
     WeightRenaming(source_patterns=r"^vpm\.", target_patterns="model.vision_model."),
     WeightRenaming(source_patterns=r"^resampler\.", target_patterns="model.resampler."),
 ]
+LANGUAGE_MODELS = {"2.5": LlamaModel, "2.6": Qwen2Model}
 register_checkpoint_conversion_mapping("MiniCPMVForConditionalGeneration", RELEASED_NAMES, overwrite=True)
 
 
@@ -37,7 +38,7 @@ class MiniCPMVPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     input_modalities = ["image", "text"]  # noqa: RUF012
     supports_gradient_checkpointing = True
-    _no_split_modules = ["LlamaDecoderLayer", "SiglipEncoderLayer", "Resampler"]  # noqa: RUF012
+    _no_split_modules = ["LlamaDecoderLayer", "Qwen2DecoderLayer", "SiglipEncoderLayer", "Resampler"]  # noqa: RUF012
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
@@ -59,14 +60,14 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         assert isinstance(vision, MiniCPMVVisionConfig)
         self.vision_model = VisionModel._from_config(vision)
         self.resampler = Resampler(config.query_num, config.hidden_size, vision.hidden_size)
-        self.language_model = LlamaModel(config)
+        self.language_model = LANGUAGE_MODELS[config.version](config)
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
         return self.language_model.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module) -> None:
-        self.language_model.embed_tokens = value  # type: ignore[assignment]
+        self.language_model.embed_tokens = value
 
     def get_image_features(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:
         """pixel_values [N, 3, P, L*P] and tgt_sizes [N, 2] (patches, height first) -> [N, Q, D]."""
@@ -169,7 +170,11 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
         loss = None
         if labels is not None:
-            loss = self.loss_function(logits=logits, labels=labels, vocab_size=self.config.vocab_size)
+            # with gradient accumulation, Trainer hands in the number of labels in all of the step's batches
+            count = kwargs.get("num_items_in_batch")
+            loss = self.loss_function(
+                logits=logits, labels=labels, vocab_size=self.config.vocab_size, num_items_in_batch=count
+            )
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

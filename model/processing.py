@@ -5,7 +5,7 @@ a model stay text. Only the marker that stands for a real picture, and the chat 
 Generation, labelling and training all come through here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any
 
@@ -21,6 +21,8 @@ from model.slicing import Size
 # what stands for a picture in a rendered prompt, before its placeholders are known
 IMAGE_MARKER = "(<image>./</image>)"
 CONTENT_MARK = "\ue000{}\ue001"  # private-use characters hold a message's place while the chat template is rendered
+
+NO_LOSS = -100  # label of a token that is not learnt
 
 Content = str | list[dict[str, Any]]
 
@@ -46,14 +48,16 @@ class MiniCPMVProcessor(ProcessorMixin):
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         images, vocabulary = image_processor, tokenizer.get_vocab()
-        tags = (images.im_start, images.im_end, images.slice_start, images.slice_end, images.unk)
-        missing = [tag for tag in tags if tag not in vocabulary]
+        missing = [tag for tag in images.tags if tag not in vocabulary]
         if missing:
             raise ValueError(
                 f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special token"
             )
         self.image_token_id = tokenizer.convert_tokens_to_ids(images.unk)
         self.marker_ids = self.encode_special(IMAGE_MARKER)
+        # the token that ends an answer (<|eot_id|> in 2.5, <|im_end|> in 2.6): what the template puts behind one
+        answer = [{"role": "assistant", "content": CONTENT_MARK.format(0)}]
+        self.end_of_turn = self.encode_special(self.render(answer, False).partition(CONTENT_MARK.format(0))[2])[0]
 
     def encode_special(self, text: str) -> list[int]:
         """Token ids of trusted text: tags and control tokens in it are special."""
@@ -70,17 +74,66 @@ class MiniCPMVProcessor(ProcessorMixin):
             messages: {"role", "content"} with content a string or a list of image and text parts; a picture is followed
             by a line break.
         """
+        return [
+            token
+            for ids, _ in self.segments(messages, add_generation_prompt)
+            for token in (self.encode_picture() if ids is None else ids)
+        ]
+
+    def segments(
+        self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool
+    ) -> Iterator[tuple[list[int] | None, bool]]:
+        """A conversation in pieces: (token ids, whether the assistant writes them); for a picture the ids are None."""
         marked = [
             {"role": message["role"], "content": CONTENT_MARK.format(index)} for index, message in enumerate(messages)
         ]
         rest = self.render(marked, add_generation_prompt)
-        ids: list[int] = []
+        answered = False
         for index, message in enumerate(messages):
             before, _, rest = rest.partition(CONTENT_MARK.format(index))
-            ids += self.encode_special(before)
+            yield from self.between(before, answered)
+            answered = message["role"] == "assistant"
             for part in content_parts(message["content"]):
-                ids += self.encode_picture() if part["type"] == "image" else self.encode_text(part["text"])
-        return ids + self.encode_special(rest)
+                yield (None, False) if part["type"] == "image" else (self.encode_text(part["text"]), answered)
+        yield from self.between(rest, answered)
+
+    def between(self, text: str, answered: bool) -> Iterator[tuple[list[int], bool]]:
+        """What the template puts between two messages; behind an answer, its first token is the assistant's too: it
+        ends the turn.
+        """
+        ids = self.encode_special(text)
+        if answered:
+            yield ids[:1], True
+            ids = ids[1:]
+        yield ids, False
+
+    def encode_training(
+        self, messages: Sequence[dict[str, Any]], image_sizes: Sequence[Size]
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a whole conversation, pictures of these (width, height) expanded, and its labels: the ids where
+        the assistant writes, NO_LOSS elsewhere.
+
+        Errors:
+            ValueError: there are not as many pictures in the messages as sizes, or nothing to learn.
+        """
+        ids: list[int] = []
+        labels: list[int] = []
+        used = 0
+        for piece, learnt in self.segments(messages, add_generation_prompt=False):
+            if piece is None:
+                if used < len(image_sizes):
+                    schema = self.image_processor.get_slice_image_placeholder(image_sizes[used], used)
+                    piece = self.encode_special(schema) + self.encode_special("\n")
+                else:
+                    piece = []
+                used += 1
+            ids += piece
+            labels += piece if learnt else [NO_LOSS] * len(piece)
+        if used != len(image_sizes):
+            raise ValueError(f"{len(image_sizes)} images for {used} image parts; give one image for each")
+        if all(label == NO_LOSS for label in labels):
+            raise ValueError("no message of the assistant to learn from")
+        return ids, labels
 
     def encode_picture(self) -> list[int]:
         """Token ids of the marker and of its line break, apart: Llama-3's tokenizer would merge `)` with the break."""
@@ -101,7 +154,7 @@ class MiniCPMVProcessor(ProcessorMixin):
 
     def encode_answer(self, text: str) -> list[int]:
         """Token ids of an assistant's answer with the token that ends its turn."""
-        return [*self.encode_text(text), self.tokenizer.convert_tokens_to_ids("<|eot_id|>")]
+        return [*self.encode_text(text), self.end_of_turn]
 
     def expand(self, ids: Sequence[int], image_sizes: Sequence[Size]) -> list[int]:
         """Replace each marker by the placeholders of its picture, sizes as (width, height).
@@ -114,7 +167,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         width, position, used = len(self.marker_ids), 0, 0
         while position < len(ids):
             if list(ids[position : position + width]) == self.marker_ids and used < len(sizes):
-                out += self.encode_special(self.image_processor.get_slice_image_placeholder(sizes[used]))
+                out += self.encode_special(self.image_processor.get_slice_image_placeholder(sizes[used], used))
                 used += 1
                 position += width
             else:

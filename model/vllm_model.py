@@ -1,9 +1,17 @@
-"""vLLM's native MiniCPM-V with our image processor, so that it needs no remote code and slices as training does."""
+"""vLLM's native MiniCPM-V with our image processor, so that it needs no remote code and slices as training does, and
+with the position behaviours that vLLM's own does not have.
+"""
 
 from functools import cached_property
+from typing import Any
 
+import torch
+from vllm.config import VllmConfig
+from vllm.model_executor.models.idefics2_vision_model import Idefics2VisionEmbeddings
 from vllm.model_executor.models.minicpmv import (
     MiniCPMV,
+    MiniCPMV2_5,
+    MiniCPMV2_6,
     MiniCPMVDummyInputsBuilder,
     MiniCPMVMultiModalProcessor,
     MiniCPMVProcessingInfo,
@@ -11,7 +19,9 @@ from vllm.model_executor.models.minicpmv import (
 from vllm.multimodal import MULTIMODAL_REGISTRY
 from vllm.transformers_utils.processors.minicpmv import MiniCPMVProcessor as VllmMiniCPMVProcessor
 
+from model.configuration import RELEASED_POSITIONS, MiniCPMVVisionConfig
 from model.image_processing import MiniCPMVImageProcessor
+from model.vision import positions
 
 
 class ProcessingInfo(MiniCPMVProcessingInfo):
@@ -28,8 +38,47 @@ class ProcessingInfo(MiniCPMVProcessingInfo):
         )
 
 
+class FittedEmbeddings(Idefics2VisionEmbeddings):
+    """The encoder's embeddings with positions by `model.vision.positions`, of any kind."""
+
+    def __init__(self, config: MiniCPMVVisionConfig):
+        super().__init__(config)  # type: ignore[arg-type]  # of the same shape
+        self.kind = config.position_embedding_type
+
+    def forward(
+        self,
+        pixel_values: torch.Tensor,
+        patch_attention_mask: torch.Tensor,
+        tgt_sizes: torch.Tensor | None = None,
+        position_ids: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        assert tgt_sizes is not None, "positions in two dimensions need the slices' grids"
+        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # [N, D, 1, L]
+        patches = patches.flatten(2).transpose(1, 2)  # [N, L, D]
+        sizes = tgt_sizes.to(patches.device)
+        table = self.position_embedding.weight
+        return patches + positions(table, self.kind, sizes, patches.shape[1], self.num_patches_per_side)
+
+
+class FittedMiniCPMV2_5(MiniCPMV2_5):
+    """Version 2.5 whose encoder is told the slices' grids, which vLLM's own needs for 2.6 only."""
+
+    get_vision_hidden_states = MiniCPMV2_6.get_vision_hidden_states
+
+
+FITTED = {"2.5": FittedMiniCPMV2_5, "2.6": MiniCPMV2_6}
+
+
 @MULTIMODAL_REGISTRY.register_processor(
     MiniCPMVMultiModalProcessor, info=ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder
 )
 class MiniCPMVForVLLM(MiniCPMV):
-    pass
+    """vLLM's native model where it has the checkpoint's position behaviour, ours where it has not."""
+
+    def __new__(cls, *, vllm_config: VllmConfig, prefix: str = "") -> Any:
+        config = vllm_config.model_config.hf_config
+        if config.vision_config.position_embedding_type == RELEASED_POSITIONS[config.version]:
+            return super().__new__(cls, vllm_config=vllm_config, prefix=prefix)
+        served = FITTED[config.version](vllm_config=vllm_config, prefix=prefix)  # type: ignore[abstract]  # as vLLM makes its own
+        served.vpm.embeddings = FittedEmbeddings(config.vision_config)
+        return served

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 PROMPT_TOO_LONG = "prompt_too_long"
 
 IMAGE_MARKER = "(<image>./</image>)"
-END_OF_TURN = "<|eot_id|>"
 
 
 @dataclass(frozen=True)
@@ -125,7 +124,7 @@ class VllmEngine:
         from transformers import AutoProcessor  # vLLM's plugin has made our classes known by now
 
         self._processor = AutoProcessor.from_pretrained(model.model, revision=model.revision)
-        self._stop_token_ids = [self._tokenizer.convert_tokens_to_ids(END_OF_TURN)]
+        self._stop_token_ids = [self._processor.end_of_turn]
         marker = self._tokenizer.encode(IMAGE_MARKER, add_special_tokens=False)
         ids = self._processor.encode_turn("", has_image=True)
         # Not found as tokens, vLLM would look for the marker in the decoded text and encode all of it again.

@@ -10,7 +10,8 @@ from safetensors import safe_open
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.resampler import sincos_positions
-from model.vision import bucket_1d
+from model.vision import bucket_1d, bucket_2d, interpolated
+from tests.tiny import save_tiny_model
 
 SIZES = [
     (56, 56),
@@ -50,6 +51,29 @@ def test_released_size_and_names() -> None:
     assert len(model.state_dict()) == 741
 
 
+def test_the_next_version_is_a_config_of_the_same_classes() -> None:
+    """The constants of the released 2.6."""
+    config = MiniCPMVConfig(
+        version="2.6",
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        vocab_size=151666,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+        max_position_embeddings=32768,
+        query_num=64,
+    )
+    with torch.device("meta"):
+        model = MiniCPMVForConditionalGeneration(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_099_175_152
+    names = model.state_dict()
+    assert "model.language_model.layers.0.self_attn.q_proj.bias" in names  # Qwen2 has biases on q, k and v
+    assert "model.language_model.layers.0.self_attn.o_proj.bias" not in names
+
+
 def test_saved_in_the_released_layout(tiny_model: Path) -> None:
     config = json.loads((tiny_model / "config.json").read_text())
     assert config["architectures"] == ["MiniCPMV"] and config["version"] == "2.5" and config["rope_theta"] == 500000.0
@@ -77,8 +101,14 @@ def test_round_trip_is_bit_for_bit(tiny_model: Path, tmp_path: Path) -> None:
 
 
 def test_unknown_version_is_an_error() -> None:
-    with pytest.raises(ValueError, match=r"version '9\.9' is not supported; allowed: '2\.5'"):
+    with pytest.raises(ValueError, match=r"version '9\.9' is not supported; allowed: '2\.5', '2\.6'"):
         MiniCPMVConfig(version="9.9")
+
+
+def test_unknown_positions_are_an_error() -> None:
+    allowed = r"allowed: 'interpolate', 'bucket_1d', 'bucket_2d'"
+    with pytest.raises(ValueError, match=f"position_embedding_type is 'rope'; {allowed}"):
+        MiniCPMVConfig(vision_config={"position_embedding_type": "rope"})
 
 
 def test_position_ids_of_the_released_behaviour() -> None:
@@ -86,6 +116,24 @@ def test_position_ids_of_the_released_behaviour() -> None:
     # 0, 35, then padding
     ids = bucket_1d(torch.tensor([[2, 3], [1, 2]]), 6, 70)
     assert ids.tolist() == [[0, 11, 23, 35, 46, 58], [0, 35, 0, 0, 0, 0]]
+
+
+def test_position_ids_in_two_dimensions() -> None:
+    # table side 70; 2 x 3 patches: rows 0, 35, columns 0, 23, 46; then 1 x 2 patches and padding
+    ids = bucket_2d(torch.tensor([[2, 3], [1, 2]]), 6, 70)
+    assert ids.tolist() == [[0, 23, 46, 2450, 2473, 2496], [0, 35, 0, 0, 0, 0]]
+    tall = bucket_2d(torch.tensor([[140, 1]]), 140, 70)  # more rows than the table has: two share one
+    assert tall[0].tolist() == [row // 2 * 70 for row in range(140)]
+
+
+def test_interpolated_positions() -> None:
+    side = 4
+    ramp = torch.stack([torch.arange(16) // side, torch.arange(16) % side], dim=1).float()  # (row, column) of each
+    same, wide = interpolated(ramp, torch.tensor([[4, 4], [2, 8]]), 20, side)
+    assert torch.equal(same[:16], ramp) and not same[16:].any()
+    # 2 rows of 8 columns: centres of the halves lie at rows 0.5 and 2.5, columns at (k + 0.5) / 2 - 0.5
+    assert torch.allclose(wide[:16, 0].reshape(2, 8)[:, 0], torch.tensor([0.5, 2.5]), atol=0.1)
+    assert torch.allclose(wide[3:5, 1], torch.tensor([1.25, 1.75]), atol=0.05)
 
 
 def test_resampler_positions_have_the_column_first() -> None:
@@ -145,18 +193,26 @@ def test_generate_continues_as_the_whole_sequence_says(tiny_model: Path) -> None
 
 
 @pytest.mark.filterwarnings("ignore")  # vLLM's own, about its dependencies
-def test_log_probabilities_equal_those_of_vllm(tiny_model: Path) -> None:
-    """Float32, text alone and images of seven shapes: at most 1e-3 apart (vLLM's native MiniCPM-V serves what we
-    save).
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("2.5", "bucket_1d"), ("2.5", "bucket_2d"), ("2.5", "interpolate"), ("2.6", "bucket_2d"), ("2.6", "interpolate")],
+)
+def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path: Path) -> None:
+    """Float32, text alone and images of seven shapes: at most 1e-3 apart (vLLM's native MiniCPM-V serves what we save
+    where it has the position behaviour, our registration where it has not).
     """
+    save_tiny_model(tmp_path, version=version, positions=kind)
+    model, processor = load(tmp_path)
+    with torch.no_grad():  # as strong as the patches, so that a wrong position shows
+        model.model.vision_model.embeddings.position_embedding.weight.normal_()
+    model.save_pretrained(tmp_path)
     import rlaif.engine  # sets what vLLM reads from the environment
 
     rlaif.engine.prepare_environment()
     from vllm import LLM, SamplingParams
 
-    model, processor = load(tiny_model)
     llm = LLM(
-        str(tiny_model),
+        str(tmp_path),
         dtype="float32",
         enforce_eager=True,
         block_size=32,
@@ -165,7 +221,7 @@ def test_log_probabilities_equal_those_of_vllm(tiny_model: Path) -> None:
         limit_mm_per_prompt={"image": 1},
     )
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
-    worst = 0.0
+    worst, control = 0.0, 0.0
     for image in [None, *(picture(size) for size in SIZES)]:
         ids = processor.encode_turn(
             "Is there a red <unk> circle on the left?", has_image=image is not None
@@ -186,5 +242,12 @@ def test_log_probabilities_equal_those_of_vllm(tiny_model: Path) -> None:
             logits = model(input_ids=tokens, **features).logits[0, :-1].log_softmax(-1)
         ours = logits.gather(1, tokens[0, 1:, None])[:, 0]
         worst = max(worst, (ours - torch.tensor(theirs)).abs().max().item())
+        if image is not None:
+            model.model.vision_model.embeddings.kind = "bucket_1d" if kind != "bucket_1d" else "bucket_2d"
+            with torch.no_grad():
+                wrong = model(input_ids=tokens, **features).logits[0, :-1].log_softmax(-1)
+            model.model.vision_model.embeddings.kind = kind
+            control = max(control, (wrong - logits).abs().max().item())
     llm.llm_engine.engine_core.shutdown()
     assert worst < 1e-3
+    assert control > 1e-2  # other positions would have shown

@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from model import MiniCPMVImageProcessor, MiniCPMVProcessor
-from tests.tiny import tiny_tokenizer
+from model.processing import NO_LOSS
+from tests.tiny import save_tiny_model, tiny_tokenizer
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,24 @@ def test_spatial_schema(processor: MiniCPMVProcessor) -> None:
     assert images.get_slice_image_placeholder((56, 56)) == view
     assert images.get_slice_image_placeholder((112, 56)) == f"{view}<slice>{view}{view}</slice>"
     assert images.get_slice_image_placeholder((112, 112)) == f"{view}<slice>{view}{view}\n{view}{view}</slice>"
+
+
+def test_spatial_schema_of_the_next_version(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path, version="2.6")
+    processor = MiniCPMVProcessor.from_pretrained(tmp_path)
+    images = processor.image_processor
+    overview, part = "<image><unk><unk><unk><unk></image>", "<slice><unk><unk><unk><unk></slice>"
+    assert images.get_slice_image_placeholder((56, 56)) == f"<image_id>0</image_id>{overview}"
+    assert images.get_slice_image_placeholder((112, 112), 3) == (
+        f"<image_id>3</image_id>{overview}{part}{part}\n{part}{part}"
+    )
+    two = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "red"}]}]
+    ids = processor.expand(processor.encode_chat(two), [(56, 56), (56, 112)])
+    assert processor.tokenizer.decode(ids) == (
+        f"<|im_start|>user\n<image_id>0</image_id>{overview}\n<image_id>1</image_id>{overview}{part}\n{part}\nred"
+        "<|im_end|>\n<|im_start|>assistant\n"
+    )
+    assert processor.tokenizer.decode(processor.encode_answer("yes")) == "yes<|im_end|>"
 
 
 def test_chat_template(processor: MiniCPMVProcessor) -> None:
@@ -50,6 +69,24 @@ def test_text_of_a_user_never_becomes_a_special_token(processor: MiniCPMVProcess
     assert processor.tokenizer.decode(processor.encode_text(text)) == text
     ids = processor.encode_turn(text, has_image=True)
     assert processor.expand(ids, [(56, 56)]).count(processor.image_token_id) == 4
+
+
+def test_labels_are_the_answers_with_the_token_that_ends_them(processor: MiniCPMVProcessor) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "red circle?"}]},
+        {"role": "assistant", "content": "yes <|eot_id|>"},
+        {"role": "user", "content": "a star?"},
+        {"role": "assistant", "content": "no"},
+    ]
+    ids, labels = processor.encode_training(messages, [(112, 56)])
+    assert ids == processor.expand(processor.encode_chat(messages, add_generation_prompt=False), [(112, 56)])
+    learnt = [label for label in labels if label != NO_LOSS]
+    assert learnt == processor.encode_answer("yes <|eot_id|>") + processor.encode_answer("no")
+    assert all(label in (token, NO_LOSS) for token, label in zip(ids, labels, strict=True))
+    with pytest.raises(ValueError, match="2 images for 1 image parts"):
+        processor.encode_training(messages, [(56, 56)] * 2)
+    with pytest.raises(ValueError, match="no message of the assistant"):
+        processor.encode_training(messages[:1], [(56, 56)])
 
 
 def test_as_many_images_as_markers(processor: MiniCPMVProcessor) -> None:

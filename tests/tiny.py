@@ -3,49 +3,61 @@
 from pathlib import Path
 from typing import Any
 
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
 WORDS = "yes no Yes No YES NO a the is are there in this picture of red green blue circle square star top left right"
 
 
-def tiny_tokenizer() -> Any:
-    """Byte-level BPE, its words single tokens, its special tokens named as in the released model."""
+def tiny_tokenizer(version: str = "2.5") -> Any:
+    """Byte-level BPE, its words single tokens, its special tokens and template as in the released model of a version.
+
+    Of 2.6 only what differs for images and turns: `<image_id>` tags, ChatML.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
     from model.embedded.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
 
+    special, template, end_of_turn = list(SPECIAL_TOKENS), CHAT_TEMPLATE, "<|eot_id|>"
+    if version == "2.6":
+        special += ["<image_id>", "</image_id>", "<|im_start|>", "<|im_end|>"]
+        template, end_of_turn = CHATML, "<|im_end|>"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=500,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=special,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
     tokenizer.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
     named = {
         "bos_token": "<|begin_of_text|>",
-        "eos_token": "<|eot_id|>",
+        "eos_token": end_of_turn,
         "unk_token": "<unk>",
         "pad_token": "<|end_of_text|>",
     }
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in named.values()],
-        chat_template=CHAT_TEMPLATE,
+        extra_special_tokens=[token for token in special if token not in named.values()],
+        chat_template=template,
         clean_up_tokenization_spaces=False,
         **named,
     )
 
 
-def save_tiny_model(folder: Path, seed: int = 0) -> None:
+def save_tiny_model(folder: Path, seed: int = 0, version: str = "2.5", positions: str = "") -> None:
     """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices."""
     import torch
 
     from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 
-    tokenizer = tiny_tokenizer()
+    tokenizer = tiny_tokenizer(version)
     config = MiniCPMVConfig(
+        version=version,
         hidden_size=128,
         intermediate_size=128,
         num_hidden_layers=2,
@@ -67,10 +79,13 @@ def save_tiny_model(folder: Path, seed: int = 0) -> None:
             "num_attention_heads": 1,
             "image_size": 140,
             "patch_size": 14,
+            "position_embedding_type": positions,
         },
     )
     torch.manual_seed(seed)
     model = MiniCPMVForConditionalGeneration(config)
-    images = MiniCPMVImageProcessor(max_slice_nums=4, scale_resolution=56, patch_size=14, image_feature_size=4)
+    images = MiniCPMVImageProcessor(
+        max_slice_nums=4, scale_resolution=56, image_feature_size=4, version=version, use_image_id=version == "2.6"
+    )
     model.save_pretrained(folder)
     MiniCPMVProcessor(images, tokenizer).save_pretrained(folder)
