@@ -14,7 +14,7 @@ import math
 import random
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ def question_rows(rng: random.Random, step: int) -> list[Row]:
     """
     if step >= 500:
         objects, share = min(2 + (step - 500) // 150, MAX_OBJECTS), min((step - 500) / 600, 0.9)
-        return labeler_rows(rng, step, objects, share, splits=2 if step > 700 else 0, whole_share=0)
+        return labeler_rows(rng, step, objects, share, splits=2 if step > 700 else 0, whole_share=0, kinds=tasks.EASY)
     kinds = tasks.EASY[:1] if step < 250 else tasks.EASY
     rows: list[Row] = [
         (render(scene), tasks.questions(scene, rng, 7, 0, kinds)) for scene in scenes(rng, 0, 20, max_objects=1)
@@ -90,16 +90,17 @@ def labeler_rows(
     rng: random.Random,
     step: int,
     max_objects: int = MAX_OBJECTS,
-    claim_share: float = 0.9,
+    claim_share: float = 0.7,
     splits: int = 4,
     whole_share: float = 0.3,
+    kinds: Sequence[str] = tasks.BINDING,
 ) -> list[Row]:
     """All of a labeler's work: yes/no questions, most on whole claims, whole descriptions, texts to split; and captions
     and what is where, which keep its eyes open.
     """
     rows: list[Row] = [(None, tasks.splitting(rng, 1)) for _ in range(splits)]
     for scene in scenes(rng, step, 20, max_objects):
-        asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, 8, claim_share)]
+        asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, 8, claim_share, kinds)]
         if whole_share and rng.random() < whole_share:
             asked.append(tasks.whole_question(scene, rng))
         if rng.random() < 0.3:
@@ -122,7 +123,7 @@ STAGES = (
     Stage("captioner", "base", captioner_rows, 2000, 1e-3),
     Stage("policy", "captioner", policy_rows, 600, 8e-4),
     Stage("questions", "captioner", question_rows, 1800, 1e-3),
-    Stage("labeler", "questions", labeler_rows, 3600, 8e-4),
+    Stage("labeler", "questions", labeler_rows, 3000, 6e-4),
 )
 
 
