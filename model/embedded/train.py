@@ -74,7 +74,7 @@ def question_rows(rng: random.Random, step: int) -> list[Row]:
     """
     if step >= 500:
         objects, share = min(2 + (step - 500) // 150, MAX_OBJECTS), min((step - 500) / 600, 0.9)
-        return labeler_rows(rng, step, objects, share, splits=2 if step > 700 else 0, whole_share=0, kinds=tasks.EASY)
+        return judge_rows(rng, step, objects, share, splits=2 if step > 700 else 0, whole_share=0, kinds=tasks.EASY)
     kinds = tasks.EASY[:1] if step < 250 else tasks.EASY
     rows: list[Row] = [
         (render(scene), tasks.questions(scene, rng, 7, 0, kinds)) for scene in scenes(rng, 0, 20, max_objects=1)
@@ -86,7 +86,7 @@ def question_rows(rng: random.Random, step: int) -> list[Row]:
     return rows
 
 
-def labeler_rows(
+def judge_rows(
     rng: random.Random,
     step: int,
     max_objects: int = MAX_OBJECTS,
@@ -109,6 +109,18 @@ def labeler_rows(
     return rows
 
 
+def split_rows(rng: random.Random, step: int) -> list[Row]:
+    """Texts to split and nothing else: copying claim after claim is learnt in a few hundred such steps, and hardly at
+    all among questions about images.
+    """
+    return [(None, tasks.splitting(rng, 1)) for _ in range(24)]
+
+
+def labeler_rows(rng: random.Random, step: int) -> list[Row]:
+    """All of the work, once each part of it is known."""
+    return judge_rows(rng, step, splits=8)
+
+
 @dataclass(frozen=True)
 class Stage:
     name: str
@@ -123,7 +135,9 @@ STAGES = (
     Stage("captioner", "base", captioner_rows, 2000, 1e-3),
     Stage("policy", "captioner", policy_rows, 600, 8e-4),
     Stage("questions", "captioner", question_rows, 1800, 1e-3),
-    Stage("labeler", "questions", labeler_rows, 3000, 6e-4),
+    Stage("judge", "questions", judge_rows, 3000, 6e-4),
+    Stage("splits", "judge", split_rows, 400, 1e-3),
+    Stage("labeler", "splits", labeler_rows, 800, 6e-4),
 )
 
 
