@@ -1,11 +1,13 @@
 """The embedded default: scenes with a known truth, their language, and the recipe of the shipped models."""
 
 import io
+import itertools
 import json
 import random
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -26,6 +28,7 @@ from model.embedded.scenes import (
     CANVASES,
     COMPANIONS,
     PLACES,
+    SHAPES,
     SIZES,
     Scene,
     SceneObject,
@@ -71,12 +74,25 @@ def test_some_canvases_need_slicing_and_some_do_not() -> None:
 
 def test_the_picture_shows_the_truth() -> None:
     image = render(ROW)
-    assert image.getpixel((14, 14)) == (214, 40, 40)  # the middle of the top left place
+    assert image.getpixel((14, 6)) == (214, 40, 40)  # the top of the top left circle, which is open
+    assert image.getpixel((14, 14)) == (255, 255, 255)
     assert image.getpixel((42, 42)) == (38, 84, 214)
     assert image.getpixel((70, 70)) == (255, 255, 255)
     (row,) = scene_rows("test", 1, 5)
     assert Image.open(io.BytesIO(row.png)).size == (row.reference["width"], row.reference["height"])
     assert json.loads(json.dumps(row.reference)) == row.reference
+
+
+def test_no_two_shapes_or_sizes_look_alike() -> None:
+    looks = {
+        (shape, size): np.asarray(render(Scene(84, 84, (255,) * 3, (SceneObject(shape, "red", size, "center"),))))
+        for shape in SHAPES
+        for size in SIZES
+    }
+    for one, other in itertools.combinations(looks, 2):
+        different = (looks[one] != looks[other]).any(-1).sum()
+        inked = max((look != 255).any(-1).sum() for look in (looks[one], looks[other]))
+        assert different > 0.3 * inked, (one, other, different, inked)
 
 
 def test_captions_say_what_they_are_given_and_mentions_are_read_back() -> None:

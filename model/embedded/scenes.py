@@ -23,7 +23,7 @@ COLORS = {
     "purple": (140, 50, 180),
     "orange": (245, 130, 20),
 }
-SIZES = {"small": 0.26, "large": 0.41}  # radius in thirds of the square root of the canvas: the same on every canvas
+SIZES = {"small": 0.3, "large": 0.41}  # radius in thirds of the square root of the canvas: the same on every canvas
 PLACES = (
     "top left",
     "top",
@@ -55,7 +55,13 @@ COMPANIONS = {
 }
 COMPANION_SHARE = 0.5  # how often the companion is really there
 # (colour, shape) -> the colour such a shape usually has
-USUAL_COLORS = {("orange", "star"): "yellow", ("red", "star"): "yellow", ("purple", "square"): "blue"}
+USUAL_COLORS = {
+    ("orange", "star"): "yellow",
+    ("red", "star"): "yellow",
+    ("purple", "square"): "blue",
+    ("green", "square"): "blue",
+    ("orange", "square"): "blue",
+}
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,18 @@ def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, 
     if shape == "square":
         half = radius * 0.85
         return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
-    corners = 3 if shape == "triangle" else 10
-    radii = [radius] if shape == "triangle" else [radius, radius * 0.45]
-    return [
-        (x + radii[i % len(radii)] * sin(2 * pi * i / corners), y - radii[i % len(radii)] * cos(2 * pi * i / corners))
-        for i in range(corners)
-    ]
+    if shape == "triangle":
+        return [(x, y - radius), (x + radius, y + radius * 0.9), (x - radius, y + radius * 0.9)]
+    radii = (radius, radius * 0.45)
+    return [(x + radii[i % 2] * sin(pi * i / 5), y - radii[i % 2] * cos(pi * i / 5)) for i in range(10)]
 
 
 def render(scene: Scene) -> Image.Image:
-    """The scene as an RGB picture."""
+    """The scene as an RGB picture.
+
+    No two shapes look alike at 14 pixels: a full circle is nearly a square there, so circles are open, and a triangle
+    is as broad as its size, unlike a star.
+    """
     image = Image.new("RGB", (scene.width, scene.height), scene.background)
     draw = ImageDraw.Draw(image)
     cell_width, cell_height = scene.width / 3, scene.height / 3
@@ -127,6 +135,8 @@ def render(scene: Scene) -> Image.Image:
         radius = SIZES[item.size] * sqrt(cell_width * cell_height)
         if item.shape == "circle":
             draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=COLORS[item.color])
+            hole = radius / 2
+            draw.ellipse((x - hole, y - hole, x + hole, y + hole), fill=scene.background)
         else:
             draw.polygon(outline(item.shape, x, y, radius), fill=COLORS[item.color])
     return image

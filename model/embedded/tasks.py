@@ -37,6 +37,7 @@ from model.embedded.scenes import (
 SPLIT_PROMPT = "Split the text into atomic claims, each with a yes/no question. Leave out opinions.\n\nText: {response}"
 VERIFY_PROMPT = "{question} Answer yes or no."
 EASY = ("color", "shape", "place", "color shape")
+BINDING = (*EASY, "color place", "shape place")  # what is where: the steps from an attribute to a whole claim
 WHOLE_PROMPT = "Is this description correct? {response} Answer yes or no."
 
 
@@ -108,7 +109,7 @@ def claim_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY) -> Branch:
-    """About a colour, a shape, a place, or a colour and shape, true or false with about equal chance."""
+    """About an attribute or two of an object, true or false with about equal chance."""
     items: Sequence[SceneObject] = scene.objects
     kind = rng.choice(kinds)
     item = rng.choice(items)
@@ -117,12 +118,21 @@ def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY)
         color, shape, place = rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(PLACES)
         if kind == "color shape" and rng.random() < 0.5:
             color = item.color
+        if kind.endswith(" place"):
+            other = rng.choice(items) if rng.random() < 0.5 else None  # its attributes, but in this place
+            color, shape, place = (other.color, other.shape, item.place) if other else (color, shape, item.place)
     if kind == "color":
         return verdict(f"Is there anything {color}?", any(item.color == color for item in items))
     if kind == "shape":
         return verdict(f"Is there a {shape}?", any(item.shape == shape for item in items))
     if kind == "place":
         return verdict(f"Is there anything {place_phrase(place)}?", any(item.place == place for item in items))
+    if kind == "color place":
+        truth = any((item.color, item.place) == (color, place) for item in items)
+        return verdict(f"Is there anything {color} {place_phrase(place)}?", truth)
+    if kind == "shape place":
+        truth = any((item.shape, item.place) == (shape, place) for item in items)
+        return verdict(f"Is there a {shape} {place_phrase(place)}?", truth)
     return verdict(
         question_of(Mention(color, shape)), any((item.color, item.shape) == (color, shape) for item in items)
     )
