@@ -13,3 +13,10 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_tiny_model(folder)
     return folder
+
+
+@pytest.fixture
+def instructions(tmp_path: Path) -> str:
+    """A text file with two instructions."""
+    (tmp_path / "ask.txt").write_text("Describe it.\n\n  What is there?  \n")
+    return str(tmp_path / "ask.txt")

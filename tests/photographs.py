@@ -1,0 +1,81 @@
+"""Pictures of every kind that people keep, broken ones too, as files and as tables."""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from rlaif.config import DataSection
+
+
+def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
+    return Image.linear_gradient("L").resize((width, height)).convert(mode)
+
+
+def good_photos() -> dict[str, bytes]:
+    rotated = Image.Exif()
+    rotated[0x0112] = 6
+    palette = photo(90, 60).quantize(16)
+    frames = [photo(40, 40), photo(40, 40).rotate(90)]
+    return {
+        "a/rgb.jpg": encoded(photo(320, 240), "JPEG"),
+        "a/grey.JPG": encoded(photo(100, 300, "L"), "JPEG"),
+        "a/cmyk.jpeg": encoded(photo(120, 80, "CMYK"), "JPEG"),
+        "a/rotated.jpg": encoded(photo(200, 100), "JPEG", exif=rotated),
+        "alpha.png": encoded(photo(64, 64, "RGBA"), "PNG"),
+        "alpha-grey.png": encoded(photo(64, 64, "LA"), "PNG"),
+        "bits.png": encoded(photo(64, 64, "1"), "PNG"),
+        "deep.png": encoded(photo(64, 64, "I;16"), "PNG"),
+        "palette.png": encoded(palette, "PNG"),
+        "palette-alpha.png": encoded(palette, "PNG", transparency=0),
+        "tiny.png": encoded(photo(30, 30), "PNG"),
+        "strip.png": encoded(photo(3, 900), "PNG"),
+        "w.webp": encoded(photo(150, 100), "WEBP"),
+        "w-alpha.webp": encoded(photo(151, 100, "RGBA"), "WEBP"),
+        "moving.gif": encoded(frames[0], "GIF", save_all=True, append_images=frames[1:]),
+        "b.bmp": encoded(photo(50, 50), "BMP"),
+        "t.tiff": encoded(photo(51, 50), "TIFF"),
+        "no-suffix": encoded(photo(52, 50), "PNG"),
+        "40-megapixels.jpg": encoded(photo(8000, 5000), "JPEG", quality=30),
+    }
+
+
+def bad_photos() -> dict[str, tuple[bytes, str]]:
+    jpeg, avif = encoded(photo(320, 240), "JPEG"), encoded(photo(64, 64), "AVIF")
+    bomb = b"P6 20000 20000 255\n"
+    return {
+        "truncated.jpg": (jpeg[: len(jpeg) // 2], "broken_image"),
+        "truncated.avif": (avif[: len(avif) - 40], "broken_image"),
+        "text.jpg": (b"this is no picture", "unreadable_image"),
+        "empty.png": (b"", "empty_image"),
+        "bomb.ppm": (bomb, "image_too_large"),
+    }
+
+
+def write_files(folder: Path, files: dict[str, bytes]) -> None:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def folder_data(folder: Path, instructions: str, **more: Any) -> DataSection:
+    return DataSection(source="folder", path=str(folder), instructions=instructions, **more)
+
+
+def parquet_file(folder: Path, images: pa.Array, questions: list[str | None], name: str = "d.parquet") -> DataSection:
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table({"id": list(range(len(questions))), "pic": images, "ask": questions}), folder / name)
+    return DataSection(source="parquet", path=str(folder / name), image_column="pic", question_column="ask")
+
+
+def as_bytes(images: list[bytes | None], folder: Path) -> pa.Array:
+    return pa.array(images, pa.binary())

@@ -1,0 +1,131 @@
+"""Sources of prompts: photographs, parquet, data sets, scenes; what is dropped and why."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from generation.prompts import build_prompts, read_instructions, read_pictures
+from rlaif.config import DataSection
+from rlaif.errors import InputError
+from rlaif.tables import make_id
+from tests.photographs import as_bytes, bad_photos, encoded, folder_data, good_photos, parquet_file, photo, write_files
+
+Row = dict[str, Any]
+
+
+def collect(data: DataSection, done: set[str] = frozenset()) -> tuple[list[Row], list[tuple[str, str, str]]]:
+    drops: list[tuple[str, str, str]] = []
+    pictures = read_pictures(data, seed=0)
+    return list(build_prompts(pictures, data.source, data.limit, done, lambda *row: drops.append(row))), drops
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+def test_every_real_photograph_goes_through_and_broken_ones_are_named(tmp_path: Path, instructions: str) -> None:
+    good, bad = good_photos(), bad_photos()
+    folder = tmp_path / "photos"
+    write_files(folder, {**good, **{name: content for name, (content, _) in bad.items()}})
+    write_files(folder, {"README.md": b"notes", "a/list.json": b"{}", ".hidden.jpg": b"", "._rgb.jpg": b"\0"})
+    rows, drops = collect(folder_data(folder, instructions))
+    assert {(row_id, reason) for row_id, reason, _ in drops} == {(name, reason) for name, (_, reason) in bad.items()}
+    assert all(detail for *_, detail in drops)
+    assert [row["image"]["path"] for row in rows] == [name for name in sorted(good) for _ in range(2)]
+    for row in rows:
+        assert row["image"]["bytes"] == good[row["image"]["path"]], "bytes are stored as they came"
+        assert row["prompt_id"] == make_id(row["image_sha256"], row["instruction"])
+        assert (row["source"], row["split"], row["reference"]) == ("folder", "train", None)
+    assert [row["instruction"] for row in rows[:2]] == ["Describe it.", "What is there?"]
+
+
+def test_duplicates_are_dropped_and_limit_and_done_are_kept(tmp_path: Path, instructions: str) -> None:
+    image = encoded(photo(40, 40), "PNG")
+    write_files(tmp_path / "photos", {"1.png": image, "2.png": image, "3.png": encoded(photo(41, 40), "PNG")})
+    rows, drops = collect(folder_data(tmp_path / "photos", instructions))
+    assert [(row["image"]["path"], row["instruction"]) for row in rows] == [
+        (name, text) for name in ("1.png", "3.png") for text in ("Describe it.", "What is there?")
+    ]
+    assert [(row_id, reason) for row_id, reason, _ in drops] == [
+        (row["prompt_id"], "duplicate_prompt") for row in rows[:2]
+    ]
+    assert "2.png" in drops[0][2]
+    limited, _ = collect(folder_data(tmp_path / "photos", instructions, limit=3))
+    assert limited == rows[:3]
+    rest, _ = collect(folder_data(tmp_path / "photos", instructions, limit=3), done={rows[0]["prompt_id"]})
+    assert rest == rows[1:3]
+
+
+def test_default_instructions_ask_for_descriptions() -> None:
+    lines = read_instructions(None)
+    assert len(lines) >= 3 and len(set(lines)) == len(lines) and all("escri" in line for line in lines)
+
+
+def as_struct(images: list[bytes | None], folder: Path) -> pa.Array:
+    cells = [image and {"bytes": image, "path": f"{index}.png"} for index, image in enumerate(images)]
+    return pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+
+
+def as_path(images: list[bytes | None], folder: Path) -> pa.Array:
+    write_files(folder, {f"{index}.png": image for index, image in enumerate(images) if image})
+    return pa.array([image and f"{index}.png" for index, image in enumerate(images)], pa.string())
+
+
+def as_struct_of_paths(images: list[bytes | None], folder: Path) -> pa.Array:
+    paths = as_path(images, folder).to_pylist()
+    return pa.array([path and {"bytes": None, "path": path} for path in paths], as_struct([], folder).type)
+
+
+@pytest.mark.parametrize("column", [as_bytes, as_struct, as_path, as_struct_of_paths])
+def test_parquet_with_images_in_any_form(
+    column: Callable[[list[bytes | None], Path], pa.Array], tmp_path: Path
+) -> None:
+    images = [encoded(photo(40 + index, 40), "PNG") for index in range(3)]
+    cells = column([*images, None, b"no picture"], tmp_path / "data")
+    data = parquet_file(tmp_path / "data", cells, ["q0", "  ", "q2", "q3", "q4"])
+    rows, drops = collect(data)
+    assert [(row["image"]["bytes"], row["instruction"]) for row in rows] == [(images[0], "q0"), (images[2], "q2")]
+    assert [(row_id, reason) for row_id, reason, _ in drops] == [
+        ("d.parquet:1", "missing_instruction"),
+        ("d.parquet:3", "missing_image"),
+        ("d.parquet:4", "unreadable_image"),
+    ]
+
+
+def test_parquet_folder_and_a_path_to_nowhere(tmp_path: Path) -> None:
+    image = encoded(photo(40, 40), "PNG")
+    parquet_file(tmp_path / "data", as_bytes([image], tmp_path), ["b"], "2.parquet")
+    data = parquet_file(tmp_path / "data", pa.array(["gone.png"]), ["a"], "1.parquet")
+    rows, drops = collect(data.model_copy(update={"path": str(tmp_path / "data")}))
+    assert [row["instruction"] for row in rows] == ["b"]
+    assert [(row_id, reason) for row_id, reason, _ in drops] == [("1.parquet:0", "missing_image")]
+
+
+def test_datasets_saved_to_disk_give_the_bytes_as_they_came(tmp_path: Path) -> None:
+    import datasets
+
+    images = [encoded(photo(60, 40), "JPEG"), encoded(photo(41, 40, "RGBA"), "WEBP")]
+    cells = [{"bytes": image, "path": None} for image in images]
+    features = datasets.Features({"image": datasets.Image(), "question": datasets.Value("string")})
+    dataset = datasets.Dataset.from_dict({"image": cells, "question": ["a", "b"]}, features=features)
+    datasets.DatasetDict({"train": dataset, "val": dataset.select([1])}).save_to_disk(tmp_path / "set")
+    data = DataSection(source="datasets", path=str(tmp_path / "set"))
+    rows, drops = collect(data)
+    assert [(row["image"]["bytes"], row["instruction"], row["split"]) for row in rows] == [
+        (images[0], "a", "train"),
+        (images[1], "b", "train"),
+    ]
+    assert not drops
+    assert len(collect(data.model_copy(update={"split": "val"}))[0]) == 1
+    with pytest.raises(InputError, match=r"no split 'test'; it has: train, val; set data\.split"):
+        collect(data.model_copy(update={"split": "test"}))
+
+
+def test_scenes_have_all_splits_and_alone_a_reference() -> None:
+    data = DataSection(train_prompts=5, validation_prompts=2, test_prompts=9, limit=4)
+    rows, _ = collect(data)
+    assert Counter(row["split"] for row in rows) == {"train": 4, "validation": 2, "test": 4}
+    assert all(json.loads(row["reference"])["objects"] for row in rows)
+    assert rows == collect(data)[0], "the same scenes every time"
