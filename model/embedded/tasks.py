@@ -81,7 +81,7 @@ def random_mention(rng: random.Random, with_size: bool) -> Mention:
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
     """A mention that is not true of the scene: what a web caption gets wrong, a true one with one attribute changed
-    (most often the shape, the hardest to see), or anything.
+    (most often size and shape, the hardest to see), or anything.
     """
     truth = scene.truth["objects"]
     kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES, "size": list(SIZES)}
@@ -91,7 +91,7 @@ def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
         if way < 0.4:
             mention = rng.choice(web_mentions(scene, instruction, rng))
         elif way < 0.85:
-            attribute = rng.choice(["color", "shape", "shape", "place", *(["size"] if with_size else [])])
+            attribute = rng.choice(["color", "shape", "shape", "place", *(["size"] * 3 if with_size else [])])
             changed = {attribute: rng.choice(kinds[attribute])}
             mention = replace(mention_of(rng.choice(scene.objects), with_size), **changed)
         else:
@@ -102,7 +102,7 @@ def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
 
 def claim_question(scene: Scene, rng: random.Random) -> Branch:
     """A whole claim, true or false with equal chance."""
-    with_size = rng.random() < 0.35
+    with_size = rng.random() < 0.5
     truth = rng.random() < 0.5
     mention = mention_of(rng.choice(scene.objects), with_size) if truth else false_mention(scene, rng, with_size)
     return verdict(question_of(mention), truth)

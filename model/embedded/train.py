@@ -116,9 +116,14 @@ def split_rows(rng: random.Random, step: int) -> list[Row]:
     return [(None, tasks.splitting(rng, 1)) for _ in range(24)]
 
 
-def labeler_rows(rng: random.Random, step: int) -> list[Row]:
+def work_rows(rng: random.Random, step: int) -> list[Row]:
     """All of the work, once each part of it is known."""
     return judge_rows(rng, step, splits=8)
+
+
+def labeler_rows(rng: random.Random, step: int) -> list[Row]:
+    """The same with as many texts as images: a split has to be right in every word."""
+    return judge_rows(rng, step, splits=16)
 
 
 @dataclass(frozen=True)
@@ -137,7 +142,8 @@ STAGES = (
     Stage("questions", "captioner", question_rows, 1800, 1e-3),
     Stage("judge", "questions", judge_rows, 3000, 6e-4),
     Stage("splits", "judge", split_rows, 400, 1e-3),
-    Stage("labeler", "splits", labeler_rows, 800, 6e-4),
+    Stage("work", "splits", work_rows, 800, 6e-4),
+    Stage("labeler", "work", labeler_rows, 450, 5e-4),
 )
 
 
