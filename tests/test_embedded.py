@@ -153,11 +153,11 @@ def test_lookups_name_what_is_in_a_place() -> None:
 
 def test_yes_and_no_begin_with_one_object_and_its_colour() -> None:
     rng = random.Random(0)
-    prompts = {step: [branch for _, asked in train.question_rows(rng, step) for branch in asked] for step in (0, 200)}
+    prompts = {step: [branch for _, asked in train.question_rows(rng, step) for branch in asked] for step in (0, 300)}
     asked = {step: [b.prompt for b in branches if b.kind == "verdict"] for step, branches in prompts.items()}
     assert all(prompt.startswith("Is there anything ") for prompt in asked[0])
-    assert any(prompt.startswith("Is there a ") for prompt in asked[200])
-    assert {branch.kind for branch in prompts[200]} == {"text", "lookup", "verdict"}
+    assert any(prompt.startswith("Is there a ") for prompt in asked[300])
+    assert {branch.kind for branch in prompts[300]} == {"text", "lookup", "verdict"}
 
 
 def test_scenes_hold_one_object_a_place_in_reading_order() -> None:
