@@ -65,8 +65,9 @@ def run_dpo(run: Run) -> None:
 def train(run: Run, args: "DPOConfig") -> None:
     from dpo.collator import PairCollator
     from dpo.policy import save_policy
-    from dpo.trainer import build_trainer, last_complete_checkpoint, reference_fingerprint
+    from dpo.trainer import build_trainer, reference_parameters
     from model import MiniCPMVProcessor
+    from model.checkpoints import fingerprint, last_complete_checkpoint
     from model.parts import parameter_counts
 
     config = run.config
@@ -83,9 +84,9 @@ def train(run: Run, args: "DPOConfig") -> None:
         *(f"{part}: {trained:,} of {total:,} parameters train" for part, (trained, total) in parts.items()),
         f"goes on from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
     )
-    reference = reference_fingerprint(trainer)
+    reference = fingerprint(reference_parameters(trainer))
     trainer.train(resume_from_checkpoint=checkpoint)
-    assert reference_fingerprint(trainer) == reference, "the reference moved during training"
+    assert fingerprint(reference_parameters(trainer)) == reference, "the reference moved during training"
 
     write_log(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
     model = trainer.accelerator.unwrap_model(trainer.model)

@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
+from model.processing import with_images
 from rlaif.images import open_image
 
 Row = dict[str, Any]
@@ -63,9 +64,7 @@ class PairCollator:
 
     def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
         """The token ids that generation used: images before the text of the first user turn, as TRL places them."""
-        messages = [dict(message) for message in row["prompt"]]
-        first = next(message for message in messages if message["role"] == "user")
-        first["content"] = [{"type": "image"}] * len(images) + [{"type": "text", "text": first["content"]}]
+        messages = with_images(row["prompt"], len(images))
         return self.processor.expand(self.processor.encode_chat(messages), [image.size for image in images])
 
     def encode_answer(self, row: Row, side: str, prompt_length: int) -> list[int]:

@@ -3,7 +3,8 @@
 Why: a batch is as long as its longest sample, and captions, questions and long answers differ by a factor of ten, so
 that most of a padded batch is padding.
 
-A packed sequence is `[sample | sample | ... | padding]`. Positions start again at 0 with each sample; given no
+A packed sequence is `[sample | sample | ... | padding]`. Positions start again at 0 with each sample, and are 0 for
+padding, so that each padding token is a sample of its own; given no
 attention mask and no cache (`use_cache`), transformers reads from them where samples begin and keeps them apart (a
 block of the mask with sdpa and flex attention, lengths with FlashAttention). Images travel with their sample: the model
 puts features in the places of the placeholders in reading order, so a batch's slices stand in the order of its rows.
@@ -14,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 from model.image_processing import pack_slices
 from model.processing import NO_LOSS
@@ -102,21 +104,47 @@ def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token
     """Samples of each sequence -> input_ids, position_ids, labels [B, capacity], and with images pixel_values
     [N, 3, P, Lmax*P] and tgt_sizes [N, 2].
 
-    The first token of a sample is no label, as the model would predict it from the sample before. What is left over is
-    padding, a sample of its own without labels.
+    The first token of a sample is no label, as the model would predict it from the sample before.
     """
     rows = []
     for samples in sequences:
         left = capacity - sum(map(len, samples))
         assert left >= 0, "more tokens than a sequence holds"
-        positions = [torch.arange(len(sample)) for sample in samples] + [torch.arange(left)]
+        positions = [torch.arange(len(sample)) for sample in samples] + [torch.zeros(left, dtype=torch.long)]
         ids = [sample.input_ids for sample in samples] + [torch.full((left,), pad_token_id)]
         labels = [sample.labels for sample in samples] + [torch.full((left,), NO_LOSS)]
         rows.append((torch.cat(ids), torch.cat(positions), torch.cat(labels)))
     input_ids, position_ids, targets = (torch.stack(column) for column in zip(*rows, strict=True))
     batch = {"input_ids": input_ids, "position_ids": position_ids, "labels": targets.where(position_ids > 0, NO_LOSS)}
-    with_images = [sample for samples in sequences for sample in samples if sample.slices]
-    if with_images:
-        batch["pixel_values"] = pack_slices([view for sample in with_images for view in sample.slices])
-        batch["tgt_sizes"] = torch.cat([sample.tgt_sizes for sample in with_images])
-    return batch
+    return batch | image_tensors([sample for samples in sequences for sample in samples])
+
+
+def padded_batch(samples: Sequence[Sample], pad_token_id: int) -> dict[str, torch.Tensor]:
+    """One sample a sequence, as long as the longest: input_ids, attention_mask, labels [B, T], and the images as in
+    `packed_batch`.
+    """
+
+    def padded(rows: list[torch.Tensor], fill: int) -> torch.Tensor:
+        return pad_sequence(rows, batch_first=True, padding_value=fill)
+
+    batch = {
+        "input_ids": padded([sample.input_ids for sample in samples], pad_token_id),
+        "attention_mask": padded([torch.ones_like(sample.input_ids) for sample in samples], 0),
+        "labels": padded([sample.labels for sample in samples], NO_LOSS),
+    }
+    return batch | image_tensors(samples)
+
+
+def image_tensors(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
+    slices = [view for sample in samples for view in sample.slices]
+    if not slices:
+        return {}
+    return {"pixel_values": pack_slices(slices), "tgt_sizes": torch.cat([sample.tgt_sizes for sample in samples])}
+
+
+def content_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """How many tokens of a packed or padded batch are no padding."""
+    if "attention_mask" in batch:
+        return batch["attention_mask"].sum()
+    positions = batch["position_ids"]
+    return (positions > 0).sum() + (positions == 1).sum()  # each sample has one token at 0 and one at 1

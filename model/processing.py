@@ -36,6 +36,20 @@ def content_parts(content: Content) -> list[dict[str, Any]]:
     return parts
 
 
+def with_images(messages: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
+    """The messages with `count` image parts before the text of the first user turn, where TRL places them too.
+
+    Errors: ValueError: there are images and no user turn.
+    """
+    placed = [dict(message) for message in messages]
+    if count:
+        first = next((message for message in placed if message["role"] == "user"), None)
+        if first is None:
+            raise ValueError(f"{count} images and no message of the user to show them in")
+        first["content"] = [{"type": "image"}] * count + content_parts(first["content"])
+    return placed
+
+
 class MiniCPMVProcessor(ProcessorMixin):
     """Wraps the image processor and a fast tokenizer whose vocabulary holds the image tags and `<unk>`."""
 

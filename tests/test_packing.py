@@ -104,7 +104,7 @@ def test_the_first_token_of_a_sample_is_not_learnt_from_the_sample_before() -> N
     item = Sample(ids, ids, [], torch.zeros(0, 2))
     batch = packed_batch([[item, item]], 8, pad_token_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 5, 6, 7, 0, 0]]
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 0, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 0, 0]]
     assert batch["labels"].tolist() == [[NO_LOSS, 6, 7, NO_LOSS, 6, 7, NO_LOSS, NO_LOSS]]
 
 

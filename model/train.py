@@ -1,0 +1,310 @@
+"""One stage of MiniCPM-V's training: pre-training 1, 2, 3, supervised fine-tuning 1, 2, or a fine-tuning after them.
+
+    make pretrain STAGE=1          make sft PART=1          (or python -m model.train --config FILE [--key value ...])
+
+reads the training tables that `data` names (see `model.conversations`) and writes to `output_dir`
+
+    the model in the released layout, which the next stage's `model` names
+    checkpoint-N/     from which the same command goes on after a stop
+    dropped.parquet   rows that nothing can be learnt from: table, row, reason
+    training.json     what was trained on what, and Trainer's log; written last: without it the stage is not finished
+
+The configuration is a YAML file of StageArguments and of transformers' TrainingArguments, read strictly; the same keys
+on the command line come after it. Under `accelerate launch` the same command trains on many GPUs.
+"""
+
+import json
+import random
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from datasets import Dataset, Features, Value
+from pydantic import TypeAdapter, ValidationError
+from torch.utils.data import Dataset as TorchDataset
+from transformers import Trainer, TrainingArguments, set_seed
+from trl import TrlParser
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.checkpoints import ReleasedCheckpoints, fingerprint, last_complete_checkpoint
+from model.conversations import Conversations, read_table, table_digest
+from model.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch, padded_batch
+from model.parts import PARTS, freeze, parameter_counts
+
+SUMMARY = (__doc__ or "").partition("\n")[0]
+DROPPED = Features({"table": Value("string"), "row": Value("int64"), "reason": Value("string")})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a stage of the paper trains (sections 4.1 and 4.2), and after which other it comes."""
+
+    trains: tuple[str, ...]
+    after: str | None
+    slicing: bool
+    mixed: bool  # tables mixed, or fed one after the other
+
+
+STAGES = {
+    "pretrain-1": Stage(("resampler",), None, slicing=False, mixed=True),
+    "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False, mixed=True),
+    "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True, mixed=True),
+    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True, mixed=False),
+    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True, mixed=False),
+    "finetune": Stage(tuple(PARTS), None, slicing=True, mixed=True),
+}
+
+
+# what of TrainingArguments decides the weights; the rest may change between a stop and the next start
+DECIDING = (
+    "seed", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "num_train_epochs",
+    "max_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "optim", "bf16",
+    "per_device_train_batch_size", "gradient_accumulation_steps",
+)  # fmt: skip
+
+
+@dataclass
+class StageArguments:
+    """What a stage is made of."""
+
+    stage: Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"] = field(
+        metadata={"help": "stage of the paper, which decides what trains; finetune: any training after them"}
+    )
+    model: str = field(metadata={"help": "folder or hub id of the model to go on from: what the stage before wrote"})
+    data: list[str] = field(metadata={"help": "training tables (parquet), in the order in which they are fed"})
+    packing: Literal["in_order", "best_fit", "none"] = field(
+        default="in_order",
+        metadata={"help": "in_order: as in the paper, the last sample of a sequence is cut; best_fit: none is; none"},
+    )
+    sequence_length: int = field(default=2048, metadata={"help": "tokens of a packed sequence; of a sample, unpacked"})
+    scale_resolution: int | None = field(
+        default=None, metadata={"help": "side in pixels of the square whose area a slice has; default: the model's"}
+    )
+    freeze: list[Literal["vision", "resampler", "llm"]] = field(
+        default_factory=list, metadata={"help": "parts that a finetune leaves as they are"}
+    )
+    dtype: Literal["float32", "bfloat16"] = field(
+        default="float32",
+        metadata={"help": "of the weights in training; bf16 computes in bfloat16 over float32 weights"},
+    )
+    after_any: bool = field(
+        default=False, metadata={"help": "accept a model that the stage before did not write, such as a released one"}
+    )
+
+
+class Sequences(TorchDataset):
+    """Packs of samples: number of a sequence -> its samples."""
+
+    def __init__(self, tables: Sequence[Conversations], arguments: StageArguments, seed: int, image_token_id: int):
+        self.tables, self.image_token_id = tables, image_token_id
+        groups = [[(number, row) for row in range(len(table))] for number, table in enumerate(tables)]
+        rng = random.Random(seed)
+        if STAGES[arguments.stage].mixed:
+            groups = [[place for group in groups for place in group]]
+        self.packs: list[list[tuple[int, int, int]]] = []  # of each sequence: (table, row, tokens kept)
+        for group in groups:
+            rng.shuffle(group)
+            lengths = [tables[number].lengths[row] for number, row in group]
+            if arguments.packing == "in_order":
+                packs = pack_in_order(lengths, arguments.sequence_length)
+            elif arguments.packing == "best_fit":
+                packs = pack_best_fit(lengths, arguments.sequence_length)
+                rng.shuffle(packs)
+            else:
+                packs = [[(index, length)] for index, length in enumerate(lengths)]
+            self.packs += [[(*group[index], kept) for index, kept in pack] for pack in packs]
+
+    def __len__(self) -> int:
+        return len(self.packs)
+
+    def __getitem__(self, index: int) -> list[Sample]:
+        samples = (
+            self.tables[table][row].truncated(kept, self.image_token_id) for table, row, kept in self.packs[index]
+        )
+        return [sample for sample in samples if sample is not None]
+
+
+class StageTrainer(ReleasedCheckpoints, Trainer):
+    """Trainer that counts tokens of content, whatever token pads."""
+
+    def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
+        """Trainer's own would count by an attention mask, which packing has not, or by the pad token, which a released
+        model's text may hold.
+        """
+        count = content_tokens(inputs).to(self.args.device)
+        self.state.num_input_tokens_seen += self.accelerator.gather(count).sum().item()
+
+
+def check_start(arguments: StageArguments) -> None:
+    """Errors: ValueError: the model is not what the stage before wrote."""
+    before = STAGES[arguments.stage].after
+    if before is None or arguments.after_any:
+        return
+    record = Path(arguments.model) / "training.json"
+    made_by = json.loads(record.read_text(encoding="utf-8"))["stage"] if record.is_file() else None
+    if made_by not in (before, arguments.stage):
+        what = f"was made by {made_by}" if made_by else "was made by no stage (it has no training.json)"
+        raise ValueError(
+            f"{arguments.stage} goes on from {before}, but {arguments.model} {what}; train {before} first and name its "
+            "folder in `model`, or set after_any for a model from elsewhere"
+        )
+
+
+def check_arguments(arguments: StageArguments) -> None:
+    """Errors: ValueError: a value that is not allowed, or settings that contradict one another."""
+    try:
+        TypeAdapter(StageArguments).validate_python(asdict(arguments))  # argparse checks no value of a file
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ValueError(f"{problem['loc'][0]} is {problem['input']!r}: {problem['msg']}") from error
+    if arguments.freeze and arguments.stage != "finetune":
+        raise ValueError(
+            f"freeze is for finetune; {arguments.stage} trains {', '.join(STAGES[arguments.stage].trains)}"
+        )
+    if set(arguments.freeze) == set(PARTS):
+        raise ValueError(f"freeze names every part ({', '.join(PARTS)}), so that nothing trains; leave one out")
+
+
+def output_folder(arguments: StageArguments, training: TrainingArguments) -> Path:
+    return Path(training.output_dir or arguments.stage)
+
+
+def load_model(arguments: StageArguments) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
+    """The model with its frozen parts, and the processor with the stage's resolution and slicing."""
+    processor = MiniCPMVProcessor.from_pretrained(arguments.model)
+    model = MiniCPMVForConditionalGeneration.from_pretrained(arguments.model, dtype=arguments.dtype)
+    stage = STAGES[arguments.stage]
+    freeze(model, arguments.freeze or PARTS.keys() - set(stage.trains))
+    images = processor.image_processor
+    images.slice_mode = model.config.slice_mode = stage.slicing
+    if arguments.scale_resolution is not None:
+        images.scale_resolution = model.config.image_size = arguments.scale_resolution
+    return model, processor
+
+
+def settings_of(arguments: StageArguments, training: TrainingArguments) -> dict[str, Any]:
+    """What decides the result: the stage, its inputs by content, the optimisation."""
+    values = training.to_dict()
+    return {
+        **asdict(arguments),
+        "data": {path: table_digest(path) for path in arguments.data},
+        "trainer": {key: values[key] for key in DECIDING},
+    }
+
+
+def is_finished(out: Path, settings: dict[str, Any]) -> bool:
+    """Whether the stage lies there with these settings; notes them down where it has not begun.
+
+    Errors: ValueError: it was begun with others.
+    """
+    record = out / "settings.json"
+    if not record.is_file():
+        if (out / "config.json").exists():
+            raise ValueError(f"{out} holds a model that no stage wrote; name another output_dir")
+        out.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    written = json.loads(record.read_text(encoding="utf-8"))
+    changed = [key for key in settings if written.get(key) != json.loads(json.dumps(settings[key]))]
+    if changed:
+        raise ValueError(
+            f"{out} was begun with other settings ({', '.join(changed)}); nothing in it is overwritten: name another "
+            "output_dir, or remove that folder"
+        )
+    return (out / "training.json").is_file()
+
+
+def write_dropped(out: Path, paths: Sequence[str], tables: Sequence[Conversations]) -> None:
+    problems = [(path, *problem) for path, table in zip(paths, tables, strict=True) for problem in table.problems]
+    columns = {name: [problem[place] for problem in problems] for place, name in enumerate(DROPPED)}
+    Dataset.from_dict(columns, features=DROPPED).to_parquet(out / "dropped.parquet")
+
+
+def announce(
+    arguments: StageArguments,
+    tables: Sequence[Conversations],
+    sequences: Sequences,
+    model: MiniCPMVForConditionalGeneration,
+) -> None:
+    print(f"{arguments.stage}: goes on from {arguments.model}")
+    for path, table in zip(arguments.data, tables, strict=True):
+        print(f"  {path}: {len(table):,} rows, {sum(table.lengths):,} tokens; {len(table.problems):,} rows dropped")
+    print(f"  {len(sequences):,} sequences, packing {arguments.packing}")
+    for part, (trained, total) in parameter_counts(model).items():
+        print(f"  {part}: {trained:,} of {total:,} parameters train")
+
+
+def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrainer | None:
+    """The trainer of a stage; None: it is finished. Errors: ValueError, OSError for what a user can put right."""
+    check_arguments(arguments)
+    check_start(arguments)
+    out = output_folder(arguments, training)
+    if is_finished(out, settings_of(arguments, training)):
+        return None
+    set_seed(training.seed)
+    model, processor = load_model(arguments)
+    longest = None if arguments.packing == "in_order" else arguments.sequence_length
+    workers = training.dataloader_num_workers
+    tables = [Conversations(read_table(path, out / "cache"), processor, longest, workers) for path in arguments.data]
+    write_dropped(out, arguments.data, tables)
+    sequences = Sequences(tables, arguments, training.seed, processor.image_token_id)
+    if not len(sequences):
+        problem = next(problem for table in tables for _, problem in table.problems)
+        raise ValueError(f"no row of {', '.join(arguments.data)} can be learnt from; the first: {problem}")
+    announce(arguments, tables, sequences, model)
+    pad = processor.tokenizer.pad_token_id
+
+    def collate(rows: list[list[Sample]]) -> dict[str, torch.Tensor]:
+        if arguments.packing == "none":
+            return padded_batch([sample for samples in rows for sample in samples], pad)
+        return packed_batch(rows, arguments.sequence_length, pad)
+
+    training.train_sampling_strategy = "random" if STAGES[arguments.stage].mixed else "sequential"
+    training.remove_unused_columns = False
+    training.include_num_input_tokens_seen = "non_padding"
+    return StageTrainer(
+        model=model, args=training, data_collator=collate, train_dataset=sequences, processing_class=processor
+    )
+
+
+def train(trainer: StageTrainer, arguments: StageArguments) -> None:
+    """From the last checkpoint, if there is one, to the finished stage."""
+    model, training = trainer.model, trainer.args
+    assert isinstance(model, MiniCPMVForConditionalGeneration)
+    out = output_folder(arguments, training)
+    still = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    before = fingerprint(still)
+    cached, model.config.use_cache = model.config.use_cache, False
+    trainer.train(resume_from_checkpoint=last_complete_checkpoint(out))
+    model.config.use_cache = cached
+    assert fingerprint(still) == before, "a frozen part moved"
+    trainer.save_model()
+    if trainer.is_world_process_zero():
+        (out / "training_args.bin").unlink()  # a pickle; settings.json says the same
+        shutil.rmtree(out / "cache")
+        record = {**settings_of(arguments, training), "log": trainer.state.log_history}
+        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    print(f"{arguments.stage}: {trainer.state.global_step:,} steps; the model is in {out}")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    kinds: Any = (StageArguments, TrainingArguments)
+    parser = TrlParser(kinds, prog="python -m model.train", description=SUMMARY)
+    try:
+        arguments, training = parser.parse_args_and_config(argv)
+        trainer = prepare(arguments, training)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    if trainer is None:
+        print(f"{arguments.stage}: nothing to do; {training.output_dir} has it, made with these settings")
+    else:
+        train(trainer, arguments)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
