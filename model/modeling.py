@@ -74,6 +74,14 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         hidden = self.vision_model(pixel_values, tgt_sizes)  # [N, L, D_vision]
         return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
 
+    def blank_features(self) -> torch.Tensor:
+        """Features [1, Q, D] of one black patch: where processes train together, one without images must still take its
+        part in what they do with vision encoder and resampler, or the others wait for it for ever.
+        """
+        weight = self.vision_model.embeddings.patch_embedding.weight
+        pixels = weight.new_zeros(1, *weight.shape[1:])  # [1, 3, P, P]
+        return self.get_image_features(pixels, torch.ones(1, 2, dtype=torch.int32, device=weight.device))
+
     def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Put features [N, Q, D] in the places of the placeholders of input_ids [B, T], in reading order -> [B, T, D].
 
@@ -111,6 +119,8 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
                 assert tgt_sizes is not None, "pixel_values come with their tgt_sizes"
                 features = self.get_image_features(pixel_values, tgt_sizes).repeat(image_repeats, 1, 1)
                 inputs_embeds = self.merge(input_ids, inputs_embeds, features)
+            elif self.training and torch.distributed.is_initialized():
+                inputs_embeds = inputs_embeds + 0.0 * self.blank_features().sum()
         return self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,

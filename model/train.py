@@ -20,11 +20,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from datasets import Dataset, Features, Value
-from pydantic import TypeAdapter, ValidationError
 from torch.utils.data import Dataset as TorchDataset
 from transformers import Trainer, TrainingArguments, set_seed
 from trl import TrlParser
@@ -37,6 +36,10 @@ from model.parts import PARTS, freeze, parameter_counts
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 DROPPED = Features({"table": Value("string"), "row": Value("int64"), "reason": Value("string")})
+StageName = Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"]
+Packing = Literal["in_order", "best_fit", "none"]
+Precision = Literal["float32", "bfloat16"]
+ALLOWED = {"stage": StageName, "packing": Packing, "dtype": Precision}
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Stage:
     mixed: bool  # tables mixed, or fed one after the other
 
 
-STAGES = {
+STAGES: dict[StageName, Stage] = {
     "pretrain-1": Stage(("resampler",), None, slicing=False, mixed=True),
     "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False, mixed=True),
     "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True, mixed=True),
@@ -71,12 +74,12 @@ DECIDING = (
 class StageArguments:
     """What a stage is made of."""
 
-    stage: Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"] = field(
+    stage: StageName = field(
         metadata={"help": "stage of the paper, which decides what trains; finetune: any training after them"}
     )
     model: str = field(metadata={"help": "folder or hub id of the model to go on from: what the stage before wrote"})
     data: list[str] = field(metadata={"help": "training tables (parquet), in the order in which they are fed"})
-    packing: Literal["in_order", "best_fit", "none"] = field(
+    packing: Packing = field(
         default="in_order",
         metadata={"help": "in_order: as in the paper, the last sample of a sequence is cut; best_fit: none is; none"},
     )
@@ -87,7 +90,7 @@ class StageArguments:
     freeze: list[Literal["vision", "resampler", "llm"]] = field(
         default_factory=list, metadata={"help": "parts that a finetune leaves as they are"}
     )
-    dtype: Literal["float32", "bfloat16"] = field(
+    dtype: Precision = field(
         default="float32",
         metadata={"help": "of the weights in training; bf16 computes in bfloat16 over float32 weights"},
     )
@@ -156,11 +159,9 @@ def check_start(arguments: StageArguments) -> None:
 
 def check_arguments(arguments: StageArguments) -> None:
     """Errors: ValueError: a value that is not allowed, or settings that contradict one another."""
-    try:
-        TypeAdapter(StageArguments).validate_python(asdict(arguments))  # argparse checks no value of a file
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ValueError(f"{problem['loc'][0]} is {problem['input']!r}: {problem['msg']}") from error
+    for name, kind in ALLOWED.items():  # argparse checks the values of a command line, not those of a file
+        if (value := getattr(arguments, name)) not in get_args(kind):
+            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(get_args(kind))}")
     if arguments.freeze and arguments.stage != "finetune":
         raise ValueError(
             f"freeze is for finetune; {arguments.stage} trains {', '.join(STAGES[arguments.stage].trains)}"
@@ -242,19 +243,23 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
     check_arguments(arguments)
     check_start(arguments)
     out = output_folder(arguments, training)
-    if is_finished(out, settings_of(arguments, training)):
-        return None
+    with training.main_process_first():
+        if is_finished(out, settings_of(arguments, training)):
+            return None
     set_seed(training.seed)
     model, processor = load_model(arguments)
     longest = None if arguments.packing == "in_order" else arguments.sequence_length
     workers = training.dataloader_num_workers
-    tables = [Conversations(read_table(path, out / "cache"), processor, longest, workers) for path in arguments.data]
-    write_dropped(out, arguments.data, tables)
+    with training.main_process_first():
+        rows = [read_table(path, out / "cache") for path in arguments.data]
+    tables = [Conversations(table, processor, longest, workers) for table in rows]
     sequences = Sequences(tables, arguments, training.seed, processor.image_token_id)
     if not len(sequences):
         problem = next(problem for table in tables for _, problem in table.problems)
         raise ValueError(f"no row of {', '.join(arguments.data)} can be learnt from; the first: {problem}")
-    announce(arguments, tables, sequences, model)
+    if training.process_index == 0:
+        write_dropped(out, arguments.data, tables)
+        announce(arguments, tables, sequences, model)
     pad = processor.tokenizer.pad_token_id
 
     def collate(rows: list[list[Sample]]) -> dict[str, torch.Tensor]:
@@ -287,7 +292,7 @@ def train(trainer: StageTrainer, arguments: StageArguments) -> None:
         shutil.rmtree(out / "cache")
         record = {**settings_of(arguments, training), "log": trainer.state.log_history}
         (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"{arguments.stage}: {trainer.state.global_step:,} steps; the model is in {out}")
+        print(f"{arguments.stage}: {trainer.state.global_step:,} steps; the model is in {out}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
