@@ -6,17 +6,21 @@
 
 CONFIG ?= configs/demo.yaml## settings of the run, one YAML file a use; default configs/demo.yaml
 RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default runs/demo, called like CONFIG
-SET ?=## single values to change: "section.key=value section.key=value"
+SET ?=## single values to change: "section.key=value section.key=value"; of a training stage: "key=value"
+STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3
+PART ?= 1## part of `make sft`: 1 or 2
+LAUNCH ?= $(VENV)/python -m## what starts a training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
 PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
 
 VENV := .venv/bin
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
+TRAIN = $(LAUNCH) model.train --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report embedded-models test check clean
+.PHONY: help setup demo generate feedback dpo evaluate report language-model pretrain sft embedded-models test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +44,16 @@ evaluate: .venv/.ready ## hallucination, recall and length before and after, and
 
 report: .venv/.ready ## all of it on one page, RUN/report.html
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
+
+language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
+	@test -d runs/training/data || $(VENV)/python -m model.embedded.tables --out runs/training/data
+	@$(call TRAIN,language)
+
+pretrain: .venv/.ready ## one of the paper's pre-training stages, on training tables: STAGE=1, 2 or 3
+	@$(call TRAIN,pretrain-$(STAGE))
+
+sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long answers, instructions)
+	@$(call TRAIN,sft-$(PART))
 
 embedded-models: .venv/.ready ## train the shipped models in assets/ anew (hours)
 	@$(VENV)/python -m model.embedded.train

@@ -1,0 +1,63 @@
+"""Rendered text for OCR data (paper section 4.1, pre-training 3): words and numbers in several faces, sizes, places."""
+
+import random
+from dataclasses import dataclass
+
+from PIL import Image, ImageDraw, ImageFont
+
+from model.embedded.scenes import CANVASES
+
+WORDS = (
+    "STOP", "EXIT", "OPEN", "SALE", "TAXI", "BUS", "CAFE", "BANK", "MENU", "ZOO",
+    "PARK", "HOTEL", "SHOP", "FREE", "SLOW", "ONE WAY", "PULL", "PUSH", "LIFT", "GATE",
+)  # fmt: skip
+INSTRUCTIONS = ("What does the text say?", "Read the text.", "Which words are written here?")
+
+
+@dataclass(frozen=True)
+class Text:
+    """What is written, and how: height in pixels, weight (pixels that strokes are thickened by), slant."""
+
+    words: str
+    height: int
+    weight: int
+    slant: float
+    width: int
+    canvas_height: int
+    ink: tuple[int, int, int]
+    paper: tuple[int, int, int]
+    place: tuple[float, float]  # of what room is left: 0 left or top, 1 right or bottom
+
+
+def sample_text(rng: random.Random) -> Text:
+    width, height = rng.choices(list(CANVASES), weights=list(CANVASES.values()))[0]
+    words = rng.choice(WORDS) if rng.random() < 0.7 else str(rng.randint(10, 999))
+    dark, light = rng.randint(0, 90), rng.randint(180, 255)
+    ink, paper = ((dark, rng.randint(0, 90), rng.randint(0, 90)), (light, light, light))
+    if rng.random() < 0.3:
+        ink, paper = paper, ink
+    place = (rng.random(), rng.random())
+    return Text(
+        words, rng.randint(14, 28), rng.randint(0, 1), rng.choice([0, 0, 0.25]), width, height, ink, paper, place
+    )
+
+
+def render_text(text: Text) -> Image.Image:
+    """An RGB picture; a line too broad for its canvas is made smaller until it fits."""
+    height = text.height
+    while True:
+        font = ImageFont.load_default(height)
+        left, top, right, bottom = font.getbbox(text.words, stroke_width=text.weight)
+        lean = text.slant * (bottom - top)
+        size = (round(right - left + lean) + 2, round(bottom - top) + 2)
+        if size[0] <= text.width and size[1] <= text.canvas_height:
+            break
+        height -= 1
+    line = Image.new("L", size)
+    ImageDraw.Draw(line).text((1 - left, 1 - top), text.words, fill=255, font=font, stroke_width=text.weight)
+    if text.slant:
+        line = line.transform(size, Image.Transform.AFFINE, (1, text.slant, -lean, 0, 1, 0), Image.Resampling.BICUBIC)
+    image = Image.new("RGB", (text.width, text.canvas_height), text.paper)
+    corner = (round(text.place[0] * (text.width - size[0])), round(text.place[1] * (text.canvas_height - size[1])))
+    image.paste(Image.new("RGB", size, text.ink), corner, line)
+    return image
