@@ -295,11 +295,19 @@ def train(trainer: StageTrainer, arguments: StageArguments) -> None:
         print(f"{arguments.stage}: {trainer.state.global_step:,} steps; the model is in {out}")
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def parse(argv: Sequence[str] | None = None) -> tuple[StageArguments, TrainingArguments]:
+    """A configuration file, `--key value` after it. Errors: ValueError, OSError; argparse ends the process itself."""
     kinds: Any = (StageArguments, TrainingArguments)
     parser = TrlParser(kinds, prog="python -m model.train", description=SUMMARY)
+    # without use_cpu, transformers refuses bf16 where there is no GPU
+    parser.set_defaults(use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available())
+    arguments, training = parser.parse_args_and_config(argv)
+    return arguments, training
+
+
+def main(argv: Sequence[str] | None = None) -> int:
     try:
-        arguments, training = parser.parse_args_and_config(argv)
+        arguments, training = parse(argv)
         trainer = prepare(arguments, training)
     except (ValueError, OSError) as error:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)

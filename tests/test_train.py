@@ -67,7 +67,6 @@ def settings(folder: Path, **changes: Any) -> list[str]:
         "save_strategy": "no",
         "report_to": "none",
         "bf16": False,
-        "use_cpu": True,
         "disable_tqdm": True,
         **changes,
     }

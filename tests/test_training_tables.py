@@ -1,0 +1,61 @@
+"""The embedded world as training tables, and the configurations that name them."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.conversations import Conversations, read_table
+from model.embedded.ocr import Text, render_text, sample_text
+from model.embedded.tables import TABLES, main
+from model.train import STAGES, parse
+from tests.test_house import ROOT
+
+CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+
+
+def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    assert main(["--out", str(tmp_path / "a"), "--rows", "6"]) == 0
+    assert main(["--out", str(tmp_path / "b"), "--rows", "6"]) == 0
+    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "a" / "random")
+    assert MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / "a" / "random").config.version == "2.5"
+    with_images = set()
+    for name in TABLES:
+        table = Conversations(read_table(str(tmp_path / "a" / f"{name}.parquet")), processor, 1024)
+        assert len(table) == 6 and not table.problems
+        if table[0].slices:
+            with_images.add(name)
+        again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
+        assert list(again) == list(table.rows)
+    assert {"captions", "ocr", "recognition"} <= with_images and "language" not in with_images
+
+
+def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
+    texts = [sample_text(random.Random(seed)) for seed in range(200)]
+    assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
+    for text in texts:
+        pixels = np.asarray(render_text(text)).astype(int)
+        assert pixels.shape == (text.canvas_height, text.width, 3)
+        inked = np.abs(pixels - np.array(text.paper)).sum(-1) > 60
+        assert inked.sum() > 20
+    plain = Text("EXIT", 20, 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
+    leaning = Text("EXIT", 20, 0, 0.25, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
+    dark = np.asarray(render_text(plain))[..., 0] < 128
+    assert dark[:20, :60].sum() == dark.sum() > 50  # at the top left, as it was placed
+    assert (np.asarray(render_text(leaning))[..., 0] < 128)[:, 1:].any(0).nonzero()[0].max() > dark.any(0).nonzero()[
+        0
+    ].max()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result "))
+    arguments, training = parse(["--config", str(path)])
+    assert arguments.stage in STAGES
+    before = STAGES[arguments.stage].after
+    if before is not None:
+        assert arguments.model == f"runs/training/{before}"
+    assert training.output_dir.startswith("runs/training/")
