@@ -188,34 +188,35 @@ def load_model(arguments: StageArguments) -> tuple[MiniCPMVForConditionalGenerat
 
 
 def settings_of(arguments: StageArguments, training: TrainingArguments) -> dict[str, Any]:
-    """What decides the result: the stage, its inputs by content, the optimisation."""
+    """What decides the result, as JSON gives it back: the stage, its inputs by content, the optimisation."""
     values = training.to_dict()
-    return {
+    settings = {
         **asdict(arguments),
         "data": {path: table_digest(path) for path in arguments.data},
         "trainer": {key: values[key] for key in DECIDING},
     }
+    return json.loads(json.dumps(settings))
 
 
 def is_finished(out: Path, settings: dict[str, Any]) -> bool:
-    """Whether the stage lies there with these settings; notes them down where it has not begun.
-
-    Errors: ValueError: it was begun with others.
-    """
+    """Whether the stage lies there. Errors: ValueError: something else does, or the same with other settings."""
     record = out / "settings.json"
     if not record.is_file():
         if (out / "config.json").exists():
             raise ValueError(f"{out} holds a model that no stage wrote; name another output_dir")
-        out.mkdir(parents=True, exist_ok=True)
-        record.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+        return False
     written = json.loads(record.read_text(encoding="utf-8"))
-    changed = [key for key in settings if written.get(key) != json.loads(json.dumps(settings[key]))]
+    changed = [key for key in settings if written.get(key) != settings[key]]
     if changed:
         raise ValueError(
             f"{out} was begun with other settings ({', '.join(changed)}); nothing in it is overwritten: name another "
             "output_dir, or remove that folder"
         )
     return (out / "training.json").is_file()
+
+
+def write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1) + "\n", encoding="utf-8")
 
 
 def write_dropped(out: Path, paths: Sequence[str], tables: Sequence[Conversations]) -> None:
@@ -243,9 +244,8 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
     check_arguments(arguments)
     check_start(arguments)
     out = output_folder(arguments, training)
-    with training.main_process_first():
-        if is_finished(out, settings_of(arguments, training)):
-            return None
+    if is_finished(out, settings_of(arguments, training)):
+        return None
     set_seed(training.seed)
     model, processor = load_model(arguments)
     longest = None if arguments.packing == "in_order" else arguments.sequence_length
@@ -255,8 +255,9 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
     tables = [Conversations(table, processor, longest, workers) for table in rows]
     sequences = Sequences(tables, arguments, training.seed, processor.image_token_id)
     if not len(sequences):
-        problem = next(problem for table in tables for _, problem in table.problems)
-        raise ValueError(f"no row of {', '.join(arguments.data)} can be learnt from; the first: {problem}")
+        problems = [problem for table in tables for _, problem in table.problems]
+        why = f"the first: {problems[0]}" if problems else "there is none"
+        raise ValueError(f"no row of {', '.join(arguments.data)} can be learnt from; {why}")
     if training.process_index == 0:
         write_dropped(out, arguments.data, tables)
         announce(arguments, tables, sequences, model)
@@ -280,6 +281,9 @@ def train(trainer: StageTrainer, arguments: StageArguments) -> None:
     model, training = trainer.model, trainer.args
     assert isinstance(model, MiniCPMVForConditionalGeneration)
     out = output_folder(arguments, training)
+    settings = settings_of(arguments, training)
+    if trainer.is_world_process_zero():
+        write_json(out / "settings.json", settings)
     still = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     before = fingerprint(still)
     cached, model.config.use_cache = model.config.use_cache, False
@@ -290,8 +294,7 @@ def train(trainer: StageTrainer, arguments: StageArguments) -> None:
     if trainer.is_world_process_zero():
         (out / "training_args.bin").unlink()  # a pickle; settings.json says the same
         shutil.rmtree(out / "cache")
-        record = {**settings_of(arguments, training), "log": trainer.state.log_history}
-        (out / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write_json(out / "training.json", {**settings, "log": trainer.state.log_history})
         print(f"{arguments.stage}: {trainer.state.global_step:,} steps; the model is in {out}")
 
 

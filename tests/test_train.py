@@ -218,7 +218,7 @@ def test_bad_input_is_one_line(
         status = end.code
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert status == 2 and re.search(message, last), last
-    assert not (tmp_path / "out" / "config.json").exists()
+    assert not any((tmp_path / "out" / name).exists() for name in ("config.json", "settings.json"))
 
 
 def test_a_folder_begun_with_other_settings_is_left_alone(
