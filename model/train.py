@@ -15,6 +15,7 @@ on the command line come after it. Under `accelerate launch` the same command tr
 
 import json
 import random
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -143,11 +144,16 @@ class StageTrainer(ReleasedCheckpoints, Trainer):
 
 
 def check_start(arguments: StageArguments) -> None:
-    """Errors: ValueError: the model is not what the stage before wrote."""
+    """Errors: ValueError: there is no such model, or it is not what the stage before wrote."""
+    folder = Path(arguments.model)
+    if folder.is_dir() and not (folder / "config.json").is_file():
+        raise ValueError(f"{folder} is no model folder: it has no config.json")
+    if not folder.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", arguments.model):
+        raise ValueError(f"there is no model folder {folder}; `model` names one, or an id on the hub (owner/name)")
     before = STAGES[arguments.stage].after
     if before is None or arguments.after_any:
         return
-    record = Path(arguments.model) / "training.json"
+    record = folder / "training.json"
     made_by = json.loads(record.read_text(encoding="utf-8"))["stage"] if record.is_file() else None
     if made_by not in (before, arguments.stage):
         what = f"was made by {made_by}" if made_by else "was made by no stage (it has no training.json)"
