@@ -20,7 +20,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report language-model pretrain sft embedded-models test check clean
+.PHONY: help setup demo generate feedback dpo evaluate report language-model pretrain sft embedded-models bench test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,9 @@ sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long 
 
 embedded-models: .venv/.ready ## train the shipped models in assets/ anew (hours)
 	@$(VENV)/python -m model.embedded.train
+
+bench: .venv/.ready ## our way and the usual one side by side: packed sequences against padded batches
+	@$(VENV)/python -m bench.packing
 
 test: .venv/.ready ## run the tests
 	@$(VENV)/python -m pytest

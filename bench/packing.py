@@ -1,15 +1,17 @@
 """Packed sequences against padded batches: tokens of content a second, in one run on one machine.
 
-    python -m bench.packing
+    make bench
 
 Both ways train all of a model on the same rows in the same order through `model.train`; what differs is padding. The
 mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
 """
 
 import argparse
+import io
 import json
 import random
 import tempfile
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -69,26 +71,47 @@ def save_model(folder: Path, width: int, layers: int) -> int:
     return sum(value.numel() for value in model.parameters())
 
 
-def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int) -> dict[str, float]:
-    """Trains and returns what the run's log says of it."""
+def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
+    """One pass over the rows (or `steps` of it), and what the run's log says of it."""
     arguments = StageArguments(
         "sft-2", str(folder / "model"), [str(folder / "rows.parquet")], packing, sequence_length, after_any=True
     )
     training = TrainingArguments(
-        output_dir=str(folder / packing),
+        output_dir=str(folder / f"{packing}-{steps}"),
         per_device_train_batch_size=batch,
+        num_train_epochs=1,
         max_steps=steps,
-        logging_steps=steps,
+        logging_strategy="no",
         save_strategy="no",
         report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
         bf16=torch.cuda.is_available(),
     )
-    trainer = prepare(arguments, training)
-    assert isinstance(trainer, StageTrainer)
-    trainer.train()
+    with redirect_stdout(io.StringIO()):
+        trainer = prepare(arguments, training)
+        assert isinstance(trainer, StageTrainer)
+        computed = 0  # tokens of the batches, padding included
+        collate = trainer.data_collator
+
+        def counted(rows: list[Any]) -> dict[str, torch.Tensor]:
+            nonlocal computed
+            made = collate(rows)
+            computed += made["input_ids"].numel()
+            return made
+
+        trainer.data_collator = counted
+        trainer.train()
     summary = trainer.state.log_history[-1]
-    seconds, tokens = summary["train_runtime"], summary["num_input_tokens_seen"]
-    return {"content tokens": tokens, "seconds": seconds, "content tokens / s": tokens / seconds}
+    content, seconds = summary["num_input_tokens_seen"], summary["train_runtime"]
+    return {
+        "content tokens": content,
+        "computed tokens": computed,
+        "content share": round(content / computed, 3),
+        "seconds": round(seconds, 1),
+        "computed tokens / s": round(computed / seconds),
+        "content tokens / s": round(content / seconds),
+    }
 
 
 def main() -> None:
@@ -97,16 +120,22 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--sequence-length", type=int, default=1024)
     parser.add_argument("--batch", type=int, default=16, help="rows of a padded batch")
-    parser.add_argument("--steps", type=int, default=8, help="padded steps; packed ones get as many tokens")
+    parser.add_argument("--packed-batch", type=int, default=2, help="sequences of a packed batch")
+    parser.add_argument("--rows", type=int, default=192)
     arguments = parser.parse_args()
+    length = arguments.sequence_length
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        count = arguments.batch * arguments.steps
-        Dataset.from_list(rows(count, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
+        Dataset.from_list(rows(arguments.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
         parameters = save_model(folder / "model", arguments.width, arguments.layers)
-        print(f"{parameters:,} parameters, {count} rows, {torch.get_num_threads()} threads")
-        figures = {"padded": measure("none", folder, arguments.sequence_length, arguments.batch, arguments.steps)}
-        figures["packed"] = measure("best_fit", folder, arguments.sequence_length, 2, arguments.steps)
+        print(f"{parameters:,} parameters, {arguments.rows} rows, {torch.get_num_threads()} threads")
+        measure(
+            "best_fit", folder, length, arguments.packed_batch, steps=1
+        )  # what only the first step of a process pays
+        figures = {
+            "padded": measure("none", folder, length, arguments.batch),
+            "packed": measure("best_fit", folder, length, arguments.packed_batch),
+        }
         print(json.dumps(figures, indent=1))
         ratio = figures["packed"]["content tokens / s"] / figures["padded"]["content tokens / s"]
         print(f"packed / padded: {ratio:.2f} times as many tokens of content a second")
