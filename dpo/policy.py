@@ -35,9 +35,15 @@ def check_policy(config: Config) -> None:
 
 
 def load_policy(section: ModelSection, method: str) -> MiniCPMVForConditionalGeneration:
-    """With dtype `auto`, weights that train are float32 (bfloat16 would round a step of DPO away), others as stored."""
+    """With dtype `auto`, weights that train are float32 (bfloat16 would round a step of DPO away), others as stored.
+
+    Errors: ModelError: the checkpoint is damaged, or not wholly this model's.
+    """
     dtype = "float32" if (section.dtype, method) == ("auto", "full") else section.dtype
-    return MiniCPMVForConditionalGeneration.from_pretrained(section.model, revision=section.revision, dtype=dtype)
+    try:
+        return MiniCPMVForConditionalGeneration.from_pretrained(section.model, revision=section.revision, dtype=dtype)
+    except ValueError as error:
+        raise ModelError(str(error)) from error
 
 
 def lora_config(section: LoraSection) -> LoraConfig:

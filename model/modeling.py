@@ -8,9 +8,12 @@ Notable choices:
 - `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them.
 """
 
+import re
+from collections.abc import Iterable
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import nn
 from transformers import GenerationMixin, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers import initialization as init
@@ -23,14 +26,31 @@ from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.resampler import Resampler
 from model.vision import VisionModel, patch_mask
 
+PREFIXES = {  # of our names -> of the released ones
+    "model.language_model.": "llm.model.",
+    "lm_head.": "llm.lm_head.",
+    "model.vision_model.": "vpm.",
+    "model.resampler.": "resampler.",
+}
 RELEASED_NAMES: list[WeightConverter | WeightRenaming] = [
-    WeightRenaming(source_patterns=r"^llm\.model\.", target_patterns="model.language_model."),
-    WeightRenaming(source_patterns=r"^llm\.lm_head\.", target_patterns="lm_head."),
-    WeightRenaming(source_patterns=r"^vpm\.", target_patterns="model.vision_model."),
-    WeightRenaming(source_patterns=r"^resampler\.", target_patterns="model.resampler."),
+    WeightRenaming(source_patterns=f"^{re.escape(released)}", target_patterns=ours)
+    for ours, released in PREFIXES.items()
 ]
 LANGUAGE_MODELS = {"2.5": LlamaModel, "2.6": Qwen2Model}
 register_checkpoint_conversion_mapping("MiniCPMVForConditionalGeneration", RELEASED_NAMES, overwrite=True)
+
+
+def released_name(name: str) -> str:
+    """The name of a tensor in the released layout."""
+    ours = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
+    return PREFIXES.get(ours, "") + name.removeprefix(ours)
+
+
+def listed(names: Iterable[str], most: int = 5) -> str:
+    """The first names in order, and how many more there are."""
+    ordered = sorted(names)
+    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
+    return ", ".join(ordered[:most]) + more
 
 
 class MiniCPMVPreTrainedModel(PreTrainedModel):
@@ -140,6 +160,36 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         self.model = MiniCPMVModel(config)
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
+        """As transformers does it, but a checkpoint that is not wholly this model's is refused.
+
+        Errors: ValueError: tensors are missing, unexpected or misshapen (their released names), or a file is cut short.
+        """
+        with_info = kwargs.pop("output_loading_info", False)
+        options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, by name
+        try:
+            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
+        except SafetensorError as error:
+            raise ValueError(
+                f"{pretrained_model_name_or_path}: a weights file is damaged or cut short ({error}); copy it again"
+            ) from error
+        problems = {
+            "missing": map(released_name, info["missing_keys"]),
+            "unexpected": map(released_name, info["unexpected_keys"]),
+            "misshapen": (
+                f"{released_name(name)} {list(got)} instead of {list(wanted)}"
+                for name, got, wanted in info["mismatched_keys"]
+            ),
+        }
+        told = [f"{kind} {names}" for kind, found in problems.items() if (names := listed(found))]
+        if told:
+            raise ValueError(
+                f"{pretrained_model_name_or_path} is no checkpoint of MiniCPM-V {model.config.version} of its "
+                f"config.json's sizes: {'; '.join(told)}"
+            )
+        return (model, info) if with_info else model
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head

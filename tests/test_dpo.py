@@ -315,6 +315,17 @@ def test_model_of_another_kind_is_refused_before_the_run_is_bound_to_it(tiny_mod
     assert not (tmp_path / "run").exists()
 
 
+def test_a_checkpoint_cut_short_is_one_clear_line(tiny_model: Path, tmp_path: Path) -> None:
+    cut = Path(shutil.copytree(tiny_model, tmp_path / "cut"))
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    config = config_of(cut)
+    good_pairs(tmp_path / "run", config)
+    with pytest.raises(ModelError, match="a weights file is damaged or cut short"):
+        run_dpo(Run(tmp_path / "run", config, "dpo"))
+    assert not (tmp_path / "run" / "policy").exists()
+
+
 def test_command_line_reports_an_unknown_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "config.yaml"
     file.write_text("policy: {model: a}\nlabeler: {model: b}\ndpo: {freeze: [eyes]}\n")

@@ -1,12 +1,14 @@
 """The model: layout, merging, batching, and the same log-probabilities as vLLM serving the saved checkpoint."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.resampler import sincos_positions
@@ -251,3 +253,30 @@ def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path
     llm.llm_engine.engine_core.shutdown()
     assert worst < 1e-3
     assert control > 1e-2  # other positions would have shown
+
+
+def test_a_checkpoint_that_is_not_the_model_is_refused_by_the_names_of_its_tensors(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    layers = [f"llm.model.layers.{layer}.mlp.up_proj.weight" for layer in (0, 1)]
+    cases = {
+        r"missing llm\.lm_head\.weight, resampler\.proj$": (["llm.lm_head.weight", "resampler.proj"], {}),
+        r"unexpected stray\.weight$": ([], {"stray.weight": torch.zeros(2)}),
+        r"missing vpm.*; misshapen llm.*layers\.0.* \[3, 2\] instead of \[128, 128\], llm": (
+            ["vpm.post_layernorm.weight"],
+            dict.fromkeys(layers, torch.zeros(3, 2)),
+        ),
+        r"missing .* and \d+ more$": ([name for name in weights if name.startswith("vpm.")], {}),
+    }
+    for message, (gone, others) in cases.items():
+        kept = {name: value for name, value in weights.items() if name not in gone} | others
+        save_file({name: value.clone() for name, value in kept.items()}, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=message):
+            MiniCPMVForConditionalGeneration.from_pretrained(folder)
+    whole = (tiny_model / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        MiniCPMVForConditionalGeneration.from_pretrained(folder)
