@@ -170,11 +170,12 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         with_info = kwargs.pop("output_loading_info", False)
         options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, by name
         try:
-            model, info = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
+            loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
         except SafetensorError as error:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: a weights file is damaged or cut short ({error}); copy it again"
             ) from error
+        model, info = loaded
         problems = {
             "missing": map(released_name, info["missing_keys"]),
             "unexpected": map(released_name, info["unexpected_keys"]),
