@@ -9,6 +9,8 @@ RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default
 SET ?=## single values to change: "section.key=value section.key=value"; of a training stage: "key=value"
 STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3
 PART ?= 1## part of `make sft`: 1 or 2
+LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
+VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
 LAUNCH ?= $(VENV)/python -m## what starts a training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
 PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
 
@@ -20,7 +22,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report language-model pretrain sft embedded-models bench test check clean
+.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft embedded-models bench test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +50,9 @@ report: .venv/.ready ## all of it on one page, RUN/report.html
 language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
 	@test -d runs/training/data || $(VENV)/python -m model.embedded.tables --out runs/training/data
 	@$(call TRAIN,language)
+
+assemble: .venv/.ready ## what pre-training starts from at full size: language model LLM= and SigLIP encoder VISION=, in runs/training/start
+	@$(VENV)/python -m model.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start
 
 pretrain: .venv/.ready ## one of the paper's pre-training stages, on training tables: STAGE=1, 2 or 3
 	@$(call TRAIN,pretrain-$(STAGE))

@@ -1,7 +1,6 @@
 """A MiniCPM-V to begin pre-training with: a language model and a SigLIP encoder that exist, and a new resampler.
 
-    python -m model.assemble --llm meta-llama/Meta-Llama-3-8B-Instruct --vision google/siglip-so400m-patch14-384 \
-        --out runs/training/start
+    make assemble LLM=meta-llama/Meta-Llama-3-8B-Instruct VISION=google/siglip-so400m-patch14-384
 
 The paper's stage 1 starts from such a model (section 4.1). The image tags become special tokens of the language model's
 tokenizer, whose chat template stays; the encoder's position table is interpolated to `image_size`.
