@@ -5,6 +5,11 @@ A table has the columns
     images     list of pictures {bytes, path}; they stand before the text of the first user turn; empty: text alone
     messages   list of {role, content}
 
+or, with several conversations about the same pictures, which cost little more than one,
+
+    images           as above
+    conversations    list of such lists; none of them sees another
+
 or, as captions lie about on disk,
 
     image      a picture {bytes, path}
@@ -22,7 +27,7 @@ from PIL import Image as Pictures
 from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
-from model.packing import Sample
+from model.packing import Sample, share_prefix
 from model.processing import MiniCPMVProcessor, with_images
 
 Row = dict[str, Any]
@@ -46,14 +51,13 @@ def read_table(path: str, cache: Path | None = None) -> Dataset:
     except (OSError, ValueError, RuntimeError) as error:  # datasets wraps what the reader says
         cause = error.__cause__ or error
         raise ValueError(f"{path} is no parquet file that can be read: {' '.join(str(cause).split())}") from error
-    names = set(table.column_names)
-    if {"images", "messages"} <= names:
-        return table.select_columns(["images", "messages"]).cast_column("images", List(Image(decode=False)))
-    if {"image", "caption"} <= names:
-        return table.select_columns(["image", "caption"]).cast_column("image", Image(decode=False))
+    for columns in (["images", "messages"], ["images", "conversations"], ["image", "caption"]):
+        if set(columns) <= set(table.column_names):
+            pictures = List(Image(decode=False)) if columns[0] == "images" else Image(decode=False)
+            return table.select_columns(columns).cast_column(columns[0], pictures)
     raise ValueError(
-        f"{path} has the columns {', '.join(table.column_names)}; a training table has images and messages, or image "
-        "and caption"
+        f"{path} has the columns {', '.join(table.column_names)}; a training table has images and messages, images and "
+        "conversations, or image and caption"
     )
 
 
@@ -64,14 +68,17 @@ def open_picture(encoded: dict[str, Any]) -> Pictures.Image:
         return ImageOps.exif_transpose(file).convert("RGB")
 
 
-def conversation(row: Row) -> tuple[list[Pictures.Image], list[dict[str, Any]]]:
-    """The pictures of a row, and its messages with an image part for each."""
+def parts_of(row: Row) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]]:
+    """The pictures of a row, and its conversations, the messages of each with an image part for each picture."""
     if "caption" in row:
         encoded = [row["image"]]
-        messages = [{"role": "user", "content": ""}, {"role": "assistant", "content": row["caption"]}]
+        conversations = [[{"role": "user", "content": ""}, {"role": "assistant", "content": row["caption"]}]]
     else:
-        encoded, messages = row["images"], row["messages"]
-    return [open_picture(picture) for picture in encoded], with_images(messages, len(encoded))
+        encoded = row["images"]
+        conversations = row["conversations"] if "conversations" in row else [row["messages"]]
+    if not conversations:
+        raise ValueError("no conversation")
+    return [open_picture(picture) for picture in encoded], [with_images(one, len(encoded)) for one in conversations]
 
 
 class Conversations(TorchDataset):
@@ -86,8 +93,8 @@ class Conversations(TorchDataset):
 
         def measure(row: Row) -> dict[str, Any]:
             try:
-                pictures, messages = conversation(row)
-                ids, _ = processor.encode_training(messages, [picture.size for picture in pictures])
+                pictures, conversations = parts_of(row)
+                ids, _, _ = self.encode(pictures, conversations)
             except (OSError, ValueError, TypeError) as error:
                 return {"length": 0, "problem": " ".join(str(error).split())}
             too_long = longest is not None and len(ids) > longest
@@ -110,14 +117,22 @@ class Conversations(TorchDataset):
     def __len__(self) -> int:
         return len(self.rows)
 
+    def encode(
+        self, pictures: list[Pictures.Image], conversations: list[list[dict[str, Any]]]
+    ) -> tuple[list[int], list[int], list[int]]:
+        """Token ids, labels and branches of a row. Errors: ValueError: nothing can be learnt from it."""
+        sizes = [picture.size for picture in pictures]
+        return share_prefix([self.processor.encode_training(messages, sizes) for messages in conversations])
+
     def __getitem__(self, index: int) -> Sample:
-        pictures, messages = conversation(self.rows[index])
-        ids, labels = self.processor.encode_training(messages, [picture.size for picture in pictures])
+        pictures, conversations = parts_of(self.rows[index])
+        ids, labels, branches = self.encode(pictures, conversations)
         views = [self.processor.image_processor.slice(picture) for picture in pictures]
         sizes = [size for _, size in views]
         return Sample(
             torch.tensor(ids),
             torch.tensor(labels),
+            torch.tensor(branches),
             [view for slices, _ in views for view in slices],
             torch.cat(sizes) if sizes else torch.zeros(0, 2, dtype=torch.int32),
         )

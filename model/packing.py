@@ -4,18 +4,22 @@ Why: a batch is as long as its longest sample, and captions, questions and long 
 that most of a padded batch is padding.
 
 A packed sequence is `[sample | sample | ... | padding]`. Positions start again at 0 with each sample, and are 0 for
-padding, so that each padding token is a sample of its own; given no
-attention mask and no cache (`use_cache`), transformers reads from them where samples begin and keeps them apart (a
-block of the mask with sdpa and flex attention, lengths with FlashAttention). Images travel with their sample: the model
-puts features in the places of the placeholders in reading order, so a batch's slices stand in the order of its rows.
+padding, so that each padding token is a sample of its own; given no attention mask and no cache (`use_cache`),
+transformers reads from them where samples begin and keeps them apart (a block of the mask with sdpa and flex attention,
+lengths with FlashAttention). Images travel with their sample: the model puts features in the places of the placeholders
+in reading order, so a batch's slices stand in the order of its rows.
+
+A sample may be several conversations about the same images, `[prefix | branch | branch | ...]`: what they begin with
+stands there once, images included, and each branch goes on from it. There, a mask says what sees what, so that each
+conversation has the logits it would have alone, for the cost of one image.
 """
 
+import os
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch.nn.utils.rnn import pad_sequence
 
 from model.image_processing import pack_slices
 from model.processing import NO_LOSS
@@ -23,19 +27,31 @@ from model.processing import NO_LOSS
 
 @dataclass(frozen=True)
 class Sample:
-    """A conversation ready for training.
+    """Conversations about the same images, ready for training.
 
-    input_ids, labels [T] (NO_LOSS: not learnt); slices: the views of its images in reading order, [3, P, L*P] each,
-    with their sizes in patches tgt_sizes [S, 2].
+    input_ids, labels [T] (NO_LOSS: not learnt), branches [T] (0: prefix of all, then 1, 2, ...; a single conversation is
+    prefix alone); slices: the views of its images in reading order, [3, P, L*P] each, with their sizes in patches
+    tgt_sizes [S, 2].
     """
 
     input_ids: torch.Tensor
     labels: torch.Tensor
+    branches: torch.Tensor
     slices: list[torch.Tensor]
     tgt_sizes: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.input_ids)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """[T]: those of each branch go on from the prefix."""
+        prefix = int((self.branches == 0).sum())
+        positions = torch.arange(len(self))
+        _, counts = self.branches[prefix:].unique_consecutive(return_counts=True)
+        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
+        positions[prefix:] -= starts
+        return positions
 
     def truncated(self, length: int, image_token_id: int) -> "Sample | None":
         """The first `length` tokens or fewer: a view of an image is kept whole or cut before its first placeholder.
@@ -54,7 +70,9 @@ class Sample:
         labels = self.labels[:length]
         if (labels == NO_LOSS).all():
             return None
-        return Sample(self.input_ids[:length], labels, self.slices[:kept], self.tgt_sizes[:kept])
+        return Sample(
+            self.input_ids[:length], labels, self.branches[:length], self.slices[:kept], self.tgt_sizes[:kept]
+        )
 
 
 def pack_in_order(lengths: Sequence[int], capacity: int) -> list[list[tuple[int, int]]]:
@@ -100,9 +118,29 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[tuple[int,
     return packs
 
 
+def share_prefix(conversations: Sequence[tuple[list[int], list[int]]]) -> tuple[list[int], list[int], list[int]]:
+    """Conversations (token ids, labels) -> ids, labels and branches of one row: what all begin with stands there once.
+
+    The prefix ends a token before the first that is learnt, so that none is predicted from another branch.
+    """
+    if len(conversations) == 1:
+        ids, labels = conversations[0]
+        return ids, labels, [0] * len(ids)
+    prefix = len(os.path.commonprefix([ids for ids, _ in conversations]))
+    for _, labels in conversations:
+        prefix = min(prefix, next(place for place, label in enumerate(labels) if label != NO_LOSS) - 1)
+    ids = list(conversations[0][0][:prefix])
+    learnt, branches = [NO_LOSS] * prefix, [0] * prefix
+    for number, (tokens, labels) in enumerate(conversations, start=1):
+        ids += tokens[prefix:]
+        learnt += labels[prefix:]
+        branches += [number] * (len(tokens) - prefix)
+    return ids, learnt, branches
+
+
 def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Samples of each sequence -> input_ids, position_ids, labels [B, capacity], and with images pixel_values
-    [N, 3, P, Lmax*P] and tgt_sizes [N, 2].
+    """Samples of each sequence -> input_ids, position_ids, labels [B, capacity]; where a sample has branches,
+    attention_mask [B, 1, capacity, capacity]; with images, pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2].
 
     The first token of a sample is no label, as the model would predict it from the sample before.
     """
@@ -110,29 +148,31 @@ def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token
     for samples in sequences:
         left = capacity - sum(map(len, samples))
         assert left >= 0, "more tokens than a sequence holds"
-        positions = [torch.arange(len(sample)) for sample in samples] + [torch.zeros(left, dtype=torch.long)]
+        positions = [sample.positions for sample in samples] + [torch.zeros(left, dtype=torch.long)]
         ids = [sample.input_ids for sample in samples] + [torch.full((left,), pad_token_id)]
         labels = [sample.labels for sample in samples] + [torch.full((left,), NO_LOSS)]
         rows.append((torch.cat(ids), torch.cat(positions), torch.cat(labels)))
     input_ids, position_ids, targets = (torch.stack(column) for column in zip(*rows, strict=True))
     batch = {"input_ids": input_ids, "position_ids": position_ids, "labels": targets.where(position_ids > 0, NO_LOSS)}
+    if any(sample.branches.any() for samples in sequences for sample in samples):
+        batch["attention_mask"] = branch_mask(sequences, capacity)
     return batch | image_tensors([sample for samples in sequences for sample in samples])
 
 
-def padded_batch(samples: Sequence[Sample], pad_token_id: int) -> dict[str, torch.Tensor]:
-    """One sample a sequence, as long as the longest: input_ids, attention_mask, labels [B, T], and the images as in
-    `packed_batch`.
+def branch_mask(sequences: Sequence[Sequence[Sample]], capacity: int) -> torch.Tensor:
+    """[B, 1, capacity, capacity], true where the token of a row sees that of a column: causal, in its own sample the
+    prefix and its own branch. Padding sees itself, so that no row is empty.
     """
-
-    def padded(rows: list[torch.Tensor], fill: int) -> torch.Tensor:
-        return pad_sequence(rows, batch_first=True, padding_value=fill)
-
-    batch = {
-        "input_ids": padded([sample.input_ids for sample in samples], pad_token_id),
-        "attention_mask": padded([torch.ones_like(sample.input_ids) for sample in samples], 0),
-        "labels": padded([sample.labels for sample in samples], NO_LOSS),
-    }
-    return batch | image_tensors(samples)
+    owners = torch.full((2, len(sequences), capacity), -1)  # of each token: its sample, its branch
+    for row, samples in enumerate(sequences):
+        lengths = torch.tensor([len(sample) for sample in samples])
+        filled = int(lengths.sum())
+        owners[0, row, :filled] = torch.arange(len(samples)).repeat_interleave(lengths)
+        owners[1, row, :filled] = torch.cat([sample.branches for sample in samples])
+    (sample, branch), causal = owners, torch.ones(capacity, capacity, dtype=torch.bool).tril()
+    same_sample = sample[:, :, None] == sample[:, None, :]
+    visible = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
+    return (causal & same_sample & visible).unsqueeze(1)
 
 
 def image_tensors(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
@@ -143,8 +183,6 @@ def image_tensors(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
 
 
 def content_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """How many tokens of a packed or padded batch are no padding."""
-    if "attention_mask" in batch:
-        return batch["attention_mask"].sum()
+    """How many tokens of a packed batch are no padding, which has position 0 as the first token of a sample has."""
     positions = batch["position_ids"]
-    return (positions > 0).sum() + (positions == 1).sum()  # each sample has one token at 0 and one at 1
+    return (positions > 0).sum() + ((positions[:, :-1] == 0) & (positions[:, 1:] == 1)).sum()

@@ -32,15 +32,17 @@ from trl import TrlParser
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.checkpoints import ReleasedCheckpoints, fingerprint, last_complete_checkpoint
 from model.conversations import Conversations, read_table, table_digest
-from model.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch, padded_batch
+from model.loss import answer_weights, weighted_loss
+from model.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch
 from model.parts import PARTS, freeze, parameter_counts
 
 SUMMARY = (__doc__ or "").partition("\n")[0]
 DROPPED = Features({"table": Value("string"), "row": Value("int64"), "reason": Value("string")})
 StageName = Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"]
 Packing = Literal["in_order", "best_fit", "none"]
+Averaging = Literal["token", "square"]
 Precision = Literal["float32", "bfloat16"]
-ALLOWED = {"stage": StageName, "packing": Packing, "dtype": Precision}
+ALLOWED = {"stage": StageName, "packing": Packing, "averaging": Averaging, "dtype": Precision}
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,10 @@ class StageArguments:
         metadata={"help": "in_order: as in the paper, the last sample of a sequence is cut; best_fit: none is; none"},
     )
     sequence_length: int = field(default=2048, metadata={"help": "tokens of a packed sequence; of a sample, unpacked"})
+    averaging: Averaging = field(
+        default="token",
+        metadata={"help": "of the loss: token: each counts alike; square: less in a long answer, by its length's root"},
+    )
     scale_resolution: int | None = field(
         default=None, metadata={"help": "side in pixels of the square whose area a slice has; default: the model's"}
     )
@@ -133,7 +139,7 @@ class Sequences(TorchDataset):
 
 
 class StageTrainer(ReleasedCheckpoints, Trainer):
-    """Trainer that counts tokens of content, whatever token pads."""
+    """Trainer that counts tokens of content, whatever token pads, and labels by their weights."""
 
     def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
         """Trainer's own would count by an attention mask, which packing has not, or by the pad token, which a released
@@ -141,6 +147,18 @@ class StageTrainer(ReleasedCheckpoints, Trainer):
         """
         count = content_tokens(inputs).to(self.args.device)
         self.state.num_input_tokens_seen += self.accelerator.gather(count).sum().item()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> Any:
+        """Trainer's own counts labels, which is right for a mean over tokens only."""
+        if self.compute_loss_func is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = sum(answer_weights(batch["labels"]).sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(total, device=device)).sum()
+
+
+def square_averaged(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
+    """Trainer's `compute_loss_func`; the weights of all of a step's batches come summed from the StageTrainer."""
+    return weighted_loss(outputs.logits, labels, answer_weights(labels)) / num_items_in_batch
 
 
 def check_start(arguments: StageArguments) -> None:
@@ -270,15 +288,19 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
     pad = processor.tokenizer.pad_token_id
 
     def collate(rows: list[list[Sample]]) -> dict[str, torch.Tensor]:
-        if arguments.packing == "none":
-            return padded_batch([sample for samples in rows for sample in samples], pad)
-        return packed_batch(rows, arguments.sequence_length, pad)
+        longest = max(sum(map(len, samples)) for samples in rows)
+        return packed_batch(rows, longest if arguments.packing == "none" else arguments.sequence_length, pad)
 
     training.train_sampling_strategy = "random" if STAGES[arguments.stage].mixed else "sequential"
     training.remove_unused_columns = False
     training.include_num_input_tokens_seen = "non_padding"
     return StageTrainer(
-        model=model, args=training, data_collator=collate, train_dataset=sequences, processing_class=processor
+        model=model,
+        args=training,
+        data_collator=collate,
+        train_dataset=sequences,
+        processing_class=processor,
+        compute_loss_func=square_averaged if arguments.averaging == "square" else None,
     )
 
 

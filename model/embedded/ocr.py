@@ -29,9 +29,13 @@ class Text:
     place: tuple[float, float]  # of what room is left: 0 left or top, 1 right or bottom
 
 
+def sample_words(rng: random.Random) -> str:
+    return rng.choice(WORDS) if rng.random() < 0.7 else str(rng.randint(10, 999))
+
+
 def sample_text(rng: random.Random) -> Text:
     width, height = rng.choices(list(CANVASES), weights=list(CANVASES.values()))[0]
-    words = rng.choice(WORDS) if rng.random() < 0.7 else str(rng.randint(10, 999))
+    words = sample_words(rng)
     dark, light = rng.randint(0, 90), rng.randint(180, 255)
     ink, paper = ((dark, rng.randint(0, 90), rng.randint(0, 90)), (light, light, light))
     if rng.random() < 0.3:

@@ -2,15 +2,15 @@
 
     python -m model.embedded.tables --out runs/training/data
 
-| table                  | stage              | a row                                                            |
-|------------------------|--------------------|------------------------------------------------------------------|
-| language.parquet       | before the first   | text alone: a question about a list of objects, and its answer   |
-| captions.parquet       | pretrain-1, 2, 3   | an image and its honest caption                                  |
-| ocr.parquet            | pretrain-3         | an image of rendered text, and what it says                      |
-| recognition.parquet    | sft-1              | an image, a short question, a short answer                       |
-| instructions.parquet   | sft-2              | an image and a detailed description, or a text to split          |
-
-and random/, a model that knows nothing yet; `language` makes of it what pre-training starts from.
+| table                | stage            | a row                                                                    |
+|----------------------|------------------|--------------------------------------------------------------------------|
+| language.parquet     | before the first | text alone: a scene in words and questions about it, or a text to split  |
+| captions.parquet     | pretrain-1, 2, 3 | an image and its honest caption                                          |
+| ocr.parquet          | pretrain-3       | an image of rendered text, and what it says                              |
+| recognition.parquet  | sft-1            | an image, short questions, short answers, a short caption                |
+| instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
+| web.parquet          | policy           | an image and its caption as the web writes it                            |
+| judging.parquet      | labeler          | an image and claims about it to judge, or a text to split                |
 """
 
 import argparse
@@ -23,21 +23,15 @@ from typing import Any
 
 from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
-from transformers import set_seed
 
-from model import MiniCPMVForConditionalGeneration
-from model.embedded import tasks
-from model.embedded.language import DETAILED_INSTRUCTIONS, caption, mention_of
-from model.embedded.ocr import INSTRUCTIONS as READ
-from model.embedded.ocr import render_text, sample_text
+from model.embedded import ocr, tasks
+from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS, caption, join, mention_of
 from model.embedded.scenes import Scene, render, sample_scene
-from model.embedded.train import build_config, new_processor, save, start_with_places
 
 Row = dict[str, Any]
 CAPTIONS = Features({"image": Image(), "caption": Value("string")})
-CONVERSATIONS = Features(
-    {"images": List(Image()), "messages": List({"role": Value("string"), "content": Value("string")})}
-)
+MESSAGES = List({"role": Value("string"), "content": Value("string")})
+CONVERSATIONS = Features({"images": List(Image()), "conversations": List(MESSAGES)})
 
 
 def png(picture: Pictures.Image) -> Row:
@@ -46,13 +40,18 @@ def png(picture: Pictures.Image) -> Row:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def about(pictures: Sequence[Pictures.Image], branches: Sequence[tasks.Branch]) -> Row:
-    """One conversation about the pictures, a turn for each branch."""
-    messages = []
-    for branch in branches:
-        messages.append({"role": "user", "content": branch.prompt})
-        messages.append({"role": "assistant", "content": branch.answer})
-    return {"images": [png(picture) for picture in pictures], "messages": messages}
+def about(pictures: Sequence[Pictures.Image], asked: Sequence[tasks.Branch], before: str = "") -> Row:
+    """A conversation for each question, about the pictures or about the text before it."""
+    return {
+        "images": [png(picture) for picture in pictures],
+        "conversations": [
+            [
+                {"role": "user", "content": before + branch.prompt},
+                {"role": "assistant", "content": branch.answer},
+            ]
+            for branch in asked
+        ],
+    }
 
 
 def honest(scene: Scene, rng: random.Random) -> str:
@@ -60,8 +59,39 @@ def honest(scene: Scene, rng: random.Random) -> str:
     return caption([mention_of(item, with_size) for item in scene.objects], rng)
 
 
-def language_row(rng: random.Random) -> Row:
+def in_words(scene: Scene, rng: random.Random) -> str:
+    """What stands in the place of a picture for a model that has no eyes yet: its objects, in any order."""
+    phrases = [mention_of(item, with_size=True).phrase for item in scene.objects]
+    rng.shuffle(phrases)
+    return join(phrases) + "\n"
+
+
+def judging(scene: Scene, rng: random.Random, questions: int, claim_share: float) -> list[tasks.Branch]:
+    """Yes/no questions of every kind, what is where, and now and then a whole description."""
+    asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, questions, claim_share, tasks.BINDING)]
+    if rng.random() < 0.3:
+        asked.append(tasks.whole_question(scene, rng))
+    return asked
+
+
+def splitting_row(rng: random.Random) -> Row:
     return about([], tasks.splitting(rng, 1))
+
+
+def reading(text: str, rng: random.Random) -> tasks.Branch:
+    return tasks.Branch(rng.choice(ocr.INSTRUCTIONS), text, "text")
+
+
+def language_row(rng: random.Random) -> Row:
+    kind = rng.random()
+    if kind < 0.35:
+        return splitting_row(rng)
+    if kind < 0.45:
+        words = ocr.sample_words(rng)
+        return about([], [reading(words, rng)], f'the text "{words}"\n')
+    scene = sample_scene(rng)
+    asked = [tasks.Branch("", honest(scene, rng), "text"), *tasks.captioning(scene, rng), tasks.lookup(scene, rng)]
+    return about([], asked + judging(scene, rng, 7, 0.5), in_words(scene, rng))
 
 
 def caption_row(rng: random.Random) -> Row:
@@ -70,55 +100,69 @@ def caption_row(rng: random.Random) -> Row:
 
 
 def ocr_row(rng: random.Random) -> Row:
-    text = sample_text(rng)
-    return about([render_text(text)], [tasks.Branch(rng.choice(READ), text.words, "text")])
+    text = ocr.sample_text(rng)
+    return about([ocr.render_text(text)], [reading(text.words, rng)])
 
 
 def recognition_row(rng: random.Random) -> Row:
+    if rng.random() < 0.1:
+        return ocr_row(rng)
     scene = sample_scene(rng)
-    asked = [tasks.lookup(scene, rng), *tasks.questions(scene, rng, 3, 0.3), *tasks.captioning(scene, rng)]
-    rng.shuffle(asked)
-    return about([render(scene)], asked)
+    asked = [tasks.lookup(scene, rng) for _ in range(3)] + tasks.questions(scene, rng, 6, 0.2, tasks.BINDING)
+    return about([render(scene)], asked + tasks.captioning(scene, rng, instructions=PLAIN_INSTRUCTIONS))
 
 
 def instruction_row(rng: random.Random) -> Row:
-    if rng.random() < 0.3:
-        return language_row(rng)
+    kind = rng.random()
+    if kind < 0.3:
+        return splitting_row(rng)
+    if kind < 0.4:
+        return ocr_row(rng)
     scene = sample_scene(rng)
-    return about([render(scene)], tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS))
+    asked = tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS) + tasks.captioning(scene, rng)
+    return about([render(scene)], asked + judging(scene, rng, 5, 0.7))
 
 
-TABLES: dict[str, tuple[Callable[[random.Random], Row], Features]] = {
-    "language": (language_row, CONVERSATIONS),
-    "captions": (caption_row, CAPTIONS),
-    "ocr": (ocr_row, CONVERSATIONS),
-    "recognition": (recognition_row, CONVERSATIONS),
-    "instructions": (instruction_row, CONVERSATIONS),
+def web_row(rng: random.Random) -> Row:
+    scene = sample_scene(rng)
+    return about([render(scene)], tasks.captioning(scene, rng, web=True))
+
+
+def judging_row(rng: random.Random) -> Row:
+    if rng.random() < 0.35:
+        return splitting_row(rng)
+    scene = sample_scene(rng)
+    return about([render(scene)], judging(scene, rng, 8, 0.7))
+
+
+TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
+    "language": (language_row, CONVERSATIONS, 24000),
+    "captions": (caption_row, CAPTIONS, 40000),
+    "ocr": (ocr_row, CONVERSATIONS, 10000),
+    "recognition": (recognition_row, CONVERSATIONS, 24000),
+    "instructions": (instruction_row, CONVERSATIONS, 24000),
+    "web": (web_row, CONVERSATIONS, 30000),
+    "judging": (judging_row, CONVERSATIONS, 30000),
 }
 
 
-def write(folder: Path, name: str, count: int, seed: int) -> None:
-    make, features = TABLES[name]
-    rows = [make(random.Random(f"{name}/{seed}/{index}")) for index in range(count)]
-    Dataset.from_list(rows, features=features).to_parquet(folder / f"{name}.parquet")
-    print(f"{folder / name}.parquet: {count:,} rows")
+def write(folder: Path, name: str, seed: int, rows: int | None) -> None:
+    make, features, count = TABLES[name]
+    made = [make(random.Random(f"{name}/{seed}/{index}")) for index in range(rows or count)]
+    Dataset.from_list(made, features=features).to_parquet(folder / f"{name}.parquet")
+    print(f"{folder / name}.parquet: {len(made):,} rows")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.embedded.tables", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--rows", type=int, default=20000, help="rows of each table")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=list(TABLES), help="default: all")
+    parser.add_argument("--rows", type=int, help="rows of each table; default: as many as its stage needs")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in TABLES:
-        write(arguments.out, name, arguments.rows, arguments.seed)
-    set_seed(arguments.seed)
-    processor = new_processor(arguments.seed)
-    model = MiniCPMVForConditionalGeneration(build_config(processor.tokenizer))
-    start_with_places(model)
-    save(model, processor, arguments.out / "random")
-    print(f"{arguments.out}/random: {sum(value.numel() for value in model.parameters()):,} parameters")
+    for name in arguments.tables:
+        write(arguments.out, name, arguments.seed, arguments.rows)
     return 0
 
 

@@ -23,7 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def corpus(seed: int) -> Iterator[str]:
-    from model.embedded import tasks
+    from model.embedded import ocr, tasks
     from model.embedded.scenes import sample_scene
 
     for index in range(4000):
@@ -35,6 +35,7 @@ def corpus(seed: int) -> Iterator[str]:
         ]:
             yield branch.prompt
             yield branch.answer
+    yield from ocr.INSTRUCTIONS * 500
     yield from [
         "(<image>./</image>)\n",
         "user",
