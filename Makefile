@@ -17,12 +17,13 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter tha
 VENV := .venv/bin
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 TRAIN = $(LAUNCH) model.train --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft embedded-models bench test check clean
+.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft embedded-models training-table bench test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,8 +49,9 @@ report: .venv/.ready ## all of it on one page, RUN/report.html
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
 
 language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
-	@test -d runs/training/data || $(VENV)/python -m model.embedded.tables --out runs/training/data
-	@$(call TRAIN,language)
+	@$(VENV)/python -m model.embedded.tables --out runs/training/data
+	@test -f runs/training/random/config.json || $(VENV)/python -m model.embedded.start --out runs/training/random
+	@$(call TRAIN,language-1) && $(call TRAIN,language-2)
 
 assemble: .venv/.ready ## what pre-training starts from at full size: language model LLM= and SigLIP encoder VISION=, in runs/training/start
 	@$(VENV)/python -m model.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start
@@ -60,8 +62,11 @@ pretrain: .venv/.ready ## one of the paper's pre-training stages, on training ta
 sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
 
-embedded-models: .venv/.ready ## train the shipped models in assets/ anew (hours)
-	@$(VENV)/python -m model.embedded.train
+embedded-models: language-model ## train the shipped models in assets/ anew: every stage in order, then policy and labeler (hours)
+	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m model.embedded.ship runs/training/policy runs/training/labeler --out assets
+
+training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
+	@$(VENV)/python -m model.embedded.evaluate runs/training/start $(STAGES:%=runs/training/%)
 
 bench: .venv/.ready ## our way and the usual one side by side: packed sequences against padded batches
 	@$(VENV)/python -m bench.packing

@@ -21,7 +21,7 @@ from transformers import TrainingArguments, set_seed
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration
 from model.embedded.scenes import render, sample_scene
-from model.embedded.train import new_processor
+from model.embedded.start import new_processor
 from model.train import StageArguments, StageTrainer, prepare
 
 # answers in words, and the share of rows that have such

@@ -14,10 +14,10 @@ stands there once, images included, and each branch goes on from it. There, a ma
 conversation has the logits it would have alone, for the cost of one image.
 """
 
-import os
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import torch
 
@@ -29,9 +29,9 @@ from model.processing import NO_LOSS
 class Sample:
     """Conversations about the same images, ready for training.
 
-    input_ids, labels [T] (NO_LOSS: not learnt), branches [T] (0: prefix of all, then 1, 2, ...; a single conversation is
-    prefix alone); slices: the views of its images in reading order, [3, P, L*P] each, with their sizes in patches
-    tgt_sizes [S, 2].
+    input_ids, labels [T] (NO_LOSS: not learnt); branches [T]: 0 in what all begin with, then 1, 2, ... (a single
+    conversation is 0 all along); slices: the views of its images in reading order, [3, P, L*P] each, with their sizes
+    in patches tgt_sizes [S, 2].
     """
 
     input_ids: torch.Tensor
@@ -126,9 +126,11 @@ def share_prefix(conversations: Sequence[tuple[list[int], list[int]]]) -> tuple[
     if len(conversations) == 1:
         ids, labels = conversations[0]
         return ids, labels, [0] * len(ids)
-    prefix = len(os.path.commonprefix([ids for ids, _ in conversations]))
-    for _, labels in conversations:
-        prefix = min(prefix, next(place for place, label in enumerate(labels) if label != NO_LOSS) - 1)
+    first_learnt = min(
+        next(place for place, label in enumerate(labels) if label != NO_LOSS) for _, labels in conversations
+    )
+    columns = zip(*(tokens[: first_learnt - 1] for tokens, _ in conversations), strict=True)
+    prefix = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     ids = list(conversations[0][0][:prefix])
     learnt, branches = [NO_LOSS] * prefix, [0] * prefix
     for number, (tokens, labels) in enumerate(conversations, start=1):

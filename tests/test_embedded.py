@@ -4,17 +4,13 @@ import io
 import itertools
 import json
 import random
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from model.embedded import tasks, train
-from model.embedded.batches import RowEncoder, StepData, branch_mask
+from model.embedded import tasks
 from model.embedded.language import (
     INSTRUCTIONS,
     Mention,
@@ -36,6 +32,7 @@ from model.embedded.scenes import (
     sample_scene,
     scene_rows,
 )
+from model.embedded.start import RESOLUTION
 from model.slicing import best_grid
 
 PROMPTS = Path(__file__).parent.parent / "feedback" / "prompts"
@@ -68,7 +65,7 @@ def test_unknown_split_is_an_error() -> None:
 
 
 def test_some_canvases_need_slicing_and_some_do_not() -> None:
-    grids = {best_grid(size, train.RESOLUTION, 9) for size in CANVASES}
+    grids = {best_grid(size, RESOLUTION, 9) for size in CANVASES}
     assert grids >= {None, (2, 1), (1, 2), (2, 2)}
 
 
@@ -151,94 +148,9 @@ def test_lookups_name_what_is_in_a_place() -> None:
     assert answers["What is at the bottom right?"] == "nothing"
 
 
-def test_yes_and_no_begin_with_one_object_and_its_colour() -> None:
-    rng = random.Random(0)
-    prompts = {step: [branch for _, asked in train.question_rows(rng, step) for branch in asked] for step in (0, 300)}
-    asked = {step: [b.prompt for b in branches if b.kind == "verdict"] for step, branches in prompts.items()}
-    assert all(prompt.startswith("Is there anything ") for prompt in asked[0])
-    assert any(prompt.startswith("Is there a ") for prompt in asked[300])
-    assert {branch.kind for branch in prompts[300]} == {"text", "lookup", "verdict"}
-
-
 def test_scenes_hold_one_object_a_place_in_reading_order() -> None:
     for index in range(200):
         scene = sample_scene(random.Random(index))
         places = [PLACES.index(item.place) for item in scene.objects]
         assert 1 <= len(places) <= 4 and places == sorted(set(places))
         assert all(item.size in SIZES for item in scene.objects)
-
-
-def test_branch_mask_by_hand() -> None:
-    # prefix of 2, branches of 2 and 1, one padding
-    seen = branch_mask(torch.tensor([[0, 0, 1, 1, 2, -1]]), torch.float32)[0, 0] == 0
-    assert seen.int().tolist() == [
-        [1, 0, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0, 0],
-        [1, 1, 1, 0, 0, 0],
-        [1, 1, 1, 1, 0, 0],
-        [1, 1, 0, 0, 1, 0],
-        [1, 1, 0, 0, 0, 1],
-    ]
-
-
-@torch.no_grad()
-def test_a_branch_has_the_logits_it_would_have_alone(tiny_model: Path) -> None:
-    model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float32).eval()
-    encoder = RowEncoder(MiniCPMVProcessor.from_pretrained(tiny_model))
-    rng = random.Random(0)
-    branches = [*tasks.captioning(ROW, rng), *tasks.questions(ROW, rng, 2)]
-
-    def logits(asked: list[tasks.Branch], keep_apart: bool = True) -> torch.Tensor:
-        batch = encoder.batch([(render(ROW), asked)])
-        apart = batch.pop("branches") if keep_apart else torch.zeros_like(batch.pop("branches"))
-        batch.pop("kinds")
-        return model(**batch, attention_mask=branch_mask(apart, torch.float32)).logits[0]
-
-    together, alone = logits(branches), logits(branches[2:])
-    length = len(encoder.encode(render(ROW), branches[2:]).ids) - len(encoder.encode(render(ROW), []).ids)
-    assert torch.allclose(together[-length:], alone[-length:], atol=1e-5)
-    assert not torch.allclose(
-        logits(branches, keep_apart=False)[-length:], alone[-length:], atol=1e-3
-    )  # negative control
-
-
-def test_steps_are_seeded_by_their_number(tiny_model: Path) -> None:
-    data = StepData(RowEncoder(MiniCPMVProcessor.from_pretrained(tiny_model)), train.labeler_rows, "labeler", 0, 10)
-    first, again, other = data[3], data[3], data[4]
-    assert torch.equal(first["input_ids"], again["input_ids"])
-    assert first["input_ids"].shape != other["input_ids"].shape or not torch.equal(
-        first["input_ids"], other["input_ids"]
-    )
-
-
-def test_training_resumes_to_the_same_weights(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def rows(rng: random.Random, step: int) -> list[tuple[Image.Image | None, list[tasks.Branch]]]:
-        scene = sample_scene(rng)
-        return [(render(scene), tasks.captioning(scene, rng)), (None, tasks.splitting(rng, 1))]
-
-    def stopping(rng: random.Random, step: int) -> list[tuple[Image.Image | None, list[tasks.Branch]]]:
-        if step == 3:
-            raise OSError("the disk went away")
-        return rows(rng, step)
-
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY", 2)
-    device = torch.device("cpu")
-    for name, sampled in (("straight", rows), ("stopped", stopping)):
-        shutil.copytree(tiny_model, tmp_path / name / "tiny")
-        stage = train.Stage("base", "tiny", sampled, 4, 1e-3)
-        if sampled is stopping:
-            with pytest.raises(OSError, match="the disk went away"):
-                train.train_stage(stage, tmp_path / name, 0, device)
-            stage = train.Stage("base", "tiny", rows, 4, 1e-3)
-        train.train_stage(stage, tmp_path / name, 0, device)
-    straight, stopped = (
-        MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / name / "base").state_dict()
-        for name in ("straight", "stopped")
-    )
-    for name, value in straight.items():
-        assert torch.equal(value, stopped[name]), name
-    # the vocabulary is the one that the stage before was trained with
-    before, after = ((tmp_path / "straight" / name / "tokenizer.json").read_text() for name in ("tiny", "base"))
-    assert json.loads(before)["model"]["vocab"] == json.loads(after)["model"]["vocab"]

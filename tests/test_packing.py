@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.image_processing import pack_slices
-from model.packing import Sample, pack_best_fit, pack_in_order, packed_batch
+from model.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch, share_prefix
 from model.processing import NO_LOSS
 from tests.test_model import load, picture
 
@@ -40,7 +40,14 @@ def sample(processor: MiniCPMVProcessor, question: str, answer: str, size: tuple
     if size is not None:
         turn = processor.expand(turn, [size])
         slices, tgt_sizes = processor.image_processor.slice(picture(size))
-    return Sample(torch.tensor(turn + learnt), torch.tensor([NO_LOSS] * len(turn) + learnt), slices, tgt_sizes)
+    ids = turn + learnt
+    return Sample(
+        torch.tensor(ids),
+        torch.tensor([NO_LOSS] * len(turn) + learnt),
+        torch.zeros(len(ids), dtype=torch.long),
+        slices,
+        tgt_sizes,
+    )
 
 
 @pytest.fixture
@@ -101,7 +108,7 @@ def test_a_packed_batch_gives_what_its_samples_give_alone(tiny_model: Path, samp
 
 def test_the_first_token_of_a_sample_is_not_learnt_from_the_sample_before() -> None:
     ids = torch.tensor([5, 6, 7])
-    item = Sample(ids, ids, [], torch.zeros(0, 2))
+    item = Sample(ids, ids, torch.zeros(3), [], torch.zeros(0, 2))
     batch = packed_batch([[item, item]], 8, pad_token_id=0)
     assert batch["input_ids"].tolist() == [[5, 6, 7, 5, 6, 7, 0, 0]]
     assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1, 2, 0, 0]]
@@ -112,9 +119,68 @@ def test_a_truncated_sample_keeps_whole_views_only(samples: list[Sample], tiny_m
     image_token_id = MiniCPMVProcessor.from_pretrained(tiny_model).image_token_id
     item = samples[3]  # an overview and four slices of four placeholders
     places = (item.input_ids == image_token_id).nonzero()[:, 0].tolist()
-    learnt = Sample(item.input_ids, item.input_ids, item.slices, item.tgt_sizes)
+    learnt = Sample(item.input_ids, item.input_ids, item.branches, item.slices, item.tgt_sizes)
     cut = learnt.truncated(places[9], image_token_id)  # in the middle of the third view
     assert cut is not None and len(cut.slices) == 2 and cut.tgt_sizes.tolist() == item.tgt_sizes[:2].tolist()
     assert len(cut) == places[8] and int((cut.input_ids == image_token_id).sum()) == 8
     assert item.truncated(places[9], image_token_id) is None  # no answer would be left
     assert item.truncated(len(item), image_token_id) is item
+
+
+def test_what_conversations_begin_with_stands_once() -> None:
+    first = ([1, 2, 3, 4, 5, 6], [NO_LOSS] * 4 + [5, 6])
+    second = ([1, 2, 9, 4, 7], [NO_LOSS] * 4 + [7])
+    assert share_prefix([first, second]) == (
+        [1, 2, 3, 4, 5, 6, 9, 4, 7],
+        [NO_LOSS, NO_LOSS, NO_LOSS, NO_LOSS, 5, 6, NO_LOSS, NO_LOSS, 7],
+        [0, 0, 1, 1, 1, 1, 2, 2, 2],
+    )
+    # the same question answered twice: what predicts an answer's first token belongs to its branch
+    assert share_prefix([first, ([1, 2, 3, 4, 8], [NO_LOSS] * 4 + [8])]) == (
+        [1, 2, 3, 4, 5, 6, 4, 8],
+        [NO_LOSS, NO_LOSS, NO_LOSS, NO_LOSS, 5, 6, NO_LOSS, 8],
+        [0, 0, 0, 1, 1, 1, 2, 2],
+    )
+    assert share_prefix([first]) == (*first, [0] * 6)
+
+
+def test_branches_see_the_prefix_and_themselves() -> None:
+    ids = torch.arange(5)
+    branched = Sample(ids, ids, torch.tensor([0, 0, 1, 1, 2]), [], torch.zeros(0, 2))
+    plain = Sample(ids[:2], ids[:2], torch.zeros(2, dtype=torch.long), [], torch.zeros(0, 2))
+    batch = packed_batch([[branched, plain]], 8, pad_token_id=0)
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1, 0]]
+    assert batch["attention_mask"][0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 1],
+    ]
+    assert content_tokens(batch) == 7
+
+
+def test_conversations_about_one_image_give_what_they_give_alone(tiny_model: Path) -> None:
+    model, processor = load(tiny_model)
+    model.config.use_cache = False
+    size = (112, 56)
+    asked = [("Is there a star?", "no"), ("Is there a red circle?", "yes yes"), ("the picture", "a green star")]
+    apart = [sample(processor, question, answer, size) for question, answer in asked]
+    rows = [(item.input_ids.tolist(), item.labels.tolist()) for item in apart]
+    ids, labels, branches = share_prefix(rows)
+    shared = Sample(
+        torch.tensor(ids), torch.tensor(labels), torch.tensor(branches), apart[0].slices, apart[0].tgt_sizes
+    )
+    assert len(shared) < sum(map(len, apart)) - 2 * int((apart[0].input_ids == processor.image_token_id).sum())
+    batch = packed_batch([[shared, apart[1]]], len(shared) + len(apart[1]), processor.tokenizer.pad_token_id)
+    packed, single = gradients(model, [batch]), gradients(model, [alone(item) for item in [*apart, apart[1]]])
+    for name in packed:
+        assert torch.allclose(packed[name], single[name], atol=1e-5), name
+    # negative control: without the mask, a branch sees those before it
+    batch = packed_batch([[shared]], len(shared), processor.tokenizer.pad_token_id)
+    del batch["attention_mask"]
+    mixed, single = gradients(model, [batch]), gradients(model, [alone(item) for item in apart])
+    assert max((mixed[name] - single[name]).abs().max() for name in mixed) > 1e-3

@@ -9,6 +9,7 @@ import pytest
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.conversations import Conversations, read_table
 from model.embedded.ocr import Text, render_text, sample_text
+from model.embedded.start import main as start
 from model.embedded.tables import TABLES, main
 from model.train import STAGES, parse
 from tests.test_house import ROOT
@@ -19,8 +20,9 @@ CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
 def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     assert main(["--out", str(tmp_path / "a"), "--rows", "6"]) == 0
     assert main(["--out", str(tmp_path / "b"), "--rows", "6"]) == 0
-    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "a" / "random")
-    assert MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / "a" / "random").config.version == "2.5"
+    assert start(["--out", str(tmp_path / "random")]) == 0
+    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "random")
+    assert MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / "random").config.version == "2.5"
     with_images = set()
     for name in TABLES:
         table = Conversations(read_table(str(tmp_path / "a" / f"{name}.parquet")), processor, 1024)

@@ -1,11 +1,13 @@
 """Rendered text for OCR data (paper section 4.1, pre-training 3): words and numbers in several faces, sizes, places."""
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from PIL import Image, ImageDraw, ImageFont
 
 from model.embedded.scenes import CANVASES
+from model.embedded.tasks import Branch
 
 WORDS = (
     "STOP", "EXIT", "OPEN", "SALE", "TAXI", "BUS", "CAFE", "BANK", "MENU", "ZOO",
@@ -33,8 +35,12 @@ def sample_words(rng: random.Random) -> str:
     return rng.choice(WORDS) if rng.random() < 0.7 else str(rng.randint(10, 999))
 
 
-def sample_text(rng: random.Random) -> Text:
-    width, height = rng.choices(list(CANVASES), weights=list(CANVASES.values()))[0]
+def reading(words: str, rng: random.Random) -> Branch:
+    return Branch(rng.choice(INSTRUCTIONS), words, "text")
+
+
+def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CANVASES) -> Text:
+    width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
     words = sample_words(rng)
     dark, light = rng.randint(0, 90), rng.randint(180, 255)
     ink, paper = ((dark, rng.randint(0, 90), rng.randint(0, 90)), (light, light, light))

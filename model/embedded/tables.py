@@ -4,6 +4,7 @@
 
 | table                | stage            | a row                                                                    |
 |----------------------|------------------|--------------------------------------------------------------------------|
+| copying.parquet      | before the first | text alone: a text to split, in which every claim is copied              |
 | language.parquet     | before the first | text alone: a scene in words and questions about it, or a text to split  |
 | captions.parquet     | pretrain-1, 2, 3 | an image and its honest caption                                          |
 | ocr.parquet          | pretrain-3       | an image of rendered text, and what it says                              |
@@ -25,7 +26,7 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 
 from model.embedded import ocr, tasks
-from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS, caption, join, mention_of
+from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS, caption, mention_of
 from model.embedded.scenes import Scene, render, sample_scene
 
 Row = dict[str, Any]
@@ -59,11 +60,9 @@ def honest(scene: Scene, rng: random.Random) -> str:
     return caption([mention_of(item, with_size) for item in scene.objects], rng)
 
 
-def in_words(scene: Scene, rng: random.Random) -> str:
-    """What stands in the place of a picture for a model that has no eyes yet: its objects, in any order."""
-    phrases = [mention_of(item, with_size=True).phrase for item in scene.objects]
-    rng.shuffle(phrases)
-    return join(phrases) + "\n"
+def in_words(scene: Scene) -> str:
+    """What stands in the place of a picture for a model that has no eyes yet: what is where, in reading order."""
+    return "; ".join(f"{item.place}: {item.size} {item.color} {item.shape}" for item in scene.objects) + "\n"
 
 
 def judging(scene: Scene, rng: random.Random, questions: int, claim_share: float) -> list[tasks.Branch]:
@@ -78,20 +77,16 @@ def splitting_row(rng: random.Random) -> Row:
     return about([], tasks.splitting(rng, 1))
 
 
-def reading(text: str, rng: random.Random) -> tasks.Branch:
-    return tasks.Branch(rng.choice(ocr.INSTRUCTIONS), text, "text")
-
-
 def language_row(rng: random.Random) -> Row:
     kind = rng.random()
     if kind < 0.35:
         return splitting_row(rng)
     if kind < 0.45:
         words = ocr.sample_words(rng)
-        return about([], [reading(words, rng)], f'the text "{words}"\n')
+        return about([], [ocr.reading(words, rng)], f'the text "{words}"\n')
     scene = sample_scene(rng)
     asked = [tasks.Branch("", honest(scene, rng), "text"), *tasks.captioning(scene, rng), tasks.lookup(scene, rng)]
-    return about([], asked + judging(scene, rng, 7, 0.5), in_words(scene, rng))
+    return about([], asked + judging(scene, rng, 7, 0.5), in_words(scene))
 
 
 def caption_row(rng: random.Random) -> Row:
@@ -101,7 +96,7 @@ def caption_row(rng: random.Random) -> Row:
 
 def ocr_row(rng: random.Random) -> Row:
     text = ocr.sample_text(rng)
-    return about([ocr.render_text(text)], [reading(text.words, rng)])
+    return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
 def recognition_row(rng: random.Random) -> Row:
@@ -136,6 +131,7 @@ def judging_row(rng: random.Random) -> Row:
 
 
 TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
+    "copying": (splitting_row, CONVERSATIONS, 16000),
     "language": (language_row, CONVERSATIONS, 24000),
     "captions": (caption_row, CAPTIONS, 40000),
     "ocr": (ocr_row, CONVERSATIONS, 10000),
@@ -146,11 +142,17 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
 }
 
 
-def write(folder: Path, name: str, seed: int, rows: int | None) -> None:
+def write(file: Path, name: str, seed: int, rows: int | None) -> None:
+    """The table, unless it is there: a file is whole, as it gets its name last."""
     make, features, count = TABLES[name]
+    if file.exists():
+        print(f"{file}: already there")
+        return
     made = [make(random.Random(f"{name}/{seed}/{index}")) for index in range(rows or count)]
-    Dataset.from_list(made, features=features).to_parquet(folder / f"{name}.parquet")
-    print(f"{folder / name}.parquet: {len(made):,} rows")
+    temporary = file.with_suffix(".tmp")
+    Dataset.from_list(made, features=features).to_parquet(temporary)
+    temporary.replace(file)
+    print(f"{file}: {len(made):,} rows")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -162,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.tables:
-        write(arguments.out, name, arguments.seed, arguments.rows)
+        write(arguments.out / f"{name}.parquet", name, arguments.seed, arguments.rows)
     return 0
 
 

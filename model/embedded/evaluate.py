@@ -1,0 +1,144 @@
+"""What each stage of training adds, on scenes and texts that none of them was trained on, as a table.
+
+    python -m model.embedded.evaluate runs/training/pretrain-1 runs/training/sft-2
+
+Of each model: object mentions that are false and objects that are found when it describes a picture in detail, yes/no
+questions and readings of rendered text that it gets right, in percent. Pictures are of three kinds: small (no slice is
+needed), large (seen with its slices), and the same large ones seen without (the overview alone).
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.embedded import ocr, tasks
+from model.embedded.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
+from model.embedded.scenes import CANVASES, Scene, render, sample_scene
+from model.embedded.start import RESOLUTION
+
+SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= RESOLUTION**2}
+LARGE = {size: share for size, share in CANVASES.items() if size not in SMALL}
+KINDS = {"small": (SMALL, False), "large": (LARGE, True), "large, no slices": (LARGE, False)}  # canvases, slicing
+BATCH, LONGEST = 50, 120
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture, what is asked about it, and how an answer counts: (right, out of)."""
+
+    image: Image.Image
+    prompt: str
+    judge: Callable[[str], dict[str, tuple[int, int]]]
+
+
+def description(scene: Scene, rng: random.Random) -> Question:
+    objects = scene.truth["objects"]
+
+    def judge(answer: str) -> dict[str, tuple[int, int]]:
+        mentions = find_mentions(answer)
+        found = sum(any(mention_is_true(mention, [item]) for mention in mentions) for item in objects)
+        false = sum(not mention_is_true(mention, objects) for mention in mentions)
+        return {"false mentions": (false, len(mentions)), "recall": (found, len(objects))}
+
+    return Question(render(scene), rng.choice(DETAILED_INSTRUCTIONS), judge)
+
+
+def exact(image: Image.Image, branch: tasks.Branch, name: str) -> Question:
+    return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
+
+
+def questions(count: int, canvases: dict[tuple[int, int], int]) -> list[Question]:
+    """`count` scenes, described and asked about twice, and as many texts to read; the same ones every time."""
+    asked = []
+    for index in range(count):
+        rng = random.Random(f"stages/{index}")
+        scene = sample_scene(rng, canvases=canvases)
+        asked.append(description(scene, rng))
+        asked += [exact(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
+        text = ocr.sample_text(rng, canvases)
+        asked.append(exact(ocr.render_text(text), ocr.reading(text.words, rng), "text read"))
+    return asked
+
+
+@torch.no_grad()
+def answers(
+    model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, asked: Sequence[Question]
+) -> Iterable[tuple[Question, str]]:
+    """Greedy answers. Prompts of the same length go together, so that none is padded."""
+    groups: dict[int, list[tuple[Question, str]]] = defaultdict(list)
+    for question in asked:
+        parts = [{"type": "image"}, {"type": "text", "text": question.prompt}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+        length = len(processor.expand(processor.encode_rendered(prompt), [question.image.size]))
+        groups[length].append((question, prompt))
+    for group in groups.values():
+        for start in range(0, len(group), BATCH):
+            some = group[start : start + BATCH]
+            batch = processor([[question.image] for question, _ in some], [prompt for _, prompt in some])
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
+            ids = model.generate(**inputs, max_new_tokens=LONGEST, do_sample=False)
+            texts = processor.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            yield from zip([question for question, _ in some], texts, strict=True)
+
+
+def evaluate(folder: Path, count: int) -> dict[str, dict[str, float | None]]:
+    """Figure -> kind of picture -> percent; None: nothing to count. The model sees at the resolution it was saved with.
+
+    Errors: ValueError, OSError: there is no model.
+    """
+    model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = MiniCPMVProcessor.from_pretrained(folder)
+    figures: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for kind, (canvases, slicing) in KINDS.items():
+        processor.image_processor.slice_mode = slicing
+        counts: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        for question, answer in answers(model, processor, questions(count, canvases)):
+            for name, counted in question.judge(answer).items():
+                counts[name].append(counted)
+        for name, pairs in counts.items():
+            right, total = (sum(column) for column in zip(*pairs, strict=True))
+            figures[name][kind] = round(100 * right / total, 1) if total else None
+    return figures
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m model.embedded.evaluate", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("models", type=Path, nargs="+", help="model folders, one for each row of the table")
+    parser.add_argument("--scenes", type=int, default=200, help="scenes of each kind of picture")
+    parser.add_argument("--out", type=Path, help="the figures as JSON")
+    arguments = parser.parse_args(argv)
+    table = {}
+    for folder in arguments.models:
+        if not (folder / "config.json").is_file():
+            print(f"error: {folder} is no model folder: it has no config.json", file=sys.stderr)
+            return 2
+        table[folder.name] = evaluate(folder, arguments.scenes)
+        print(f"{folder.name}: {json.dumps(table[folder.name])}", flush=True)
+    figures = list(next(iter(table.values())))
+    print(f"\nPercent, of {arguments.scenes} pictures each: {' / '.join(KINDS)}\n")
+    print(f"| model | {' | '.join(figures)} |")
+    print("|---" * (len(figures) + 1) + "|")
+    for name, row in table.items():
+        cells = (
+            " / ".join("-" if value is None else f"{value:.0f}" for value in row[figure].values()) for figure in figures
+        )
+        print(f"| {name} | {' | '.join(cells)} |")
+    if arguments.out:
+        arguments.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
