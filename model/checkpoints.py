@@ -3,13 +3,16 @@
 import hashlib
 import shutil
 from collections.abc import Iterable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import is_peft_model
+from safetensors import safe_open
 from torch import nn
 from transformers.trainer_utils import get_last_checkpoint
+from transformers.utils import CONFIG_NAME, cached_file
 
 from model.modeling import MiniCPMVForConditionalGeneration
 
@@ -40,6 +43,25 @@ def last_complete_checkpoint(folder: Path) -> str | None:
     while (newest := get_last_checkpoint(str(folder))) and not (Path(newest) / "trainer_state.json").is_file():
         shutil.rmtree(newest)
     return newest
+
+
+def moved_tensors(before: str, after: Path, names: Iterable[str], dtype: torch.dtype) -> list[str]:
+    """Those of the tensors (released names) that are not in `after` to the bit what they are, in dtype, in `before`, a
+    folder or hub id. It reads what was saved, so it does not matter how a training laid its parameters out.
+    """
+    config = cached_file(before, CONFIG_NAME)
+    assert config is not None, "the model was loaded from there"
+    folder = Path(config).parent
+    with ExitStack() as stack:
+        old: dict[str, Any] = {}
+        new: dict[str, Any] = {}
+        for place, found in ((folder, old), (after, new)):
+            for file in sorted(place.glob("*.safetensors")):
+                handle = stack.enter_context(safe_open(file, framework="pt"))
+                found |= dict.fromkeys(handle.keys(), handle)
+        return [
+            name for name in names if not torch.equal(old[name].get_tensor(name).to(dtype), new[name].get_tensor(name))
+        ]
 
 
 def fingerprint(parameters: Iterable[torch.Tensor]) -> str:

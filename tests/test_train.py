@@ -191,7 +191,7 @@ def test_tables_are_fed_one_after_the_other_in_sft_and_mixed_in_pretraining(
         ({"stage": "pretrain-9"}, "stage is 'pretrain-9'; allowed: pretrain-1, .*, finetune"),
         ({"sequence_lenght": 64}, "Unknown arguments from config file: .*sequence_lenght"),
         ({"data": ["nowhere.parquet"]}, "there is no training table nowhere.parquet"),
-        ({"data": ["prompts"]}, "has the columns id, text; a training table has images and messages, or image and cap"),
+        ({"data": ["prompts"]}, "has the columns id, text; a training table has images and messages, images and con"),
         ({"data": ["pyproject.toml"]}, "pyproject.toml is no parquet file"),
         ({"model": "nowhere"}, "there is no model folder nowhere"),
         ({"model": "tests"}, "tests is no model folder: it has no config.json"),

@@ -1,4 +1,7 @@
-"""Put trained models where the demo looks for them, in bfloat16: `python -m model.embedded.ship FOLDER ... --out assets`."""
+"""Put trained models where the demo looks for them, in bfloat16.
+
+python -m model.embedded.ship runs/training/policy runs/training/labeler --out assets
+"""
 
 import argparse
 import sys
@@ -12,7 +15,7 @@ from model.embedded.start import save
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m model.embedded.ship", description=(__doc__ or "").split(":")[0])
+    parser = argparse.ArgumentParser(prog="python -m model.embedded.ship", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", type=Path, nargs="+", help="model folders; each keeps its name")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args(argv)
