@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from accelerate import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.conversations import Conversations, read_table
@@ -61,3 +63,13 @@ def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(
     if before is not None:
         assert arguments.model == f"runs/training/{before}"
     assert training.output_dir.startswith("runs/training/")
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_accelerate_config_is_one_and_names_layers_that_the_model_has(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result ")) and str(path.relative_to(ROOT)) in header
+    config = load_config_from_file(str(path))
+    assert config.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.num_machines == 1
+    layers = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
+    assert set(filter(None, layers.split(","))) <= set(MiniCPMVForConditionalGeneration._no_split_modules)
