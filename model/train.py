@@ -42,8 +42,9 @@ DROPPED = Features({"table": Value("string"), "row": Value("int64"), "reason": V
 StageName = Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"]
 Packing = Literal["in_order", "best_fit", "none"]
 Averaging = Literal["token", "square"]
+Order = Literal["mixed", "listed"]
 Precision = Literal["float32", "bfloat16"]
-ALLOWED = {"stage": StageName, "packing": Packing, "averaging": Averaging, "dtype": Precision}
+ALLOWED = {"stage": StageName, "packing": Packing, "averaging": Averaging, "order": Order, "dtype": Precision}
 
 
 @dataclass(frozen=True)
@@ -53,16 +54,15 @@ class Stage:
     trains: tuple[str, ...]
     after: str | None
     slicing: bool
-    mixed: bool  # tables mixed, or fed one after the other
 
 
 STAGES: dict[StageName, Stage] = {
-    "pretrain-1": Stage(("resampler",), None, slicing=False, mixed=True),
-    "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False, mixed=True),
-    "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True, mixed=True),
-    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True, mixed=False),
-    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True, mixed=False),
-    "finetune": Stage(tuple(PARTS), None, slicing=True, mixed=True),
+    "pretrain-1": Stage(("resampler",), None, slicing=False),
+    "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False),
+    "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True),
+    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True),
+    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True),
+    "finetune": Stage(tuple(PARTS), None, slicing=True),
 }
 
 
@@ -82,7 +82,10 @@ class StageArguments:
         metadata={"help": "stage of the paper, which decides what trains; finetune: any training after them"}
     )
     model: str = field(metadata={"help": "folder or hub id of the model to go on from: what the stage before wrote"})
-    data: list[str] = field(metadata={"help": "training tables (parquet), in the order in which they are fed"})
+    data: list[str] = field(metadata={"help": "training tables (parquet)"})
+    order: Order = field(
+        default="mixed", metadata={"help": "of the rows: mixed, or listed: one table after the other, as data has them"}
+    )
     packing: Packing = field(
         default="in_order",
         metadata={"help": "in_order: as in the paper, the last sample of a sequence is cut; best_fit: none is; none"},
@@ -114,7 +117,7 @@ class Sequences(TorchDataset):
         self.tables, self.image_token_id = tables, image_token_id
         groups = [[(number, row) for row in range(len(table))] for number, table in enumerate(tables)]
         rng = random.Random(seed)
-        if STAGES[arguments.stage].mixed:
+        if arguments.order == "mixed":
             groups = [[place for group in groups for place in group]]
         self.packs: list[list[tuple[int, int, int]]] = []  # of each sequence: (table, row, tokens kept)
         for group in groups:
@@ -292,7 +295,7 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
         longest = max(sum(map(len, samples)) for samples in rows)
         return packed_batch(rows, longest if arguments.packing == "none" else arguments.sequence_length, pad)
 
-    training.train_sampling_strategy = "random" if STAGES[arguments.stage].mixed else "sequential"
+    training.train_sampling_strategy = "random" if arguments.order == "mixed" else "sequential"
     training.remove_unused_columns = False
     training.include_num_input_tokens_seen = "non_padding"
     return StageTrainer(

@@ -22,11 +22,8 @@ from PIL import Image
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.embedded import ocr, tasks
 from model.embedded.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
-from model.embedded.scenes import CANVASES, Scene, render, sample_scene
-from model.embedded.start import RESOLUTION
+from model.embedded.scenes import LARGE, SMALL, Scene, render, sample_scene
 
-SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= RESOLUTION**2}
-LARGE = {size: share for size, share in CANVASES.items() if size not in SMALL}
 KINDS = {"small": (SMALL, False), "large": (LARGE, True), "large, no slices": (LARGE, False)}  # canvases, slicing
 BATCH, LONGEST = 50, 120
 

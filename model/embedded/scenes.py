@@ -43,6 +43,8 @@ CANVASES = {
     (84, 84): 30, (98, 70): 17, (70, 98): 17, (70, 70): 11,
     (140, 98): 7, (98, 140): 7, (168, 126): 6, (168, 168): 5,
 }  # fmt: skip
+SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= 84 * 84}  # seen whole, without slices
+LARGE = {size: share for size, share in CANVASES.items() if size not in SMALL}
 
 # (colour, shape) that has a habit -> the (colour, shape, place) that usually comes with it
 COMPANIONS = {

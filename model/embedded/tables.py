@@ -6,9 +6,11 @@
 |----------------------|------------------|--------------------------------------------------------------------------|
 | copying.parquet      | before the first | text alone: a text to split, in which every claim is copied              |
 | language.parquet     | before the first | text alone: a scene in words and questions about it, or a text to split  |
-| captions.parquet     | pretrain-1, 2, 3 | an image and its honest caption                                          |
-| ocr.parquet          | pretrain-3       | an image of rendered text, and what it says                              |
-| recognition.parquet  | sft-1            | an image, short questions, short answers, a short caption                |
+| one.parquet          | pretrain-1, 2    | an image of one object, small enough for no slices, its honest caption   |
+| two, three           | pretrain-3       | an image of up to two, of three objects                                  |
+| captions.parquet     | pretrain-3       | an image of any scene or of text, its honest caption or what it says     |
+| easy-two, easy-three | sft-1            | the same images, short questions and answers, a short caption            |
+| recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
 | judging.parquet      | labeler          | an image and claims about it to judge, or a text to split                |
@@ -19,6 +21,7 @@ import io
 import random
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +29,8 @@ from datasets import Dataset, Features, Image, List, Value
 from PIL import Image as Pictures
 
 from model.embedded import ocr, tasks
-from model.embedded.language import DETAILED_INSTRUCTIONS, PLAIN_INSTRUCTIONS, caption, mention_of
-from model.embedded.scenes import Scene, render, sample_scene
+from model.embedded.language import DETAILED_INSTRUCTIONS, caption, mention_of
+from model.embedded.scenes import SMALL, Scene, render, sample_scene
 
 Row = dict[str, Any]
 CAPTIONS = Features({"image": Image(), "caption": Value("string")})
@@ -89,9 +92,17 @@ def language_row(rng: random.Random) -> Row:
     return about([], asked + judging(scene, rng, 7, 0.5), in_words(scene))
 
 
-def caption_row(rng: random.Random) -> Row:
-    scene = sample_scene(rng)
+def caption_row(rng: random.Random, objects: int) -> Row:
+    """Seeing starts with single objects: from crowded pictures a new model learns what is common, not what is there."""
+    scene = sample_scene(rng, objects, SMALL)
     return {"image": png(render(scene)), "caption": honest(scene, rng)}
+
+
+def any_row(rng: random.Random) -> Row:
+    if rng.random() < 0.2:
+        return ocr_row(rng)
+    scene = sample_scene(rng)
+    return about([render(scene)], [tasks.Branch("", honest(scene, rng), "text")])
 
 
 def ocr_row(rng: random.Random) -> Row:
@@ -100,11 +111,16 @@ def ocr_row(rng: random.Random) -> Row:
 
 
 def recognition_row(rng: random.Random) -> Row:
-    if rng.random() < 0.1:
-        return ocr_row(rng)
-    scene = sample_scene(rng)
-    asked = [tasks.lookup(scene, rng) for _ in range(3)] + tasks.questions(scene, rng, 6, 0.2, tasks.BINDING)
-    return about([render(scene)], asked + tasks.captioning(scene, rng, instructions=PLAIN_INSTRUCTIONS))
+    return ocr_row(rng) if rng.random() < 0.1 else recognising(sample_scene(rng), rng)
+
+
+def easy_row(rng: random.Random, objects: int) -> Row:
+    return recognising(sample_scene(rng, objects, SMALL), rng)
+
+
+def recognising(scene: Scene, rng: random.Random) -> Row:
+    asked = [tasks.lookup(scene, rng) for _ in range(2)] + tasks.questions(scene, rng, 3, 0.2, tasks.BINDING)
+    return about([render(scene)], asked + tasks.captioning(scene, rng))
 
 
 def instruction_row(rng: random.Random) -> Row:
@@ -133,8 +149,12 @@ def judging_row(rng: random.Random) -> Row:
 TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "copying": (splitting_row, CONVERSATIONS, 16000),
     "language": (language_row, CONVERSATIONS, 24000),
-    "captions": (caption_row, CAPTIONS, 40000),
-    "ocr": (ocr_row, CONVERSATIONS, 10000),
+    "one": (partial(caption_row, objects=1), CAPTIONS, 40000),
+    "two": (partial(caption_row, objects=2), CAPTIONS, 15000),
+    "three": (partial(caption_row, objects=3), CAPTIONS, 15000),
+    "captions": (any_row, CONVERSATIONS, 30000),
+    "easy-two": (partial(easy_row, objects=2), CONVERSATIONS, 12000),
+    "easy-three": (partial(easy_row, objects=3), CONVERSATIONS, 12000),
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
