@@ -42,27 +42,28 @@ DROPPED = Features({"table": Value("string"), "row": Value("int64"), "reason": V
 StageName = Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"]
 Packing = Literal["in_order", "best_fit", "none"]
 Averaging = Literal["token", "square"]
-Order = Literal["mixed", "listed"]
+Order = Literal["mixed", "listed", None]  # None: as the stage has it
 Precision = Literal["float32", "bfloat16"]
 ALLOWED = {"stage": StageName, "packing": Packing, "averaging": Averaging, "order": Order, "dtype": Precision}
 
 
 @dataclass(frozen=True)
 class Stage:
-    """What a stage of the paper trains (sections 4.1 and 4.2), and after which other it comes."""
+    """What a stage of the paper trains (sections 4.1 and 4.2), after which other it comes, how its rows are fed."""
 
     trains: tuple[str, ...]
     after: str | None
     slicing: bool
+    order: Order
 
 
 STAGES: dict[StageName, Stage] = {
-    "pretrain-1": Stage(("resampler",), None, slicing=False),
-    "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False),
-    "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True),
-    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True),
-    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True),
-    "finetune": Stage(tuple(PARTS), None, slicing=True),
+    "pretrain-1": Stage(("resampler",), None, slicing=False, order="mixed"),
+    "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False, order="mixed"),
+    "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True, order="mixed"),
+    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True, order="listed"),
+    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True, order="listed"),
+    "finetune": Stage(tuple(PARTS), None, slicing=True, order="mixed"),
 }
 
 
@@ -84,7 +85,11 @@ class StageArguments:
     model: str = field(metadata={"help": "folder or hub id of the model to go on from: what the stage before wrote"})
     data: list[str] = field(metadata={"help": "training tables (parquet)"})
     order: Order = field(
-        default="mixed", metadata={"help": "of the rows: mixed, or listed: one table after the other, as data has them"}
+        default=None,
+        metadata={
+            "help": "of the rows: mixed, or listed: one table after the other, as data has them; default: as in the paper, "
+            "mixed in pre-training, listed in SFT"
+        },
     )
     packing: Packing = field(
         default="in_order",
@@ -110,6 +115,10 @@ class StageArguments:
     )
 
 
+def order_of(arguments: StageArguments) -> Order:
+    return arguments.order or STAGES[arguments.stage].order
+
+
 class Sequences(TorchDataset):
     """Packs of samples: number of a sequence -> its samples."""
 
@@ -117,7 +126,7 @@ class Sequences(TorchDataset):
         self.tables, self.image_token_id = tables, image_token_id
         groups = [[(number, row) for row in range(len(table))] for number, table in enumerate(tables)]
         rng = random.Random(seed)
-        if arguments.order == "mixed":
+        if order_of(arguments) == "mixed":
             groups = [[place for group in groups for place in group]]
         self.packs: list[list[tuple[int, int, int]]] = []  # of each sequence: (table, row, tokens kept)
         for group in groups:
@@ -189,7 +198,7 @@ def check_arguments(arguments: StageArguments) -> None:
     """Errors: ValueError: a value that is not allowed, or settings that contradict one another."""
     for name, kind in ALLOWED.items():  # argparse checks the values of a command line, not those of a file
         if (value := getattr(arguments, name)) not in get_args(kind):
-            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(get_args(kind))}")
+            raise ValueError(f"{name} is {value!r}; allowed: {', '.join(filter(None, get_args(kind)))}")
     if arguments.freeze and arguments.stage != "finetune":
         raise ValueError(
             f"freeze is for finetune; {arguments.stage} trains {', '.join(STAGES[arguments.stage].trains)}"
@@ -295,7 +304,7 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
         longest = max(sum(map(len, samples)) for samples in rows)
         return packed_batch(rows, longest if arguments.packing == "none" else arguments.sequence_length, pad)
 
-    training.train_sampling_strategy = "random" if arguments.order == "mixed" else "sequential"
+    training.train_sampling_strategy = "random" if order_of(arguments) == "mixed" else "sequential"
     training.remove_unused_columns = False
     training.include_num_input_tokens_seen = "non_padding"
     return StageTrainer(

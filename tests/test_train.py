@@ -167,19 +167,21 @@ def test_every_packing_trains_and_counts_the_tokens_of_content(
         assert seen == sum(table.lengths)
 
 
-def test_tables_are_fed_mixed_or_one_after_the_other_as_listed(tiny_model: Path, tables: dict[str, str]) -> None:
+def test_tables_are_fed_mixed_or_one_after_the_other_as_the_paper_has_it_unless_told(
+    tiny_model: Path, tables: dict[str, str]
+) -> None:
     processor = MiniCPMVProcessor.from_pretrained(tiny_model)
     both = [Conversations(read_table(tables[name]), processor, 256) for name in ("captions", "chats")]
 
-    def fed(order: Any, seed: int) -> list[int]:
-        arguments = StageArguments("sft-1", str(tiny_model), list(tables.values()), order=order, packing="none")
+    def fed(stage: Any, seed: int, order: Any = None) -> list[int]:
+        arguments = StageArguments(stage, str(tiny_model), list(tables.values()), order=order, packing="none")
         return [
             table for pack in Sequences(both, arguments, seed, processor.image_token_id).packs for table, *_ in pack
         ]
 
-    assert fed("listed", 0) == [0] * 12 + [1] * 11
-    mixed = fed("mixed", 0)
-    assert sorted(mixed) == fed("listed", 0) != mixed and mixed == fed("mixed", 0) != fed("mixed", 1)
+    assert fed("sft-1", 0) == fed("pretrain-3", 0, "listed") == [0] * 12 + [1] * 11
+    mixed = fed("pretrain-1", 0)
+    assert sorted(mixed) == fed("sft-1", 0) != mixed and mixed == fed("sft-1", 0, "mixed") != fed("pretrain-1", 1)
 
 
 @pytest.mark.parametrize(
