@@ -33,7 +33,7 @@ def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_pa
             with_images.add(name)
         again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
         assert list(again) == list(table.rows)
-    assert {"one", "captions", "recognition"} <= with_images and "language" not in with_images
+    assert {"first", "captions", "recognition"} <= with_images and "language" not in with_images
 
 
 def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:

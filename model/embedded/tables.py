@@ -6,7 +6,7 @@
 |----------------------|------------------|--------------------------------------------------------------------------|
 | copying.parquet      | before the first | text alone: a text to split, in which every claim is copied              |
 | language.parquet     | before the first | text alone: a scene in words and questions about it, or a text to split  |
-| one.parquet          | pretrain-1, 2    | an image of one object, small enough for no slices, its honest caption   |
+| first.parquet        | pretrain-1, 2    | an image of one object, small enough for no slices, its honest caption   |
 | two, three           | pretrain-3       | an image of up to two, of three objects                                  |
 | captions.parquet     | pretrain-3       | an image of any scene or of text, its honest caption or what it says     |
 | easy-two, easy-three | sft-1            | the same images, short questions and answers, a short caption            |
@@ -149,7 +149,7 @@ def judging_row(rng: random.Random) -> Row:
 TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "copying": (splitting_row, CONVERSATIONS, 16000),
     "language": (language_row, CONVERSATIONS, 24000),
-    "one": (partial(caption_row, objects=1), CAPTIONS, 40000),
+    "first": (partial(caption_row, objects=1), CAPTIONS, 40000),
     "two": (partial(caption_row, objects=2), CAPTIONS, 15000),
     "three": (partial(caption_row, objects=3), CAPTIONS, 15000),
     "captions": (any_row, CONVERSATIONS, 30000),
