@@ -13,7 +13,8 @@
 | recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
-| judging.parquet      | labeler          | an image and claims about it to judge, or a text to split                |
+| judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
+| labeling.parquet     | labeler          | the same, most of them texts to split                                    |
 """
 
 import argparse
@@ -139,8 +140,8 @@ def web_row(rng: random.Random) -> Row:
     return about([render(scene)], tasks.captioning(scene, rng, web=True))
 
 
-def judging_row(rng: random.Random) -> Row:
-    if rng.random() < 0.35:
+def judging_row(rng: random.Random, splits: float) -> Row:
+    if rng.random() < splits:
         return splitting_row(rng)
     scene = sample_scene(rng)
     return about([render(scene)], judging(scene, rng, 8, 0.7))
@@ -158,7 +159,8 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
-    "judging": (judging_row, CONVERSATIONS, 30000),
+    "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
+    "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 16000),
 }
 
 
