@@ -160,7 +160,7 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
-    "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 16000),
+    "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
 }
 
 
