@@ -17,7 +17,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter tha
 VENV := .venv/bin
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 TRAIN = $(LAUNCH) model.train --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
-STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge labeler
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help
