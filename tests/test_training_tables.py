@@ -1,6 +1,8 @@
 """The embedded world as training tables, and the configurations that name them."""
 
 import random
+import re
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,16 @@ def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(
     if before is not None:
         assert arguments.model == f"runs/training/{before}"
     assert training.output_dir.startswith("runs/training/")
+
+
+def test_embedded_models_trains_each_stage_after_the_one_it_goes_on_from() -> None:
+    told = subprocess.run(["make", "-n", "embedded-models"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = {"runs/training/random"}
+    for path in re.findall(r"configs/training/\S+\.yaml", told):
+        arguments, training = parse(["--config", str(ROOT / path)])
+        assert arguments.model in made, path
+        made.add(str(training.output_dir))
+    assert {"runs/training/policy", "runs/training/labeler"} <= made
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
