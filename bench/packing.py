@@ -11,6 +11,7 @@ import io
 import json
 import random
 import tempfile
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,12 @@ def save_model(folder: Path, width: int, layers: int) -> int:
 def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
     """One pass over the rows (or `steps` of it), and what the run's log says of it."""
     arguments = StageArguments(
-        "sft-2", str(folder / "model"), [str(folder / "rows.parquet")], packing, sequence_length, after_any=True
+        "sft-2",
+        str(folder / "model"),
+        [str(folder / "rows.parquet")],
+        packing=packing,
+        sequence_length=sequence_length,
+        after_any=True,
     )
     training = TrainingArguments(
         output_dir=str(folder / f"{packing}-{steps}"),
@@ -114,7 +120,7 @@ def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps:
     }
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--width", type=int, default=384)
     parser.add_argument("--layers", type=int, default=6)
@@ -122,16 +128,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16, help="rows of a padded batch")
     parser.add_argument("--packed-batch", type=int, default=2, help="sequences of a packed batch")
     parser.add_argument("--rows", type=int, default=192)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(argv)
     length = arguments.sequence_length
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         Dataset.from_list(rows(arguments.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
         parameters = save_model(folder / "model", arguments.width, arguments.layers)
         print(f"{parameters:,} parameters, {arguments.rows} rows, {torch.get_num_threads()} threads")
-        measure(
-            "best_fit", folder, length, arguments.packed_batch, steps=1
-        )  # what only the first step of a process pays
+        measure("best_fit", folder, length, arguments.packed_batch, steps=1)  # what only a process's first step pays
         figures = {
             "padded": measure("none", folder, length, arguments.batch),
             "packed": measure("best_fit", folder, length, arguments.packed_batch),

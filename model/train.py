@@ -87,8 +87,8 @@ class StageArguments:
     order: Order = field(
         default=None,
         metadata={
-            "help": "of the rows: mixed, or listed: one table after the other, as data has them; default: as in the paper, "
-            "mixed in pre-training, listed in SFT"
+            "help": "of the rows: mixed, or listed: one table after the other, as data has them; default: as in the "
+            "paper, mixed in pre-training, listed in SFT"
         },
     )
     packing: Packing = field(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.embedded import tasks
+from model.embedded import evaluate, tasks
 from model.embedded.language import (
     INSTRUCTIONS,
     Mention,
@@ -154,3 +154,33 @@ def test_scenes_hold_one_object_a_place_in_reading_order() -> None:
         places = [PLACES.index(item.place) for item in scene.objects]
         assert 1 <= len(places) <= 4 and places == sorted(set(places))
         assert all(item.size in SIZES for item in scene.objects)
+
+
+def test_a_description_counts_as_the_truth_has_it() -> None:
+    caption, question = evaluate.described(ROW, random.Random(0))
+    answer = "There is a red circle at the top left. There is a red star at the center."
+    assert question.judge(answer) == {"false mentions": (1, 2), "recall": (1, 2)}
+    assert caption.prompt == "" and caption.judge(answer) == {"caption recall": (1, 2)}
+    assert question.judge("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
+
+
+def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
+    for objects, canvases, _ in evaluate.KINDS.values():
+        first, again = evaluate.questions(3, objects, canvases), evaluate.questions(3, objects, canvases)
+        assert [question.prompt for question in first] == [question.prompt for question in again]
+        assert {question.image.size for question in first} <= set(canvases)
+        found = [question.judge("") for question in first]
+        assert sum("recall" in counted for counted in found) == sum("text read" in counted for counted in found) == 3
+
+
+def test_the_table_of_stages_has_a_row_a_model(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert evaluate.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
+    *_, header, _, row = capsys.readouterr().out.strip().split("\n")
+    assert header == "| model | caption recall | false mentions | recall | yes/no right | text read |"
+    assert row.startswith("| tiny | ") and row.count("/") == 5 * (len(evaluate.KINDS) - 1)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["tiny"]["recall"]["large"] == 0
+    assert evaluate.main([str(tmp_path)]) == 2
+    assert "is no model folder: it has no config.json" in capsys.readouterr().err

@@ -68,7 +68,8 @@ def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(
 
 
 def test_embedded_models_trains_each_stage_after_the_one_it_goes_on_from() -> None:
-    told = subprocess.run(["make", "-n", "embedded-models"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    command = ["make", "-n", "embedded-models"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     made = {"runs/training/random"}
     for path in re.findall(r"configs/training/\S+\.yaml", told):
         arguments, training = parse(["--config", str(ROOT / path)])

@@ -2,9 +2,11 @@
 
     python -m model.embedded.evaluate runs/training/pretrain-1 runs/training/sft-2
 
-Of each model: object mentions that are false and objects that are found when it describes a picture in detail, yes/no
-questions and readings of rendered text that it gets right, in percent. Pictures are of three kinds: small (no slice is
-needed), large (seen with its slices), and the same large ones seen without (the overview alone).
+Of each model: objects that it finds with no instruction, as in pre-training; object mentions that are false and objects
+that are found when it describes a picture in detail; yes/no questions and readings of rendered text that it gets right;
+all in percent. Pictures are of four kinds: small ones (no slice
+is needed) of one object and of any number, large ones (seen with their slices), and the same large ones seen without
+(the overview alone).
 """
 
 import argparse
@@ -12,7 +14,7 @@ import json
 import random
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +24,14 @@ from PIL import Image
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.embedded import ocr, tasks
 from model.embedded.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
-from model.embedded.scenes import LARGE, SMALL, Scene, render, sample_scene
+from model.embedded.scenes import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 
-KINDS = {"small": (SMALL, False), "large": (LARGE, True), "large, no slices": (LARGE, False)}  # canvases, slicing
+KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {  # most objects, canvases, slicing
+    "one object": (1, SMALL, False),
+    "small": (MAX_OBJECTS, SMALL, False),
+    "large": (MAX_OBJECTS, LARGE, True),
+    "large, no slices": (MAX_OBJECTS, LARGE, False),
+}
 BATCH, LONGEST = 50, 120
 
 
@@ -37,29 +44,38 @@ class Question:
     judge: Callable[[str], dict[str, tuple[int, int]]]
 
 
-def description(scene: Scene, rng: random.Random) -> Question:
+def found(answer: str, scene: Scene) -> tuple[int, int]:
     objects = scene.truth["objects"]
+    return sum(any(mention_is_true(said, [item]) for said in find_mentions(answer)) for item in objects), len(objects)
 
+
+def false(answer: str, scene: Scene) -> tuple[int, int]:
+    mentions = find_mentions(answer)
+    return sum(not mention_is_true(said, scene.truth["objects"]) for said in mentions), len(mentions)
+
+
+def described(scene: Scene, rng: random.Random) -> list[Question]:
     def judge(answer: str) -> dict[str, tuple[int, int]]:
-        mentions = find_mentions(answer)
-        found = sum(any(mention_is_true(mention, [item]) for mention in mentions) for item in objects)
-        false = sum(not mention_is_true(mention, objects) for mention in mentions)
-        return {"false mentions": (false, len(mentions)), "recall": (found, len(objects))}
+        return {"false mentions": false(answer, scene), "recall": found(answer, scene)}
 
-    return Question(render(scene), rng.choice(DETAILED_INSTRUCTIONS), judge)
+    image = render(scene)
+    return [
+        Question(image, "", lambda answer: {"caption recall": found(answer, scene)}),
+        Question(image, rng.choice(DETAILED_INSTRUCTIONS), judge),
+    ]
 
 
 def exact(image: Image.Image, branch: tasks.Branch, name: str) -> Question:
     return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
 
 
-def questions(count: int, canvases: dict[tuple[int, int], int]) -> list[Question]:
-    """`count` scenes, described and asked about twice, and as many texts to read; the same ones every time."""
+def questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
+    """`count` scenes, described twice and asked about twice, and as many texts to read; the same ones every time."""
     asked = []
     for index in range(count):
         rng = random.Random(f"stages/{index}")
-        scene = sample_scene(rng, canvases=canvases)
-        asked.append(description(scene, rng))
+        scene = sample_scene(rng, objects, canvases)
+        asked += described(scene, rng)
         asked += [exact(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
         text = ocr.sample_text(rng, canvases)
         asked.append(exact(ocr.render_text(text), ocr.reading(text.words, rng), "text read"))
@@ -96,10 +112,10 @@ def evaluate(folder: Path, count: int) -> dict[str, dict[str, float | None]]:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
     figures: dict[str, dict[str, float | None]] = defaultdict(dict)
-    for kind, (canvases, slicing) in KINDS.items():
+    for kind, (objects, canvases, slicing) in KINDS.items():
         processor.image_processor.slice_mode = slicing
         counts: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        for question, answer in answers(model, processor, questions(count, canvases)):
+        for question, answer in answers(model, processor, questions(count, objects, canvases)):
             for name, counted in question.judge(answer).items():
                 counts[name].append(counted)
         for name, pairs in counts.items():
@@ -113,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m model.embedded.evaluate", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("models", type=Path, nargs="+", help="model folders, one for each row of the table")
-    parser.add_argument("--scenes", type=int, default=200, help="scenes of each kind of picture")
+    parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind of picture")
     parser.add_argument("--out", type=Path, help="the figures as JSON")
     arguments = parser.parse_args(argv)
     table = {}
