@@ -169,7 +169,7 @@ def training(log: Path) -> list[dict[str, Any]] | None:
         (
             "Loss",
             [line("loss", "after", "loss"), line("validation", "before", "eval_loss")],
-            (math.log(2), "no preference: ln 2"),
+            (entries[0]["loss"], "before the first step"),
         ),
         (
             "Rewards",
