@@ -21,9 +21,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from feedback.wording import Wording
-from feedback.words import clean, content_words, share_in, words
 from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.tables import make_id
+from rlaif.words import clean, content_words, share_in, words
 
 CLAIMS_SCHEMA = {
     "type": "object",

@@ -30,12 +30,12 @@ from feedback.metrics import (
     split_is_right,
 )
 from feedback.pairs import Scored, build_pairs
-from feedback.words import words
 from rlaif.config import Config, EngineSection, ModelSection, parse_stage_args
 from rlaif.engine import PROMPT_TOO_LONG, Engine, Request, open_engine
 from rlaif.errors import InputError, RlaifError
 from rlaif.run import Run, model_revision
 from rlaif.tables import TableWriter, count_rows, make_id, read_rows
+from rlaif.words import words
 
 Serve = Callable[[ModelSection, EngineSection, int], Engine]
 Truth = dict[str, list[dict[str, Any]] | None]  # prompt_id -> true objects of its image; None where no truth is known

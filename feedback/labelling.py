@@ -14,10 +14,10 @@ from feedback.pairs import Drop
 from feedback.scores import count_rejected, score, whole_response_score
 from feedback.verdicts import Verdict, conquer
 from feedback.wording import Wording
-from feedback.words import clean
 from rlaif.config import FeedbackSection
 from rlaif.engine import Engine
 from rlaif.tables import make_id
+from rlaif.words import clean
 
 Row = dict[str, Any]
 Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one too long for the labeler is not there

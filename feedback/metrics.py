@@ -15,8 +15,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.words import words
 from model.embedded.language import Mention, find_mentions, mention_is_true
+from rlaif.words import words
 
 Figures = dict[str, float | int | None]
 
@@ -57,7 +57,7 @@ def hallucination(judged: Sequence[Judged]) -> Figures:
     - mention_rate: hallucinated mentions / all mentions (CHAIR_i);
     - response_rate: answers with at least one hallucinated mention / answers that mention any object (CHAIR_s);
     - recall: true objects found / true objects, summed over all answers;
-    - mean_words: words (as `feedback.words` counts them) per answer;
+    - mean_words: words (as `rlaif.words` counts them) per answer;
     - responses: answers counted.
     """
     return {

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from feedback.words import words
+from rlaif.words import words
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from typing import Any
 
 from feedback.claims import coverage
 from feedback.pairs import Pair
-from feedback.words import words
+from rlaif.words import words
 
 
 @dataclass

@@ -4,8 +4,8 @@ import pytest
 
 from feedback.claims import CLAIMS_SCHEMA, RETRY_TEMPERATURE, Claim, Refusal, Split, coverage, divide, read_split
 from feedback.wording import read_wording
-from feedback.words import clean, content_words, words
 from rlaif.engine import PROMPT_TOO_LONG, Completion, Request
+from rlaif.words import clean, content_words, words
 from tests.doubles import ScriptedEngine
 
 RESPONSE = "There is a small red circle at the top left. I can also see a blue square in the center. It is nice."
