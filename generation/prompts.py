@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlaif.config import DataSection
 from rlaif.errors import InputError
-from rlaif.tables import make_id
+from rlaif.tables import make_id, parquet_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -55,7 +55,7 @@ def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
     if data.source == "folder":
         return _read_folder(Path(data.path), read_instructions(data.instructions))
     if data.source == "parquet":
-        return _read_parquet(Path(data.path), data.image_column, data.question_column)
+        return read_parquet(Path(data.path), data.image_column, data.question_column)
     return _read_dataset(data)
 
 
@@ -71,7 +71,7 @@ def build_prompts(
     for picture in pictures:
         if used[picture.split] == limit:
             break  # scenes, the only source with several splits, keep to the limit themselves
-        image = _usable_image(picture, drop)
+        image = usable_image(picture, drop)
         if image is None:
             continue
         digest = hashlib.sha256(image).hexdigest()
@@ -99,7 +99,7 @@ def build_prompts(
                 }
 
 
-def _usable_image(picture: Picture, drop: Drop) -> bytes | None:
+def usable_image(picture: Picture, drop: Drop) -> bytes | None:
     """The file bytes of a picture that can be opened; None after a drop."""
     from rlaif.images import open_image
 
@@ -142,10 +142,15 @@ def source_files(data: DataSection) -> dict[str, str]:
     identity = {}
     if data.source == "folder":
         identity["instructions_digest"] = make_id(*read_instructions(data.instructions))
-    if data.path is not None and (root := Path(data.path)).exists():
-        files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-        identity["files_digest"] = make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
+    if data.path is not None and Path(data.path).exists():
+        identity["files_digest"] = files_digest(Path(data.path))
     return identity
+
+
+def files_digest(root: Path) -> str:
+    """16 hex digits over the names and sizes of a file, or of all files below a folder."""
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    return make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
 
 
 def _read_scenes(data: DataSection, seed: int) -> Iterator[Picture]:
@@ -177,26 +182,29 @@ def _may_be_image(name: str) -> bool:
     return not hidden and (kind is None or kind.startswith("image/"))
 
 
-def _read_parquet(path: Path, image_column: str, question_column: str) -> Iterator[Picture]:
-    """Rows of one parquet file or of all below a folder; image paths in them are relative to the file's folder."""
+def read_parquet(
+    path: Path, image_column: str, text_column: str, section: str = "data", text: str = "question"
+) -> Iterator[Picture]:
+    """Rows of one parquet file or of all below a folder; image paths in them are relative to the file's folder.
+
+    section, text: where the configuration names the path and the columns, for errors.
+    Errors: InputError for a path, a file or a column that is not there or of another kind.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    if not path.exists() or not files:
-        raise InputError(f"no parquet file at {path}; data.path names a .parquet file or a folder of them")
-    for file in files:
+    columns = {f"{section}.image_column": image_column, f"{section}.{text}_column": text_column}
+    for name, file in parquet_files(path, f"{section}.path").items():
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowInvalid as error:
             raise InputError(f"{file} is not a parquet file ({error})") from error
         with table:
-            _check_columns(str(file), table.schema_arrow.names, image_column, question_column)
-            _check_types(str(file), table.schema_arrow, image_column, question_column)
+            _check_columns(str(file), table.schema_arrow, columns)
             index = 0
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image_column, question_column]):
+            for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image_column, text_column]):
                 for row in batch.to_pylist():
-                    yield _picture(f"{file.name}:{index}", row[image_column], row[question_column], file.parent)
+                    yield _picture(f"{name}:{index}", row[image_column], row[text_column], file.parent)
                     index += 1
 
 
@@ -219,30 +227,29 @@ def _read_dataset(data: DataSection) -> Iterator[Picture]:
             raise InputError(f"{where} has no split {data.split!r}; it has: {known}; set data.split")
         loaded = loaded[data.split]
     assert isinstance(loaded, Dataset)
-    _check_columns(where, loaded.column_names, data.image_column, data.question_column)
-    if isinstance(loaded.features[data.image_column], Image):
+    if isinstance(loaded.features.get(data.image_column), Image):
         loaded = loaded.cast_column(data.image_column, Image(decode=False))  # the bytes as they came
-    _check_types(where, loaded.features.arrow_schema, data.image_column, data.question_column)
+    columns = {"data.image_column": data.image_column, "data.question_column": data.question_column}
+    _check_columns(where, loaded.features.arrow_schema, columns)
     for index, row in enumerate(loaded.select_columns([data.image_column, data.question_column])):
         yield _picture(f"{data.split}:{index}", row[data.image_column], row[data.question_column], Path(data.path))
 
 
-def _check_columns(where: str, names: Sequence[str], image_column: str, question_column: str) -> None:
-    for key, name in (("image_column", image_column), ("question_column", question_column)):
-        if name not in names:
-            raise InputError(f"{where} has no column {name!r}; it has: {', '.join(names)}; set data.{key}")
-
-
-def _check_types(where: str, schema: "pa.Schema", image_column: str, question_column: str) -> None:
+def _check_columns(where: str, schema: "pa.Schema", columns: dict[str, str]) -> None:
+    """columns: the name of the image column, then of the text column, by the settings that give them."""
     import pyarrow as pa
 
+    for setting, name in columns.items():
+        if name not in schema.names:
+            raise InputError(f"{where} has no column {name!r}; it has: {', '.join(schema.names)}; set {setting}")
+    image_column, text_column = columns.values()
     kind = schema.field(image_column).type
     is_struct = pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
     if not (is_struct or _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
         raise InputError(f"{where}: column {image_column!r} holds {kind}; allowed: bytes, struct<bytes, path>, or path")
-    if not _is_text(schema.field(question_column).type):
-        kind = schema.field(question_column).type
-        raise InputError(f"{where}: column {question_column!r} holds {kind}; allowed: text; set data.question_column")
+    if not _is_text(schema.field(text_column).type):
+        kind = schema.field(text_column).type
+        raise InputError(f"{where}: column {text_column!r} holds {kind}; allowed: text; set {list(columns)[1]}")
 
 
 def _is_text(kind: "pa.DataType") -> bool:

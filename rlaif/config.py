@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from typing_extensions import TypeVar
 
 from rlaif.errors import ConfigError
 
@@ -145,6 +146,49 @@ class Config(Section):
     engine: EngineSection = Field(EngineSection(), description="serving")
 
 
+class CaptionsSection(Section):
+    """Pictures with their captions as found."""
+
+    path: str = Field(description="parquet file, or a folder of them")
+    image_column: str = Field("image", description="column with the image")
+    caption_column: str = Field("caption", description="column with the raw caption")
+    limit: int | None = Field(None, ge=1, description="use only the first so many captions; null = all")
+
+
+class RewriteSection(Section):
+    """How captions are rewritten, and which of the new ones are kept."""
+
+    prompt: str | None = Field(None, description="text file with the request; null = generation/rewrite.txt")
+    max_tokens: int = Field(512, ge=1, description="longest question and new caption in tokens")
+    min_fluency: float = Field(-1.0, le=0, description="least mean log-probability of its tokens under the rewriter")
+    max_repetition: float = Field(
+        0.3, ge=0, le=1, description="largest share of four-word sequences that came before in it"
+    )
+    min_words: int = Field(3, ge=1, description="least words")
+    max_words: int = Field(200, ge=1, description="most words")
+    min_length_ratio: float = Field(0.2, ge=0, description="least words for each word of the raw caption")
+    max_length_ratio: float = Field(3.0, gt=0, description="most words for each word of the raw caption")
+    max_invented: float = Field(
+        0.1, ge=0, le=1, description="largest share of content words that the raw caption has in no spelling"
+    )
+    max_slips: float = Field(
+        0.34, ge=0, lt=1, description="most slips of the pen for each letter of a word that is still the same word"
+    )
+
+
+class RewriteConfig(Section):
+    """Everything that decides how captions are rewritten. Paths are relative to the current directory."""
+
+    seed: int = Field(0, ge=0, description="seed of the engine")
+    rewriter: ModelSection = Field(description="the language model that rewrites")
+    captions: CaptionsSection = Field(description="pictures and raw captions")
+    rewrite: RewriteSection = Field(RewriteSection(), description="the request and the rules")
+    engine: EngineSection = Field(EngineSection(), description="serving")
+
+
+AnyConfig = TypeVar("AnyConfig", bound=Section, default=Config)
+
+
 class _Loader(yaml.SafeLoader):
     """SafeLoader that reads 5e-7 as the number it is (YAML 1.1 reads a string) and refuses a key given twice."""
 
@@ -161,6 +205,11 @@ _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+012345
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """The configuration of a round; see `load_config_of`."""
+    return load_config_of(Config, path, overrides)
+
+
+def load_config_of(kind: type[AnyConfig], path: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
     """Read a YAML file, apply `section.key=value` overrides in order, and check everything.
 
     Errors: ConfigError for a missing or malformed file, an unknown key or a value that is not allowed.
@@ -178,9 +227,9 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(values, override)
     try:
-        return Config.model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error)}") from error
+        raise ConfigError(f"{path}: {_describe(kind, error)}") from error
 
 
 def _apply_override(values: dict[str, Any], override: str) -> None:
@@ -201,13 +250,13 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     values[key] = value
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(kind: type[Section], error: ValidationError) -> str:
     """One line for the first problem; an unknown key goes first, as a misspelt section also shows as a missing one."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem, more = problems[0], len(problems) - 1
     where = ".".join(map(str, problem["loc"])) or "the file"
     if problem["type"] == "extra_forbidden":
-        allowed = _keys_beside(problem["loc"])
+        allowed = _keys_beside(kind, problem["loc"])
         close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         text = f"unknown key {where!r}; {hint}allowed here: {', '.join(allowed)}"
@@ -220,9 +269,9 @@ def _describe(error: ValidationError) -> str:
     return text + (f" (and {more} more)" if more else "")
 
 
-def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
+def _keys_beside(root: type[Section], location: tuple[int | str, ...]) -> list[str]:
     """The keys that the section holding `location` knows."""
-    section: type[BaseModel] = Config
+    section: type[BaseModel] = root
     for name in location[:-1]:
         annotation = section.model_fields[str(name)].annotation
         section = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
@@ -230,6 +279,13 @@ def _keys_beside(location: tuple[int | str, ...]) -> list[str]:
 
 
 def parse_stage_args(stage: str, description: str, argv: Sequence[str] | None = None) -> tuple[Config, Path]:
+    """The command line of a round's stage; see `parse_stage_args_of`."""
+    return parse_stage_args_of(Config, stage, description, argv)
+
+
+def parse_stage_args_of(
+    kind: type[AnyConfig], stage: str, description: str, argv: Sequence[str] | None = None
+) -> tuple[AnyConfig, Path]:
     """Read the command line that every stage has: `--config FILE --run FOLDER [--set section.key=value ...]`.
 
     `stage` is the module that `python -m` runs. Returns the configuration and the run folder; raises ConfigError.
@@ -247,4 +303,4 @@ def parse_stage_args(stage: str, description: str, argv: Sequence[str] | None = 
         help="change single values, such as generation.temperature=1.0; can be repeated",
     )
     args = parser.parse_args(argv)
-    return load_config(args.config, args.overrides), args.run
+    return load_config_of(kind, args.config, args.overrides), args.run

@@ -35,6 +35,7 @@ class Request:
 
     image: encoded file bytes. seed: answer i is drawn with seed + i. json_schema: the answer is JSON of this schema.
     logprob_token_ids: full-vocabulary log-probabilities of these tokens (at most 128) at the answer's first position.
+    token_logprobs: the log-probability of each token of the answer. One of the two can be asked for.
     """
 
     text: str
@@ -46,16 +47,23 @@ class Request:
     max_tokens: int = 512
     json_schema: dict[str, Any] | None = None
     logprob_token_ids: tuple[int, ...] | None = None
+    token_logprobs: bool = False
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), or PROMPT_TOO_LONG."""
+    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), or PROMPT_TOO_LONG.
+
+    logprobs: by token id, those that `logprob_token_ids` asked for.
+    tokens: where `token_logprobs` asked for them, (what it adds to the text, log-probability) of each token in order;
+    an end token adds nothing.
+    """
 
     text: str
     num_tokens: int
     finish_reason: str
     logprobs: dict[int, float] | None = None
+    tokens: tuple[tuple[str, float], ...] | None = None
 
 
 class Engine(Protocol):
@@ -205,6 +213,7 @@ class VllmEngine:
             max_tokens=request.max_tokens,
             stop_token_ids=self._stop_token_ids,
             structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
+            logprobs=0 if request.token_logprobs else None,  # 0: of the sampled token alone
             logprob_token_ids=list(request.logprob_token_ids) if request.logprob_token_ids else None,
         )
 
@@ -253,7 +262,18 @@ def _completion(request: Request, answer: Any) -> Completion:
     if request.logprob_token_ids:
         first = answer.logprobs[0]
         logprobs = {token_id: first[token_id].logprob for token_id in request.logprob_token_ids}
-    return Completion(answer.text, len(answer.token_ids), answer.finish_reason, logprobs)
+    tokens = _tokens(answer) if request.token_logprobs else None
+    return Completion(answer.text, len(answer.token_ids), answer.finish_reason, logprobs, tokens)
+
+
+def _tokens(answer: Any) -> tuple[tuple[str, float], ...]:
+    left = len(answer.text)
+    tokens = []
+    for token_id, position in zip(answer.token_ids, answer.logprobs, strict=True):
+        added = (position[token_id].decoded_token or "")[:left]
+        left -= len(added)
+        tokens.append((added, position[token_id].logprob))
+    return tuple(tokens)
 
 
 def _reason(error: Exception) -> str:

@@ -17,10 +17,10 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic
 
 import rlaif
-from rlaif.config import Config, ModelSection
+from rlaif.config import AnyConfig, ModelSection
 from rlaif.errors import InputError, ModelError, RunMismatchError
 from rlaif.tables import MADE_BY, SCHEMAS, atomic_write, read_metadata, read_rows, replace_table
 
@@ -37,10 +37,10 @@ MODEL_FILES = (
 )
 
 
-class Run:
+class Run(Generic[AnyConfig]):
     """The folder of one run, as one stage sees it: `begin`, then tables and `drop`, then `finish`."""
 
-    def __init__(self, path: Path, config: Config, stage: str) -> None:
+    def __init__(self, path: Path, config: AnyConfig, stage: str) -> None:
         self.path = Path(path)
         self.config = config
         self.stage = stage
@@ -119,6 +119,10 @@ class Run:
             with self._drops_path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
 
+    def dropped(self) -> dict[str, str]:
+        """The rows that this stage has put aside, in an earlier try too, with the (last) reason of each."""
+        return {row_id: reason for row_id, reason, _ in self._drops}
+
     def finish(self, kept: dict[str, int], next_command: str | None) -> None:
         """Write dropped.parquet and metrics.json, mark the stage finished, say what was made. `kept`: table -> rows."""
         seconds = round(time.monotonic() - self._started, 1)
@@ -126,9 +130,8 @@ class Run:
         self._write_dropped()
         stages = self.metrics().get("stages", {})
         stages[self.stage] = {"kept": kept, "dropped": dropped, "seconds": seconds}
-        self.update_metrics(
-            stages=stages, versions=library_versions(), seeds={"seed": self.config.seed, "round": self.config.round}
-        )
+        seeds = self.config.model_dump(include={"seed", "round"})
+        self.update_metrics(stages=stages, versions=library_versions(), seeds=seeds)
         self._marker["finished"] = True
         _write_json(self._marker_path, self._marker)
         self._drops_path.unlink(missing_ok=True)

@@ -127,6 +127,18 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_tokens=pa.int32(),
         split=pa.string(),
     ),
+    "rewrites": _schema(  # with its `image` and `caption` a training table
+        caption_id=pa.string(),  # file and row of the raw caption
+        image=IMAGE,
+        raw_caption=pa.string(),
+        question=pa.string(),
+        caption=pa.string(),
+        fluency=pa.float32(),  # mean log-probability of the caption's tokens under the rewriter
+        repetition=pa.float32(),  # share of its four-word sequences that came before
+        invented=pa.float32(),  # share of its content words that the raw caption has not
+        rewriter=pa.string(),
+        rewriter_revision=pa.string(),
+    ),
     "dropped": _schema(stage=pa.string(), row_id=pa.string(), reason=pa.string(), detail=pa.string()),
 }
 
@@ -141,8 +153,22 @@ MADE_BY = {  # output of a run -> the target that makes it
     "pairs": "make feedback",
     "policy": "make dpo",
     "evaluations": "make evaluate",
+    "rewrites": "make rewrite-captions",
     "dropped": "make generate",
 }
+
+
+def parquet_files(path: Path, setting: str) -> dict[str, Path]:
+    """A parquet file, or all below a folder, in order, by the names that a person finds them by.
+
+    Errors: InputError if there is none, naming the `setting` that gives the path.
+    """
+    files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*.parquet"))}
+    if path.is_file():
+        files = {path.name: path}
+    if not files:
+        raise InputError(f"no parquet file at {path}; {setting} names a .parquet file or a folder of them")
+    return files
 
 
 def make_id(*parts: str) -> str:
@@ -169,7 +195,7 @@ class TableWriter:
     `key` names the column by which a resumed stage knows what is done. `write` takes whole groups: all rows of one key.
     """
 
-    def __init__(self, run: "Run", table: str, *, key: str, part_rows: int = 2000) -> None:
+    def __init__(self, run: "Run[Any]", table: str, *, key: str, part_rows: int = 2000) -> None:
         self.path = run.path / f"{table}.parquet"
         self.parts = run.path / f"{table}.parts"
         self.part_rows = part_rows
@@ -243,7 +269,7 @@ class TableWriter:
         return pq.read_metadata(self.path).num_rows
 
 
-def replace_table(run: "Run", table: str, rows: Iterable[dict[str, Any]]) -> None:
+def replace_table(run: "Run[Any]", table: str, rows: Iterable[dict[str, Any]]) -> None:
     """Write a small table whole, in place of the one that is there."""
     schema = _with_provenance(table, run.provenance(table))
     with atomic_write(run.path / f"{table}.parquet") as temporary:
@@ -251,7 +277,7 @@ def replace_table(run: "Run", table: str, rows: Iterable[dict[str, Any]]) -> Non
 
 
 def read_rows(
-    run: "Run", table: str, columns: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None
+    run: "Run[Any]", table: str, columns: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None
 ) -> Iterator[dict[str, Any]]:
     """The rows of a finished table, one part at a time in memory.
 
@@ -273,13 +299,13 @@ def read_rows(
             yield from rows.select(names).to_pylist()
 
 
-def count_rows(run: "Run", table: str) -> int:
+def count_rows(run: "Run[Any]", table: str) -> int:
     """The number of rows of a finished table. Errors: as `read_rows`."""
     with _open(run, table) as file:
         return file.metadata.num_rows
 
 
-def read_metadata(run: "Run", table: str) -> dict[str, Any]:
+def read_metadata(run: "Run[Any]", table: str) -> dict[str, Any]:
     """What made a finished table: the JSON under `rlaif` in its metadata. Errors: as `read_rows`."""
     _open(run, table).close()
     return _provenance(run.path / f"{table}.parquet")
@@ -289,7 +315,7 @@ def _with_provenance(table: str, provenance: dict[str, Any]) -> pa.Schema:
     return SCHEMAS[table].with_metadata({**SCHEMAS[table].metadata, b"rlaif": json.dumps(provenance).encode()})
 
 
-def _open(run: "Run", table: str) -> pq.ParquetFile:
+def _open(run: "Run[Any]", table: str) -> pq.ParquetFile:
     path = run.path / f"{table}.parquet"
     if not path.is_file():
         raise InputError(f"{path} is missing; first run `{MADE_BY[table]} RUN={run.path}` with the same CONFIG and SET")

@@ -1,6 +1,7 @@
 """The one public double: an engine whose answers a test writes. For unit tests; every stage has a real test too."""
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Container, Sequence
 
 from rlaif.engine import Completion, Request
 
@@ -12,10 +13,17 @@ class ScriptedEngine:
 
     `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
     what was asked, `descriptions` the names of the progress bars. `words` gives the ids of `spellings`.
+    Log-probabilities of an answer's tokens, where asked for, are -9 for the words in `unlikely` and -0.1 for all else.
     """
 
-    def __init__(self, answer: Callable[[Request], Answer], words: dict[str, tuple[int, ...]] | None = None) -> None:
+    def __init__(
+        self,
+        answer: Callable[[Request], Answer],
+        words: dict[str, tuple[int, ...]] | None = None,
+        unlikely: Container[str] = (),
+    ) -> None:
         self.answer = answer
+        self.unlikely = unlikely
         self.words = words if words is not None else {"yes": (1, 2), "no": (3, 4)}
         self.requests: list[Request] = []
         self.descriptions: list[str] = []
@@ -34,7 +42,19 @@ class ScriptedEngine:
             assert request.logprob_token_ids is not None and set(answer) == set(request.logprob_token_ids)
             return [Completion("", 1, "length", answer)]
         assert len(answer) == request.n, f"{len(answer)} texts for n={request.n}"
-        return [Completion(text, len(text.split()), "length" if text.endswith("...") else "stop") for text in answer]
+        return [
+            Completion(
+                text,
+                len(text.split()),
+                "length" if text.endswith("...") else "stop",
+                tokens=self._tokens(text) if request.token_logprobs else None,
+            )
+            for text in answer
+        ]
+
+    def _tokens(self, text: str) -> tuple[tuple[str, float], ...]:
+        pieces = re.findall(r"\w+|\W+", text)
+        return tuple((piece, -9.0 if piece in self.unlikely else -0.1) for piece in pieces)
 
     def spellings(self, word: str) -> tuple[int, ...]:
         """The ids that the test gave for the word."""

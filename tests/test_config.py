@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import Config, load_config, parse_stage_args
+from rlaif.config import Config, RewriteConfig, load_config, load_config_of, parse_stage_args
 from rlaif.errors import ConfigError, RlaifError
 
 MINIMAL = "policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n"
@@ -75,6 +75,14 @@ def test_unknown_key_in_a_nested_section(write):
     assert "allowed here: r, alpha, dropout" in text
 
 
+def test_captions_are_rewritten_by_a_configuration_of_their_own(write):
+    path = write("rewriter: {model: x}\ncaptions: {path: y}\n")
+    config = load_config_of(RewriteConfig, path, ["rewrite.min_words=5"])
+    assert (config.rewriter.model, config.captions.caption_column, config.rewrite.min_words) == ("x", "caption", 5)
+    with pytest.raises(ConfigError, match=r"unknown key 'captions\.colum'; allowed here: path, image_column"):
+        load_config_of(RewriteConfig, path, ["captions.colum=text"])
+
+
 def test_missing_section(write):
     assert message(write("policy: {model: x}\n")).endswith("labeler is missing; it is needed")
 
@@ -133,7 +141,7 @@ def test_stage_help_names_the_module(capsys):
 
 
 def test_every_field_is_described():
-    todo = [Config]
+    todo = [Config, RewriteConfig]
     while todo:
         section = todo.pop()
         for name, field in section.model_fields.items():

@@ -183,6 +183,37 @@ def test_json_schema_is_kept(engine: VllmEngine) -> None:
         assert not completion.text.startswith("{ ")
 
 
+def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngine, tiny_model: Path) -> None:
+    import torch
+
+    from model import MiniCPMVForConditionalGeneration
+
+    request = Request("is there a star?", max_tokens=6, token_logprobs=True)
+    ((completion,),) = engine.generate([request], "tokens")
+    assert completion.tokens is not None and len(completion.tokens) == completion.num_tokens
+    ids = engine._processor.encode_turn(request.text, has_image=False)
+    model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
+    for _, logprob in completion.tokens:
+        with torch.no_grad():
+            best = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1).max(-1)
+        assert logprob == pytest.approx(best.values.item(), abs=1e-3)
+        ids.append(int(best.indices))
+
+
+def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}, "required": ["a"]}
+    requests = [
+        Request("\u00e4", seed=seed, temperature=2.0, max_tokens=60, json_schema=schema, token_logprobs=True)
+        for seed in range(20)
+    ]
+    answers = [completion for (completion,) in engine.generate(requests, "json")]
+    assert sum(answer.finish_reason == "stop" for answer in answers) > 10
+    for answer in answers:
+        assert answer.tokens is not None and len(answer.tokens) == answer.num_tokens
+        if answer.text.isascii():
+            assert "".join(added for added, _ in answer.tokens) == answer.text
+
+
 def test_spellings(engine: VllmEngine) -> None:
     texts = {engine._tokenizer.decode([token]) for token in engine.spellings("yes")}
     assert {"yes", "Yes", "YES"} <= texts

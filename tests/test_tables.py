@@ -60,6 +60,8 @@ def test_columns_are_those_of_the_specification():
         "pairs": "pair_id prompt_id images prompt chosen rejected chosen_response_id rejected_response_id chosen_score "
         "rejected_score chosen_claims rejected_claims round split",
         "evaluations": "which prompt_id text finish_reason num_tokens split",
+        "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "
+        "rewriter_revision",
         "dropped": "stage row_id reason detail",
     }
 

@@ -1,0 +1,228 @@
+"""Rewrite low-quality captions by a language model (MiniCPM-V, arXiv 2408.01800, section 4.1).
+
+    python -m generation.rewrite --config configs/rewrite.yaml --run runs/rewrite
+
+A raw caption goes in; the rewriter answers with a question about the picture and its answer, the new caption, in JSON
+held to `ANSWER_SCHEMA`. It sees the raw caption alone, so it can mend language and no facts; `generation.quality`
+decides what is kept. Reads a parquet table with an image and a caption column, and writes
+
+    rewrites   one row a kept caption: caption_id (file and row), image, raw_caption, question, caption, fluency,
+               repetition, invented, rewriter, rewriter_revision: with `image` and `caption` a training table
+    dropped    what is not kept: a broken image, an empty raw caption, an answer that is unusable, or a broken rule
+
+Stopped, it goes on from what is on disk.
+"""
+
+import json
+import re
+import sys
+from collections import Counter
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from generation.prompts import files_digest, read_parquet, usable_image
+from generation.quality import Fault, find_fault, repetition, share_invented
+from rlaif.config import EngineSection, ModelSection, RewriteConfig, parse_stage_args_of
+from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, Request, open_engine
+from rlaif.errors import ConfigError, InputError, RlaifError
+from rlaif.run import Run, model_revision
+from rlaif.tables import TableWriter
+from rlaif.words import clean
+
+DEFAULT_PROMPT = Path(__file__).with_name("rewrite.txt")
+PLACEHOLDER = "{caption}"
+CAPTIONS_AT_ONCE = 500  # asked for in one go and then on disk; bounds memory and what a kill costs
+ANSWER_SCHEMA = {
+    "type": "object",
+    "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
+    "required": ["question", "answer"],
+    "additionalProperties": False,
+}
+
+OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]
+
+
+@dataclass(frozen=True)
+class RawCaption:
+    """A caption as found. caption_id: file and row. image: encoded, {bytes, path}."""
+
+    caption_id: str
+    image: dict[str, Any]
+    text: str
+
+
+@dataclass(frozen=True)
+class Rewrite:
+    """What the rewriter made of a raw caption. fluency: mean log-probability of the caption's tokens."""
+
+    question: str
+    caption: str
+    fluency: float
+
+
+def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_engine) -> None:
+    """The stage. Errors: RlaifError for whatever the user can put right."""
+    run = Run(path, config, "rewrite")
+    prompt = read_prompt(config.rewrite.prompt)
+    revision = model_revision(config.rewriter)
+    source = Path(config.captions.path)
+    settings = {
+        "seed": config.seed,
+        "rewriter": {**config.rewriter.model_dump(), "revision": revision},
+        "captions": {**config.captions.model_dump(), "files_digest": files_digest(source) if source.exists() else None},
+        "rewrite": {**config.rewrite.model_dump(), "prompt": prompt},
+        "max_model_len": config.engine.max_model_len,
+    }
+    if not run.begin(["rewrites"], settings, inputs=[]):
+        return
+    run.announce(
+        f"captions of {source}, rewritten by {config.rewriter.model} as question and answer",
+        "keeps what is fluent, of fitting length, repeats nothing and invents nothing",
+    )
+    with TableWriter(run, "rewrites", key="caption_id") as writer:
+        seen = writer.done | run.dropped().keys()
+        todo = raw_captions(run, seen)
+        first = next(todo, None)
+        if first is not None:
+            with closing(open_engine(config.rewriter, config.engine, config.seed)) as engine:
+                rewrite_captions(run, engine, prompt, revision, chain([first], todo), writer)
+        elif not seen:
+            dropped = Counter(run.dropped().values())
+            reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
+            raise InputError(f"no caption in {source} can be used ({reasons})")
+    kept = writer.finish()
+    run.finish({"rewrites": kept}, f'make pretrain STAGE=1 SET="data={path / "rewrites.parquet"}"')
+
+
+def read_prompt(path: str | None) -> str:
+    """The request, its placeholder still in; None: generation/rewrite.txt. Errors: ConfigError."""
+    file = Path(path) if path else DEFAULT_PROMPT
+    if not file.is_file():
+        raise ConfigError(f"no file {file}; rewrite.prompt names a text file with {PLACEHOLDER} where the caption goes")
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{file} is not UTF-8 text ({error.reason}); rewrite.prompt names a text file") from error
+    if PLACEHOLDER not in text:
+        raise ConfigError(f"{file} lacks the placeholder {PLACEHOLDER}; put it where the raw caption goes")
+    return text
+
+
+def raw_captions(run: Run[RewriteConfig], seen: Container[str]) -> Iterator[RawCaption]:
+    """The captions of the table that are not in `seen`; what cannot be used is dropped with its reason."""
+    section = run.config.captions
+    pictures = read_parquet(
+        Path(section.path), section.image_column, section.caption_column, section="captions", text="caption"
+    )
+    for picture in islice(pictures, section.limit):
+        if picture.name in seen:
+            continue
+        (text,) = picture.instructions
+        if not clean(text or ""):
+            run.drop(picture.name, "empty_caption", "there is no raw caption")
+        elif text and (image := usable_image(picture, run.drop)) is not None:
+            yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
+
+
+def rewrite_captions(
+    run: Run[RewriteConfig],
+    engine: Engine,
+    prompt: str,
+    revision: str,
+    captions: Iterator[RawCaption],
+    writer: TableWriter,
+) -> None:
+    """Ask for every caption; what passes the rules goes to `writer`, what does not is dropped with its reason."""
+    config, done = run.config, 0
+    while group := list(islice(captions, CAPTIONS_AT_ONCE)):
+        requests = [rewrite_request(raw.text, prompt, config) for raw in group]
+        answers = engine.generate(requests, f"captions {done + 1:,}-{done + len(group):,}")
+        for raw, (completion,) in zip(group, answers, strict=True):
+            result = read_answer(completion)
+            if isinstance(result, Rewrite):
+                result = find_fault(raw.text, result.caption, result.fluency, config.rewrite) or result
+            if isinstance(result, Fault):
+                run.drop(raw.caption_id, result.reason, result.detail)
+            else:
+                writer.write([rewrite_row(raw, result, config, revision)])
+        writer.flush()
+        done += len(group)
+
+
+def rewrite_request(raw: str, prompt: str, config: RewriteConfig) -> Request:
+    """What is on the web must not act as a part of the request: markers and control characters are left out."""
+    return Request(
+        text=prompt.replace(PLACEHOLDER, clean(raw)),
+        max_tokens=config.rewrite.max_tokens,
+        json_schema=ANSWER_SCHEMA,
+        token_logprobs=True,
+    )
+
+
+def read_answer(completion: Completion) -> Rewrite | Fault:
+    """The question and the new caption; a Fault for an answer that cannot be used."""
+    if completion.finish_reason == PROMPT_TOO_LONG:
+        return Fault(PROMPT_TOO_LONG, "the raw caption does not fit the rewriter; see engine.max_model_len")
+    if completion.finish_reason != "stop":
+        return Fault("answer_truncated", f"{completion.num_tokens} tokens, finish_reason {completion.finish_reason}")
+    try:
+        answer = json.loads(completion.text, strict=False)
+        question, caption = (" ".join(clean(answer[key]).split()) for key in ("question", "answer"))
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return Fault("answer_invalid", f"{type(error).__name__}: {error}; answer begins {completion.text[:80]!r}")
+    if not question:
+        return Fault("answer_invalid", "the question is empty")
+    assert completion.tokens is not None, "token_logprobs were asked for"
+    return Rewrite(question, caption, fluency(completion.text, completion.tokens))
+
+
+def fluency(text: str, tokens: Sequence[tuple[str, float]]) -> float:
+    """Mean log-probability of the tokens of the new caption in an answer `text`; 0.0 where the caption is empty.
+
+    tokens: (what it adds to the text, log-probability) of each token.
+    """
+    head = re.search(r'"answer"\s*:\s*"', text)
+    assert head is not None, "the answer was read as JSON"
+    start, end = head.end(), text.rindex('"')
+    place, logprobs = 0, []
+    for added, logprob in tokens:
+        if place < end and place + len(added) > start:
+            logprobs.append(logprob)
+        place += len(added)
+    return sum(logprobs) / len(logprobs) if start < end and logprobs else 0.0
+
+
+def rewrite_row(raw: RawCaption, new: Rewrite, config: RewriteConfig, revision: str) -> dict[str, Any]:
+    """A row of `rewrites`."""
+    return {
+        "caption_id": raw.caption_id,
+        "image": raw.image,
+        "raw_caption": raw.text,
+        "question": new.question,
+        "caption": new.caption,
+        "fluency": new.fluency,
+        "repetition": repetition(new.caption),
+        "invented": share_invented(new.caption, raw.text, config.rewrite.max_slips),
+        "rewriter": config.rewriter.model,
+        "rewriter_revision": revision,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns 2 after an error that the user can put right."""
+    try:
+        summary = "Rewrite low-quality captions by a language model."
+        config, path = parse_stage_args_of(RewriteConfig, "generation.rewrite", summary, argv)
+        rewrite(config, path)
+    except RlaifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
