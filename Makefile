@@ -23,7 +23,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft embedded-models training-table bench test check clean
+.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft rewriter rewrite-captions embedded-models training-table bench test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -61,6 +61,16 @@ pretrain: .venv/.ready ## one of the paper's pre-training stages, on training ta
 
 sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
+
+rewriter: .venv/.ready ## fine-tune the language model that rewrites captions, on seed examples (first made, of the embedded scenes)
+	@test -f runs/captions/seeds.parquet || $(VENV)/python -m model.embedded.raw_captions --out runs/captions
+	@$(call TRAIN,rewriter)
+
+rewrite-captions: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rewrite.yaml,$(CONFIG))
+rewrite-captions: .venv/.ready ## raw captions -> rewritten ones as a training table, and their errors where the truth is known
+	@$(if $(filter configs/rewrite.yaml,$(CONFIG)),test -f runs/captions/raw.parquet || $(VENV)/python -m model.embedded.raw_captions --out runs/captions)
+	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
+	@$(VENV)/python -m feedback.rewrites $(STAGE_ARGS)
 
 embedded-models: language-model ## train the shipped models in assets/ anew: every stage in order, then policy and labeler (hours)
 	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m model.embedded.ship runs/training/policy runs/training/labeler --out assets

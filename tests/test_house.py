@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import load_config
+from rlaif.config import Config, RewriteConfig, load_config, load_config_of
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rlaif", "model", "generation", "feedback", "dpo")
@@ -19,10 +19,13 @@ MAY_IMPORT = {
     "feedback": {"feedback", "rlaif", "model"},
     "dpo": {"dpo", "rlaif", "model"},
 }
-STAGES = ("generation", "feedback", "dpo", "feedback.evaluate", "rlaif.report")
+STAGES = (
+    "generation", "feedback", "dpo", "feedback.evaluate", "rlaif.report", "generation.rewrite", "feedback.rewrites",
+)  # fmt: skip
 HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+ROUNDS = [path for path in CONFIGS if path.name != "rewrite.yaml"]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -72,12 +75,12 @@ def test_help_is_instant(stage):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_loads_and_its_header_says_what_for(path):
-    load_config(path)
+    load_config_of(Config if path in ROUNDS else RewriteConfig, path)
     header = path.read_text().split("\n\n")[0]
     assert all(word in header for word in ("command ", "cost ", "result "))
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", ROUNDS, ids=lambda path: path.name)
 def test_trainer_keys_are_those_of_trl(path):
     from trl import DPOConfig
 
@@ -100,6 +103,16 @@ def test_make_passes_config_run_and_set():
     arguments = ["make", "-n", "feedback", "CONFIG=configs/photos.yaml", "SET=seed=1 dpo.freeze=[vision,llm]"]
     told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'" in told
+
+
+def test_make_rewrites_captions_by_its_own_configuration():
+    for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
+        told = subprocess.run(
+            ["make", "-n", "rewrite-captions", setting], cwd=ROOT, capture_output=True, text=True, check=True
+        ).stdout
+        run = f"--config {config} --run runs/{Path(config).stem}"
+        assert f"-m generation.rewrite {run}" in told and f"-m feedback.rewrites {run}" in told
+        assert ("model.embedded.raw_captions" in told) == (config == "configs/rewrite.yaml")
 
 
 def test_versions_are_pinned_in_one_place():
