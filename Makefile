@@ -72,8 +72,8 @@ rewrite-captions: .venv/.ready ## raw captions -> rewritten ones as a training t
 	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
 	@$(VENV)/python -m feedback.rewrites $(STAGE_ARGS)
 
-embedded-models: language-model ## train the shipped models in assets/ anew: every stage in order, then policy and labeler (hours)
-	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m model.embedded.ship runs/training/policy runs/training/labeler --out assets
+embedded-models: language-model rewriter ## train the shipped models in assets/ anew: every stage in order, then policy, labeler, rewriter (hours)
+	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m model.embedded.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
 training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
 	@$(VENV)/python -m model.embedded.evaluate runs/training/start $(STAGES:%=runs/training/%)

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.embedded.raw_captions", description=summary)
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument("--raw", type=int, default=2000, help="raw captions")
-    parser.add_argument("--seeds", type=int, default=4000, help="seed examples, a multiple of four")
+    parser.add_argument("--seeds", type=int, default=16000, help="seed examples, a multiple of four")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
