@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from datasets import Dataset
     from trl import DPOConfig
 
-    from dpo.collator import PairCollator
+    from dpo.collator import Collator
     from dpo.trainer import PairTrainer
 
 
@@ -63,16 +63,13 @@ def run_dpo(run: Run) -> None:
 
 
 def train(run: Run, args: "DPOConfig") -> None:
-    from dpo.collator import PairCollator
-    from dpo.policy import save_policy
+    from dpo.policy import load_collator, save_policy
     from dpo.trainer import build_trainer, reference_parameters
-    from model import MiniCPMVProcessor
     from model.checkpoints import fingerprint, last_complete_checkpoint
     from model.parts import parameter_counts
 
     config = run.config
-    processor = MiniCPMVProcessor.from_pretrained(config.policy.model, revision=config.policy.revision)
-    collator = PairCollator(processor, config.dpo.max_answer_tokens, args.max_length)
+    collator = load_collator(config.policy, config.dpo, args.max_length)
     pairs = read_pairs(run, "train", collator)
     validation = read_pairs(run, "validation", collator) if args.do_eval else None
     trainer = build_trainer(config, args, collator, pairs, validation)
@@ -93,12 +90,12 @@ def train(run: Run, args: "DPOConfig") -> None:
     if config.dpo.method == "lora":
         model.save_pretrained(run.path / "dpo" / "adapter")
         model = model.merge_and_unload()
-    save_policy(model, processor, config.policy, run.path / "policy")
+    save_policy(model, collator, config.policy, run.path / "policy")
     shutil.rmtree(run.path / "dpo" / "cache")
     run.finish({"pairs": len(pairs)}, f"make evaluate RUN={run.path}")
 
 
-def read_pairs(run: Run, split: str, collator: "PairCollator") -> "Dataset":
+def read_pairs(run: Run, split: str, collator: "Collator") -> "Dataset":
     """The usable pairs of a split, on disk and with encoded images; the others are dropped with their reason."""
     from datasets import Dataset, Features, Image, List, Value
 

@@ -1,17 +1,20 @@
-"""Rows of the pairs table -> a batch for TRL's DPOTrainer and MiniCPM-V.
+"""Rows of the pairs table -> a batch for TRL's DPOTrainer.
 
-Why not TRL's own vision collator: it sends every image twice, for the chosen and for the rejected row, and it cuts
+Why MiniCPM-V has not TRL's own vision collator: that sends every image twice, for the chosen and for the rejected row, and it cuts
 whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair (the model repeats
-its features, `image_repeats`) and only answers are cut. Images are decoded batch by batch; the data set holds bytes.
+its features, `image_repeats`) and only answers are cut. Other models have TRL's, which cuts nothing here. Images are
+decoded batch by batch; the data set holds bytes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
+from transformers import ProcessorMixin
+from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
@@ -19,6 +22,23 @@ from model.processing import with_images
 from rlaif.images import open_image
 
 Row = dict[str, Any]
+
+
+class Collator(Protocol):
+    """What the stage needs of a collator."""
+
+    @property
+    def processor(self) -> ProcessorMixin: ...
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """B rows with images, prompt, chosen, rejected -> a batch of 2B sequences, chosen first."""
+
+    def unusable(self, row: Row) -> tuple[str, str] | None:
+        """Why a row teaches nothing, as (reason, detail)."""
+
+
+def open_images(row: Row) -> list[Image.Image]:
+    return [open_image(image["bytes"]) for image in row["images"]]
 
 
 @dataclass
@@ -42,7 +62,7 @@ class PairCollator:
             answer with the token that ends it. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
             over the slices of the B prompts, and image_repeats = 2.
         """
-        images = [self.open_images(row) for row in rows]
+        images = [open_images(row) for row in rows]
         prompts = [self.encode_prompt(row, pictures) for row, pictures in zip(rows, images, strict=True)]
         sequences, completions = [], []
         for side in ("chosen", "rejected"):
@@ -58,9 +78,6 @@ class PairCollator:
             batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
             batch["image_repeats"] = 2
         return batch
-
-    def open_images(self, row: Row) -> list[Image.Image]:
-        return [open_image(image["bytes"]) for image in row["images"]]
 
     def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
         """The token ids that generation used: images before the text of the first user turn, as TRL places them."""
@@ -79,10 +96,27 @@ class PairCollator:
         """Why a row teaches nothing, as (reason, detail): no room for an answer, or both are cut to the same."""
         prompt_length = 0
         if self.max_length is not None:  # only then images, whose sizes decide the length, are worth decoding
-            prompt_length = len(self.encode_prompt(row, self.open_images(row)))
+            prompt_length = len(self.encode_prompt(row, open_images(row)))
             if prompt_length >= self.max_length:
                 return "prompt_too_long", f"{prompt_length} tokens; dpo.trainer.max_length is {self.max_length}"
         chosen, rejected = (self.encode_answer(row, side, prompt_length) for side in ("chosen", "rejected"))
         if chosen == rejected:
             return "same_after_cut", f"chosen and rejected begin with the same {len(chosen)} tokens"
+        return None
+
+
+@dataclass
+class StockCollator:
+    """TRL's vision collator, for whatever model its processor is of: the whole of each answer, images sent twice."""
+
+    processor: ProcessorMixin
+
+    def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """A batch as the model's own processor makes it, with completion_mask [2B, T]."""
+        sides = ("prompt", "chosen", "rejected")
+        examples = [{"images": open_images(row), **{side: row[side] for side in sides}} for row in rows]
+        return DataCollatorForVisionPreference(self.processor)(examples)
+
+    def unusable(self, row: Row) -> tuple[str, str] | None:
+        """None: nothing is cut, and the pair builder makes no pair of equal answers."""
         return None

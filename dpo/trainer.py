@@ -8,7 +8,7 @@ from datasets import Dataset
 from torch import nn
 from trl import DPOConfig, DPOTrainer
 
-from dpo.collator import PairCollator
+from dpo.collator import Collator
 from dpo.policy import load_policy, lora_config
 from model.checkpoints import ReleasedCheckpoints
 from model.parts import freeze
@@ -46,7 +46,7 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
 
 
 def build_trainer(
-    config: Config, args: DPOConfig, collator: PairCollator, train: Dataset, validation: Dataset | None
+    config: Config, args: DPOConfig, collator: Collator, train: Dataset, validation: Dataset | None
 ) -> PairTrainer:
     """A trainer with the reference that the method has.
 
@@ -60,7 +60,7 @@ def build_trainer(
         freeze(model, config.dpo.freeze)
         reference = load_policy(config.policy, config.dpo.method).requires_grad_(False)
     else:
-        adapter = lora_config(config.dpo.lora)
+        adapter = lora_config(config.dpo.lora, model)
     return PairTrainer(
         model=model,
         ref_model=reference,

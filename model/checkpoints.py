@@ -14,12 +14,10 @@ from torch import nn
 from transformers.trainer_utils import get_last_checkpoint
 from transformers.utils import CONFIG_NAME, cached_file
 
-from model.modeling import MiniCPMVForConditionalGeneration
-
 
 class ReleasedCheckpoints:
-    """Mixed into a Trainer, which loads what it knows by name and leaves the rest: with released names a model would
-    stay as it is.
+    """Mixed into a Trainer, which loads what it knows by name and leaves the rest: where a checkpoint has other names
+    than the model, as the released ones are, it would stay as it is.
     """
 
     def _load_from_checkpoint(self: Any, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
@@ -27,7 +25,8 @@ class ReleasedCheckpoints:
         if is_peft_model(model) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         else:
-            saved = MiniCPMVForConditionalGeneration.from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+            saved: Any = type(model).from_pretrained(  # type: ignore[attr-defined]
+                resume_from_checkpoint, dtype=model.dtype)
             model.load_state_dict(saved.state_dict())
 
     def _load_best_model(self: Any) -> None:

@@ -1,29 +1,36 @@
-"""The parts of the model and which of them train."""
+"""The parts of an image-text model and which of them train."""
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from typing import Any, Literal
 
 from torch import nn
 
-PARTS = {"vision": ("vision_model.",), "resampler": ("resampler.",), "llm": ("language_model.", "lm_head.")}
+Part = Literal["vision", "resampler", "llm"]
+PARTS: tuple[Part, ...] = ("vision", "resampler", "llm")
 
 
-def part_of(parameter: str) -> str:
-    """The part that a parameter of this name belongs to."""
-    return next(part for part, tags in PARTS.items() if any(tag in parameter for tag in tags))
+def parameters_by_part(model: Any) -> Iterator[tuple[Part, nn.Parameter]]:
+    """Each parameter of a transformers model with the part that it belongs to; `resampler`: all but the other two."""
+    vision = {id(parameter) for parameter in model.get_encoder(modality="image").parameters()}
+    llm = {id(parameter) for parameter in model.get_decoder().parameters()}
+    llm |= {id(parameter) for parameter in model.get_output_embeddings().parameters()}
+    for parameter in model.parameters():
+        part: Part = "vision" if id(parameter) in vision else "llm" if id(parameter) in llm else "resampler"
+        yield part, parameter
 
 
 def freeze(model: nn.Module, parts: Collection[str]) -> None:
     """Make all parameters train but those of `parts`."""
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(part_of(name) not in parts)
+    for part, parameter in parameters_by_part(model):
+        parameter.requires_grad_(part not in parts)
 
 
-def parameter_counts(model: nn.Module) -> dict[str, tuple[int, int]]:
+def parameter_counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
     """Part -> (parameters that train, all parameters)."""
-    trained: Counter[str] = Counter()
-    total: Counter[str] = Counter()
-    for name, parameter in model.named_parameters():
-        trained[part_of(name)] += parameter.numel() if parameter.requires_grad else 0
-        total[part_of(name)] += parameter.numel()
+    trained: Counter[Part] = Counter()
+    total: Counter[Part] = Counter()
+    for part, parameter in parameters_by_part(model):
+        trained[part] += parameter.numel() if parameter.requires_grad else 0
+        total[part] += parameter.numel()
     return {part: (trained[part], total[part]) for part in PARTS}

@@ -61,9 +61,9 @@ STAGES: dict[StageName, Stage] = {
     "pretrain-1": Stage(("resampler",), None, slicing=False, order="mixed"),
     "pretrain-2": Stage(("vision",), "pretrain-1", slicing=False, order="mixed"),
     "pretrain-3": Stage(("vision", "resampler"), "pretrain-2", slicing=True, order="mixed"),
-    "sft-1": Stage(tuple(PARTS), "pretrain-3", slicing=True, order="listed"),
-    "sft-2": Stage(tuple(PARTS), "sft-1", slicing=True, order="listed"),
-    "finetune": Stage(tuple(PARTS), None, slicing=True, order="mixed"),
+    "sft-1": Stage(PARTS, "pretrain-3", slicing=True, order="listed"),
+    "sft-2": Stage(PARTS, "sft-1", slicing=True, order="listed"),
+    "finetune": Stage(PARTS, None, slicing=True, order="mixed"),
 }
 
 
@@ -216,7 +216,7 @@ def load_model(arguments: StageArguments) -> tuple[MiniCPMVForConditionalGenerat
     processor = MiniCPMVProcessor.from_pretrained(arguments.model)
     model = MiniCPMVForConditionalGeneration.from_pretrained(arguments.model, dtype=arguments.dtype)
     stage = STAGES[arguments.stage]
-    freeze(model, arguments.freeze or PARTS.keys() - set(stage.trains))
+    freeze(model, arguments.freeze or set(PARTS) - set(stage.trains))
     images = processor.image_processor
     images.slice_mode = model.config.slice_mode = stage.slicing
     if arguments.scale_resolution is not None:

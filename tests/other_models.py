@@ -1,0 +1,153 @@
+"""Tiny random image-text models of other families, as a user would name them in a configuration."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+TEXT = {
+    "hidden_size": 128,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 1,
+    "head_dim": 64,
+    "max_position_embeddings": 1024,
+}
+# of messages whose content is a text or a list of parts, images as `marker`
+TEMPLATE = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{% if message['content'] is string %}{{ message['content'] }}{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ 'MARKER' }}{% else %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def tokenizer_with(marker: str, **named: str) -> Any:
+    """Byte-level BPE with ChatML, `marker` where an image stands; named: further special tokens by their role."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    from tests.tiny import WORDS
+
+    special = ["<s>", "<pad>", "<unk>", "<|im_start|>", "<|im_end|>", *dict.fromkeys([marker, *named.values()])]
+    bytes_and_words = Tokenizer(models.BPE())
+    bytes_and_words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_and_words.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=500,
+        special_tokens=special,
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    bytes_and_words.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=bytes_and_words,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        unk_token="<unk>",
+        pad_token="<pad>",
+        extra_special_tokens={role: token for role, token in named.items()},
+        chat_template=TEMPLATE.replace("MARKER", marker),
+        clean_up_tokenization_spaces=False,
+    )
+
+
+def text_settings(tokenizer: Any) -> dict[str, Any]:
+    ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    return {**TEXT, "vocab_size": len(tokenizer), **ids}
+
+
+def llava(folder: Path) -> None:
+    """LLaVA 1.5: CLIP, two layers between, Llama; an image is 16 tokens."""
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration, LlavaProcessor
+    from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
+
+    tokenizer = tokenizer_with("<image>", image_token="<image>")
+    vision = CLIPVisionConfig(**VISION, image_size=56, patch_size=14, projection_dim=64)
+    config = LlavaConfig(
+        vision_config=vision,
+        text_config=LlamaConfig(**text_settings(tokenizer)),
+        image_token_index=tokenizer.image_token_id,
+        image_seq_length=16,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    images = CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
+    LlavaProcessor(
+        images,
+        tokenizer,
+        patch_size=14,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=tokenizer.chat_template,
+    ).save_pretrained(folder)
+
+
+def gemma3(folder: Path) -> None:
+    """Gemma 3: SigLIP, pooled to 4 tokens an image, whose tokens all see one another."""
+    import torch
+    from transformers import (
+        Gemma3Config,
+        Gemma3ForConditionalGeneration,
+        Gemma3Processor,
+        Gemma3TextConfig,
+        SiglipVisionConfig,
+    )
+    from transformers.models.gemma3.image_processing_pil_gemma3 import Gemma3ImageProcessorPil
+
+    tokenizer = tokenizer_with(
+        "<start_of_image>",
+        image_token="<image_soft_token>",
+        boi_token="<start_of_image>",
+        eoi_token="<end_of_image>",
+    )
+    config = Gemma3Config(
+        vision_config=SiglipVisionConfig(**VISION, image_size=56, patch_size=14, vision_use_head=False),
+        text_config=Gemma3TextConfig(**text_settings(tokenizer)),
+        mm_tokens_per_image=4,
+        boi_token_index=tokenizer.boi_token_id,
+        eoi_token_index=tokenizer.eoi_token_id,
+        image_token_index=tokenizer.image_token_id,
+    )
+    torch.manual_seed(0)
+    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    images = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
+    Gemma3Processor(
+        images, tokenizer, chat_template=tokenizer.chat_template, image_seq_length=4
+    ).save_pretrained(folder)
+
+
+def idefics3(folder: Path) -> None:
+    """Idefics 3, of which SmolVLM is a kind: SigLIP on tiles of the image, pixel shuffle, Llama."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor, LlamaConfig
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tiles = {f"tile_{row}_{column}": f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)}
+    tokenizer = tokenizer_with(
+        "<image>",
+        image_token="<image>",
+        fake_image_token="<fake_token_around_image>",
+        global_image_token="<global-img>",
+        end_of_utterance_token="<end_of_utterance>",
+        **tiles,
+    )
+    config = Idefics3Config(
+        vision_config={**VISION, "image_size": 56, "patch_size": 14},
+        text_config=LlamaConfig(**text_settings(tokenizer)),
+        image_token_id=tokenizer.image_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        scale_factor=2,
+    )
+    torch.manual_seed(0)
+    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
+    images = Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    Idefics3Processor(
+        images, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template
+    ).save_pretrained(folder)
+
+
+OTHER_MODELS: dict[str, Callable[[Path], None]] = {"gemma3": gemma3, "idefics3": idefics3, "llava": llava}
