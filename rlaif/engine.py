@@ -9,6 +9,7 @@ vLLM puts an image's placeholders where it first finds the tokenised marker; the
 import functools
 import gc
 import hashlib
+import importlib.util
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -279,4 +280,7 @@ def _tokens(answer: Any) -> tuple[tuple[str, float], ...]:
 def _reason(error: Exception) -> str:
     """The one line of a loading error that says what is wrong."""
     text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    if "failed to be inspected" in line and importlib.util.find_spec("torchvision") is None:
+        line += " It may be that its code in vLLM needs torchvision, which the CPU set-up leaves out: see README."
+    return line

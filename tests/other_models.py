@@ -1,5 +1,6 @@
 """Tiny random image-text models of other families, as a user would name them in a configuration."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def tokenizer_with(marker: str, **named: str) -> Any:
         show_progress=False,
     )
     bytes_and_words.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
+    bytes_and_words.add_tokens(["\n" * count for count in range(1, 5)])  # Gemma has such, and vLLM looks for them
     return PreTrainedTokenizerFast(
         tokenizer_object=bytes_and_words,
         bos_token="<s>",
@@ -56,6 +58,18 @@ def tokenizer_with(marker: str, **named: str) -> Any:
 def text_settings(tokenizer: Any) -> dict[str, Any]:
     ids = {name: getattr(tokenizer, name) for name in ("bos_token_id", "eos_token_id", "pad_token_id")}
     return {**TEXT, "vocab_size": len(tokenizer), **ids}
+
+
+def save_as_on_the_hub(model: Any, folder: Path) -> None:
+    """A new model has transformers' names of the vision tower's tensors; the released checkpoints have older ones, which
+    transformers keeps when it loads and saves such a checkpoint, and which vLLM reads.
+    """
+    from safetensors.torch import load_file, save_file
+
+    model.save_pretrained(folder)
+    tensors = load_file(folder / "model.safetensors")
+    older = {re.sub(r"^vision_tower\.", "vision_tower.vision_model.", name): value for name, value in tensors.items()}
+    save_file(older, folder / "model.safetensors", {"format": "pt"})
 
 
 def llava(folder: Path) -> None:
@@ -74,7 +88,7 @@ def llava(folder: Path) -> None:
         tie_word_embeddings=False,
     )
     torch.manual_seed(0)
-    LlavaForConditionalGeneration(config).save_pretrained(folder)
+    save_as_on_the_hub(LlavaForConditionalGeneration(config), folder)
     images = CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     LlavaProcessor(
         images,
@@ -113,11 +127,13 @@ def gemma3(folder: Path) -> None:
         image_token_index=tokenizer.image_token_id,
     )
     torch.manual_seed(0)
-    Gemma3ForConditionalGeneration(config).save_pretrained(folder)
+    model: Any = Gemma3ForConditionalGeneration(config)
+    torch.nn.init.normal_(model.model.multi_modal_projector.mm_input_projection_weight)  # begins as zeros
+    save_as_on_the_hub(model, folder)
     images = Gemma3ImageProcessorPil(size={"height": 56, "width": 56})
-    Gemma3Processor(
-        images, tokenizer, chat_template=tokenizer.chat_template, image_seq_length=4
-    ).save_pretrained(folder)
+    Gemma3Processor(images, tokenizer, chat_template=tokenizer.chat_template, image_seq_length=4).save_pretrained(
+        folder
+    )
 
 
 def idefics3(folder: Path) -> None:
@@ -145,9 +161,8 @@ def idefics3(folder: Path) -> None:
     torch.manual_seed(0)
     Idefics3ForConditionalGeneration(config).save_pretrained(folder)
     images = Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
-    Idefics3Processor(
-        images, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template
-    ).save_pretrained(folder)
+    Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template).save_pretrained(folder)
 
 
 OTHER_MODELS: dict[str, Callable[[Path], None]] = {"gemma3": gemma3, "idefics3": idefics3, "llava": llava}
+WITHOUT_TORCHVISION = {"idefics3"}  # vLLM's code of the others needs it, which the CPU set-up leaves out

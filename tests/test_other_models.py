@@ -13,7 +13,7 @@ from rlaif.config import EngineSection, ModelSection
 from rlaif.engine import Request, open_engine
 from rlaif.errors import ConfigError
 from rlaif.run import Run
-from tests.other_models import OTHER_MODELS
+from tests.other_models import OTHER_MODELS, WITHOUT_TORCHVISION
 from tests.pair_rows import png, varied_pairs, write_pairs
 from tests.test_dpo import config_of
 
@@ -26,6 +26,8 @@ COLORS = [(200, 30, 30), (30, 30, 200)]
 
 @pytest.fixture(scope="module", params=OTHER_MODELS)
 def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if request.param not in WITHOUT_TORCHVISION:
+        pytest.importorskip("torchvision")
     folder = tmp_path_factory.mktemp("other") / request.param
     OTHER_MODELS[request.param](folder)
     return folder
