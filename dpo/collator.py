@@ -1,9 +1,9 @@
 """Rows of the pairs table -> a batch for TRL's DPOTrainer.
 
-Why MiniCPM-V has not TRL's own vision collator: that sends every image twice, for the chosen and for the rejected row, and it cuts
-whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair (the model repeats
-its features, `image_repeats`) and only answers are cut. Other models have TRL's, which cuts nothing here. Images are
-decoded batch by batch; the data set holds bytes.
+Why MiniCPM-V has not TRL's own vision collator: that sends every image twice, for the chosen and for the rejected row,
+and it cuts whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair (the
+model repeats its features, `image_repeats`) and only answers are cut. Other models have TRL's, which cuts nothing here.
+Images are decoded batch by batch; the data set holds bytes.
 """
 
 from collections.abc import Sequence

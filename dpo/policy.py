@@ -29,8 +29,8 @@ def check_policy(config: Config) -> None:
     settings = load_config(section)
     if type(settings) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING:
         raise ModelError(
-            f"{section.model} is a model of type {settings.model_type!r}, which transformers has as no image-text model; "
-            "dpo trains those. Set policy.model to one"
+            f"{section.model} is a model of type {settings.model_type!r}, which transformers has as no image-text "
+            "model; dpo trains those. Set policy.model to one"
         )
     if dpo.method == "full" and set(PARTS) <= set(dpo.freeze):
         raise ConfigError(f"dpo.freeze names every part ({', '.join(PARTS)}), so that nothing trains; leave one out")
@@ -66,11 +66,12 @@ def load_policy(section: ModelSection, method: str) -> PreTrainedModel:
     """
     dtype = "float32" if (section.dtype, method) == ("auto", "full") else section.dtype
     try:
-        model, info = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             section.model, revision=section.revision, dtype=dtype, output_loading_info=True
         )
     except ValueError as error:
         raise ModelError(str(error)) from error
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):  # of a model that is not ours: ours has told by now
         raise ModelError(f"{section.model} lacks {len(missing)} of its tensors, such as {missing[0]}; copy it again")
     return model
@@ -97,7 +98,7 @@ def lora_config(section: LoraSection, model: PreTrainedModel) -> LoraConfig:
     )
 
 
-def save_policy(model: PreTrainedModel, collator: Collator, section: ModelSection, folder: Path) -> None:
+def save_policy(model: Any, collator: Collator, section: ModelSection, folder: Path) -> None:
     """Save model and processor beside `folder`, then put them in its place: a half-written policy is never seen there.
 
     The precision is the one that the section names; for `auto`, the one in which the policy it names is stored.

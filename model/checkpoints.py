@@ -25,8 +25,8 @@ class ReleasedCheckpoints:
         if is_peft_model(model) or self.is_fsdp_enabled:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         else:
-            saved: Any = type(model).from_pretrained(  # type: ignore[attr-defined]
-                resume_from_checkpoint, dtype=model.dtype)
+            kind: Any = type(model)
+            saved = kind.from_pretrained(resume_from_checkpoint, dtype=model.dtype)
             model.load_state_dict(saved.state_dict())
 
     def _load_best_model(self: Any) -> None:

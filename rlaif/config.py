@@ -128,6 +128,9 @@ class EngineSection(Section):
     kv_cache_gib: int = Field(1, ge=1, description="memory for the KV cache on CPU, in whole GiB")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share one model")
     max_num_seqs: int = Field(256, ge=1, description="most sequences in one step")
+    prefix_caching: bool = Field(
+        True, description="reuse what prompts begin with; false for models with linear attention, on CPU"
+    )
     enforce_eager: bool = Field(False, description="no compilation and no CUDA graphs: starts sooner, runs slower")
 
 

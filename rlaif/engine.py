@@ -109,7 +109,7 @@ class VllmEngine:
             "tensor_parallel_size": engine.tensor_parallel_size,
             "gpu_memory_utilization": engine.gpu_memory_utilization,
             "enforce_eager": engine.enforce_eager or on_cpu,
-            "enable_prefix_caching": True,
+            "enable_prefix_caching": engine.prefix_caching,
             "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
             "use_tqdm_on_load": False,
@@ -283,4 +283,6 @@ def _reason(error: Exception) -> str:
     line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     if "failed to be inspected" in line and importlib.util.find_spec("torchvision") is None:
         line += " It may be that its code in vLLM needs torchvision, which the CPU set-up leaves out: see README."
+    if "mamba cache" in line:
+        line += " Set engine.prefix_caching=false."
     return line

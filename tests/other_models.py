@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,8 @@ def text_settings(tokenizer: Any) -> dict[str, Any]:
 
 
 def save_as_on_the_hub(model: Any, folder: Path) -> None:
-    """A new model has transformers' names of the vision tower's tensors; the released checkpoints have older ones, which
-    transformers keeps when it loads and saves such a checkpoint, and which vLLM reads.
+    """A new model has transformers' names of the vision tower's tensors; the released checkpoints have older ones,
+    which transformers keeps when it loads and saves such a checkpoint, and which vLLM reads.
     """
     from safetensors.torch import load_file, save_file
 
@@ -164,5 +165,84 @@ def idefics3(folder: Path) -> None:
     Idefics3Processor(images, tokenizer, image_seq_len=4, chat_template=tokenizer.chat_template).save_pretrained(folder)
 
 
-OTHER_MODELS: dict[str, Callable[[Path], None]] = {"gemma3": gemma3, "idefics3": idefics3, "llava": llava}
-WITHOUT_TORCHVISION = {"idefics3"}  # vLLM's code of the others needs it, which the CPU set-up leaves out
+def qwen2_5_vl(folder: Path) -> None:
+    """Qwen2.5-VL: windowed vision encoder at the image's own resolution, positions in three dimensions."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2_5_VLProcessor
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+    from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+    tokens = {"vision_start_token": "<|vision_start|>", "vision_end_token": "<|vision_end|>"}
+    tokens |= {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}
+    tokenizer = tokenizer_with("<|vision_start|><|image_pad|><|vision_end|>", **tokens)
+    vision = {"depth": 2, "hidden_size": 64, "intermediate_size": 64, "num_heads": 1, "out_hidden_size": 128}
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]}
+    config = Qwen2_5_VLConfig(
+        vision_config={**vision, "patch_size": 14, "fullatt_block_indexes": [1], "window_size": 56},
+        text_config={**text_settings(tokenizer), "rope_parameters": rope},
+        **{f"{name}_id": tokenizer.convert_tokens_to_ids(token) for name, token in tokens.items()},
+    )
+    torch.manual_seed(0)
+    Qwen2_5_VLForConditionalGeneration(config).save_pretrained(folder)
+    images = Qwen2VLImageProcessorPil(size={"shortest_edge": 56 * 56, "longest_edge": 112 * 112})
+    template = tokenizer.chat_template
+    Qwen2_5_VLProcessor(images, tokenizer, Qwen2VLVideoProcessor(), chat_template=template).save_pretrained(folder)
+
+
+def minicpmv4_6(folder: Path) -> None:
+    """MiniCPM-V 4.6: slices of its own, a merger in the encoder, Qwen 3.5 with layers of linear attention."""
+    import torch
+    from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration, MiniCPMV4_6Processor
+    from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
+    from transformers.models.minicpmv4_6.video_processing_minicpmv4_6 import MiniCPMV4_6VideoProcessor
+
+    tags = {
+        f"{name}_{side}_token": f"<{'/' * (side == 'end')}{name}>"
+        for name in ("image", "slice", "image_id")
+        for side in ("start", "end")
+    }
+    tokenizer = tokenizer_with("<|image_pad|>", image_token="<|image_pad|>", video_token="<|video_pad|>", **tags)
+    rope = {"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}
+    text = {
+        "model_type": "qwen3_5_text",
+        "layer_types": ["linear_attention", "full_attention"],
+        "rope_parameters": {**rope, "mrope_section": [4, 6, 6], "mrope_interleaved": True},
+        "linear_num_key_heads": 2,
+        "linear_num_value_heads": 2,
+        "linear_key_head_dim": 64,
+        "linear_value_head_dim": 64,
+    }
+    config = MiniCPMV4_6Config(
+        vision_config={**VISION, "num_hidden_layers": 3, "image_size": 112, "patch_size": 14},
+        text_config={**text_settings(tokenizer), **text},
+        insert_layer_id=1,
+        image_size=112,
+        image_token_id=tokenizer.image_token_id,
+        video_token_id=tokenizer.video_token_id,
+    )
+    torch.manual_seed(0)
+    MiniCPMV4_6ForConditionalGeneration(config).save_pretrained(folder)
+    images = MiniCPMV4_6ImageProcessorPil(scale_resolution=112, patch_size=14, max_slice_nums=4)
+    template = tokenizer.chat_template
+    MiniCPMV4_6Processor(images, MiniCPMV4_6VideoProcessor(), tokenizer, chat_template=template).save_pretrained(folder)
+
+
+@dataclass(frozen=True)
+class Other:
+    """How to make a model, and what it needs to be served: the code of most in vLLM imports torchvision, which the CPU
+    set-up leaves out.
+    """
+
+    save: Callable[[Path], None]
+    needs_torchvision: bool = True
+    dtype: str = "float32"
+    engine: dict[str, Any] = field(default_factory=dict)
+
+
+OTHER_MODELS = {
+    "gemma3": Other(gemma3),
+    "idefics3": Other(idefics3, needs_torchvision=False),
+    "llava": Other(llava),
+    "minicpmv4_6": Other(minicpmv4_6, dtype="bfloat16", engine={"prefix_caching": False}),
+    "qwen2_5_vl": Other(qwen2_5_vl),
+}

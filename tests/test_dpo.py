@@ -18,6 +18,7 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, ModelError, RunMismatchError
 from rlaif.run import Run
 from tests.pair_rows import pair_row, varied_pairs, write_pairs
+from tests.tiny import save_tiny_model
 
 TRAINER = {
     "per_device_train_batch_size": 2,
@@ -89,6 +90,13 @@ def test_aligned_policy_is_a_released_checkpoint_like_its_start(tiny_model: Path
         start, end = (json.loads((folder / name).read_text()) for folder in (tiny_model, run / "policy"))
         end.get("vision_config", {}).pop("dtype", None)  # transformers adds it when it loads a model
         assert end == start
+
+
+def test_version_2_6_is_aligned_like_2_5(tmp_path: Path) -> None:
+    save_tiny_model(tmp_path / "tiny", version="2.6")
+    run = align(tmp_path / "run", config_of(tmp_path / "tiny"))
+    names = weights(tmp_path / "tiny").keys()
+    assert moved(tmp_path / "tiny", run / "policy") == {name for name in names if not name.startswith("vpm.")}
 
 
 def test_frozen_parts_follow_the_config(tiny_model: Path, tmp_path: Path) -> None:
