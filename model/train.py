@@ -26,10 +26,10 @@ from typing import Any, Literal, get_args
 import torch
 from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
-from transformers import Trainer, TrainingArguments, set_seed
+from transformers import PreTrainedConfig, Trainer, TrainingArguments, set_seed
 from trl import TrlParser
 
-from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.checkpoints import ReleasedCheckpoints, last_complete_checkpoint, moved_tensors
 from model.conversations import Conversations, read_table, table_digest
 from model.loss import answer_weights, weighted_loss
@@ -175,12 +175,17 @@ def square_averaged(outputs: Any, labels: torch.Tensor, num_items_in_batch: torc
 
 
 def check_start(arguments: StageArguments) -> None:
-    """Errors: ValueError: there is no such model, or it is not what the stage before wrote."""
+    """Errors: ValueError: there is no such model, it is no MiniCPM-V, or not what the stage before wrote."""
     folder = Path(arguments.model)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no model folder: it has no config.json")
     if not folder.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", arguments.model):
         raise ValueError(f"there is no model folder {folder}; `model` names one, or an id on the hub (owner/name)")
+    kind = PreTrainedConfig.get_config_dict(arguments.model)[0].get("model_type")
+    if kind != MiniCPMVConfig.model_type:
+        raise ValueError(
+            f"{arguments.model} is a model of type {kind!r}; this trains MiniCPM-V, {MiniCPMVConfig.model_type!r}"
+        )
     before = STAGES[arguments.stage].after
     if before is None or arguments.after_any:
         return

@@ -193,6 +193,7 @@ def test_tables_are_fed_mixed_or_one_after_the_other_as_the_paper_has_it_unless_
         ({"data": ["pyproject.toml"]}, "pyproject.toml is no parquet file"),
         ({"model": "nowhere"}, "there is no model folder nowhere"),
         ({"model": "tests"}, "tests is no model folder: it has no config.json"),
+        ({"model": "other"}, "is a model of type 'llava'; this trains MiniCPM-V, 'minicpmv'"),
         ({"freeze": ["llm"]}, "freeze is for finetune; pretrain-1 trains resampler"),
         ({"stage": "finetune", "freeze": ["vision", "resampler", "llm"]}, "names every part"),
         ({"sequence_length": 8}, "can be learnt from; the first: [0-9]+ tokens, more than 8"),
@@ -210,6 +211,9 @@ def test_bad_input_is_one_line(
     if changes.get("data") == ["prompts"]:
         pd.DataFrame({"id": ["a"], "text": ["b"]}).to_parquet(tmp_path / "prompts.parquet")
         changes = {"data": [str(tmp_path / "prompts.parquet")]}
+    if changes.get("model") == "other":
+        (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+        changes = {"model": str(tmp_path)}
     common = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]], **changes}
     try:
         status = main(settings(tmp_path, **common))
