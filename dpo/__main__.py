@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlaif.config import parse_stage_args
-from rlaif.errors import InputError, RlaifError
+from rlaif.config import Config, run_stage
+from rlaif.errors import InputError
 from rlaif.run import Run, model_revision
 from rlaif.tables import atomic_write, read_rows
 
@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    try:
-        config, path = parse_stage_args("dpo", (__doc__ or "").partition("\n")[0], argv)
-        run_dpo(Run(path, config, "dpo"))
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(
+        Config, "dpo", (__doc__ or "").splitlines()[0], lambda config, path: run_dpo(Run(path, config, "dpo")), argv
+    )
 
 
 def run_dpo(run: Run) -> None:

@@ -24,9 +24,8 @@ from feedback.labelling import Labeler, Prompt
 from feedback.pairs import Pair, Scored, build_pairs
 from feedback.summary import Summary
 from feedback.wording import Wording, read_wording
-from rlaif.config import Config, EngineSection, ModelSection, parse_stage_args
+from rlaif.config import Config, EngineSection, ModelSection, run_stage
 from rlaif.engine import Engine, open_engine
-from rlaif.errors import RlaifError
 from rlaif.run import Run, model_revision
 from rlaif.tables import TableWriter, count_rows, make_id, read_rows
 
@@ -167,14 +166,8 @@ def _prompts_after(run: Run, done: set[str]) -> Iterator[Prompt]:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Make feedback from the command line; returns the exit status."""
-    try:
-        config, path = parse_stage_args("feedback", (__doc__ or "").splitlines()[0], argv)
-        feedback(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(Config, "feedback", (__doc__ or "").splitlines()[0], feedback, argv)
 
 
 if __name__ == "__main__":

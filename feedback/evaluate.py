@@ -30,9 +30,9 @@ from feedback.metrics import (
     split_is_right,
 )
 from feedback.pairs import Scored, build_pairs
-from rlaif.config import Config, EngineSection, ModelSection, parse_stage_args
+from rlaif.config import Config, EngineSection, ModelSection, run_stage
 from rlaif.engine import PROMPT_TOO_LONG, Engine, Request, open_engine
-from rlaif.errors import InputError, RlaifError
+from rlaif.errors import InputError
 from rlaif.run import Run, model_revision
 from rlaif.tables import TableWriter, count_rows, make_id, read_rows
 from rlaif.words import words
@@ -204,14 +204,8 @@ def _cell(name: str, value: float | int | None) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Evaluate a run from the command line; returns the exit status."""
-    try:
-        config, path = parse_stage_args("feedback.evaluate", __doc__.splitlines()[0], argv)
-        evaluate(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(Config, "feedback.evaluate", (__doc__ or "").splitlines()[0], evaluate, argv)
 
 
 if __name__ == "__main__":

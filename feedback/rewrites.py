@@ -16,8 +16,8 @@ from typing import Any
 
 from feedback.metrics import judge
 from model.embedded.noise import WORDS
-from rlaif.config import CaptionsSection, RewriteConfig, parse_stage_args_of
-from rlaif.errors import InputError, RlaifError
+from rlaif.config import CaptionsSection, RewriteConfig, run_stage
+from rlaif.errors import InputError
 from rlaif.run import Run
 from rlaif.tables import parquet_files, read_rows
 from rlaif.words import words
@@ -119,15 +119,8 @@ def figures_table(figures: dict[str, dict[str, float | int | None]]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure from the command line; returns the exit status."""
-    try:
-        summary = "Captions before and after rewriting, held against the truth."
-        config, path = parse_stage_args_of(RewriteConfig, "feedback.rewrites", summary, argv)
-        measure(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(RewriteConfig, "feedback.rewrites", (__doc__ or "").splitlines()[0], measure, argv)
 
 
 if __name__ == "__main__":

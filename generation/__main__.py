@@ -16,9 +16,9 @@ from tqdm import tqdm
 
 from generation.prompts import build_prompts, read_pictures, source_files
 from generation.sampling import sample_responses
-from rlaif.config import Config, EngineSection, ModelSection, parse_stage_args
+from rlaif.config import Config, EngineSection, ModelSection, run_stage
 from rlaif.engine import Engine, open_engine
-from rlaif.errors import ConfigError, InputError, RlaifError
+from rlaif.errors import ConfigError, InputError
 from rlaif.run import Run, model_revision
 from rlaif.tables import TableWriter, count_rows, read_rows
 
@@ -95,14 +95,8 @@ def report(run: Run) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns 2 after an error that the user can put right."""
-    try:
-        config, path = parse_stage_args("generation", "Sample K responses to every (image, instruction).", argv)
-        generate(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(Config, "generation", "Sample K responses to every (image, instruction).", generate, argv)
 
 
 if __name__ == "__main__":

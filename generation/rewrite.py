@@ -26,9 +26,9 @@ from typing import Any
 
 from generation.prompts import files_digest, read_parquet, usable_image
 from generation.quality import Fault, find_fault, repetition, share_invented
-from rlaif.config import EngineSection, ModelSection, RewriteConfig, parse_stage_args_of
+from rlaif.config import EngineSection, ModelSection, RewriteConfig, run_stage
 from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, Request, open_engine
-from rlaif.errors import ConfigError, InputError, RlaifError
+from rlaif.errors import ConfigError, InputError
 from rlaif.run import Run, model_revision
 from rlaif.tables import TableWriter
 from rlaif.words import clean
@@ -213,15 +213,10 @@ def rewrite_row(raw: RawCaption, new: Rewrite, config: RewriteConfig, revision: 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns 2 after an error that the user can put right."""
-    try:
-        summary = "Rewrite low-quality captions by a language model."
-        config, path = parse_stage_args_of(RewriteConfig, "generation.rewrite", summary, argv)
-        rewrite(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(
+        RewriteConfig, "generation.rewrite", "Rewrite low-quality captions by a language model.", rewrite, argv
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import argparse
 import difflib
 import re
 import reprlib
-from collections.abc import Hashable, Sequence
+import sys
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -16,7 +17,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from typing_extensions import TypeVar
 
-from rlaif.errors import ConfigError
+from rlaif.errors import ConfigError, RlaifError
 
 
 class Section(BaseModel):
@@ -281,19 +282,34 @@ def _keys_beside(root: type[Section], location: tuple[int | str, ...]) -> list[s
     return list(section.model_fields)
 
 
-def parse_stage_args(stage: str, description: str, argv: Sequence[str] | None = None) -> tuple[Config, Path]:
-    """The command line of a round's stage; see `parse_stage_args_of`."""
-    return parse_stage_args_of(Config, stage, description, argv)
+def run_stage(
+    kind: type[AnyConfig],
+    stage: str,
+    summary: str,
+    action: Callable[[AnyConfig, Path], object],
+    argv: Sequence[str] | None = None,
+) -> int:
+    """The command of a stage: `action` with the configuration and the run folder that the command line names.
+
+    `stage` is the module that `python -m` runs. Returns the exit status: 2 after an error that the user can put right,
+    which is told in one line.
+    """
+    try:
+        action(*parse_stage_args(kind, stage, summary, argv))
+    except RlaifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
-def parse_stage_args_of(
-    kind: type[AnyConfig], stage: str, description: str, argv: Sequence[str] | None = None
+def parse_stage_args(
+    kind: type[AnyConfig], stage: str, summary: str, argv: Sequence[str] | None = None
 ) -> tuple[AnyConfig, Path]:
     """Read the command line that every stage has: `--config FILE --run FOLDER [--set section.key=value ...]`.
 
-    `stage` is the module that `python -m` runs. Returns the configuration and the run folder; raises ConfigError.
+    Errors: ConfigError.
     """
-    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=description)
+    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as configs/demo.yaml")
     parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as runs/demo")
     parser.add_argument(

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.charts import Group, Line, histogram, line_chart
-from rlaif.config import Config, parse_stage_args
-from rlaif.errors import InputError, RlaifError
+from rlaif.config import Config, run_stage
+from rlaif.errors import InputError
 from rlaif.run import Run, code_version
 from rlaif.tables import MADE_BY, SCHEMAS, atomic_write, count_rows, read_metadata, read_rows
 
@@ -322,14 +322,8 @@ def signed(value: float, digits: int | None = 1) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Write the report from the command line; returns the exit status."""
-    try:
-        config, path = parse_stage_args("rlaif.report", "Write one self-contained page about a run.", argv)
-        report(config, path)
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    """The command line; returns the exit status."""
+    return run_stage(Config, "rlaif.report", "Write one self-contained page about a run.", report, argv)
 
 
 if __name__ == "__main__":

@@ -27,30 +27,20 @@ TEMPLATE = (
 
 def tokenizer_with(marker: str, **named: str) -> Any:
     """Byte-level BPE with ChatML, `marker` where an image stands; named: further special tokens by their role."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
-    from tests.tiny import WORDS
+    from tests.tiny import words_tokenizer
 
     special = ["<s>", "<pad>", "<unk>", "<|im_start|>", "<|im_end|>", *dict.fromkeys([marker, *named.values()])]
-    bytes_and_words = Tokenizer(models.BPE())
-    bytes_and_words.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bytes_and_words.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=500,
-        special_tokens=special,
-        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
-        show_progress=False,
-    )
-    bytes_and_words.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
-    bytes_and_words.add_tokens(["\n" * count for count in range(1, 5)])  # Gemma has such, and vLLM looks for them
+    tokenizer = words_tokenizer(special)
+    tokenizer.add_tokens(["\n" * count for count in range(1, 5)])  # Gemma has such, and vLLM looks for them
     return PreTrainedTokenizerFast(
-        tokenizer_object=bytes_and_words,
+        tokenizer_object=tokenizer,
         bos_token="<s>",
         eos_token="<|im_end|>",
         unk_token="<unk>",
         pad_token="<pad>",
-        extra_special_tokens={role: token for role, token in named.items()},
+        extra_special_tokens=named,
         chat_template=TEMPLATE.replace("MARKER", marker),
         clean_up_tokenization_spaces=False,
     )

@@ -128,14 +128,14 @@ def test_files_that_are_no_configuration(write, tmp_path):
 def test_stage_arguments(write):
     path = write(MINIMAL)
     argv = ["--config", str(path), "--run", "runs/x", "--set", "seed=3", "round=2", "--set", "data.limit=5"]
-    config, run = parse_stage_args("generation", "Sample.", argv)
+    config, run = parse_stage_args(Config, "generation", "Sample.", argv)
     assert run == Path("runs/x")
     assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
 
 
 def test_stage_help_names_the_module(capsys):
     with pytest.raises(SystemExit) as caught:
-        parse_stage_args("generation", "Sample.", ["--help"])
+        parse_stage_args(Config, "generation", "Sample.", ["--help"])
     assert caught.value.code == 0
     assert "usage: python -m generation" in capsys.readouterr().out
 

@@ -10,20 +10,10 @@ CHATML = (
 WORDS = "yes no Yes No YES NO a the is are there in this picture of red green blue circle square star top left right"
 
 
-def tiny_tokenizer(version: str = "2.5") -> Any:
-    """Byte-level BPE, its words single tokens, its special tokens and template as in the released model of a version.
-
-    Of 2.6 only what differs for images and turns: `<image_id>` tags, ChatML.
-    """
+def words_tokenizer(special: list[str]) -> Any:
+    """Byte-level BPE (of `tokenizers`) with these special tokens, its words single tokens."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-    from transformers import PreTrainedTokenizerFast
 
-    from model.embedded.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
-
-    special, template, end_of_turn = list(SPECIAL_TOKENS), CHAT_TEMPLATE, "<|eot_id|>"
-    if version == "2.6":
-        special += ["<image_id>", "</image_id>", "<|im_start|>", "<|im_end|>"]
-        template, end_of_turn = CHATML, "<|im_end|>"
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
@@ -34,6 +24,22 @@ def tiny_tokenizer(version: str = "2.5") -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator([WORDS, *WORDS.split()] * 10, trainer)
+    return tokenizer
+
+
+def tiny_tokenizer(version: str = "2.5") -> Any:
+    """Special tokens and template as in the released model of a version.
+
+    Of 2.6 only what differs for images and turns: `<image_id>` tags, ChatML.
+    """
+    from transformers import PreTrainedTokenizerFast
+
+    from model.embedded.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
+
+    special, template, end_of_turn = list(SPECIAL_TOKENS), CHAT_TEMPLATE, "<|eot_id|>"
+    if version == "2.6":
+        special += ["<image_id>", "</image_id>", "<|im_start|>", "<|im_end|>"]
+        template, end_of_turn = CHATML, "<|im_end|>"
     named = {
         "bos_token": "<|begin_of_text|>",
         "eos_token": end_of_turn,
@@ -41,7 +47,7 @@ def tiny_tokenizer(version: str = "2.5") -> Any:
         "pad_token": "<|end_of_text|>",
     }
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
+        tokenizer_object=words_tokenizer(special),
         extra_special_tokens=[token for token in special if token not in named.values()],
         chat_template=template,
         clean_up_tokenization_spaces=False,
