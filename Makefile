@@ -7,15 +7,26 @@
 CONFIG ?= configs/demo.yaml## settings of the run, one YAML file a use; default configs/demo.yaml
 RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default runs/demo, called like CONFIG
 SET ?=## single values to change: "section.key=value section.key=value"; of a training stage: "key=value"
+N ?= 16## answers of `make best-of-n`
+ROUNDS ?= 4## rounds of `make rounds`
+NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal
+FORMAT ?=## layout of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
+PUSH ?=## hub data set, owner/name, that `make export` also fills; without it (an environment variable does not count) nothing is sent
 STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3
 PART ?= 1## part of `make sft`: 1 or 2
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
 LAUNCH ?= $(VENV)/python -m## what starts a training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
+RUNS ?=## two runs of `make compare-labelers`: "runs/a runs/b"
+MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
+HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
+PORT ?= 8000## port of `make serve`
 PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
 
 VENV := .venv/bin
-STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
+CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
+STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
+BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# some shells export HOST, which is no wish of the user's
 TRAIN = $(LAUNCH) model.train --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
@@ -23,7 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate report language-model assemble pretrain sft rewriter rewrite-captions embedded-models training-table bench test check clean
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft rewriter rewrite-captions embedded-models training-table bench bench-pairs injections test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -45,8 +56,31 @@ dpo: .venv/.ready ## pairs -> aligned policy, in RUN/policy
 evaluate: .venv/.ready ## hallucination, recall and length before and after, and the labeler against the truth
 	@$(VENV)/python -m feedback.evaluate $(STAGE_ARGS)
 
+benchmark: .venv/.ready ## a public benchmark before and after: NAME=chair, amber, pope or mmhal (files: SET="benchmark.path=FOLDER"; none: scenes)
+	@$(VENV)/python -m feedback.benchmarks $(STAGE_ARGS) --set 'benchmark.name=$(NAME)'
+
 report: .venv/.ready ## all of it on one page, RUN/report.html
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
+
+export: .venv/.ready ## pairs for other tools, with a data-set card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
+	@$(VENV)/python -m rlaif.export $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
+
+best-of-n: .venv/.ready ## N answers of RUN's policy to each test prompt, the best chosen by its own reward and by the labeler, in RUN/best-of-n
+	@$(VENV)/python -m rlaif.best_of_n $(STAGE_ARGS) --set best_of=$(N)
+
+rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
+rounds: .venv/.ready ## the whole round ROUNDS times, each from the policy of the one before; the best on validation, measured on test
+	@$(VENV)/python -m rlaif.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS)
+
+ablations: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/ablations.yaml,$(CONFIG))
+ablations: .venv/.ready ## what each part of the method is worth: runs that differ in one thing each, in one table
+	@$(VENV)/python -m rlaif.ablations $(STAGE_ARGS)
+
+compare-labelers: .venv/.ready ## two labelers of the same responses, RUNS="runs/a runs/b": agreement, calibration, cost, in one table
+	@$(VENV)/python -m feedback.compare $(RUNS)
+
+serve: .venv/.ready ## a labeler as OpenAI-compatible endpoint on this machine: MODEL=, PORT=; to others only by HOST=
+	@$(VENV)/python -m rlaif.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
 language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
 	@$(VENV)/python -m model.embedded.tables --out runs/training/data
@@ -80,6 +114,12 @@ training-table: .venv/.ready ## what each stage of that training added: hallucin
 
 bench: .venv/.ready ## our way and the usual one side by side: packed sequences against padded batches
 	@$(VENV)/python -m bench.packing
+
+bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows a second and peak memory (minutes)
+	@$(VENV)/python -m bench.pairs
+
+injections: .venv/.ready ## texts that speak to the labeler, in responses and pictures: does it accept more false claims for them?
+	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
 test: .venv/.ready ## run the tests
 	@$(VENV)/python -m pytest

@@ -20,9 +20,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rlaif.config import Config, run_stage
+from rlaif.command import run_stage
+from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.run import Run, model_revision
+from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import atomic_write, read_rows
 
 if TYPE_CHECKING:
@@ -43,8 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run_dpo(run: Run) -> None:
     """Makes `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
-    config = run.config
-    revision = model_revision(config.policy)  # a folder that is no model is found before the slow imports
+    policy = pinned(run.config.policy)
+    config = run.config = run.config.model_copy(update={"policy": policy})
+    revision = model_revision(policy)  # a folder that is no model is found before the slow imports
     from dpo.arguments import trainer_arguments
     from dpo.policy import check_policy
 
@@ -52,7 +54,7 @@ def run_dpo(run: Run) -> None:
     check_policy(config)
     settings = {
         "seed": config.seed,
-        "policy": {**config.policy.model_dump(), "revision": revision},
+        "policy": {**config.policy.identity(), "revision": revision},
         "dpo": config.dpo.model_dump(),
     }
     if run.begin(["policy"], settings, inputs=["pairs"]):

@@ -20,6 +20,7 @@ from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
 from model.processing import with_images
 from rlaif.images import open_image
+from rlaif.words import inert, special_tokens
 
 Row = dict[str, Any]
 
@@ -107,15 +108,26 @@ class PairCollator:
 
 @dataclass
 class StockCollator:
-    """TRL's vision collator, for whatever model its processor is of: the whole of each answer, images sent twice."""
+    """TRL's vision collator, for whatever model its processor is of: the whole of each answer, images sent twice.
+
+    It tokenises the rendered template as one string: texts in it that look like special tokens are broken up by a
+    space, as they are where the model is served (`rlaif.engine`).
+    """
 
     processor: ProcessorMixin
+
+    def __post_init__(self) -> None:
+        processor: Any = self.processor
+        self._special = special_tokens(processor.tokenizer)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch as the model's own processor makes it, with completion_mask [2B, T]."""
         sides = ("prompt", "chosen", "rejected")
-        examples = [{"images": open_images(row), **{side: row[side] for side in sides}} for row in rows]
+        examples = [{"images": open_images(row), **{side: self.inert(row[side]) for side in sides}} for row in rows]
         return DataCollatorForVisionPreference(self.processor)(examples)
+
+    def inert(self, messages: Sequence[Row]) -> list[Row]:
+        return [{**message, "content": inert(message["content"], self._special)} for message in messages]
 
     def unusable(self, row: Row) -> tuple[str, str] | None:
         """None: nothing is cut, and the pair builder makes no pair of equal answers."""

@@ -54,23 +54,28 @@ def check_policy(config: Config) -> None:
 def load_config(section: ModelSection) -> PreTrainedConfig:
     """Errors: ModelError: it is of no type that transformers knows."""
     try:
-        return AutoConfig.from_pretrained(section.model, revision=section.revision)
+        return AutoConfig.from_pretrained(section.model, revision=section.revision, trust_remote_code=False)
     except ValueError as error:
         raise ModelError(f"{section.model}: {' '.join(str(error).split())}") from error
 
 
-def load_policy(section: ModelSection, method: str) -> PreTrainedModel:
-    """With dtype `auto`, weights that train are float32 (bfloat16 would round a step of DPO away), others as stored.
+def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
+    """With dtype `auto`, a model that trains is float32 (bfloat16 would round a step of DPO away), others as stored.
 
     Errors: ModelError: the checkpoint is damaged, or not wholly this model's.
     """
-    dtype = "float32" if (section.dtype, method) == ("auto", "full") else section.dtype
+    dtype = "float32" if section.dtype == "auto" and trains else section.dtype
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            section.model, revision=section.revision, dtype=dtype, output_loading_info=True
+            section.model,
+            revision=section.revision,
+            trust_remote_code=False,
+            use_safetensors=True,
+            dtype=dtype,
+            output_loading_info=True,
         )
-    except ValueError as error:
-        raise ModelError(str(error)) from error
+    except (ValueError, OSError) as error:  # OSError: there are no weights in safetensors
+        raise ModelError(" ".join(str(error).split())) from error
     model, info = loaded
     if missing := sorted(info["missing_keys"]):  # of a model that is not ours: ours has told by now
         raise ModelError(f"{section.model} lacks {len(missing)} of its tensors, such as {missing[0]}; copy it again")
@@ -79,7 +84,7 @@ def load_policy(section: ModelSection, method: str) -> PreTrainedModel:
 
 def load_collator(section: ModelSection, dpo: DpoSection, max_length: int | None) -> Collator:
     """What turns pairs into batches of this model."""
-    processor = AutoProcessor.from_pretrained(section.model, revision=section.revision)
+    processor = AutoProcessor.from_pretrained(section.model, revision=section.revision, trust_remote_code=False)
     if isinstance(processor, MiniCPMVProcessor):
         return PairCollator(processor, dpo.max_answer_tokens, max_length)
     return StockCollator(processor)

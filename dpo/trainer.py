@@ -54,11 +54,12 @@ def build_trainer(
     the model with its adapter switched off, and with the resampler as it was where that trains too. TRL makes the
     adapter itself: a PeftModel passed in would be resumed from nothing.
     """
-    model = load_policy(config.policy, config.dpo.method)
+    full = config.dpo.method == "full"
+    model = load_policy(config.policy, trains=full)
     reference, adapter = None, None
-    if config.dpo.method == "full":
+    if full:
         freeze(model, config.dpo.freeze)
-        reference = load_policy(config.policy, config.dpo.method).requires_grad_(False)
+        reference = load_policy(config.policy, trains=True).requires_grad_(False)
     else:
         adapter = lora_config(config.dpo.lora, model)
     return PairTrainer(

@@ -2,5 +2,5 @@
 
 `python -m feedback` makes the tables `claims`, `scores` and `pairs`; it starts in feedback/__main__.py and reads in
 this order: claims (divide), verdicts (conquer), scores (combine), pairs. `python -m feedback.evaluate` measures
-hallucination.
+hallucination, `python -m feedback.benchmarks` runs public benchmarks of it.
 """

@@ -1,8 +1,8 @@
 """Labels prompts: divide, conquer, combine. Rows of `responses` in; rows of `claims` and `scores`, and drops out.
 
-A response is asked about only if it can end in a pair: one without text (`empty_response`) or cut by
-`generation.max_tokens` (`response_truncated`) is put aside before the labeler sees it, because an unfinished sentence
-is neither a claim nor an example to train on.
+A response is asked about only if it can end in a pair: one without text (`empty_response`), one that ends in saying the
+same again and again (`repeats`) or one cut by `generation.max_tokens` (`response_truncated`) is put aside before the
+labeler sees it, because neither a loop nor an unfinished sentence is a claim or an example to train on.
 """
 
 from collections.abc import Sequence
@@ -17,10 +17,10 @@ from feedback.wording import Wording
 from rlaif.config import FeedbackSection
 from rlaif.engine import Engine
 from rlaif.tables import make_id
-from rlaif.words import clean
+from rlaif.words import clean, loops
 
 Row = dict[str, Any]
-Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one too long for the labeler is not there
+Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one without an answer is not there
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,10 @@ class Labeler:
             response_id, text = response["response_id"], clean(response["text"])
             if not text:
                 labels.drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
+            elif loops(text):
+                labels.drops.append(
+                    Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}")
+                )
             elif response["finish_reason"] != "stop":
                 detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
                 labels.drops.append(Drop(response_id, "response_truncated", detail))
@@ -113,9 +117,9 @@ class Labeler:
 
     def _combine(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
         questions = [(prompt.image_sha256, request) for request in self._questions(response, split)]
-        if too_long := [request for key, request in questions if (key, request) not in verdicts]:
-            detail = f"{len(too_long)} questions do not fit the labeler's context, first {too_long[0][:80]!r}"
-            labels.drops.append(Drop(response["response_id"], "question_too_long", detail))
+        if unanswered := [request for key, request in questions if (key, request) not in verdicts]:
+            detail = f"{len(unanswered)} too long for the labeler, or refused by it, first {unanswered[0]!r}"
+            labels.drops.append(Drop(response["response_id"], "question_unanswered", detail))
             return
         *answers, whole = (verdicts[question] for question in questions)
         ids = {"response_id": response["response_id"], "prompt_id": prompt.prompt_id}
@@ -140,7 +144,7 @@ class Labeler:
                 **ids,
                 "num_claims": len(answers),
                 "num_rejected": count_rejected(answers),
-                "score": score(answers, self.settings.score),
+                "score": score(answers, whole, self.settings.score),
                 "whole_response_score": whole_response_score(whole),
             }
         )

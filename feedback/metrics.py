@@ -5,7 +5,8 @@ Notable choices:
   arXiv 2312.00849; RLAIF-V, arXiv 2405.17220): mention level beside response level, with recall and length always
   next to them, because silence games the rates;
 - a ratio whose denominator is zero is None, never 0: a policy that says nothing has no hallucination rate;
-- where an answer says the same thing twice it has made two mentions, as in CHAIR; the labeler splits it into one claim.
+- where an answer says the same thing twice it has made two mentions, as in CHAIR; the labeler splits it into one claim;
+- figures are made of sums of counts, which `feedback.intervals` draws again.
 """
 
 from __future__ import annotations
@@ -15,10 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from feedback.counts import Counts, Figures, ratio, total
 from model.embedded.language import Mention, find_mentions, mention_is_true
 from rlaif.words import words
-
-Figures = dict[str, float | int | None]
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,22 @@ def judge(text: str, objects: Sequence[Any] | None) -> Judged:
     )
 
 
-def hallucination(judged: Sequence[Judged]) -> Figures:
-    """The five figures of a set of answers.
+def answer_counts(answer: Judged) -> Counts:
+    """What one answer adds to the sums behind `hallucination`."""
+    return Counter(
+        answers=1,
+        words=answer.words,
+        mentions=answer.mentions,
+        hallucinated=answer.hallucinated,
+        mentioning=int(answer.mentions > 0),
+        hallucinating=int(answer.hallucinated > 0),
+        found=answer.found,
+        objects=answer.objects,
+    )
+
+
+def hallucination_of(totals: Counts) -> Figures:
+    """The five figures of a set of answers, from the sums of their `answer_counts`.
 
     - mention_rate: hallucinated mentions / all mentions (CHAIR_i);
     - response_rate: answers with at least one hallucinated mention / answers that mention any object (CHAIR_s);
@@ -61,14 +75,34 @@ def hallucination(judged: Sequence[Judged]) -> Figures:
     - responses: answers counted.
     """
     return {
-        "mention_rate": _ratio(sum(item.hallucinated for item in judged), sum(item.mentions for item in judged)),
-        "response_rate": _ratio(
-            sum(item.hallucinated > 0 for item in judged), sum(item.mentions > 0 for item in judged)
-        ),
-        "recall": _ratio(sum(item.found for item in judged), sum(item.objects for item in judged)),
-        "mean_words": _ratio(sum(item.words for item in judged), len(judged)),
-        "responses": len(judged),
+        "mention_rate": ratio(totals["hallucinated"], totals["mentions"]),
+        "response_rate": ratio(totals["hallucinating"], totals["mentioning"]),
+        "recall": ratio(totals["found"], totals["objects"]),
+        "mean_words": ratio(totals["words"], totals["answers"]),
+        "responses": totals["answers"],
     }
+
+
+def hallucination(judged: Sequence[Judged]) -> Figures:
+    """The figures of `hallucination_of` for these answers."""
+    return hallucination_of(total(answer_counts(answer) for answer in judged))
+
+
+def change(before: Figures, after: Figures) -> Figures:
+    """How far the figures moved: rates and means relative to before (-0.5: halved), recall in points. Counts do not.
+
+    None where a figure is None, or was 0 and has nothing to be relative to.
+    """
+    moved: Figures = {}
+    for name, old in before.items():
+        new = after.get(name)
+        if isinstance(old, int):
+            continue
+        if old is None or new is None:
+            moved[name] = None
+        else:
+            moved[name] = new - old if name == "recall" else ratio(new - old, old)
+    return moved
 
 
 def claim_truth(claim: str, objects: Sequence[Any]) -> bool | None:
@@ -77,23 +111,31 @@ def claim_truth(claim: str, objects: Sequence[Any]) -> bool | None:
     return mention_is_true(mentions[0], objects) if len(mentions) == 1 else None
 
 
-def claim_quality(verdicts: Sequence[tuple[bool, bool | None]]) -> Figures:
-    """How often the labeler's verdict on a claim is right.
+def claim_counts(verdict: bool, truth: bool | None) -> Counts:
+    """What one judged claim adds to the sums behind `claim_quality`; truth: as `claim_truth` gives it."""
+    return Counter(
+        claims=1,
+        claims_true=int(truth is True),
+        claims_false=int(truth is False),
+        true_rejected=int(truth is True and not verdict),
+        false_accepted=int(truth is False and verdict),
+    )
 
-    verdicts: (verdict, truth) per claim, truth as `claim_truth` gives it.
+
+def claim_quality(totals: Counts) -> Figures:
+    """How often the labeler's verdict on a claim is right, from the sums of `claim_counts`.
+
     - claim_accuracy: verdicts equal to the truth / all claims; an unreadable claim (truth None) is counted as wrong;
     - false_claims_accepted, true_claims_rejected: the two ways of being wrong, each of the false, the true claims;
     - claims, claims_unreadable: counts.
     """
-    on_true = [verdict for verdict, truth in verdicts if truth is True]
-    on_false = [verdict for verdict, truth in verdicts if truth is False]
-    right = sum(on_true) + sum(not verdict for verdict in on_false)
+    readable = totals["claims_true"] + totals["claims_false"]
     return {
-        "claim_accuracy": _ratio(right, len(verdicts)),
-        "false_claims_accepted": _ratio(sum(on_false), len(on_false)),
-        "true_claims_rejected": _ratio(sum(not verdict for verdict in on_true), len(on_true)),
-        "claims": len(verdicts),
-        "claims_unreadable": len(verdicts) - len(on_true) - len(on_false),
+        "claim_accuracy": ratio(readable - totals["true_rejected"] - totals["false_accepted"], totals["claims"]),
+        "false_claims_accepted": ratio(totals["false_accepted"], totals["claims_false"]),
+        "true_claims_rejected": ratio(totals["true_rejected"], totals["claims_true"]),
+        "claims": totals["claims"],
+        "claims_unreadable": totals["claims"] - readable,
     }
 
 
@@ -106,19 +148,27 @@ def split_is_right(text: str, claims: Sequence[str]) -> bool:
     return Counter(mentions[0] for mentions in found) == Counter(wanted)
 
 
-def pair_agreement(pairs: Sequence[tuple[str, str]], false_mentions: Mapping[str, int]) -> Figures:
-    """How often the order of a pair agrees with the truth.
+def pair_counts(pair: tuple[str, str], false_mentions: Mapping[str, int], kind: str) -> Counts:
+    """What one pair adds to the sums behind `pair_agreement`; `kind` keeps pairs of several origins apart.
 
-    pairs: (chosen_response_id, rejected_response_id); false_mentions: hallucinated mentions per response id.
+    pair: (chosen_response_id, rejected_response_id); false_mentions: hallucinated mentions per response id.
+    """
+    difference = false_mentions[pair[0]] - false_mentions[pair[1]]
+    return Counter({f"{kind} pairs": 1, f"{kind} agree": int(difference < 0), f"{kind} ties": int(difference == 0)})
+
+
+def pair_agreement(totals: Counts, kind: str) -> Figures:
+    """How often the order of a pair agrees with the truth, from the sums of `pair_counts` of that kind.
+
     - agreement: pairs whose chosen response has strictly fewer false mentions than the rejected one / all pairs;
     - ties: pairs with equally many, which count as disagreement / all pairs;
     - pairs: pairs counted.
     """
-    differences = [false_mentions[chosen] - false_mentions[rejected] for chosen, rejected in pairs]
+    pairs = totals[f"{kind} pairs"]
     return {
-        "agreement": _ratio(sum(difference < 0 for difference in differences), len(pairs)),
-        "ties": _ratio(sum(difference == 0 for difference in differences), len(pairs)),
-        "pairs": len(pairs),
+        "agreement": ratio(totals[f"{kind} agree"], pairs),
+        "ties": ratio(totals[f"{kind} ties"], pairs),
+        "pairs": pairs,
     }
 
 
@@ -126,7 +176,3 @@ def reordered(pairs: Sequence[tuple[str, str]], scores: Mapping[str, float]) -> 
     """The same pairs in the order that another score gives them; pairs on which that score is equal are left out."""
     turned = [(first, second) if scores[first] > scores[second] else (second, first) for first, second in pairs]
     return [(chosen, rejected) for chosen, rejected in turned if scores[chosen] != scores[rejected]]
-
-
-def _ratio(part: float, whole: int) -> float | None:
-    return part / whole if whole else None

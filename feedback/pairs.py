@@ -53,12 +53,15 @@ def build_pairs(
     distinct, drops = _drop_equal_texts(responses)
     if len(distinct) < 2:
         return [], [*drops, Drop(prompt_id, "single_response", f"{len(distinct)} different scored responses")]
-    candidates = [Pair(high, low) for high in distinct for low in distinct if high.score > low.score]
+    places = range(len(distinct))
+    candidates = [(high, low) for high in places for low in places if distinct[high].score > distinct[low].score]
     if not candidates:
         detail = f"{len(distinct)} responses score {distinct[0].score:g}"
         return [], [*drops, Drop(prompt_id, "all_scores_equal", detail)]
     random.Random(seed).shuffle(candidates)
-    return _pick(candidates, limit, surplus), drops
+    lengths = None if surplus is None else [len(words(response.text)) for response in distinct]
+    picked = _pick(candidates, limit, lengths, surplus or 0)
+    return [Pair(distinct[high], distinct[low]) for high, low in picked], drops
 
 
 def _drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[Drop]]:
@@ -71,27 +74,28 @@ def _drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[D
     return list(first.values()), drops
 
 
-def _pick(candidates: list[Pair], limit: int, surplus: int | None) -> list[Pair]:
-    """Each time the first candidate with the least reuse of its responses, then the least imbalance."""
-    responses = {response for pair in candidates for response in (pair.chosen, pair.rejected)}
-    num_words = {response: len(words(response.text)) for response in responses}
-    as_chosen: Counter[Scored] = Counter()
-    as_rejected: Counter[Scored] = Counter()
+def _pick(
+    candidates: list[tuple[int, int]], limit: int, lengths: Sequence[int] | None, surplus: int
+) -> list[tuple[int, int]]:
+    """Each time the first candidate with the least reuse of its responses, then the least imbalance.
 
-    def extra(pair: Pair) -> int:
-        return num_words[pair.chosen] - num_words[pair.rejected]
+    candidates: (chosen, rejected), places of responses; lengths: words of each response, None leaves lengths alone.
+    """
+    as_chosen: Counter[int] = Counter()
+    as_rejected: Counter[int] = Counter()
 
-    def cost(pair: Pair) -> tuple[int, int]:
-        reuse = as_chosen[pair.chosen] + as_rejected[pair.rejected]
-        return reuse, 0 if surplus is None else abs(surplus + extra(pair))
+    def cost(pair: tuple[int, int]) -> tuple[int, int]:
+        chosen, rejected = pair
+        imbalance = abs(surplus + lengths[chosen] - lengths[rejected]) if lengths else 0
+        return as_chosen[chosen] + as_rejected[rejected], imbalance
 
-    picked: list[Pair] = []
+    picked: list[tuple[int, int]] = []
     while candidates and len(picked) < limit:
-        best = min(candidates, key=cost)
+        best = chosen, rejected = min(candidates, key=cost)
         candidates.remove(best)
         picked.append(best)
-        as_chosen[best.chosen] += 1
-        as_rejected[best.rejected] += 1
-        if surplus is not None:
-            surplus += extra(best)
+        as_chosen[chosen] += 1
+        as_rejected[rejected] += 1
+        if lengths:
+            surplus += lengths[chosen] - lengths[rejected]
     return picked

@@ -9,6 +9,7 @@ that column there is nothing to measure, and it says so.
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from typing import Any
 
 from feedback.metrics import judge
 from model.embedded.noise import WORDS
-from rlaif.config import CaptionsSection, RewriteConfig, run_stage
+from rlaif.command import run_stage
+from rlaif.config import CaptionsSection, RewriteConfig
 from rlaif.errors import InputError
 from rlaif.run import Run
 from rlaif.tables import parquet_files, read_rows
@@ -58,54 +60,68 @@ def find_errors(text: str, objects: Objects) -> Errors:
     )
 
 
-def error_shares(captions: Sequence[Errors]) -> dict[str, float | int | None]:
+def error_shares(captions: Counter[Errors]) -> dict[str, float | int | None]:
     """The share of captions with each kind of error (None where there are no captions), and their number."""
-    count = len(captions)
-    shares = {name: sum(getattr(item, name) for item in captions) / count if count else None for name in LABELS}
-    return {"captions": count, **shares}
+    count = captions.total()
+    of_kind = {name: sum(number for item, number in captions.items() if getattr(item, name)) for name in LABELS}
+    return {"captions": count, **{name: number / count if count else None for name, number in of_kind.items()}}
 
 
-def raw_with_truth(section: CaptionsSection) -> Iterator[tuple[str, str | None, Objects]]:
-    """(caption_id, raw caption, true objects) of the rows whose truth is known.
+def raw_captions(section: CaptionsSection) -> Iterator[tuple[str, str | None, Objects | None]]:
+    """(caption_id, raw caption, true objects) of all rows in order; None where the truth is not known.
 
     Errors: InputError when the table is not there.
     """
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     for name, path in parquet_files(Path(section.path), "captions.path").items():
         with pq.ParquetFile(path) as file:
-            columns = [section.caption_column, "reference"]
-            if "reference" not in file.schema_arrow.names:
-                continue
-            for index, row in enumerate(file.read(columns=columns).to_pylist()):
-                if row["reference"]:
-                    yield f"{name}:{index}", row[section.caption_column], json.loads(row["reference"])["objects"]
+            columns = [one for one in (section.caption_column, "reference") if one in file.schema_arrow.names]
+            index = 0
+            for batch in file.iter_batches(columns=columns):
+                captions = batch[section.caption_column].cast(pa.large_binary()).to_pylist()  # they may be no UTF-8
+                truths = batch["reference"].to_pylist() if "reference" in columns else [None] * len(captions)
+                for raw, truth in zip(captions, truths, strict=True):
+                    text = None if raw is None else raw.decode(errors="replace")
+                    yield f"{name}:{index}", text, json.loads(truth)["objects"] if truth else None
+                    index += 1
 
 
 def measure(config: RewriteConfig, path: Path) -> None:
     """Print and note the figures. Errors: InputError."""
     run = Run(path, config, "measure")
-    rewritten = {row["caption_id"]: row for row in read_rows(run, "rewrites", ["caption_id", "raw_caption", "caption"])}
-    raw: list[Errors] = []
-    before: list[Errors] = []
-    after: list[Errors] = []
-    for caption_id, text, objects in raw_with_truth(config.captions):
-        raw.append(find_errors(text or "", objects))
-        if (row := rewritten.get(caption_id)) is None:
-            continue
-        if row["raw_caption"] != text:
-            raise InputError(
-                f"{path}/rewrites.parquet was made of other captions than {config.captions.path} has ({caption_id} "
-                "differs); give the CONFIG and SET that made it"
-            )
-        before.append(raw[-1])
-        after.append(find_errors(row["caption"], objects))
+    raw: Counter[Errors] = Counter()
+    before: Counter[Errors] = Counter()
+    after: Counter[Errors] = Counter()
+    rewrites = read_rows(run, "rewrites", ["caption_id", "raw_caption", "caption"])  # in the order of the raw captions
+    row = next(rewrites, None)
+    for caption_id, text, objects in raw_captions(config.captions):
+        kept = row if row and row["caption_id"] == caption_id else None
+        if kept:
+            if kept["raw_caption"] != text:
+                raise _made_of_others(config, path, caption_id)
+            row = next(rewrites, None)
+        if objects is not None:
+            raw[find_errors(text or "", objects)] += 1
+            if kept:
+                before[find_errors(text or "", objects)] += 1
+                after[find_errors(kept["caption"], objects)] += 1
+    if row:
+        raise _made_of_others(config, path, row["caption_id"])
     if not raw:
         print(f"no truth is known for {config.captions.path} (it has no column 'reference'): nothing to measure")
         return
     figures = {"raw": error_shares(raw), "kept_before": error_shares(before), "kept_after": error_shares(after)}
     run.update_metrics(rewrites=figures)
     print(figures_table(figures))
+
+
+def _made_of_others(config: RewriteConfig, path: Path, caption_id: str) -> InputError:
+    return InputError(
+        f"{path}/rewrites.parquet was made of other captions than {config.captions.path} has ({caption_id} "
+        "differs); give the CONFIG and SET that made it"
+    )
 
 
 def figures_table(figures: dict[str, dict[str, float | int | None]]) -> str:

@@ -5,6 +5,7 @@
 | rejected_count | -(rejected claims)                    | RLAIF-V, arXiv 2405.17220; the default                   |
 | rejected_share | -(rejected claims) / claims           | does not reward saying little                            |
 | mean_log_odds  | mean over claims of ln(p_yes / p_no)  | uses how sure the labeler is; fewer ties                 |
+| whole_response | p_yes - p_no of one question about it | the baseline that claims must beat                       |
 """
 
 import math
@@ -40,12 +41,11 @@ RULES: dict[str, Callable[[Sequence[Verdict]], float]] = {
 }
 
 
-def score(verdicts: Sequence[Verdict], rule: str) -> float:
-    """The score of a response with these verdicts; a response without claims has none."""
+def score(verdicts: Sequence[Verdict], whole: Verdict, rule: str) -> float:
+    """The score of a response with these verdicts on its claims and on the whole; one without claims has none."""
     assert verdicts, "a response without claims is quarantined, never scored"
-    return RULES[rule](verdicts)
+    return whole_response_score(whole) if rule == "whole_response" else RULES[rule](verdicts)
 
 
 def whole_response_score(verdict: Verdict) -> float:
-    """p_yes - p_no of the one question about the whole response: the baseline that claims must beat."""
     return verdict.p_yes - verdict.p_no

@@ -1,9 +1,10 @@
 """What a person should see before training: what was lost, how sure the labeler was, how long the answers are."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+import numpy as np
+
+from feedback.answers import Answers
 from feedback.claims import coverage
 from feedback.pairs import Pair
 from rlaif.words import words
@@ -22,13 +23,16 @@ class Summary:
     words_chosen: int = 0
     words_rejected: int = 0
 
-    def add_response(self, text: str, claims: Sequence[dict[str, Any]], min_yes_no_mass: float) -> None:
-        """Counts a scored response and its rows of `claims`."""
-        self.responses += 1
-        self.claims += len(claims)
-        self.rejected += sum(not claim["verdict"] for claim in claims)
-        self.weak += sum(1.0 - claim["p_other"] < min_yes_no_mass for claim in claims)
-        self.coverage += coverage(text, [claim["claim"] for claim in claims])
+    def add_answers(self, answers: Answers, min_yes_no_mass: float) -> None:
+        """Counts scored responses and their claims."""
+        claims = answers.claims
+        self.responses += len(answers.scored)
+        self.claims += claims.num_rows
+        self.rejected += int(np.count_nonzero(~claims["verdict"].to_numpy()))
+        self.weak += int(np.count_nonzero(1.0 - claims["p_other"].to_numpy().astype(float) < min_yes_no_mass))
+        texts, starts = claims["claim"].to_pylist(), answers.claim_starts.tolist()
+        for response, start, end in zip(answers.scored, starts, starts[1:], strict=False):
+            self.coverage += coverage(response.text, texts[start:end])
 
     def add_pair(self, pair: Pair) -> None:
         self.pairs += 1

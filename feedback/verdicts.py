@@ -6,10 +6,10 @@ p_yes is the probability, over the full vocabulary, that the first token is any 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from rlaif.engine import PROMPT_TOO_LONG, Engine, Request
+from rlaif.engine import Engine, Request
 from rlaif.errors import ModelError
 
 
@@ -36,34 +36,24 @@ def conquer(
     """Verdicts by (image, request), for image keys and the full texts of requests; `images` maps keys to encoded files.
 
     Each request is made once an image however many claims share it, and those of one image stand in a row, so that its
-    prefix and its encoder output are computed once. One that is too long for the labeler has no verdict.
+    prefix and its encoder output are computed once. One that the labeler cannot take, or refuses, has no verdict.
     """
     asked = sorted(set(questions))
-    yes, no = _spellings(engine, "yes"), _spellings(engine, "no")
     requests = [
-        Request(text=text, image=images[image], max_tokens=1, logprob_token_ids=yes + no) for image, text in asked
+        Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in asked
     ]
     verdicts = {}
     for key, (completion,) in zip(asked, engine.generate(requests, f"{title}: verify"), strict=True):
-        if completion.finish_reason != PROMPT_TOO_LONG:
-            assert completion.logprobs is not None
-            verdicts[key] = read_verdict(completion.logprobs, yes, no)
+        if completion.first_words is not None:
+            verdicts[key] = read_verdict(completion.first_words)
     return verdicts
 
 
-def read_verdict(logprobs: Mapping[int, float], yes: Sequence[int], no: Sequence[int]) -> Verdict:
-    """Sums probabilities over the spellings of yes and of no; ModelError where the labeler gives NaN."""
-    p_yes = sum(math.exp(logprobs[token]) for token in yes)
-    p_no = sum(math.exp(logprobs[token]) for token in no)
-    if not math.isfinite(p_yes + p_no):
+def read_verdict(probabilities: Mapping[str, float]) -> Verdict:
+    """The probabilities of yes and of no as a verdict; ModelError where the labeler gives NaN."""
+    verdict = Verdict(probabilities["yes"], probabilities["no"])
+    if not math.isfinite(verdict.p_yes + verdict.p_no):
         raise ModelError(
             "the labeler's log-probabilities are NaN; set labeler.dtype to float32, or use another labeler"
         )
-    return Verdict(p_yes, p_no)
-
-
-def _spellings(engine: Engine, word: str) -> tuple[int, ...]:
-    ids = engine.spellings(word)
-    if not ids:
-        raise ModelError(f"the labeler's vocabulary has no token {word!r}; use one that answers yes or no in one token")
-    return ids
+    return verdict

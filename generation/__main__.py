@@ -2,43 +2,45 @@
 
     python -m generation --config configs/demo.yaml --run runs/demo
 
-Writes `prompts` (all splits that the source has) and `responses` (split "train"). Stopped, it goes on from what is
-on disk.
+Writes `prompts` (all splits that the source has) and `responses` (of `generation.splits`). Stopped, it goes on from
+what is on disk.
 """
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
 
-from generation.prompts import build_prompts, read_pictures, source_files
+from generation.prompts import build_prompts, pinned_data, read_pictures, source_files
 from generation.sampling import sample_responses
-from rlaif.config import Config, EngineSection, ModelSection, run_stage
-from rlaif.engine import Engine, open_engine
+from rlaif.command import run_stage
+from rlaif.config import Config
+from rlaif.engine import OpenEngine, open_engine
 from rlaif.errors import ConfigError, InputError
-from rlaif.run import Run, model_revision
+from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import TableWriter, count_rows, read_rows
-
-OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]
 
 
 def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
     """The stage. Errors: RlaifError for whatever the user can put right."""
-    sampling, data = config.generation, config.data
+    sampling = config.generation
     if sampling.temperature == 0 and sampling.num_responses > 1:
         raise ConfigError(
             f"generation.temperature is 0 and num_responses {sampling.num_responses}: greedy responses are all the "
             "same; set temperature above 0, or num_responses to 1"
         )
+    config = config.model_copy(update={"data": pinned_data(config.data)})
+    data = config.data
     run = Run(path, config, "generation")
-    revision = model_revision(config.policy)
+    policy = pinned(config.policy)
+    revision = model_revision(policy)
     settings = {
         "seed": config.seed,
         "round": config.round,
-        "policy": {**config.policy.model_dump(), "revision": revision},
+        "policy": {**config.policy.identity(), "revision": revision},
         "data": {**data.model_dump(), **source_files(data)},
         "generation": sampling.model_dump(),
         "max_model_len": config.engine.max_model_len,
@@ -47,15 +49,16 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         return
     run.announce(
         f"prompts from {data.source}" + (f" {data.path}" if data.path else ""),
-        f"{sampling.num_responses} responses to each prompt of split train from {config.policy.model}, "
+        f"{sampling.num_responses} responses to each prompt of {' and '.join(sampling.splits)} from "
+        f"{config.policy.model}, "
         f"temperature {sampling.temperature}, top_p {sampling.top_p}, at most {sampling.max_tokens} tokens",
     )
     if not (path / "prompts.parquet").is_file():
         write_prompts(run)
     with TableWriter(run, "responses", key="prompt_id") as writer:
-        wanted = {row["prompt_id"] for row in read_rows(run, "prompts", ["prompt_id"], filter={"split": "train"})}
-        if wanted - writer.done:
-            with closing(open_engine(config.policy, config.engine, config.seed)) as engine:
+        wanted = read_rows(run, "prompts", ["prompt_id"], {"split": sampling.splits})
+        if any(row["prompt_id"] not in writer.done for row in wanted):
+            with closing(open_engine(policy, config.engine, config.seed)) as engine:
                 sample_responses(run, engine, revision, writer)
     report(run)
 
@@ -70,7 +73,7 @@ def write_prompts(run: Run) -> None:
         run.drop(row_id, reason, detail)
 
     writer = TableWriter(run, "prompts", key="prompt_id")
-    rows = build_prompts(read_pictures(data, run.config.seed), data.source, data.limit, writer.done, drop)
+    rows = build_prompts(read_pictures(data, run.config.seed), data, writer.done, drop)
     written = 0
     for row in tqdm(rows, desc="prompts", unit="prompt", dynamic_ncols=True):
         writer.write([row])

@@ -1,47 +1,30 @@
 """Sources of images and instructions, and the checks that each prompt passes before it becomes a row of `prompts`.
 
 Columns written: prompt_id, image (bytes as they came, path), image_sha256, instruction, source, split, reference.
-`reference` is known for the embedded scenes alone; every other source gives split "train", the one that responses are
-sampled for.
+`reference` is known for the embedded scenes alone; the images of other sources are divided into splits by their hash,
+`data.validation_share` and `data.test_share`.
 """
 
 import hashlib
 import json
 import mimetypes
+import os
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from generation.pictures import Drop, Picture, named, usable_image
 from rlaif.config import DataSection
 from rlaif.errors import InputError
+from rlaif.run import hub_commit
 from rlaif.tables import make_id, parquet_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 DEFAULT_INSTRUCTIONS = Path(__file__).with_name("instructions.txt")
-# heads of rlaif.images.open_image's messages
-IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
 ROWS_AT_ONCE = 32  # rows of a parquet file in memory; photographs are large
-
-Drop = Callable[[str, str, str], None]  # (row_id, reason, detail)
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image as its source has it, and what is to be asked about it.
-
-    name: by which a person finds it again. image: file bytes, a path to them, or None where the source has none.
-    """
-
-    name: str
-    image: bytes | Path | None
-    instructions: Sequence[str | None]
-    path: str
-    split: str = "train"
-    reference: str | None = None
 
 
 def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
@@ -60,26 +43,33 @@ def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
 
 
 def build_prompts(
-    pictures: Iterable[Picture], source: str, limit: int | None, done: Container[str], drop: Drop
+    pictures: Iterable[Picture], data: DataSection, done: Container[str], drop: Drop
 ) -> Iterator[dict[str, Any]]:
-    """Rows of `prompts`, at most `limit` of a split; those in `done` were written by an earlier try and are left out.
+    """Rows of `prompts`, at most `data.limit`; those in `done` were written by an earlier try and are left out. An
+    instruction is asked as it is: nothing in it can act as more than text (see rlaif.engine).
 
     Every image is opened once. What cannot be used goes to `drop` with its reason; nothing stops.
     """
     seen: set[str] = set()
-    used: Counter[str] = Counter()
+    used: Counter[str | None] = Counter()
     for picture in pictures:
-        if used[picture.split] == limit:
-            break  # scenes, the only source with several splits, keep to the limit themselves
-        image = usable_image(picture, drop)
+        if used[picture.split] == data.limit:
+            break  # scenes, the only source that names splits, keep to the limit themselves
+        image = usable_image(picture, drop, data.image_hosts)
         if image is None:
             continue
         digest = hashlib.sha256(image).hexdigest()
         for instruction in picture.instructions:
-            if used[picture.split] == limit:
+            if used[picture.split] == data.limit:
                 break
+            if isinstance(instruction, bytes):
+                drop(picture.name, "broken_text", f"the instruction is no UTF-8: {instruction[:80]!r}")
+                continue
             if instruction is None or not instruction.strip():
                 drop(picture.name, "missing_instruction", "the instruction is empty")
+                continue
+            if len(instruction) > data.max_instruction_chars:
+                drop(picture.name, "instruction_too_long", f"{len(instruction):,} characters: {instruction[:80]}")
                 continue
             prompt_id = make_id(digest, instruction)
             if prompt_id in seen:
@@ -93,31 +83,18 @@ def build_prompts(
                     "image": {"bytes": image, "path": picture.path},
                     "image_sha256": digest,
                     "instruction": instruction,
-                    "source": source,
-                    "split": picture.split,
+                    "source": data.source,
+                    "split": picture.split or split_of(digest, data),
                     "reference": picture.reference,
                 }
 
 
-def usable_image(picture: Picture, drop: Drop) -> bytes | None:
-    """The file bytes of a picture that can be opened; None after a drop."""
-    from rlaif.images import open_image
-
-    if picture.image is None:
-        drop(picture.name, "missing_image", "the source has no image here")
-        return None
-    try:
-        data = picture.image.read_bytes() if isinstance(picture.image, Path) else picture.image
-    except OSError as error:
-        drop(picture.name, "missing_image", f"{error.filename}: {error.strerror}")
-        return None
-    try:
-        open_image(data)
-    except ValueError as error:
-        reason = str(error).partition(":")[0].replace(" ", "_")
-        drop(picture.name, reason if reason in IMAGE_REASONS else "broken_image", str(error))
-        return None
-    return data
+def split_of(image_sha256: str, data: DataSection) -> str:
+    """The split of an image, drawn by its hash: all its questions are in the same one, whatever stands beside it."""
+    place = int(image_sha256[:8], 16) / 2**32
+    if place < data.test_share:
+        return "test"
+    return "validation" if place < data.test_share + data.validation_share else "train"
 
 
 def read_instructions(path: str | None) -> list[str]:
@@ -173,7 +150,7 @@ def _read_folder(folder: Path, instructions: list[str]) -> Iterator[Picture]:
     if not names:
         raise InputError(f"no images in {folder}; data.path names a folder with jpeg, png, webp or other image files")
     for name in names:
-        yield Picture(name, folder / name, instructions, name)
+        yield Picture(name, f"./{name}", instructions, named(name), folders=[folder])  # "./": a name is no URL
 
 
 def _may_be_image(name: str) -> bool:
@@ -185,7 +162,8 @@ def _may_be_image(name: str) -> bool:
 def read_parquet(
     path: Path, image_column: str, text_column: str, section: str = "data", text: str = "question"
 ) -> Iterator[Picture]:
-    """Rows of one parquet file or of all below a folder; image paths in them are relative to the file's folder.
+    """Rows of one parquet file or of all below a folder; image paths in them are relative to the file's folder, and
+    stay inside the folder given.
 
     section, text: where the configuration names the path and the columns, for errors.
     Errors: InputError for a path, a file or a column that is not there or of another kind.
@@ -199,26 +177,44 @@ def read_parquet(
             table = pq.ParquetFile(file)
         except pa.ArrowInvalid as error:
             raise InputError(f"{file} is not a parquet file ({error})") from error
+        folders = [file.parent, path] if path.is_dir() else [file.parent]
         with table:
             _check_columns(str(file), table.schema_arrow, columns)
-            index = 0
-            for batch in table.iter_batches(ROWS_AT_ONCE, columns=[image_column, text_column]):
-                for row in batch.to_pylist():
-                    yield _picture(f"{name}:{index}", row[image_column], row[text_column], file.parent)
-                    index += 1
+            batches = table.iter_batches(ROWS_AT_ONCE, columns=[image_column, text_column])
+            yield from _pictures(name, batches, image_column, text_column, folders)
+
+
+def pinned_data(data: DataSection) -> DataSection:
+    """The section with the commit of a data set on the hub, so that no later one is read; any other as it is.
+
+    Errors: InputError.
+    """
+    if data.source != "datasets" or Path(data.path or "").exists():
+        return data
+    assert data.path is not None
+    try:
+        return data.model_copy(update={"revision": hub_commit(data.path, data.revision, "dataset", "README.md")})
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot load data set {data.path}: it is no folder here and was not found on the hub "
+            f"({type(error).__name__}); correct data.path, or set data.revision to a commit that was loaded before"
+        ) from error
 
 
 def _read_dataset(data: DataSection) -> Iterator[Picture]:
     """Rows of a data set that `datasets` loads: saved by save_to_disk, or anything load_dataset takes."""
-    from datasets import Dataset, DatasetDict, Image, load_dataset, load_from_disk
+    from datasets import Dataset, DatasetDict, Image, config, load_dataset, load_from_disk
+    from huggingface_hub.constants import HF_HUB_CACHE
 
     assert data.path is not None
     where = f"data set {data.path}"
+    folders = [Path(data.path)]
     try:
         if (Path(data.path) / "dataset_info.json").is_file() or (Path(data.path) / "dataset_dict.json").is_file():
             loaded = load_from_disk(data.path)
         else:
-            loaded = load_dataset(data.path)
+            loaded = load_dataset(data.path, revision=data.revision)
+            folders += [Path(config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]  # where it puts what it downloads
     except (OSError, ValueError) as error:  # also what `datasets` raises for a data set it does not find
         raise InputError(f"cannot load {where}: {' '.join(str(error).split())}") from error
     if isinstance(loaded, DatasetDict):
@@ -231,8 +227,8 @@ def _read_dataset(data: DataSection) -> Iterator[Picture]:
         loaded = loaded.cast_column(data.image_column, Image(decode=False))  # the bytes as they came
     columns = {"data.image_column": data.image_column, "data.question_column": data.question_column}
     _check_columns(where, loaded.features.arrow_schema, columns)
-    for index, row in enumerate(loaded.select_columns([data.image_column, data.question_column])):
-        yield _picture(f"{data.split}:{index}", row[data.image_column], row[data.question_column], Path(data.path))
+    batches = loaded.select_columns([data.image_column, data.question_column]).with_format("arrow").iter(ROWS_AT_ONCE)
+    yield from _pictures(data.split, batches, data.image_column, data.question_column, folders)
 
 
 def _check_columns(where: str, schema: "pa.Schema", columns: dict[str, str]) -> None:
@@ -258,11 +254,40 @@ def _is_text(kind: "pa.DataType") -> bool:
     return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
-def _picture(name: str, cell: Any, question: str | None, folder: Path) -> Picture:
-    """A row with its image as bytes, as {bytes, path}, or as a path."""
-    content, path = (cell["bytes"], cell["path"]) if isinstance(cell, dict) else (cell, None)
-    if isinstance(content, str):
-        content, path = None, content
-    if content is None and path:
-        return Picture(name, folder / path, [question], path)
-    return Picture(name, content, [question], path or name)
+def _pictures(
+    name: str, batches: Iterable[Any], image_column: str, text_column: str, folders: list[Path]
+) -> Iterator[Picture]:
+    """Rows of Arrow batches, their texts read as the bytes they are: one that is no UTF-8 would end the whole batch."""
+    index = 0
+    for batch in batches:
+        kind = batch.schema.field(image_column).type
+        images, texts = (_with_bytes(batch[column]).to_pylist() for column in (image_column, text_column))
+        for cell, text in zip(images, texts, strict=True):
+            if isinstance(cell, dict):
+                content, path = cell["bytes"], cell["path"]
+            else:
+                content, path = (None, cell) if _is_text(kind) else (cell, None)
+            path = path and os.fsdecode(path)  # names of files may be no UTF-8 either
+            where = f"{name}:{index}"
+            image = path if content is None else content
+            yield Picture(where, image, [_text(text)], named(path or where), folders=folders)
+            index += 1
+
+
+def _with_bytes(column: Any) -> Any:
+    """A column with bytes for texts, also in its fields."""
+    import pyarrow as pa
+
+    def kind_of(kind: pa.DataType) -> pa.DataType:
+        if pa.types.is_struct(kind):
+            return pa.struct([(field.name, kind_of(field.type)) for field in kind])
+        return pa.large_binary() if _is_text(kind) else kind
+
+    return column.cast(kind_of(column.type))
+
+
+def _text(content: bytes | None) -> str | bytes | None:
+    try:
+        return None if content is None else content.decode()
+    except UnicodeDecodeError:
+        return content

@@ -17,19 +17,21 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from generation.prompts import files_digest, read_parquet, usable_image
+from generation.pictures import usable_image
+from generation.prompts import files_digest, read_parquet
 from generation.quality import Fault, find_fault, repetition, share_invented
-from rlaif.config import EngineSection, ModelSection, RewriteConfig, run_stage
-from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, Request, open_engine
+from rlaif.command import run_stage
+from rlaif.config import RewriteConfig
+from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request, open_engine
 from rlaif.errors import ConfigError, InputError
-from rlaif.run import Run, model_revision
+from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import TableWriter
 from rlaif.words import clean
 
@@ -42,8 +44,6 @@ ANSWER_SCHEMA = {
     "required": ["question", "answer"],
     "additionalProperties": False,
 }
-
-OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,12 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
     """The stage. Errors: RlaifError for whatever the user can put right."""
     run = Run(path, config, "rewrite")
     prompt = read_prompt(config.rewrite.prompt)
-    revision = model_revision(config.rewriter)
+    rewriter = pinned(config.rewriter)
+    revision = model_revision(rewriter)
     source = Path(config.captions.path)
     settings = {
         "seed": config.seed,
-        "rewriter": {**config.rewriter.model_dump(), "revision": revision},
+        "rewriter": {**config.rewriter.identity(), "revision": revision},
         "captions": {**config.captions.model_dump(), "files_digest": files_digest(source) if source.exists() else None},
         "rewrite": {**config.rewrite.model_dump(), "prompt": prompt},
         "max_model_len": config.engine.max_model_len,
@@ -88,7 +89,7 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
         todo = raw_captions(run, seen)
         first = next(todo, None)
         if first is not None:
-            with closing(open_engine(config.rewriter, config.engine, config.seed)) as engine:
+            with closing(open_engine(rewriter, config.engine, config.seed)) as engine:
                 rewrite_captions(run, engine, prompt, revision, chain([first], todo), writer)
         elif not seen:
             dropped = Counter(run.dropped().values())
@@ -122,7 +123,9 @@ def raw_captions(run: Run[RewriteConfig], seen: Container[str]) -> Iterator[RawC
         if picture.name in seen:
             continue
         (text,) = picture.instructions
-        if not clean(text or ""):
+        if isinstance(text, bytes):
+            run.drop(picture.name, "broken_text", f"the raw caption is no UTF-8: {text[:80]!r}")
+        elif not clean(text or ""):
             run.drop(picture.name, "empty_caption", "there is no raw caption")
         elif text and (image := usable_image(picture, run.drop)) is not None:
             yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)

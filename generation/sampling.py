@@ -1,4 +1,4 @@
-"""K responses of the policy to every prompt of split "train".
+"""K responses of the policy to every prompt of `generation.splits`.
 
 Reads of `prompts` the columns prompt_id, image, instruction and split: what is true of an image stays out of sampling.
 Columns written to `responses`: response_id, prompt_id, sample_index, seed, text, finish_reason, num_tokens,
@@ -12,25 +12,26 @@ from itertools import islice
 from typing import Any
 
 from rlaif.config import Config
-from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, Request
+from rlaif.engine import REFUSALS, Completion, Engine, Request
 from rlaif.run import Run
 from rlaif.tables import TableWriter, make_id, read_rows
+from rlaif.words import storable
 
 PROMPTS_AT_ONCE = 200  # asked for in one go and then on disk; bounds memory and what a kill costs
 
 
 def sample_responses(run: Run, engine: Engine, policy_revision: str, writer: TableWriter) -> None:
-    """Answer the prompts that `writer` has no responses to. A prompt too long for the policy is dropped by name."""
-    total = sum(1 for _ in _train_prompts(run, ["prompt_id"]))
+    """Answer the prompts that `writer` has no responses to. A prompt that the policy cannot take is dropped by name."""
+    total = sum(1 for _ in _prompts(run, ["prompt_id"]))
     done = len(writer.done)
-    rows = _train_prompts(run, ["prompt_id", "image", "instruction"])
+    rows = _prompts(run, ["prompt_id", "image", "instruction"])
     todo = (row for row in rows if row["prompt_id"] not in writer.done)
     while prompts := list(islice(todo, PROMPTS_AT_ONCE)):
         requests = [response_request(row, run.config) for row in prompts]
         answers = engine.generate(requests, f"responses to prompts {done + 1}-{done + len(prompts)} of {total}")
         for prompt, request, completions in zip(prompts, requests, answers, strict=True):
-            if completions[0].finish_reason == PROMPT_TOO_LONG:
-                run.drop(prompt["prompt_id"], PROMPT_TOO_LONG, "does not fit the policy; see engine.max_model_len")
+            if (refusal := completions[0].finish_reason) in REFUSALS:
+                run.drop(prompt["prompt_id"], refusal, REFUSALS[refusal])
             else:
                 writer.write(response_rows(prompt["prompt_id"], request, completions, run.config, policy_revision))
         writer.flush()
@@ -61,7 +62,7 @@ def response_rows(
             "prompt_id": prompt_id,
             "sample_index": index,
             "seed": request.seed,
-            "text": completion.text,
+            "text": storable(completion.text),
             "finish_reason": completion.finish_reason,
             "num_tokens": completion.num_tokens,
             "temperature": request.temperature,
@@ -74,5 +75,5 @@ def response_rows(
     ]
 
 
-def _train_prompts(run: Run, columns: list[str]) -> Iterator[dict[str, Any]]:
-    return read_rows(run, "prompts", columns, filter={"split": "train"})
+def _prompts(run: Run, columns: list[str]) -> Iterator[dict[str, Any]]:
+    return read_rows(run, "prompts", columns, filter={"split": run.config.generation.splits})

@@ -110,9 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_seed(arguments.seed)
     try:
         model, processor = assemble(
-            AutoModelForCausalLM.from_pretrained(arguments.llm),
-            SiglipVisionModel.from_pretrained(arguments.vision),
-            AutoTokenizer.from_pretrained(arguments.llm),
+            AutoModelForCausalLM.from_pretrained(arguments.llm, trust_remote_code=False, use_safetensors=True),
+            SiglipVisionModel.from_pretrained(arguments.vision, use_safetensors=True),
+            AutoTokenizer.from_pretrained(arguments.llm, trust_remote_code=False),
             arguments.version,
             arguments.queries,
             scale_resolution=arguments.scale_resolution,

@@ -26,7 +26,7 @@ class ReleasedCheckpoints:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         else:
             kind: Any = type(model)
-            saved = kind.from_pretrained(resume_from_checkpoint, dtype=model.dtype)
+            saved = kind.from_pretrained(resume_from_checkpoint, use_safetensors=True, dtype=model.dtype)
             model.load_state_dict(saved.state_dict())
 
     def _load_best_model(self: Any) -> None:
@@ -44,11 +44,13 @@ def last_complete_checkpoint(folder: Path) -> str | None:
     return newest
 
 
-def moved_tensors(before: str, after: Path, names: Iterable[str], dtype: torch.dtype) -> list[str]:
+def moved_tensors(
+    before: str, revision: str | None, after: Path, names: Iterable[str], dtype: torch.dtype
+) -> list[str]:
     """Those of the tensors (released names) that are not in `after` to the bit what they are, in dtype, in `before`, a
     folder or hub id. It reads what was saved, so it does not matter how a training laid its parameters out.
     """
-    config = cached_file(before, CONFIG_NAME)
+    config = cached_file(before, CONFIG_NAME, revision=revision)
     assert config is not None, "the model was loaded from there"
     folder = Path(config).parent
     with ExitStack() as stack:

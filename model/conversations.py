@@ -14,19 +14,20 @@ or, as captions lie about on disk,
 
     image      a picture {bytes, path}
     caption    what the assistant says on seeing it, without a question
+
+A picture without bytes is read from its path, relative to the table's folder and inside it.
 """
 
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, Image, List
 from PIL import Image as Pictures
-from PIL import ImageOps
 from torch.utils.data import Dataset as TorchDataset
 
+from model.images import open_image
 from model.packing import Sample, share_prefix
 from model.processing import MiniCPMVProcessor, with_images
 
@@ -61,14 +62,21 @@ def read_table(path: str, cache: Path | None = None) -> Dataset:
     )
 
 
-def open_picture(encoded: dict[str, Any]) -> Pictures.Image:
-    """A picture as its camera held it, RGB. Errors: OSError, ValueError for one that cannot be decoded."""
-    source = encoded["path"] if encoded["bytes"] is None else io.BytesIO(encoded["bytes"])
-    with Pictures.open(source) as file:
-        return ImageOps.exif_transpose(file).convert("RGB")
+def open_picture(encoded: dict[str, Any], folder: Path | None) -> Pictures.Image:
+    """A picture as its camera held it, RGB. Errors: OSError, ValueError, RuntimeError (links in a circle) for one that
+    cannot be decoded, or whose path leads out of the folder of its table.
+    """
+    if encoded["bytes"] is not None:
+        return open_image(encoded["bytes"])
+    if folder is None:
+        raise ValueError("the picture has no bytes")
+    path = (folder / encoded["path"]).resolve()
+    if not (path.is_relative_to(folder.resolve()) and path.is_file()):
+        raise ValueError(f"{encoded['path']!r} is no file in the folder of its table")
+    return open_image(path.read_bytes())
 
 
-def parts_of(row: Row) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]]:
+def parts_of(row: Row, folder: Path | None = None) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]]:
     """The pictures of a row, and its conversations, the messages of each with an image part for each picture."""
     if "caption" in row:
         encoded = [row["image"]]
@@ -78,7 +86,8 @@ def parts_of(row: Row) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]
         conversations = row["conversations"] if "conversations" in row else [row["messages"]]
     if not conversations:
         raise ValueError("no conversation")
-    return [open_picture(picture) for picture in encoded], [with_images(one, len(encoded)) for one in conversations]
+    pictures = [open_picture(picture, folder) for picture in encoded]
+    return pictures, [with_images(one, len(encoded)) for one in conversations]
 
 
 class Conversations(TorchDataset):
@@ -87,15 +96,22 @@ class Conversations(TorchDataset):
     Rows that nothing can be learnt from are left out; `problems` says which and why.
     """
 
-    def __init__(self, table: Dataset, processor: MiniCPMVProcessor, longest: int | None, workers: int = 1):
-        """longest: rows of more tokens are left out; None: none are."""
-        self.processor = processor
+    def __init__(
+        self,
+        table: Dataset,
+        processor: MiniCPMVProcessor,
+        longest: int | None,
+        workers: int = 1,
+        folder: Path | None = None,
+    ):
+        """longest: rows of more tokens are left out; None: none are. folder: of the table, where paths lead."""
+        self.processor, self.folder = processor, folder
 
         def measure(row: Row) -> dict[str, Any]:
             try:
-                pictures, conversations = parts_of(row)
+                pictures, conversations = parts_of(row, folder)
                 ids, _, _ = self.encode(pictures, conversations)
-            except (OSError, ValueError, TypeError) as error:
+            except (OSError, ValueError, TypeError, RuntimeError) as error:
                 return {"length": 0, "problem": " ".join(str(error).split())}
             too_long = longest is not None and len(ids) > longest
             return {"length": len(ids), "problem": f"{len(ids)} tokens, more than {longest}" if too_long else ""}
@@ -125,7 +141,7 @@ class Conversations(TorchDataset):
         return share_prefix([self.processor.encode_training(messages, sizes) for messages in conversations])
 
     def __getitem__(self, index: int) -> Sample:
-        pictures, conversations = parts_of(self.rows[index])
+        pictures, conversations = parts_of(self.rows[index], self.folder)
         ids, labels, branches = self.encode(pictures, conversations)
         views = [self.processor.image_processor.slice(picture) for picture in pictures]
         sizes = [size for _, size in views]

@@ -27,6 +27,7 @@ import torch
 from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
 from transformers import PreTrainedConfig, Trainer, TrainingArguments, set_seed
+from transformers.utils import CONFIG_NAME, cached_file
 from trl import TrlParser
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
@@ -84,6 +85,9 @@ class StageArguments:
     )
     model: str = field(metadata={"help": "folder or hub id of the model to go on from: what the stage before wrote"})
     data: list[str] = field(metadata={"help": "training tables (parquet)"})
+    revision: str | None = field(
+        default=None, metadata={"help": "commit, tag or branch of a hub model; default: the newest commit, recorded"}
+    )
     order: Order = field(
         default=None,
         metadata={
@@ -175,13 +179,21 @@ def square_averaged(outputs: Any, labels: torch.Tensor, num_items_in_batch: torc
 
 
 def check_start(arguments: StageArguments) -> None:
-    """Errors: ValueError: there is no such model, it is no MiniCPM-V, or not what the stage before wrote."""
+    """Pins the revision of a hub model.
+
+    Errors: ValueError: there is no such model, it is no MiniCPM-V, or not what the stage before wrote.
+    """
     folder = Path(arguments.model)
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no model folder: it has no config.json")
     if not folder.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", arguments.model):
         raise ValueError(f"there is no model folder {folder}; `model` names one, or an id on the hub (owner/name)")
-    kind = PreTrainedConfig.get_config_dict(arguments.model)[0].get("model_type")
+    if not folder.is_dir():  # what is loaded is what was looked at: the folder of a snapshot is called by its commit
+        config = cached_file(arguments.model, CONFIG_NAME, revision=arguments.revision)
+        assert config is not None, "cached_file raises where there is none"
+        arguments.revision = Path(config).parent.name
+    found, _ = PreTrainedConfig.get_config_dict(arguments.model, revision=arguments.revision)
+    kind = found.get("model_type")
     if kind != MiniCPMVConfig.model_type:
         raise ValueError(
             f"{arguments.model} is a model of type {kind!r}; this trains MiniCPM-V, {MiniCPMVConfig.model_type!r}"
@@ -218,8 +230,10 @@ def output_folder(arguments: StageArguments, training: TrainingArguments) -> Pat
 
 def load_model(arguments: StageArguments) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
     """The model with its frozen parts, and the processor with the stage's resolution and slicing."""
-    processor = MiniCPMVProcessor.from_pretrained(arguments.model)
-    model = MiniCPMVForConditionalGeneration.from_pretrained(arguments.model, dtype=arguments.dtype)
+    processor = MiniCPMVProcessor.from_pretrained(arguments.model, revision=arguments.revision)
+    model = MiniCPMVForConditionalGeneration.from_pretrained(
+        arguments.model, revision=arguments.revision, use_safetensors=True, dtype=arguments.dtype
+    )
     stage = STAGES[arguments.stage]
     freeze(model, arguments.freeze or set(PARTS) - set(stage.trains))
     images = processor.image_processor
@@ -294,7 +308,10 @@ def prepare(arguments: StageArguments, training: TrainingArguments) -> StageTrai
     workers = training.dataloader_num_workers
     with training.main_process_first():
         rows = [read_table(path, out / "cache") for path in arguments.data]
-    tables = [Conversations(table, processor, longest, workers) for table in rows]
+    tables = [
+        Conversations(table, processor, longest, workers, Path(path).parent)
+        for path, table in zip(arguments.data, rows, strict=True)
+    ]
     sequences = Sequences(tables, arguments, training.seed, processor.image_token_id)
     if not len(sequences):
         problems = [problem for table in tables for _, problem in table.problems]
@@ -336,7 +353,8 @@ def train(trainer: StageTrainer, arguments: StageArguments) -> None:
     model.config.use_cache = cached
     trainer.save_model()
     if trainer.is_world_process_zero():
-        assert not moved_tensors(arguments.model, out, frozen, model.dtype), "a frozen part moved"
+        moved = moved_tensors(arguments.model, arguments.revision, out, frozen, model.dtype)
+        assert not moved, f"a frozen part moved: {moved[0]}"
         (out / "training_args.bin").unlink()  # a pickle; settings.json says the same
         shutil.rmtree(out / "cache")
         write_json(out / "training.json", {**settings, "log": trainer.state.log_history})

@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 250
@@ -31,7 +32,7 @@ class Group:
 
     name: str
     tone: str
-    values: Sequence[float]
+    values: Sequence[float] | np.ndarray
 
 
 def line_chart(lines: Sequence[Line], *, x_label: str, level: tuple[float, str] | None = None) -> Markup:
@@ -74,9 +75,8 @@ def histogram(
     total = sum(len(group.values) for group in groups)
     heights = []
     for group in groups:
-        counts = [0] * bins
-        for value in group.values:
-            counts[min(max(int((value - low) / width), 0), bins - 1)] += 1
+        places = ((np.asarray(group.values, float) - low) / width).astype(int).clip(0, bins - 1)
+        counts = np.bincount(places, minlength=bins).tolist()
         heights.append([count / (total if apart else len(group.values)) for count in counts])
 
     top = max(max(shares) for shares in heights)
@@ -124,7 +124,7 @@ def _bars(
 
 
 def _mean(group: Group, to_x: Callable[[float], float]) -> Markup:
-    mean = sum(group.values) / len(group.values)
+    mean = float(np.mean(group.values))
     title = f"mean of {group.name}: {mean:.1f}"
     line = Markup('<line class="mean tone-{}" x1="{x:.1f}" y1="{}" x2="{x:.1f}" y2="{}"><title>{}</title></line>')
     return line.format(group.tone, TOP - 8, HEIGHT - BOTTOM, title, x=to_x(mean))

@@ -4,20 +4,12 @@ A YAML file in `configs/` gives the sections; `--set section.key=value` changes 
 is an error.
 """
 
-import argparse
-import difflib
 import re
-import reprlib
-import sys
-from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from typing_extensions import TypeVar
-
-from rlaif.errors import ConfigError, RlaifError
 
 
 class Section(BaseModel):
@@ -26,12 +18,67 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSection(Section):
-    """A model: a folder in the released layout, or a hub id."""
+class EndpointSection(Section):
+    """An OpenAI-compatible server that is asked, in place of a model that is loaded here."""
 
-    model: str = Field(description="folder of a model, or its id on the Hugging Face hub", min_length=1)
+    url: str = Field(description="address of its API, such as http://127.0.0.1:8000/v1")
+    api_key_env: str = Field(
+        "RLAIF_API_KEY", description="environment variable that holds the key, where one is needed; never the key"
+    )
+    concurrency: int = Field(32, ge=1, description="requests that are asked at the same time")
+    timeout: float = Field(300, gt=0, description="seconds to wait for an answer before it is asked for again")
+    max_retries: int = Field(
+        6, ge=0, description="further tries at a request that failed, after waits that double up to 8 seconds"
+    )
+    top_logprobs: int = Field(
+        20, ge=1, description="most probable first tokens that are told of; most endpoints allow 20, ours any number"
+    )
+
+    @field_validator("url")
+    @classmethod
+    def _address_alone(cls, url: str) -> str:
+        parts = urlsplit(url)
+        if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+            raise ValueError(
+                "has more than an address in it (a user, password, query or #); keep the address, and put a key into "
+                "the environment variable that api_key_env names"
+            )
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no address; it takes http://HOST:PORT/v1 or https://HOST/v1")
+        return url.rstrip("/")
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _name_alone(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # not told what it is: it may be the key itself
+            raise ValueError("is no name of an environment variable; it takes a name such as RLAIF_API_KEY, not a key")
+        return name
+
+
+class ModelSection(Section):
+    """A model: a folder in the released layout, a hub id, or, with `endpoint`, what a server calls it."""
+
+    model: str = Field(
+        description="folder of a model, its id on the Hugging Face hub, or its name at the endpoint", min_length=1
+    )
     revision: str | None = Field(None, description="commit, tag or branch of a hub model; pin a commit to repeat a run")
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("auto", description="precision of the weights")
+    endpoint: EndpointSection | None = Field(None, description="server that has the model; null = it is loaded here")
+
+    @model_validator(mode="after")
+    def _server_decides_precision(self) -> Self:
+        if self.endpoint is not None and self.dtype != "auto":
+            raise ValueError(f"dtype is {self.dtype!r}, which the server of an endpoint decides; set dtype to auto")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """What decides what the model says, for the settings that a table is bound to.
+
+        Where an endpoint is, how often and how patiently it is asked is no part of it.
+        """
+        if self.endpoint is None:
+            return self.model_dump(exclude={"endpoint"})
+        return self.model_dump(include={"model": True, "revision": True, "dtype": True, "endpoint": {"top_logprobs"}})
 
 
 class DataSection(Section):
@@ -45,11 +92,18 @@ class DataSection(Section):
         None, description="text file with one instruction a line, for `folder`; null = generation/instructions.txt"
     )
     split: str = Field("train", description="split of the data set to read, for `datasets`")
+    revision: str | None = Field(None, description="commit, tag or branch of a data set on the hub; null = the newest")
+    image_hosts: list[str] = Field(
+        [], description="hosts from which image URLs are fetched, by exact name; empty = URLs are dropped"
+    )
+    max_instruction_chars: int = Field(10_000, ge=1, description="longer instructions are dropped")
     image_column: str = Field("image", description="column with the image, for `parquet` and `datasets`")
     question_column: str = Field("question", description="column with the instruction, for `parquet` and `datasets`")
     train_prompts: int = Field(400, ge=0, description="scenes of the train split, from which pairs are made")
     validation_prompts: int = Field(0, ge=0, description="scenes of the validation split")
     test_prompts: int = Field(300, ge=0, description="scenes of the test split, on which figures are reported")
+    validation_share: float = Field(0, ge=0, lt=1, description="share of the images of other sources for validation")
+    test_share: float = Field(0, ge=0, lt=1, description="share of the images of other sources for the test split")
     limit: int | None = Field(None, ge=1, description="use only the first so many prompts; null = all")
 
     @model_validator(mode="after")
@@ -60,12 +114,28 @@ class DataSection(Section):
             raise ValueError(f"source {self.source!r} needs data.path")
         if self.source != "folder" and self.instructions is not None:
             raise ValueError(f"instructions are read for source 'folder' only, not for {self.source!r}")
+        if self.source == "scenes" and (self.validation_share or self.test_share):
+            raise ValueError("validation_share and test_share divide other sources; scenes have validation_prompts")
+        if self.validation_share + self.test_share >= 1:
+            raise ValueError(f"validation_share {self.validation_share} and test_share {self.test_share} leave nothing")
+        for host in self.image_hosts:
+            if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", host):
+                raise ValueError(
+                    f"image_hosts has {host!r}; it takes names such as 'images.example.org', in lower case"
+                )
+        if self.source != "datasets" and self.revision is not None:
+            raise ValueError(f"revision names a commit of source 'datasets', not of {self.source!r}")
         return self
 
 
 class GenerationSection(Section):
     """How responses are sampled."""
 
+    splits: list[Literal["train", "validation", "test"]] = Field(
+        ["train"],
+        min_length=1,
+        description="splits that are answered; pairs of `validation` are for DPO to watch",
+    )
     num_responses: int = Field(10, ge=1, description="responses for each prompt")
     temperature: float = Field(0.7, ge=0, description="sampling temperature; 0 = greedy")
     top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling: smallest set of tokens with this probability")
@@ -81,7 +151,7 @@ class FeedbackSection(Section):
     min_yes_no_mass: float = Field(
         0.5, ge=0, le=1, description="with less mass on yes and no a verdict is counted as weak"
     )
-    score: Literal["rejected_count", "rejected_share", "mean_log_odds"] = Field(
+    score: Literal["rejected_count", "rejected_share", "mean_log_odds", "whole_response"] = Field(
         "rejected_count", description="rule that combines the verdicts of a response into its score"
     )
     pairs_per_prompt: int = Field(2, ge=1, description="most pairs for each prompt")
@@ -118,6 +188,56 @@ class EvaluationSection(Section):
 
     max_tokens: int = Field(512, ge=1, description="longest answer in tokens")
     split: str = Field("test", description="split of the prompts that is answered")
+    labeler: bool = Field(False, description="let the labeler judge the answers too: it needs no known truth")
+
+
+class JudgeSection(Section):
+    """Who rates answers to MMHal-Bench, and how."""
+
+    model: ModelSection | None = Field(None, description="the model that judges; null = the labeler")
+    prompt: str | None = Field(
+        None, description="text file with the request; null = feedback/benchmarks/judge.txt", min_length=1
+    )
+    runs: int = Field(3, ge=1, description="times that each answer is rated; figures are means over them")
+    temperature: float = Field(0.7, ge=0, description="sampling temperature of the judge; 0 = greedy, for one run")
+    max_tokens: int = Field(512, ge=1, description="longest judgement in tokens")
+
+
+class BenchmarkSection(Section):
+    """Which public benchmark `make benchmark` runs; answers are greedy and at most evaluation.max_tokens long."""
+
+    name: Literal["chair", "amber", "pope", "mmhal"] | None = Field(None, description="the benchmark")
+    path: str | None = Field(None, description="folder with its published files; null = the embedded scenes")
+    images: str | None = Field(None, description="folder with its images; null = the folder images/ in that one")
+    questions: str | None = Field(
+        None, description="name of the file with questions; null = as published", min_length=1
+    )
+    instruction: str = Field(
+        "Describe the image in detail.",
+        description="what chair asks where there is no file with questions",
+        min_length=1,
+    )
+    suffix: str = Field("", description="put behind each question, such as ' Answer yes or no.'")
+    limit: int | None = Field(None, ge=1, description="ask only the first so many questions of each file; null = all")
+    scenes: int = Field(200, ge=1, description="embedded scenes, where there is no path")
+    judge: JudgeSection = Field(JudgeSection(), description="rating of the answers, for mmhal")
+
+
+class ExportSection(Section):
+    """How the pairs go to other tools, and whether they leave this machine."""
+
+    format: Literal["trl", "rlaif-v", "llama-factory", "ms-swift"] = Field(
+        "trl", description="the tool or data set whose layout the pairs get"
+    )
+    license: str | None = Field(
+        None, min_length=1, description="licence of the data set, as the hub names it; a push needs one"
+    )
+    push: str | None = Field(
+        None,
+        pattern=r"^[\w-][\w.-]*/[\w-][\w.-]*$",
+        description="owner/name of the hub data set to push to; null = nothing is sent anywhere",
+    )
+    private: bool = Field(True, description="whether the data set on the hub is private")
 
 
 class EngineSection(Section):
@@ -140,14 +260,45 @@ class Config(Section):
 
     seed: int = Field(0, ge=0, description="seed from which every other seed is derived")
     round: int = Field(1, ge=1, description="round of alignment, part of each response's id")
+    rounds: int = Field(4, ge=1, description="rounds that `make rounds` makes")
+    best_of: int = Field(16, ge=2, description="responses of the aligned policy that `make best-of-n` chooses from")
     policy: ModelSection = Field(description="the model that answers and is aligned")
     labeler: ModelSection = Field(description="the model that divides responses and judges claims")
+    reference_policy: ModelSection | None = Field(
+        None, description="what policy was aligned from, for the rewards of best-of-n"
+    )
     data: DataSection = Field(DataSection(), description="images and instructions")
     generation: GenerationSection = Field(GenerationSection(), description="sampling of responses")
     feedback: FeedbackSection = Field(FeedbackSection(), description="claims, scores, pairs")
     dpo: DpoSection = Field(DpoSection(), description="alignment")
     evaluation: EvaluationSection = Field(EvaluationSection(), description="measurement")
+    benchmark: BenchmarkSection = Field(BenchmarkSection(), description="public benchmarks")
+    export: ExportSection = Field(ExportSection(), description="pairs for other tools")
     engine: EngineSection = Field(EngineSection(), description="serving")
+
+    @model_validator(mode="after")
+    def _policy_is_here(self) -> Self:
+        if self.policy.endpoint is not None:
+            raise ValueError("policy.endpoint is set, but the policy is trained here; only the labeler can be remote")
+        return self
+
+
+class VariantSection(Section):
+    """One row of a table of ablations: what is changed, and for how many rounds it is run."""
+
+    config: str | None = Field(None, description="configuration to change; null = that of the table")
+    set: list[str] = Field([], description="changes, each section.key=value")
+    rounds: bool = Field(False, description="run `make rounds`, not one round")
+
+
+class AblationsConfig(Section):
+    """Runs that differ in one thing each, for `make ablations`."""
+
+    config: str = Field(description="configuration that the runs change")
+    seed: int = Field(0, ge=0, description="seed of every run")
+    variants: dict[str, VariantSection] = Field(
+        min_length=1, description="name, which is a folder's too -> what is changed"
+    )
 
 
 class CaptionsSection(Section):
@@ -191,135 +342,3 @@ class RewriteConfig(Section):
 
 
 AnyConfig = TypeVar("AnyConfig", bound=Section, default=Config)
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 5e-7 as the number it is (YAML 1.1 reads a string) and refuses a key given twice."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
-        return super().construct_mapping(node, deep)
-
-
-_NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a round; see `load_config_of`."""
-    return load_config_of(Config, path, overrides)
-
-
-def load_config_of(kind: type[AnyConfig], path: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
-    """Read a YAML file, apply `section.key=value` overrides in order, and check everything.
-
-    Errors: ConfigError for a missing or malformed file, an unknown key or a value that is not allowed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        known = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "none"
-        raise ConfigError(f"no configuration file {path}; in that folder there are: {known}")
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, not sections; see configs/demo.yaml for an example")
-    for override in overrides:
-        _apply_override(values, override)
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(kind, error)}") from error
-
-
-def _apply_override(values: dict[str, Any], override: str) -> None:
-    name, equals, text = override.partition("=")
-    *sections, key = name.split(".")
-    if not equals or not all([*sections, key]):
-        raise ConfigError(f"--set got {override!r}; it takes section.key=value, for example generation.temperature=0.7")
-    try:
-        value = yaml.load(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {name}: the value {text!r} is not valid YAML") from error
-    for depth, section in enumerate(sections, start=1):
-        if values.get(section) is None:
-            values[section] = {}
-        values = values[section]
-        if not isinstance(values, dict):
-            raise ConfigError(f"--set {name}: {'.'.join(sections[:depth])} is a single value and has no keys")
-    values[key] = value
-
-
-def _describe(kind: type[Section], error: ValidationError) -> str:
-    """One line for the first problem; an unknown key goes first, as a misspelt section also shows as a missing one."""
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
-    problem, more = problems[0], len(problems) - 1
-    where = ".".join(map(str, problem["loc"])) or "the file"
-    if problem["type"] == "extra_forbidden":
-        allowed = _keys_beside(kind, problem["loc"])
-        close = difflib.get_close_matches(str(problem["loc"][-1]), allowed, n=1)
-        hint = f"did you mean {close[0]!r}? " if close else ""
-        text = f"unknown key {where!r}; {hint}allowed here: {', '.join(allowed)}"
-    elif problem["type"] == "missing":
-        text = f"{where} is missing; it is needed"
-    elif problem["type"] == "value_error":
-        text = f"{where}: {problem['ctx']['error']}"
-    else:
-        text = f"{where} is {reprlib.repr(problem['input'])}: {problem['msg'][0].lower()}{problem['msg'][1:]}"
-    return text + (f" (and {more} more)" if more else "")
-
-
-def _keys_beside(root: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the section holding `location` knows."""
-    section: type[BaseModel] = root
-    for name in location[:-1]:
-        annotation = section.model_fields[str(name)].annotation
-        section = next(kind for kind in (annotation, *get_args(annotation)) if isinstance(kind, type))
-    return list(section.model_fields)
-
-
-def run_stage(
-    kind: type[AnyConfig],
-    stage: str,
-    summary: str,
-    action: Callable[[AnyConfig, Path], object],
-    argv: Sequence[str] | None = None,
-) -> int:
-    """The command of a stage: `action` with the configuration and the run folder that the command line names.
-
-    `stage` is the module that `python -m` runs. Returns the exit status: 2 after an error that the user can put right,
-    which is told in one line.
-    """
-    try:
-        action(*parse_stage_args(kind, stage, summary, argv))
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
-
-
-def parse_stage_args(
-    kind: type[AnyConfig], stage: str, summary: str, argv: Sequence[str] | None = None
-) -> tuple[AnyConfig, Path]:
-    """Read the command line that every stage has: `--config FILE --run FOLDER [--set section.key=value ...]`.
-
-    Errors: ConfigError.
-    """
-    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as configs/demo.yaml")
-    parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as runs/demo")
-    parser.add_argument(
-        "--set",
-        dest="overrides",
-        action="extend",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change single values, such as generation.temperature=1.0; can be repeated",
-    )
-    args = parser.parse_args(argv)
-    return load_config_of(kind, args.config, args.overrides), args.run

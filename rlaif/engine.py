@@ -1,8 +1,10 @@
-"""The one seam over inference: stages ask an Engine; `open_engine` gives vLLM, `tests.doubles` has the double.
+"""The one seam over inference: stages ask an Engine; `open_engine` gives vLLM or an endpoint, `tests.doubles` a double.
 
 Why prompts of our own architecture are built from token ids: the policy must see in vLLM exactly the tokens that it is
 trained on, and text of a user that looks like a special token (`<unk>`, `<image>`, `<|eot_id|>`, the image marker) must
-stay text. vLLM's chat entry point tokenises the rendered template as one string and cannot tell the two apart.
+stay text. vLLM's chat entry point, which serves every other architecture, tokenises the rendered template as one string
+and cannot tell the two apart: there such texts are broken up by a space before they go in (`rlaif.words.inert`; what
+`rlaif.endpoint` does about it is said there).
 vLLM puts an image's placeholders where it first finds the tokenised marker; the image stands first, so it is ours.
 """
 
@@ -10,8 +12,9 @@ import functools
 import gc
 import hashlib
 import importlib.util
+import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,12 +23,17 @@ from tqdm import tqdm
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
+from rlaif.words import inert, special_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
     from vllm import SamplingParams
 
-PROMPT_TOO_LONG = "prompt_too_long"
+PROMPT_TOO_LONG, IMAGE_REFUSED = "prompt_too_long", "image_refused"
+REFUSALS = {
+    PROMPT_TOO_LONG: "does not fit the model; see engine.max_model_len",
+    IMAGE_REFUSED: "the model's own processor does not take an image of this shape",
+}
 
 IMAGE_MARKER = "(<image>./</image>)"
 
@@ -35,7 +43,8 @@ class Request:
     """One user turn, the image first, to be answered `n` times.
 
     image: encoded file bytes. seed: answer i is drawn with seed + i. json_schema: the answer is JSON of this schema.
-    logprob_token_ids: full-vocabulary log-probabilities of these tokens (at most 128) at the answer's first position.
+    first_words: the probability, over the full vocabulary, that the answer's first token is any spelling of each of
+    these words (a token that reads as the word when stripped and lower-cased; at most 128 spellings in all).
     token_logprobs: the log-probability of each token of the answer. One of the two can be asked for.
     """
 
@@ -47,24 +56,27 @@ class Request:
     top_p: float = 1.0
     max_tokens: int = 512
     json_schema: dict[str, Any] | None = None
-    logprob_token_ids: tuple[int, ...] | None = None
+    first_words: tuple[str, ...] = ()
     token_logprobs: bool = False
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), or PROMPT_TOO_LONG.
+    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), one of REFUSALS, or what
+    else an endpoint gives, such as "content_filter".
 
-    logprobs: by token id, those that `logprob_token_ids` asked for.
+    first_words: by word, the probabilities that `first_words` asked for; None also where there is no answer.
     tokens: where `token_logprobs` asked for them, (what it adds to the text, log-probability) of each token in order;
     an end token adds nothing.
+    prompt_tokens: length of the prompt with its image; 0 where it did not fit.
     """
 
     text: str
     num_tokens: int
     finish_reason: str
-    logprobs: dict[int, float] | None = None
+    first_words: dict[str, float] | None = None
     tokens: tuple[tuple[str, float], ...] | None = None
+    prompt_tokens: int = 0
 
 
 class Engine(Protocol):
@@ -73,22 +85,27 @@ class Engine(Protocol):
     def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
         """Answer each request `n` times, in the order of the requests, under a progress bar named `description`.
 
-        A request whose prompt does not fit the model gets one empty Completion with finish_reason PROMPT_TOO_LONG.
+        A request that the model cannot take gets one empty Completion whose finish_reason is one of REFUSALS.
         Requests with the same image should stand together: its encoding and its part of the KV cache are reused.
+        Errors: ModelError where a word of `first_words` is known to be no token of the model, or the model fails.
         """
-
-    def spellings(self, word: str) -> tuple[int, ...]:
-        """Ids of all vocabulary entries that read as `word` when decoded, stripped and lower-cased."""
 
     def close(self) -> None:
         """Give back the memory; the engine cannot be used afterwards."""
 
 
+OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]  # with the seed
+
+
 def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> Engine:
-    """Load a model for inference.
+    """Load a model for inference, or turn to the endpoint that has it.
 
     Errors: ModelError when the folder holds no model or vLLM cannot load it.
     """
+    if model.endpoint is not None:
+        from rlaif.endpoint import EndpointEngine
+
+        return EndpointEngine(model.model, model.endpoint)
     return VllmEngine(model, engine, seed)
 
 
@@ -99,31 +116,15 @@ class VllmEngine:
         on_cpu = prepare_environment()
         from vllm import LLM
 
-        options: dict[str, Any] = {
-            "revision": model.revision,
-            "tokenizer_revision": model.revision,
-            "dtype": model.dtype,
-            "seed": seed,
-            "max_model_len": engine.max_model_len,
-            "max_num_seqs": engine.max_num_seqs,
-            "tensor_parallel_size": engine.tensor_parallel_size,
-            "gpu_memory_utilization": engine.gpu_memory_utilization,
-            "enforce_eager": engine.enforce_eager or on_cpu,
-            "enable_prefix_caching": engine.prefix_caching,
-            "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
-            "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
-            "use_tqdm_on_load": False,
-        }
-        if on_cpu:  # a block of 16 is refused there, and the default of 128 wastes the prefix cache
-            options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
-            # a seeded request whose prompt is cut in chunks ends in "CPU Generator does not use offset"
-            options |= {"enable_chunked_prefill": False}
         try:
-            self._llm = LLM(model.model, **options)
+            self._llm = LLM(model.model, **vllm_options(model, engine, seed, on_cpu))
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"vLLM cannot load the model {model.model!r}: {_reason(error)}") from error
+        self._model = model.model
         self._most_sequences = engine.max_num_seqs
+        self._spellings: dict[str, tuple[int, ...]] = {}
         self._tokenizer: Any = self._llm.get_tokenizer()
+        self._special = special_tokens(self._tokenizer)
         self._processor: Any = None
         self._stop_token_ids: list[int] = []
         if self._llm.model_config.hf_config.model_type == "minicpmv":
@@ -132,7 +133,7 @@ class VllmEngine:
     def _open_own_processor(self, model: ModelSection) -> None:
         from transformers import AutoProcessor  # vLLM's plugin has made our classes known by now
 
-        self._processor = AutoProcessor.from_pretrained(model.model, revision=model.revision)
+        self._processor = AutoProcessor.from_pretrained(model.model, revision=model.revision, trust_remote_code=False)
         self._stop_token_ids = [self._processor.end_of_turn]
         marker = self._tokenizer.encode(IMAGE_MARKER, add_special_tokens=False)
         ids = self._processor.encode_turn("", has_image=True)
@@ -158,11 +159,11 @@ class VllmEngine:
                     if (row := next(waiting, None)) is None:
                         break
                     index, request = row
-                    if self._enqueue(request):
+                    if (refusal := self._enqueue(request)) is None:
                         accepted.append(index)
                         running += request.n
                     else:
-                        results[index] = [Completion("", 0, PROMPT_TOO_LONG)]
+                        results[index] = [Completion("", 0, refusal)]
                         bar.update(request.n)
                 if not running:
                     break
@@ -173,11 +174,11 @@ class VllmEngine:
                         bar.update(len(output.outputs))
         finished.sort(key=lambda output: int(output.request_id))  # vLLM numbers requests as they come
         for index, output in zip(accepted, finished, strict=True):
-            results[index] = [_completion(requests[index], answer) for answer in output.outputs]
+            results[index] = [self._completion(requests[index], output, answer) for answer in output.outputs]
         return results
 
-    def _enqueue(self, request: Request) -> bool:
-        """Hand a request to vLLM; False where its prompt is too long for the model."""
+    def _enqueue(self, request: Request) -> str | None:
+        """Hand a request to vLLM; one of REFUSALS where the model cannot take it."""
         from vllm.exceptions import VLLMValidationError
 
         image, image_id = _decode(request.image) if request.image is not None else (None, None)
@@ -191,16 +192,20 @@ class VllmEngine:
                     prompt |= {"multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [image_id]}}
                 self._llm.enqueue(prompt, params, use_tqdm=False)
             else:
-                content: list[dict[str, Any]] = [{"type": "text", "text": request.text}]
+                content: list[dict[str, Any]] = [{"type": "text", "text": inert(request.text, self._special)}]
                 if image is not None:
                     content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
                 messages: Any = [{"role": "user", "content": content}]
                 self._llm.enqueue_chat(messages, params, use_tqdm=False)
         except VLLMValidationError as error:
             if error.parameter in ("input_text", "input_tokens") or "maximum model length" in str(error):
-                return False
+                return PROMPT_TOO_LONG
             raise
-        return True
+        except ValueError as error:
+            if image is not None and "Failed to apply" in str(error):  # what vLLM says of an error in a processor
+                return IMAGE_REFUSED
+            raise
+        return None
 
     def _sampling_params(self, request: Request) -> "SamplingParams":
         from vllm import SamplingParams
@@ -215,15 +220,40 @@ class VllmEngine:
             stop_token_ids=self._stop_token_ids,
             structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
             logprobs=0 if request.token_logprobs else None,  # 0: of the sampled token alone
-            logprob_token_ids=list(request.logprob_token_ids) if request.logprob_token_ids else None,
+            logprob_token_ids=[token for word in request.first_words for token in self.spellings(word)] or None,
         )
 
     def spellings(self, word: str) -> tuple[int, ...]:
-        """See Engine."""
-        ids = sorted(self._tokenizer.get_vocab().values())
-        texts = self._tokenizer.batch_decode([[token_id] for token_id in ids])
-        return tuple(
-            token_id for token_id, text in zip(ids, texts, strict=True) if text.strip().lower() == word.lower()
+        """Ids of all vocabulary entries that read as `word`. Errors: ModelError where there are none."""
+        if word not in self._spellings:
+            ids = sorted(self._tokenizer.get_vocab().values())
+            texts = self._tokenizer.batch_decode([[token_id] for token_id in ids])
+            self._spellings[word] = tuple(
+                token_id for token_id, text in zip(ids, texts, strict=True) if reads_as(text, word)
+            )
+        if not self._spellings[word]:
+            raise ModelError(f"the vocabulary of {self._model} has no token {word!r}; use a model that has one")
+        return self._spellings[word]
+
+    def _completion(self, request: Request, output: Any, answer: Any) -> Completion:
+        first_words = None
+        if request.first_words:
+            first = answer.logprobs[0]
+            first_words = {
+                word: sum(math.exp(first[token].logprob) for token in self.spellings(word))
+                for word in request.first_words
+            }
+        tokens = None
+        if request.token_logprobs:
+            logprobs = [position[token] for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
+            tokens = what_tokens_add(answer.text, [(it.decoded_token or "", it.logprob) for it in logprobs])
+        return Completion(
+            answer.text,
+            len(answer.token_ids),
+            answer.finish_reason,
+            first_words,
+            tokens,
+            prompt_tokens=len(output.prompt_token_ids or ()),
         )
 
     def close(self) -> None:
@@ -231,6 +261,32 @@ class VllmEngine:
         self._llm.llm_engine.engine_core.shutdown()
         del self._llm
         gc.collect()
+
+
+def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: bool) -> dict[str, Any]:
+    """How vLLM loads a model, here and in `rlaif.serve`: its engine arguments by name."""
+    options: dict[str, Any] = {
+        "revision": model.revision,
+        "tokenizer_revision": model.revision,
+        "trust_remote_code": False,
+        "load_format": "safetensors",  # no pickles
+        "dtype": model.dtype,
+        "seed": seed,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "enforce_eager": engine.enforce_eager or on_cpu,
+        "enable_prefix_caching": engine.prefix_caching,
+        "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "use_tqdm_on_load": False,
+    }
+    if on_cpu:  # a block of 16 is refused there, and the default of 128 wastes the prefix cache
+        options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
+        # a seeded request whose prompt is cut in chunks ends in "CPU Generator does not use offset"
+        options |= {"enable_chunked_prefill": False}
+    return options
 
 
 def prepare_environment() -> bool:
@@ -258,23 +314,19 @@ def _decode(data: bytes) -> "tuple[Image.Image, str]":
     return open_image(data), hashlib.sha256(data).hexdigest()
 
 
-def _completion(request: Request, answer: Any) -> Completion:
-    logprobs = None
-    if request.logprob_token_ids:
-        first = answer.logprobs[0]
-        logprobs = {token_id: first[token_id].logprob for token_id in request.logprob_token_ids}
-    tokens = _tokens(answer) if request.token_logprobs else None
-    return Completion(answer.text, len(answer.token_ids), answer.finish_reason, logprobs, tokens)
+def reads_as(token: str, word: str) -> bool:
+    """Whether a token is a spelling of a word: "yes", "Yes", " YES"."""
+    return token.strip().lower() == word.lower()
 
 
-def _tokens(answer: Any) -> tuple[tuple[str, float], ...]:
-    left = len(answer.text)
-    tokens = []
-    for token_id, position in zip(answer.token_ids, answer.logprobs, strict=True):
-        added = (position[token_id].decoded_token or "")[:left]
-        left -= len(added)
-        tokens.append((added, position[token_id].logprob))
-    return tuple(tokens)
+def what_tokens_add(text: str, tokens: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+    """(what it adds to `text`, log-probability) of each token; what goes beyond the text (an end token) is cut."""
+    left = len(text)
+    added = []
+    for token, logprob in tokens:
+        added.append((token[:left], logprob))
+        left -= len(added[-1][0])
+    return tuple(added)
 
 
 def _reason(error: Exception) -> str:

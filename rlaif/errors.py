@@ -23,3 +23,7 @@ class RunMismatchError(RlaifError):
 
 class ModelError(RlaifError):
     """A model folder that holds no model, or a hub id that could not be resolved."""
+
+
+class PushError(RlaifError):
+    """A data set that could not be sent to the hub."""

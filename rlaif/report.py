@@ -18,16 +18,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow.compute as pc
+
+from rlaif.by_prompt import join_parts
 from rlaif.charts import Group, Line, histogram, line_chart
-from rlaif.config import Config, run_stage
+from rlaif.command import run_stage
+from rlaif.config import Config
 from rlaif.errors import InputError
+from rlaif.headings import benchmarks, change, labeler, percent, read_json, rounds, signed
 from rlaif.run import Run, code_version
-from rlaif.tables import MADE_BY, SCHEMAS, atomic_write, count_rows, read_metadata, read_rows
+from rlaif.schemas import MADE_BY, SCHEMAS
+from rlaif.tables import atomic_write, count_rows, read_metadata, read_parts, read_rows
 
 STAGES = ("generation", "feedback", "dpo", "evaluate")  # in the order they run
 PAIRS_SHOWN = 20
 IMAGE_SIDE = 480  # pixels of the longer side of an image in the page
-MINUS = "\N{MINUS SIGN}"
 
 
 def report(config: Config, path: Path) -> Path:
@@ -42,7 +48,9 @@ def report(config: Config, path: Path) -> Path:
         "made": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "code_version": code_version(),
         "change": change(run.metrics()),
+        "rounds": rounds(path / "rounds.json"),
         "labeler": labeler(run.metrics()),
+        "benchmarks": benchmarks(run.metrics()),
         "training": training(path / "dpo" / "log.json"),
         "lengths": lengths(run),
         "certainty": certainty(run),
@@ -54,7 +62,7 @@ def report(config: Config, path: Path) -> Path:
     }
     target = path / "report.html"
     with atomic_write(target) as temporary:
-        temporary.write_text(render(page), encoding="utf-8")
+        temporary.write_text(render(page), encoding="utf-8", errors="backslashreplace")  # a path may be no UTF-8
     print(f"  wrote    {target} ({target.stat().st_size / 2**20:.1f} MiB); open it in a browser")
     return target
 
@@ -71,96 +79,11 @@ def render(page: dict[str, Any]) -> str:
     return environment.get_template("report.html.j2").render(page)
 
 
-def change(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """Headline and tiles of before and after; None before `make evaluate`."""
-    if "before" not in metrics:
-        return None
-    before, after = metrics["before"], metrics["after"]
-    tiles = [
-        tile(before, after, "mention_rate", "Mentions that are not in the image", better=-1),
-        tile(before, after, "response_rate", "Answers with at least one of them", better=-1),
-        tile(before, after, "recall", "Objects of the image that are found", better=1),
-        tile(before, after, "mean_words", "Words in an answer", better=0),
-    ]
-    return {
-        "headline": headline(before["mention_rate"], after["mention_rate"]),
-        "tiles": [one for one in tiles if one],
-        "responses": after["responses"],
-        "before": before,
-        "after": after,
-    }
-
-
-def headline(before: float | None, after: float | None) -> str:
-    """One sentence on mention-level hallucination; both None where no truth is known."""
-    if before is None or after is None:
-        return "Answers before and after alignment"
-    if before == after:
-        return f"Hallucination stayed at {percent(before)}"
-    if before == 0:
-        return f"Hallucination rose from 0% to {percent(after)}"
-    relative = abs(after / before - 1)
-    return f"Hallucination {'fell' if after < before else 'rose'} by {percent(relative, 0)}"
-
-
-def tile(before: dict[str, Any], after: dict[str, Any], name: str, title: str, better: int) -> dict[str, Any] | None:
-    """One figure, twice, with its change; better: +1 if more is better, -1 if less is, 0 neither. None: unknown."""
-    old, new = before[name], after[name]
-    if old is None or new is None:
-        return None
-    show = (lambda value: f"{value:.1f}") if name == "mean_words" else percent
-    full = 1.0 if name == "recall" else max(old, new) or 1.0
-    if name == "recall":
-        shift = f"{signed(100 * (new - old))} points"
-    else:
-        shift = f"{signed(100 * (new / old - 1), 0)}%" if old else "was 0"
-    verdict = "" if new == old or not better else "good" if (new > old) == (better > 0) else "bad"
-    bars = [(label, show(value), 100 * value / full) for label, value in (("before", old), ("after", new))]
-    return {"title": title, "value": show(new), "shift": shift, "verdict": verdict, "bars": bars}
-
-
-def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """Figures of the labeler against the truth; None where they are not known."""
-    found = metrics.get("labeler", {})
-    if found.get("claim_accuracy") is None:
-        return None
-    wrong = [
-        f"{percent(found[name])} of {kind}"
-        for name, kind in (
-            ("false_claims_accepted", "false ones accepted"),
-            ("true_claims_rejected", "true ones rejected"),
-        )
-        if found[name] is not None
-    ]
-    meters = [
-        ("Verdicts that are right", found["claim_accuracy"], "; ".join([f"of {found['claims']:,} claims", *wrong])),
-        (
-            "Responses split rightly",
-            found["split_accuracy"],
-            f"of {found['responses']:,} responses; no claim lost or invented",
-        ),
-    ]
-    orders = [
-        ("claim by claim", found["pair_agreement"], "after"),
-        ("whole response, same pairs", found["whole_response_same_pairs_agreement"], "before"),
-        ("whole response, its own pairs", found["whole_response_pair_agreement"], "before"),
-    ]
-    return {
-        "meters": meters,
-        "orders": [order for order in orders if order[1] is not None],
-        "pairs": found["pairs"],
-        "ties": found["pair_ties"],
-    }
-
-
 def training(log: Path) -> list[dict[str, Any]] | None:
     """Curves over optimizer steps from the trainer's log (entries with a `step`); None before `make dpo`."""
     if not log.is_file():
         return None
-    try:
-        entries = json.loads(log.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{log} is damaged ({error}); run `make dpo` again") from error
+    entries = read_json(log, "make dpo")
 
     def line(name: str, tone: str, key: str) -> Line:
         return Line(name, tone, [(entry["step"], entry[key]) for entry in entries if key in entry])
@@ -191,33 +114,46 @@ def training(log: Path) -> list[dict[str, Any]] | None:
 def lengths(run: Run) -> list[dict[str, Any]]:
     """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known."""
     figures = []
-    if has(run, "pairs") and has(run, "responses"):
-        tokens = {
-            row["response_id"]: row["num_tokens"] for row in read_rows(run, "responses", ["response_id", "num_tokens"])
-        }
-        ids = list(read_rows(run, "pairs", ["chosen_response_id", "rejected_response_id"]))
-        sides = [
-            Group(side, side, [tokens[row[f"{side}_response_id"]] for row in ids]) for side in ("rejected", "chosen")
-        ]
-        figures.append(("What training saw", sides))
+    if all(has(run, table) for table in ("prompts", "responses", "pairs")):
+        figures.append(("What training saw", pair_lengths(run)))
     if has(run, "evaluations"):
-        rows = list(read_rows(run, "evaluations", ["which", "num_tokens"]))
-        sides = [
-            Group(which, which, [row["num_tokens"] for row in rows if row["which"] == which])
+        answers = [
+            Group(which, which, numbers(run, "evaluations", "num_tokens", "which", which))
             for which in ("before", "after")
         ]
-        figures.append(("What the model says", sides))
+        figures.append(("What the model says", answers))
     return [
         {"title": title, "groups": groups, "svg": token_histogram(groups)}
         for title, groups in figures
-        if all(group.values for group in groups)
+        if all(len(group.values) for group in groups)
     ]
+
+
+def pair_lengths(run: Run) -> list[Group]:
+    """Tokens of the rejected and of the chosen answers of pairs."""
+    sides: dict[str, list[np.ndarray]] = {"rejected": [], "chosen": []}
+    for _, tables in join_parts(
+        read_parts(run, "prompts", ["prompt_id"]),
+        responses=read_parts(run, "responses", ["prompt_id", "response_id", "num_tokens"]),
+        pairs=read_parts(run, "pairs", ["prompt_id", "chosen_response_id", "rejected_response_id"]),
+    ):
+        responses, made = tables["responses"].table, tables["pairs"].table
+        for side, found in sides.items():
+            places = pc.index_in(made[f"{side}_response_id"], responses["response_id"].combine_chunks())
+            found.append(responses["num_tokens"].take(places).to_numpy())
+    return [Group(side, side, np.concatenate(found) if found else np.array([])) for side, found in sides.items()]
+
+
+def numbers(run: Run, table: str, column: str, where: str, equals: Any) -> np.ndarray:
+    """A column of numbers, where another one has a value: 4 bytes a row, for tables of any length."""
+    parts = read_parts(run, table, [column, where])
+    return np.concatenate([part.filter(pc.equal(part[where], equals))[column].to_numpy() for part in parts])
 
 
 def token_histogram(groups: Sequence[Group]) -> Any:
     """Bins of a whole number of tokens, at most 30 of them, from the shortest to the longest answer."""
-    values = [value for group in groups for value in group.values]
-    low, longest = int(min(values)), int(max(values))
+    low = int(min(min(group.values) for group in groups))
+    longest = int(max(max(group.values) for group in groups))
     step = max(1, math.ceil((longest + 1 - low) / 30))
     bins = max(1, math.ceil((longest + 1 - low) / step))
     return histogram(groups, low=low, high=low + bins * step, bins=bins, x_label="tokens")
@@ -227,15 +163,13 @@ def certainty(run: Run) -> dict[str, Any] | None:
     """How sure the labeler was: the distribution of p(yes) over claims, by verdict; None before `make feedback`."""
     if not has(run, "claims") or not count_rows(run, "claims"):
         return None
-    rows = list(read_rows(run, "claims", ["p_yes", "verdict"]))
-    groups = [
-        Group("rejected", "rejected", [row["p_yes"] for row in rows if not row["verdict"]]),
-        Group("accepted", "chosen", [row["p_yes"] for row in rows if row["verdict"]]),
-    ]
-    groups = [group for group in groups if group.values]
+    rejected, accepted = (numbers(run, "claims", "p_yes", "verdict", verdict) for verdict in (False, True))
+    groups = [Group("rejected", "rejected", rejected), Group("accepted", "chosen", accepted)]
+    groups = [group for group in groups if len(group.values)]
     svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", apart=True)
-    unsure = sum(0.1 < row["p_yes"] < 0.9 for row in rows) / len(rows)
-    return {"groups": groups, "svg": svg, "claims": len(rows), "unsure": unsure}
+    claims = len(rejected) + len(accepted)
+    unsure = sum(int(np.count_nonzero((values > 0.1) & (values < 0.9))) for values in (rejected, accepted)) / claims
+    return {"groups": groups, "svg": svg, "claims": claims, "unsure": unsure}
 
 
 def pairs(run: Run) -> list[dict[str, Any]] | None:
@@ -272,10 +206,9 @@ def chip(claim: dict[str, Any]) -> dict[str, Any]:
 
 def data_uri(image_bytes: bytes) -> str:
     """An encoded image, turned as its camera meant and made small enough for a page, as a data URI (WebP)."""
-    from PIL import Image, ImageOps
+    from rlaif.images import open_image
 
-    with Image.open(io.BytesIO(image_bytes)) as opened:
-        image = ImageOps.exif_transpose(opened).convert("RGBA" if opened.has_transparency_data else "RGB")
+    image = open_image(image_bytes)
     image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", quality=88)
@@ -307,18 +240,6 @@ def tables_of(run: Run) -> Iterator[str]:
 
 def has(run: Run, table: str) -> bool:
     return (run.path / f"{table}.parquet").is_file()
-
-
-def percent(share: float, digits: int = 1) -> str:
-    """0.1234 -> "12.3%"."""
-    return f"{100 * share:.{digits}f}%"
-
-
-def signed(value: float, digits: int | None = 1) -> str:
-    """A number with its sign and a true minus; digits None: as short as it is."""
-    text = f"{abs(value):g}" if digits is None else f"{abs(value):.{digits}f}"
-    plus = "" if digits is None else "+"
-    return text if not float(text) else (MINUS if value < 0 else plus) + text
 
 
 def main(argv: Sequence[str] | None = None) -> int:

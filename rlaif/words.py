@@ -6,9 +6,15 @@ so that a Chinese answer is not one word.
 """
 
 import re
+import zlib
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
 
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
+# Of ASCII alone the same, faster: capitals become small, all that is neither a letter nor a digit a space.
+_ASCII_WORDS = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
 
 # Words that carry no fact by themselves: a claim may add or lose them when a sentence is put in other words.
@@ -25,28 +31,41 @@ _FUNCTION_WORDS = frozenset(
     for word in line.split()
 )
 
-# What looks like a token of a chat template or an image marker: <|eot_id|>, <image>, </slice>, <s>.
-_MARKER = re.compile(r"<\|[^<>|\s]{1,64}\|>|</?[A-Za-z_]{1,32}>")
+# What looks like a token of a chat template or an image marker: <|eot_id|>, <image>, </slice>, <row_1_col_2>, [INST].
+_MARKER = re.compile(
+    r"\(<image>\./</image>\)|<[|\uff5c][^<>\s]{1,64}[|\uff5c]>|</?[A-Za-z_][\w.-]{0,62}/?>"
+    r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG|IMG_BREAK|IMG_END|gMASK)\]"
+)
+_NESTED = 8  # markers within markers that are taken out one by one; a text with more of them loses all its brackets
 # Control characters but line feed and tab; invisible marks that reorder or split text; surrogates; private use.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ue000-\uf8ff]"
 )
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+LOOP_TAIL, LOOP_SHARE = 1000, 0.2  # characters; honest captions of the scenes compress to 0.35 at least, prose to 0.5
 
 
 def words(text: str) -> list[str]:
     """Lower-cased words in order."""
-    return _WORD.findall(text.lower())
+    return text.translate(_ASCII_WORDS).split() if text.isascii() else _WORD.findall(text.lower())
 
 
 def content_words(text: str) -> list[str]:
     """Words that carry a fact, in order, without endings: "There are two dogs, barking" -> two, dog, bark."""
-    return [_ENDING.sub("", word) for word in words(text) if word not in _FUNCTION_WORDS]
+    return list(filter(None, map(_content, words(text))))
+
+
+@lru_cache(maxsize=2**16)
+def _content(word: str) -> str:
+    """The word without its ending; nothing of a word that carries no fact."""
+    return "" if word in _FUNCTION_WORDS else _ENDING.sub("", word)
 
 
 def share_in(text: str, vocabulary: set[str]) -> float:
     """Share of the content words of `text` that are in `vocabulary`; 1.0 for a text without any."""
     own = content_words(text)
-    return sum(word in vocabulary for word in own) / len(own) if own else 1.0
+    return sum(map(vocabulary.__contains__, own)) / len(own) if own else 1.0
 
 
 def clean(text: str) -> str:
@@ -57,6 +76,41 @@ def clean(text: str) -> str:
     ("<|eot<s>_id|>").
     """
     text = _CONTROL.sub("", text)
-    while (shorter := _MARKER.sub("", text)) != text:
+    for _ in range(_NESTED):
+        if (shorter := _MARKER.sub("", text)) == text:
+            return text.strip()
         text = shorter
-    return text.strip()
+    return re.sub(r"[<>\[\]]", "", text).strip()
+
+
+def special_tokens(tokenizer: Any) -> tuple[str, ...]:
+    """The texts that a tokenizer of transformers reads as special tokens, those of its images too."""
+    added = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    return tuple(sorted({*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}))
+
+
+def inert(text: str, tokens: Iterable[str]) -> str:
+    """`text` with a space behind the first character of each of `tokens` in it, so that no tokenizer finds one there.
+
+    For models whose prompt is rendered and tokenised as one string, where text of a user and the template's own tokens
+    cannot be told apart; ours tokenises them apart and takes text as it is.
+    """
+    found = [token for token in tokens if len(token) > 1 and token in text]
+    if not found:
+        return text
+    starts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in found)
+    return re.sub(starts, " ", text)
+
+
+def storable(text: str) -> str:
+    """`text` as a table can hold it: the replacement character for lone surrogates."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def loops(text: str) -> bool:
+    """Whether `text` ends in saying the same again and again: its last 1,000 characters compress to less than a fifth.
+
+    Compression finds a loop of any length in any script, of letters as of sentences.
+    """
+    tail = text[-LOOP_TAIL:].encode("utf-8", "replace")
+    return len(zlib.compress(tail, 9)) < LOOP_SHARE * len(tail)

@@ -1,5 +1,6 @@
 """The one public double: an engine whose answers a test writes. For unit tests; every stage has a real test too."""
 
+import math
 import re
 from collections.abc import Callable, Container, Sequence
 
@@ -9,10 +10,10 @@ Answer = list[str] | dict[int, float]
 
 
 class ScriptedEngine:
-    """Implements `rlaif.engine.Engine` from a function Request -> n texts, or log-probabilities of the asked tokens.
+    """Implements `rlaif.engine.Engine` from a function Request -> n texts, or log-probabilities of first tokens by id.
 
     `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
-    what was asked, `descriptions` the names of the progress bars. `words` gives the ids of `spellings`.
+    what was asked, `descriptions` the names of the progress bars. `words` gives the ids of each word's spellings.
     Log-probabilities of an answer's tokens, where asked for, are -9 for the words in `unlikely` and -0.1 for all else.
     """
 
@@ -39,8 +40,9 @@ class ScriptedEngine:
     def _complete(self, request: Request) -> list[Completion]:
         answer = self.answer(request)
         if isinstance(answer, dict):
-            assert request.logprob_token_ids is not None and set(answer) == set(request.logprob_token_ids)
-            return [Completion("", 1, "length", answer)]
+            assert set(answer) == {token for word in request.first_words for token in self.words[word]}
+            words = {word: sum(math.exp(answer[token]) for token in self.words[word]) for word in request.first_words}
+            return [Completion("", 1, "length", words, prompt_tokens=len(request.text.split()))]
         assert len(answer) == request.n, f"{len(answer)} texts for n={request.n}"
         return [
             Completion(
@@ -48,6 +50,7 @@ class ScriptedEngine:
                 len(text.split()),
                 "length" if text.endswith("...") else "stop",
                 tokens=self._tokens(text) if request.token_logprobs else None,
+                prompt_tokens=len(request.text.split()),
             )
             for text in answer
         ]
@@ -55,10 +58,6 @@ class ScriptedEngine:
     def _tokens(self, text: str) -> tuple[tuple[str, float], ...]:
         pieces = re.findall(r"\w+|\W+", text)
         return tuple((piece, -9.0 if piece in self.unlikely else -0.1) for piece in pieces)
-
-    def spellings(self, word: str) -> tuple[int, ...]:
-        """The ids that the test gave for the word."""
-        return self.words[word]
 
     def close(self) -> None:
         """Later calls of `generate` fail."""

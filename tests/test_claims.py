@@ -34,6 +34,8 @@ def test_words_are_lower_cased_and_count_unspaced_scripts_by_character() -> None
         ("A dog<|eot_id|> sits.", "A dog sits."),
         ("<image>A dog</image><s>", "A dog"),
         ("A <|eot<s>_id|>dog", "A dog"),
+        ("[INST] A (<image>./</image>)<row_1_col_2> dog<global-img> [/INST]", "A  dog"),
+        ("<a" * 20_000 + ">" * 20_000 + " dog", "a" * (20_000 - 8) + " dog"),
         ("A\x00 d\u202eo\u200bg\x7f", "A dog"),
         ("3 < 5 and 7 > 5, a <3", "3 < 5 and 7 > 5, a <3"),
     ],

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import Config, RewriteConfig, load_config, load_config_of, parse_stage_args
+from rlaif.command import load_config, load_config_of, parse_stage_args
+from rlaif.config import Config, RewriteConfig
 from rlaif.errors import ConfigError, RlaifError
 
 MINIMAL = "policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n"
@@ -59,7 +60,7 @@ def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write):
     path = write(MINIMAL + "generation: {num_reponses: 4}\n")
     assert message(path) == (
         f"{path}: unknown key 'generation.num_reponses'; did you mean 'num_responses'? "
-        "allowed here: num_responses, temperature, top_p, max_tokens"
+        "allowed here: splits, num_responses, temperature, top_p, max_tokens"
     )
 
 
@@ -102,6 +103,44 @@ def test_missing_section(write):
 )
 def test_values_that_are_not_allowed(write, override, expected):
     assert expected in message(write(MINIMAL), override)
+
+
+ENDPOINT = "labeler.endpoint.url=http://127.0.0.1:8000/v1/"
+
+
+def test_a_labeler_behind_an_endpoint(write):
+    config = load_config(write(MINIMAL), [ENDPOINT, "labeler.endpoint.timeout=5"])
+    endpoint = config.labeler.endpoint
+    assert (endpoint.url, endpoint.timeout) == ("http://127.0.0.1:8000/v1", 5)
+    assert (endpoint.api_key_env, endpoint.top_logprobs) == ("RLAIF_API_KEY", 20)
+    assert config.policy.endpoint is None
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("labeler.endpoint.url=localhost:8000", "labeler.endpoint.url: 'localhost:8000' is no address; it takes http"),
+        ("labeler.endpoint.url=ftp://host/v1", "labeler.endpoint.url: 'ftp://host/v1' is no address"),
+        ("labeler.dtype=float32", "labeler: dtype is 'float32', which the server of an endpoint decides"),
+        ("policy.endpoint.url=http://host/v1", "policy.endpoint is set, but the policy is trained here"),
+        ("labeler.endpoint.api_key=x", "unknown key 'labeler.endpoint.api_key'; did you mean 'api_key_env'?"),
+    ],
+)
+def test_endpoints_that_are_not_allowed(write, override, expected):
+    assert expected in message(write(MINIMAL), ENDPOINT, override)
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "labeler.endpoint.url=https://user:sk-secret@host/v1",
+        "labeler.endpoint.url=https://host/v1?key=sk-secret",
+        "labeler.endpoint.api_key_env=sk-secret",
+        "labeler.endpoint.api_key=sk-secret",
+    ],
+)
+def test_a_key_in_the_configuration_is_refused_and_not_told(write, override):
+    assert "sk-secret" not in message(write(MINIMAL), ENDPOINT, override)
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "dpo..beta=1", ""])

@@ -77,8 +77,8 @@ def test_metrics(run: Path) -> None:
 
 
 def test_the_truth_enters_no_stage_but_evaluate() -> None:
-    """`reference` is named in the sources of generation (which writes it), of evaluation and of what measures rewritten
-    captions, and nowhere else.
+    """`reference` is named in the sources of generation (which writes it) and of what measures: evaluation, labelers
+    compared, best-of-n, rewritten captions.
     """
     readers = {
         str(path.relative_to(ROOT))
@@ -86,7 +86,8 @@ def test_the_truth_enters_no_stage_but_evaluate() -> None:
         for path in (ROOT / package).rglob("*.py")
         if '"reference"' in path.read_text() or "'reference'" in path.read_text()
     }
-    assert readers == {"generation/prompts.py", "feedback/evaluate.py", "feedback/rewrites.py", "rlaif/tables.py"}
+    readers -= {"generation/prompts.py", "rlaif/schemas.py"}
+    assert readers == {f"feedback/{name}.py" for name in ("evaluate", "compare", "best_of_n", "rewrites")}
 
 
 def test_another_configuration_is_refused_and_nothing_is_overwritten(run: Path) -> None:
@@ -101,3 +102,14 @@ def test_a_finished_stage_is_not_done_again(run: Path) -> None:
     before = (run / "responses.parquet").stat().st_mtime_ns
     assert stage("generation", run).returncode == 0
     assert (run / "responses.parquet").stat().st_mtime_ns == before
+
+
+def test_best_of_n_is_chosen_from_answers_of_the_aligned_policy(run: Path) -> None:
+    done = stage("rlaif.best_of_n", run, "best_of=3")
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    figures = json.loads((run / "best-of-n" / "metrics.json").read_text())["best_of_n"]
+    assert figures["reward"].keys() == {"1", "2", "3"}
+    assert figures["reward"]["1"] == figures["score"]["1"]  # nothing to choose from
+    assert figures["score"]["3"]["responses"] == 12
+    rewards = pd.read_parquet(run / "best-of-n" / "rewards.parquet")
+    assert len(rewards) == 36 and rewards.reward.std() > 0

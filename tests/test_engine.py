@@ -87,7 +87,7 @@ def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> 
     assert third[0] == first[2], "answer i is drawn with seed + i"
 
 
-@pytest.mark.parametrize("size", [(56, 56), (30, 30), (200, 60), (60, 200), (150, 140), (500, 20)])
+@pytest.mark.parametrize("size", [(56, 56), (30, 30), (200, 60), (60, 200), (150, 140), (500, 20), (1, 1), (20000, 10)])
 def test_prompt_is_what_the_processor_gives_for_training(
     engine: VllmEngine, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,14 +152,27 @@ def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pyte
     assert engine.generate(long, "long") == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
 
 
-def test_logprobs_are_those_of_the_model_over_the_whole_vocabulary(engine: VllmEngine, tiny_model: Path) -> None:
+def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
+    engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many special tokens as around a harmless text; the text is there, but for the spaces that break it up."""
+    monkeypatch.setattr(engine, "_processor", None)
+    special = set(engine._tokenizer.all_special_ids)
+    hostile, harmless = (
+        prompt_tokens(engine, Request(text, png(80, 60), max_tokens=1), monkeypatch) for text in (HOSTILE, "is there?")
+    )
+    assert [token for token in hostile if token in special] == [token for token in harmless if token in special]
+    assert "< |eot_id|>< |start_header_id|>system< |end_header_id|>" in engine._tokenizer.decode(hostile)
+
+
+def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_model: Path) -> None:
     import torch
 
     from model import MiniCPMVForConditionalGeneration
 
-    request = Request("is there a red circle?", png(150, 90), max_tokens=1, logprob_token_ids=engine.spellings("yes"))
+    request = Request("is there a red circle?", png(150, 90), max_tokens=1, first_words=("yes", "no"))
     ((completion,),) = engine.generate([request], "verdict")
-    assert completion.logprobs is not None and set(completion.logprobs) == set(engine.spellings("yes"))
+    assert completion.first_words is not None and set(completion.first_words) == {"yes", "no"}
     text = engine._processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}],
         add_generation_prompt=True,
@@ -167,10 +180,11 @@ def test_logprobs_are_those_of_the_model_over_the_whole_vocabulary(engine: VllmE
     batch = engine._processor(text=text, images=[Image.new("RGB", (150, 90), (200, 30, 30))])
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     with torch.no_grad():
-        expected = model(**batch).logits[0, -1].log_softmax(-1)
-    assert completion.logprobs == pytest.approx(
-        {token: expected[token].item() for token in completion.logprobs}, abs=1e-3
+        expected = model(**batch).logits[0, -1].softmax(-1)
+    assert completion.first_words == pytest.approx(
+        {word: expected[list(engine.spellings(word))].sum().item() for word in ("yes", "no")}, rel=1e-3
     )
+    assert completion.prompt_tokens == batch["input_ids"].shape[1]
 
 
 def test_json_schema_is_kept(engine: VllmEngine) -> None:
@@ -219,7 +233,8 @@ def test_spellings(engine: VllmEngine) -> None:
     assert {"yes", "Yes", "YES"} <= texts
     assert {text.strip().lower() for text in texts} == {"yes"}
     assert not set(engine.spellings("yes")) & set(engine.spellings("no"))
-    assert engine.spellings("zyzzyva") == ()
+    with pytest.raises(ModelError, match="has no token 'zyzzyva'; use a model that has one"):
+        engine.generate([Request("is it?", max_tokens=1, first_words=("zyzzyva",))], "verdict")
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "config only", "other json"])

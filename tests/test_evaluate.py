@@ -90,6 +90,22 @@ def test_labeler_is_held_against_the_truth(tmp_path):
     assert labeler["pair_agreement"] > labeler["whole_response_pair_agreement"]
 
 
+def test_every_figure_has_an_interval(tmp_path, capsys):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    metrics = metrics_of(path)
+    for section in ("before", "after", "change", "labeler"):
+        spread = metrics["intervals"][section]
+        shares = {name: value for name, value in metrics[section].items() if not isinstance(value, int)}
+        assert spread.keys() == shares.keys()
+        for name, value in shares.items():
+            if value is not None:
+                assert spread[name][0] <= value <= spread[name][1], (section, name)
+    assert metrics["change"]["mention_rate"] == -1.0  # nothing false is left
+    low, high = metrics["intervals"]["before"]["mention_rate"]
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in capsys.readouterr().out
+
+
 def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path):
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
@@ -115,6 +131,35 @@ def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
     evaluate(config, path, again)
     assert list(again.opened) == ["after"]
     assert metrics_of(path)["before"]["responses"] == TEST_PROMPTS
+
+
+def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("feedback.evaluate.PROMPTS_AT_ONCE", 5)
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    whole = list(read_rows(Run(path, config, "test"), "evaluations"))
+    figures = metrics_of(path)
+
+    config, path = make_run(tmp_path / "again")
+    policies = Policies(config, path)
+    asked = []
+
+    def killed(request, which):
+        if len(asked) == 8:  # in the second five of the first policy
+            raise KeyboardInterrupt
+        asked.append(request)
+        return Policies.say(policies, request, which)
+
+    policies.say = killed
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, path, policies)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert [len(again.opened[which].requests) for which in ("before", "after")] == [TEST_PROMPTS - 5, TEST_PROMPTS]
+    assert list(read_rows(Run(path, config, "test"), "evaluations")) == whole
+    assert {name: metrics_of(path)[name] for name in ("before", "after", "labeler")} == {
+        name: figures[name] for name in ("before", "after", "labeler")
+    }
 
 
 def test_without_truth_only_what_needs_none_is_reported(tmp_path, capsys):

@@ -5,7 +5,7 @@ import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ import yaml
 from PIL import Image
 
 import feedback.__main__ as stage
-from feedback.by_prompt import join_by_prompt
 from feedback.verdicts import conquer
 from feedback.wording import read_wording
-from rlaif.config import Config, load_config
+from rlaif.command import load_config
+from rlaif.config import Config
 from rlaif.engine import Engine, Request, open_engine
-from rlaif.errors import ConfigError, InputError, RunMismatchError
+from rlaif.errors import ConfigError, RunMismatchError
 from rlaif.run import Run
 from rlaif.tables import TableWriter, make_id
 from tests.doubles import ScriptedEngine
@@ -274,6 +274,20 @@ def test_killed_between_claims_and_scores_writes_no_claim_twice(
     assert len(rows(run_path, "claims")) == 6 and len(rows(run_path, "scores")) == 5
 
 
+def test_what_labelling_costs(config_file: Path, run_path: Path) -> None:
+    engine = run_stage(config_file, run_path)
+    cost = json.loads((run_path / "metrics.json").read_text())["labelling"]
+    assert cost.pop("seconds") >= 0
+    # the double counts words: a prompt's once for each request; one token an answer to a question, words of the splits
+    splits = [request for request in engine.requests if request.json_schema is not None]
+    said = sum(len(text.split()) for request in splits for text in labeler(request))
+    assert cost == {
+        "claims": 6,
+        "prompt_tokens": sum(len(request.text.split()) for request in engine.requests),
+        "answer_tokens": said + len(engine.requests) - len(splits),
+    }
+
+
 def refuse_to_open(*_: Any) -> Engine:
     raise AssertionError("no model is needed")
 
@@ -307,22 +321,6 @@ def test_own_wording(tmp_path: Path) -> None:
         read_wording(str(tmp_path))
     (tmp_path / "verify.txt").write_text("{question}")
     assert read_wording(str(tmp_path)).ask_split("A dog.") == 'Like {"claims": []}: A dog.'
-
-
-def test_join_by_prompt_follows_prompts() -> None:
-    def of(*ids: str) -> Iterator[dict[str, Any]]:
-        return ({"prompt_id": prompt_id} for prompt_id in ids)
-
-    joined = join_by_prompt(of("a", "b", "c"), claims=of("a", "a", "c"), scores=of("b"))
-    assert [(p["prompt_id"], len(t["claims"]), len(t["scores"])) for p, t in joined] == [
-        ("a", 2, 0),
-        ("b", 0, 1),
-        ("c", 1, 0),
-    ]
-    with pytest.raises(InputError, match=r"claims\.parquet does not fit prompts.parquet: its prompt b"):
-        list(join_by_prompt(of("a"), claims=of("b")))
-    with pytest.raises(InputError, match="its prompt a"):
-        list(join_by_prompt(of("a", "b"), claims=of("b", "a")))
 
 
 def test_pairs_feed_a_stock_trl_trainer(config_file: Path, run_path: Path, tiny_model: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Sampling, and the stage for real on a tiny random MiniCPM-V."""
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,24 @@ def test_greedy_responses_are_not_asked_for_many_times(tiny_model: Path, tmp_pat
     assert main(command) == 2
     assert "greedy responses are all the same" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_table(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file may grow beyond 40 kB, which stands for a disk with no room."""
+    model = {"model": str(tiny_model)}
+    data = {"train_prompts": 60, "test_prompts": 0}
+    (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model, "data": data}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        assert main(["--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "File too large" in line and "what was finished stays" in line
+    assert not list((tmp_path / "run").glob("**/*.parquet"))
 
 
 # --- for real ----------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """The house rules: who imports whom, what should not exist, what is promised by name."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -8,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import Config, RewriteConfig, load_config, load_config_of
+from rlaif.ablations import load
+from rlaif.command import load_config, load_config_of
+from rlaif.config import AblationsConfig, Config, RewriteConfig
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("rlaif", "model", "generation", "feedback", "dpo")
@@ -20,12 +23,15 @@ MAY_IMPORT = {
     "dpo": {"dpo", "rlaif", "model"},
 }
 STAGES = (
-    "generation", "feedback", "dpo", "feedback.evaluate", "rlaif.report", "generation.rewrite", "feedback.rewrites",
+    "generation", "feedback", "dpo", "feedback.evaluate", "rlaif.report", "rlaif.rounds", "rlaif.ablations",
+    "rlaif.best_of_n", "dpo.rewards", "feedback.best_of_n", "generation.rewrite", "feedback.rewrites",
+    "feedback.compare", "rlaif.serve", "feedback.benchmarks", "rlaif.export",
 )  # fmt: skip
 HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-ROUNDS = [path for path in CONFIGS if path.name != "rewrite.yaml"]
+KINDS = {"rewrite.yaml": RewriteConfig, "ablations.yaml": AblationsConfig}
+ROUNDS = [path for path in CONFIGS if path.name not in KINDS]
 
 
 def imported(tree: ast.AST) -> set[str]:
@@ -57,6 +63,11 @@ def test_no_dumping_ground_and_no_hidden_doors(path):
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except in line {node.lineno}"
 
 
+def test_pictures_are_opened_in_one_way():
+    """`rlaif` and `model` import nothing of each other, so the function stands twice."""
+    assert (ROOT / "model" / "images.py").read_text() == (ROOT / "rlaif" / "images.py").read_text()
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_is_instant(stage):
     command = (
@@ -75,9 +86,15 @@ def test_help_is_instant(stage):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_config_loads_and_its_header_says_what_for(path):
-    load_config_of(Config if path in ROUNDS else RewriteConfig, path)
+    load_config_of(KINDS.get(path.name, Config), path)
     header = path.read_text().split("\n\n")[0]
     assert all(word in header for word in ("command ", "cost ", "result "))
+
+
+def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    table = load_config_of(AblationsConfig, "configs/ablations.yaml")
+    assert len({load(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 9
 
 
 @pytest.mark.parametrize("path", ROUNDS, ids=lambda path: path.name)
@@ -105,6 +122,17 @@ def test_make_passes_config_run_and_set():
     assert "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'" in told
 
 
+def test_make_exports_by_name_and_pushes_only_where_told():
+    def dry(*settings):
+        arguments = ["make", "-n", "export", *settings]
+        stray = {**os.environ, "PUSH": "some/where"}
+        return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True, env=stray).stdout
+
+    told = dry("FORMAT=ms-swift", "PUSH=owner/name", "SET=export.license=mit")
+    assert "--set 'export.license=mit' --set export.format=ms-swift --set export.push=owner/name" in told
+    assert "-m rlaif.export --config" in dry() and "export." not in dry().partition("-m rlaif.export")[2]
+
+
 def test_make_rewrites_captions_by_its_own_configuration():
     for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
         told = subprocess.run(
@@ -113,6 +141,12 @@ def test_make_rewrites_captions_by_its_own_configuration():
         run = f"--config {config} --run runs/{Path(config).stem}"
         assert f"-m generation.rewrite {run}" in told and f"-m feedback.rewrites {run}" in told
         assert ("model.embedded.raw_captions" in told) == (config == "configs/rewrite.yaml")
+
+
+def test_make_names_the_benchmark():
+    arguments = ["make", "-n", "benchmark", "NAME=amber", "SET=benchmark.path=files"]
+    told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in told
 
 
 def test_versions_are_pinned_in_one_place():

@@ -2,13 +2,17 @@
 
 import pytest
 
+from feedback.counts import total
 from feedback.metrics import (
     Judged,
+    change,
+    claim_counts,
     claim_quality,
     claim_truth,
     hallucination,
     judge,
     pair_agreement,
+    pair_counts,
     reordered,
     split_is_right,
 )
@@ -63,6 +67,18 @@ def test_silence_has_no_rate():
     assert hallucination([])["mean_words"] is None
 
 
+def test_change_is_relative_but_for_recall():
+    before = {"mention_rate": 0.4, "response_rate": 0.0, "recall": 0.75, "mean_words": 20.0}
+    after = {"mention_rate": 0.1, "response_rate": 0.1, "recall": 0.5, "mean_words": 25.0}
+    assert change(before, after) == {
+        "mention_rate": pytest.approx(-0.75),
+        "response_rate": None,  # nothing is relative to 0
+        "recall": -0.25,
+        "mean_words": 0.25,
+    }
+    assert change({**before, "recall": None}, after)["recall"] is None
+
+
 @pytest.mark.parametrize(
     ("claim", "truth"),
     [
@@ -87,14 +103,14 @@ def test_claim_quality_counts_unreadable_claims_as_wrong():
         (False, None),
         (False, False),
     ]
-    assert claim_quality(verdicts) == {
+    assert claim_quality(total(claim_counts(*pair) for pair in verdicts)) == {
         "claim_accuracy": 4 / 8,
         "false_claims_accepted": 1 / 3,
         "true_claims_rejected": 1 / 3,
         "claims": 8,
         "claims_unreadable": 2,
     }
-    assert claim_quality([])["claim_accuracy"] is None
+    assert claim_quality(total([]))["claim_accuracy"] is None
 
 
 @pytest.mark.parametrize(
@@ -116,8 +132,11 @@ def test_split_is_right(claims, right):
 def test_pair_agreement_counts_ties_against():
     false_mentions = {"a": 0, "b": 1, "c": 1, "d": 3}
     pairs = [("a", "b"), ("b", "d"), ("b", "c"), ("d", "a")]
-    assert pair_agreement(pairs, false_mentions) == {"agreement": 2 / 4, "ties": 1 / 4, "pairs": 4}
-    assert pair_agreement([], {})["agreement"] is None
+    counts = [pair_counts(pair, false_mentions, "own") for pair in pairs]
+    counts.append(pair_counts(("d", "a"), false_mentions, "other"))
+    assert pair_agreement(total(counts), "own") == {"agreement": 2 / 4, "ties": 1 / 4, "pairs": 4}
+    assert pair_agreement(total(counts), "other") == {"agreement": 0.0, "ties": 0.0, "pairs": 1}
+    assert pair_agreement(total([]), "own")["agreement"] is None
 
 
 def test_reordered_turns_pairs_and_leaves_out_equal_scores():

@@ -2,20 +2,25 @@
 
 import json
 import math
+import re
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from dpo.__main__ import run_dpo
+from dpo.policy import load_collator
 from rlaif.config import EngineSection, ModelSection
-from rlaif.engine import Engine, Request, open_engine
+from rlaif.engine import IMAGE_REFUSED, Engine, Request, VllmEngine, open_engine
 from rlaif.errors import ConfigError
 from rlaif.run import Run
+from rlaif.words import special_tokens
 from tests.other_models import OTHER_MODELS
-from tests.pair_rows import png
+from tests.pair_rows import pair_row, png
 from tests.test_dpo import align, config_of, kill_at_step, moved, weights
+from tests.test_engine import prompt_tokens
 
 # vLLM runs in this process and its libraries warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -42,19 +47,57 @@ def serve(folder: Path, family: str) -> Engine:
 def test_it_answers_and_judges_what_it_sees(other: Path) -> None:
     question, image = "is there a red circle?", png((80, 60), COLORS[0])
     with closing(serve(other, other.name)) as engine:
-        ids = engine.spellings("yes") + engine.spellings("no")
+        words = ("yes", "no")
         samples, *judged = engine.generate(
             [
                 Request(question, image, n=3, seed=1, temperature=1.0, max_tokens=6),
-                *[Request(question, picture, max_tokens=1, logprob_token_ids=ids) for picture in (image, None)],
-                Request(question, png((80, 60), COLORS[1]), max_tokens=1, logprob_token_ids=ids),
+                *[Request(question, picture, max_tokens=1, first_words=words) for picture in (image, None)],
+                Request(question, png((80, 60), COLORS[1]), max_tokens=1, first_words=words),
             ],
             "other",
         )
     assert len({completion.text for completion in samples}) == 3
-    first, blind, second = (completion.logprobs for (completion,) in judged)
-    assert first is not None and set(first) == set(ids)
+    first, blind, second = (completion.first_words for (completion,) in judged)
+    assert first is not None and set(first) == set(words)
     assert first != blind and first != second
+
+
+def test_text_that_looks_like_its_special_tokens_stays_text(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is served and where it is aligned: as many special tokens as around harmless texts."""
+    collator = load_collator(ModelSection(model=str(other)), config_of(other).dpo, None)
+    processor: Any = collator.processor
+    tokenizer = processor.tokenizer
+    tokens = [token for token in special_tokens(tokenizer) if not re.match("<row_[2-6]|<row_1_col_[2-6]", token)]
+    assert "<|im_end|>" in tokens and "<pad>" in tokens
+    hostile = " ".join(tokens) + " <image> red"
+    special = set(tokenizer.all_special_ids)
+
+    def count(ids: list[int]) -> int:
+        return sum(token in special for token in ids)
+
+    with closing(serve(other, other.name)) as engine:
+        assert isinstance(engine, VllmEngine)
+        asked = [
+            prompt_tokens(engine, Request(text, png((56, 56)), max_tokens=1), monkeypatch)
+            for text in (hostile, "is there a red circle?")
+        ]
+    assert count(asked[0]) == count(asked[1])
+
+    def batch(text: str) -> list[int]:
+        ids = collator([pair_row("a", text, f"{text} left", f"{text} right")])["input_ids"]
+        return [token for row in ids.tolist() for token in row if token != tokenizer.pad_token_id]
+
+    assert count(batch(hostile)) == count(batch("is there a red circle?"))
+
+
+def test_an_image_that_its_processor_refuses_is_named_and_the_others_are_answered(tmp_path: Path) -> None:
+    """Qwen2.5-VL takes none that is more than 200 times as long as wide."""
+    pytest.importorskip("torchvision")
+    OTHER_MODELS["qwen2_5_vl"].save(tmp_path / "qwen2_5_vl")
+    sizes = [(56, 56), (20000, 10), (80, 60)]
+    with closing(serve(tmp_path / "qwen2_5_vl", "qwen2_5_vl")) as engine:
+        answers = engine.generate([Request("what is it?", png(size), max_tokens=2) for size in sizes], "wide")
+    assert [answer.finish_reason == IMAGE_REFUSED for (answer,) in answers] == [False, True, False]
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])

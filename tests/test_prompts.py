@@ -21,7 +21,7 @@ Row = dict[str, Any]
 def collect(data: DataSection, done: set[str] = frozenset()) -> tuple[list[Row], list[tuple[str, str, str]]]:
     drops: list[tuple[str, str, str]] = []
     pictures = read_pictures(data, seed=0)
-    return list(build_prompts(pictures, data.source, data.limit, done, lambda *row: drops.append(row))), drops
+    return list(build_prompts(pictures, data, done, lambda *row: drops.append(row))), drops
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -129,3 +129,32 @@ def test_scenes_have_all_splits_and_alone_a_reference() -> None:
     assert Counter(row["split"] for row in rows) == {"train": 4, "validation": 2, "test": 4}
     assert all(json.loads(row["reference"])["objects"] for row in rows)
     assert rows == collect(data)[0], "the same scenes every time"
+
+
+def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, instructions: str) -> None:
+    files = {f"{width}.png": encoded(photo(8 + width, 8), "PNG") for width in range(200)}
+    folder = tmp_path / "photos"
+    write_files(folder, files)
+    rows, _ = collect(folder_data(folder, instructions, validation_share=0.25, test_share=0.25))
+    splits = Counter(row["split"] for row in rows)
+    assert len(rows) == 400 and 60 < splits["validation"] < 140 and 60 < splits["test"] < 140
+    by_image: dict[str, set[str]] = {row["image_sha256"]: set() for row in rows}
+    for row in rows:
+        by_image[row["image_sha256"]].add(row["split"])
+    assert all(len(names) == 1 for names in by_image.values())
+    (folder / "0.png").unlink()  # what stands beside an image does not decide
+    kept, _ = collect(folder_data(folder, instructions, validation_share=0.25, test_share=0.25))
+    before = {row["prompt_id"]: row["split"] for row in rows}
+    assert all(row["split"] == before[row["prompt_id"]] for row in kept)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"test_share": 0.1}, "scenes have validation_prompts"),
+        ({"source": "folder", "path": "x", "test_share": 0.5, "validation_share": 0.5}, "leave nothing"),
+    ],
+)
+def test_shares_that_cannot_be(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        DataSection(**settings)

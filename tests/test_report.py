@@ -11,7 +11,8 @@ from feedback.evaluate import evaluate
 from rlaif.charts import Group, Line, histogram, line_chart
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.report import data_uri, headline, main, render, report, signed, tile
+from rlaif.headings import headline, signed, tile
+from rlaif.report import data_uri, main, render, report
 from tests.doubles import ScriptedEngine
 from tests.synthetic_run import make_run
 
@@ -155,7 +156,7 @@ def test_headline(before, after, said):
     ],
 )
 def test_tile(name, better, old, new, shift, verdict):
-    made = tile({name: old}, {name: new}, name, "title", better)
+    made = tile({name: old}, {name: new}, name, "title", better, {})
     assert (made["shift"], made["verdict"]) == (shift, verdict)
     assert all(0 <= width <= 100 for _, _, width in made["bars"])
 

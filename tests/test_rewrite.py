@@ -12,12 +12,14 @@ import pytest
 import generation.rewrite
 from feedback.rewrites import Errors, find_errors, measure
 from feedback.rewrites import main as measure_main
+from feedback.rewrites import raw_captions as rows_of
 from generation.quality import find_fault, invented_words, repetition, share_invented, slips
 from generation.rewrite import fluency, main, rewrite
 from model.conversations import read_table
 from model.embedded import noise, raw_captions
 from model.embedded.language import find_mentions
-from rlaif.config import CaptionsSection, EngineSection, ModelSection, RewriteConfig, RewriteSection, load_config_of
+from rlaif.command import load_config_of
+from rlaif.config import CaptionsSection, EngineSection, ModelSection, RewriteConfig, RewriteSection
 from rlaif.engine import Request
 from rlaif.errors import InputError, RunMismatchError
 from rlaif.run import Run
@@ -166,6 +168,19 @@ def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
     printed = capsys.readouterr().out
     assert "kept     2 rewrites" in printed and "1 invented" in printed
     assert f'make pretrain STAGE=1 SET="data={tmp_path}/run/rewrites.parquet"' in printed
+
+
+def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Path, tmp_path: Path) -> None:
+    images = [{"bytes": encoded(photo(9 + index, 9), "PNG"), "path": None} for index in range(2)]
+    captions = pa.array([b"a red \xed\xa0\x80", b"a red star"]).view(pa.string())
+    truth = [json.dumps({"objects": []})] * 2
+    table = pa.table({"image": images, "caption": captions, "reference": truth})
+    pq.write_table(table, tmp_path / "raw.parquet")
+    config = make_config(tiny_model, tmp_path / "raw.parquet")
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    (dropped,) = read_rows(Run(tmp_path / "run", config, "x"), "dropped")
+    assert (dropped["row_id"], dropped["reason"]) == ("raw.parquet:0", "broken_text")
+    assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red star"]
 
 
 def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path) -> None:

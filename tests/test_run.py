@@ -1,15 +1,20 @@
 """Run folders: what binds outputs to settings, what a stage may go on with, drops, metrics, model revisions."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError, ModelError, RunMismatchError
-from rlaif.run import Run, code_version, library_versions, model_revision
+from rlaif.run import Run, code_version, library_versions, lock, model_revision
 from rlaif.tables import TableWriter, read_rows
 
+ROOT = Path(__file__).parent.parent
 CONFIG = Config(policy=ModelSection(model="a"), labeler=ModelSection(model="b"))
 SETTINGS = {"generation": {"temperature": 0.7, "num_responses": 4}}
 
@@ -166,6 +171,23 @@ def test_drops_survive_a_kill_and_count_once(tmp_path):
     assert not (path / "generation.dropped.jsonl").exists()
 
 
+def test_many_drops_are_written_some_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr("rlaif.tables.ROWS_AT_ONCE", 4)
+    path = tmp_path / "run"
+    for stage, count in (("generation", 5), ("feedback", 9)):
+        run = Run(path, CONFIG, stage)
+        run.begin(["prompts" if stage == "generation" else "scores"], SETTINGS, inputs=[])
+        for index in range(count):
+            run.drop(str(index), "broken_image" if index % 3 else "too_small", "twice")
+            run.drop(str(index), "broken_image" if index % 3 else "too_small", "twice")
+        assert list(run.dropped().items())[:2] == [("0", "too_small"), ("1", "broken_image")]
+        run.finish({}, None)
+    rows = [(row["stage"], row["row_id"]) for row in read_rows(run, "dropped")]
+    assert rows == [("generation", str(i)) for i in range(5)] + [("feedback", str(i)) for i in range(9)]
+    assert pq.ParquetFile(path / "dropped.parquet").num_row_groups == 4  # 14 rows
+    assert run.metrics()["stages"]["feedback"]["dropped"] == {"broken_image": 6, "too_small": 3}
+
+
 def test_each_stage_replaces_its_own_drops_only(tmp_path):
     path = tmp_path / "run"
     first = generation(path)
@@ -278,6 +300,18 @@ def test_folders_that_are_not_there(name, tmp_path, monkeypatch):
 
 def test_hub_ids(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    assert model_revision(ModelSection(model="owner/name", revision="0123abcd")) == "0123abcd"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
+    with pytest.raises(ModelError, match="or set its revision"):
+        model_revision(ModelSection(model="no-such-owner/no-such-model", revision="main"))
     with pytest.raises(ModelError, match="no-such-owner/no-such-model is no folder here and was not found on the hub"):
         model_revision(ModelSection(model="no-such-owner/no-such-model"))
+
+
+def test_two_processes_never_work_in_one_run_folder(tmp_path):
+    assert generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
+    command = f"from pathlib import Path; from rlaif.run import lock; lock(Path({str(tmp_path / 'run' / '.lock')!r}))"
+    refused = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert "InputError: another process is at work in" in refused.stderr
+    os.close(lock((tmp_path / "run").resolve() / ".lock"))  # as the end of this process would
+    assert subprocess.run([sys.executable, "-c", command], cwd=ROOT).returncode == 0

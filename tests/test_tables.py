@@ -5,14 +5,16 @@ import json
 from pathlib import Path
 
 import pandas
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rlaif.config import load_config
+from rlaif.command import load_config
 from rlaif.errors import InputError, RunMismatchError
 from rlaif.run import Run
-from rlaif.tables import SCHEMAS, TableWriter, count_rows, make_id, read_metadata, read_rows
+from rlaif.schemas import SCHEMAS
+from rlaif.tables import TableWriter, count_rows, make_id, read_metadata, read_parts, read_rows
 
 
 @pytest.fixture
@@ -59,7 +61,11 @@ def test_columns_are_those_of_the_specification():
         "scores": "response_id prompt_id num_claims num_rejected score whole_response_score",
         "pairs": "pair_id prompt_id images prompt chosen rejected chosen_response_id rejected_response_id chosen_score "
         "rejected_score chosen_claims rejected_claims round split",
+        "rewards": "response_id prompt_id num_tokens log_prob reference_log_prob reward",
         "evaluations": "which prompt_id text finish_reason num_tokens split",
+        "judged": "which prompt_id num_claims num_rejected",
+        "answers": "question_id image_id question text finish_reason num_tokens model model_revision",
+        "ratings": "question_id run_index seed rating text judge judge_revision",
         "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "
         "rewriter_revision",
         "dropped": "stage row_id reason detail",
@@ -76,13 +82,17 @@ def test_rows_come_back_in_order_from_many_parts(run):
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
             writer.write(scores(prompt))
-        assert [path.name for path in sorted(writer.parts.iterdir())] == ["part-00000.parquet", "part-00001.parquet"]
+        assert [path.name for path in sorted(writer.parts.glob("part-*"))] == [
+            "part-00000.parquet",
+            "part-00001.parquet",
+        ]
         with pytest.raises(InputError, match=r"scores.parquet is missing; first run `make feedback RUN=.*run`"):
             count_rows(run, "scores")
     assert not writer.parts.exists()
     assert count_rows(run, "scores") == 10
     assert list(read_rows(run, "scores")) == [row for prompt in "abcde" for row in scores(prompt)]
     assert list(read_rows(run, "scores", ["score"], filter={"prompt_id": "c"})) == [{"score": 0.0}, {"score": -1.0}]
+    assert len(list(read_rows(run, "scores", ["score"], filter={"prompt_id": ["c", "a", "no"]}))) == 4
     assert list(pandas.read_parquet(writer.path)["num_rejected"]) == [0, 1] * 5
 
 
@@ -101,12 +111,91 @@ def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path):
     assert [row["prompt_id"] for row in read_rows(run, "scores")] == ["a", "a", "b", "b", "c", "c"]
 
 
+def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path):
+    killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
+    killed.write(scores("a"))
+    listed = (killed.parts / "manifest.json").read_bytes()
+    killed.write(scores("b"))
+    (killed.parts / "manifest.json").write_bytes(listed)  # killed after part-00001 had its name, before it was listed
+
+    again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
+    assert again.done == {"a"}
+    assert sorted(path.name for path in again.parts.iterdir()) == ["manifest.json", "part-00000.parquet"]
+
+
+def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path):
+    killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
+    for prompt in "abc":
+        killed.write(scores(prompt))
+    again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", until={"a"}, part_rows=1)
+    assert again.done == {"a"}
+    again.write(scores("b"))
+    assert again.finish() == 4
+
+
+@pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
+def test_a_part_whose_bytes_changed_is_noticed(harm, tmp_path):
+    killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
+    killed.write(scores("a"))
+    part = killed.parts / "part-00000.parquet"
+    content = bytearray(part.read_bytes())
+    content[10] ^= 1
+    {"flip": lambda: part.write_bytes(content), "cut": lambda: part.write_bytes(content[:50]), "remove": part.unlink}[
+        harm
+    ]()
+    with pytest.raises(
+        InputError, match=r"part-00000\.parquet is not what was written .*; put it back, or delete .*parts"
+    ):
+        TableWriter(open_run(tmp_path), "scores", key="prompt_id")
+
+
+def test_a_table_whose_bytes_changed_is_noticed(run):
+    with TableWriter(run, "scores", key="prompt_id") as writer:
+        writer.write(row for prompt in range(100) for row in scores(str(prompt)))
+    content = bytearray(writer.path.read_bytes())
+    content[300] ^= 1
+    writer.path.write_bytes(content)
+    with pytest.raises(InputError, match=r"scores\.parquet is damaged .*CRC.*; delete it and run `make feedback RUN="):
+        list(read_rows(run, "scores"))
+
+
+def test_what_is_done_can_be_told_by_two_columns(tmp_path):
+    killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
+    killed.write(scores("a") + scores("b", 1))
+    killed.flush()
+    writer = TableWriter(open_run(tmp_path), "scores", key=("prompt_id", "num_rejected"))
+    assert writer.done == {("a", 0), ("a", 1), ("b", 0)}
+
+
+def test_a_table_of_columns_is_checked_as_rows_are(run):
+    with TableWriter(run, "scores", key="prompt_id") as writer:
+        writer.write_table(pa.Table.from_pylist(scores("a"), schema=SCHEMAS["scores"]))
+        writer.write(scores("b"))
+        missing = pa.Table.from_pylist([row | {"score": None} for row in scores("c")], schema=SCHEMAS["scores"])
+        with pytest.raises(ValueError, match="table scores: column 'score' is None; it needs a value"):
+            writer.write_table(missing)
+    assert list(read_rows(run, "scores")) == scores("a") + scores("b")
+
+
+def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run):
+    with TableWriter(run, "scores", key="prompt_id", part_rows=2) as writer:
+        for prompt in "ab":
+            writer.write(scores(prompt))
+    names = ["score", "prompt_id"]
+    assert [part.to_pydict() for part in read_parts(run, "scores", names)] == [
+        {"score": [0.0, -1.0], "prompt_id": [prompt] * 2} for prompt in "ab"
+    ]
+    assert TableWriter(run, "pairs", key="prompt_id").finish() == 0
+    (part,) = read_parts(run, "pairs", ["prompt_id"])
+    assert (part.num_rows, part.schema.names) == (0, ["prompt_id"])
+
+
 def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run):
     with pytest.raises(RuntimeError), TableWriter(run, "scores", key="prompt_id", part_rows=1) as writer:
         writer.write(scores("a"))
         raise RuntimeError
     assert not writer.path.exists()
-    assert len(list(writer.parts.iterdir())) == 1
+    assert len(list(writer.parts.glob("part-*"))) == 1
 
 
 def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_path):

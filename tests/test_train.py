@@ -110,7 +110,7 @@ def test_each_stage_moves_what_the_paper_says_and_goes_on_from_the_one_before(
     assert dropped.to_dict("records") == [
         {"table": tables["chats"], "row": 1, "reason": dropped.loc[0, "reason"]},
     ]
-    assert "cannot identify image" in dropped.loc[0, "reason"]
+    assert "unreadable image" in dropped.loc[0, "reason"]
 
 
 def losses(folder: Path) -> list[float]:

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from accelerate import DistributedType
 from accelerate.commands.config.config_args import load_config_from_file
@@ -16,6 +18,7 @@ from model.embedded.ocr import Text, render_text, sample_text
 from model.embedded.start import main as start
 from model.embedded.tables import TABLES, main
 from model.train import STAGES, parse
+from tests.photographs import bad_photos, encoded, photo, write_files
 from tests.test_house import ROOT
 
 CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
@@ -36,6 +39,28 @@ def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_pa
         again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
         assert list(again) == list(table.rows)
     assert {"first", "captions", "recognition"} <= with_images and "language" not in with_images
+
+
+def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
+    folder = tmp_path / "data"
+    write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
+    write_files(tmp_path, {"secret.png": encoded(photo(50, 50), "PNG")})
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    bad: list[tuple[bytes | None, str | None]] = [(content, None) for content, _ in bad_photos().values()]
+    bad += [(None, path) for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "a\0.png")]
+    bad += [(None, None)]
+    good: list[tuple[bytes | None, str | None]] = [(encoded(photo(56, 56), "PNG"), None), (None, "pictures/a.png")]
+    images = [{"bytes": content, "path": path} for content, path in [good[0], *bad, good[1]]]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    captions = ["a red circle"] * len(images)
+    pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
+    processor = MiniCPMVProcessor.from_pretrained(tiny_model)
+    table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
+    assert [row for row, _ in table.problems] == list(range(1, len(images) - 1))
+    assert len(table) == 2 and len(table[1].slices) == 1
+    without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
+    assert len(without) == 1 and without.problems[-1][1] == "the picture has no bytes"
 
 
 def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:

@@ -8,11 +8,8 @@ from rlaif.errors import ModelError
 from tests.doubles import ScriptedEngine
 
 
-def test_probabilities_are_summed_over_spellings() -> None:
-    logprobs = {1: math.log(0.3), 2: math.log(0.2), 3: math.log(0.25), 4: math.log(0.05)}
-    verdict = read_verdict(logprobs, yes=(1, 2), no=(3, 4))
-    assert verdict.p_yes == pytest.approx(0.5)
-    assert verdict.p_no == pytest.approx(0.3)
+def test_what_is_left_of_yes_and_no_is_other() -> None:
+    verdict = read_verdict({"yes": 0.5, "no": 0.3})
     assert verdict.p_other == pytest.approx(0.2)
     assert verdict.accepted
 
@@ -27,10 +24,10 @@ def test_left_over_mass_is_never_negative() -> None:
     assert Verdict(0.75, 0.2500001).p_other == 0.0
 
 
-def test_impossible_tokens_count_nothing_and_nan_is_an_error() -> None:
-    assert read_verdict({1: -math.inf, 3: 0.0}, yes=(1,), no=(3,)) == Verdict(0.0, 1.0)
+def test_nan_is_an_error() -> None:
+    assert read_verdict({"yes": 0.0, "no": 1.0}) == Verdict(0.0, 1.0)
     with pytest.raises(ModelError, match="log-probabilities are NaN"):
-        read_verdict({1: math.nan, 3: 0.0}, yes=(1,), no=(3,))
+        read_verdict({"yes": math.nan, "no": 1.0})
 
 
 def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
@@ -46,7 +43,7 @@ def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
         (b"two", "Cat?"),
         (b"two", "Dog?"),
     ]
-    assert all(request.max_tokens == 1 and request.logprob_token_ids == (1, 2, 3, 4) for request in engine.requests)
+    assert all(request.max_tokens == 1 and request.first_words == ("yes", "no") for request in engine.requests)
     assert engine.descriptions == ["prompts 1-2: verify"]
     assert {key: verdict.accepted for key, verdict in verdicts.items()} == {
         ("a", "Dog?"): True,
@@ -67,7 +64,11 @@ def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
     assert list(verdicts) == [("a", "Dog?")]
 
 
-def test_a_labeler_without_the_word_is_refused() -> None:
-    engine = ScriptedEngine(lambda request: {}, words={"yes": (1,), "no": ()})
-    with pytest.raises(ModelError, match="no token 'no'"):
-        conquer(engine, [("a", "Dog?")], {"a": b"one"}, "all")
+def test_conquer_leaves_out_what_an_endpoint_refuses_to_answer() -> None:
+    class Prudish(ScriptedEngine):
+        def _complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)
+
+    engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
+    verdicts = conquer(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}, "all")
+    assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}

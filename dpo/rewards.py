@@ -1,0 +1,161 @@
+"""What an aligned policy has come to prefer: the DPO reward of each response, per token.
+
+    python -m dpo.rewards --config runs/demo/best-of-n/config.yaml --run runs/demo/best-of-n
+
+r = beta / T * ln(policy(response) / reference(response)), T being the response's tokens with the one that ends it
+(RLAIF-V, arXiv 2405.17220, section 3.4; the reward is that of DPO, arXiv 2305.18290, equation 5). Reads `prompts` and
+`responses`, writes `rewards` (response_id, prompt_id, num_tokens, log_prob, reference_log_prob, reward). A response
+that was cut has no end, and is dropped.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tqdm import tqdm
+
+from rlaif.command import run_stage
+from rlaif.config import Config
+from rlaif.errors import ConfigError
+from rlaif.run import Run, model_revision
+from rlaif.tables import TableWriter, count_rows, read_rows
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel
+
+    from dpo.collator import Collator
+
+PAIRS_AT_ONCE = 8  # rows of the collator, which takes two answers to a row
+Row = dict[str, Any]
+
+
+def rewards(config: Config, path: Path) -> None:
+    """The stage. Errors: RlaifError."""
+    if config.reference_policy is None:
+        raise ConfigError("reference_policy is not set; name what policy was aligned from, or use `make best-of-n`")
+    run = Run(path, config, "rewards")
+    models = {"policy": config.policy, "reference_policy": config.reference_policy}
+    settings = {
+        "beta": beta_of(config),
+        **{name: {**section.identity(), "revision": model_revision(section)} for name, section in models.items()},
+    }
+    if not run.begin(["rewards"], settings, inputs=["prompts", "responses"]):
+        return
+    run.announce(
+        f"compares {config.policy.model} with {config.reference_policy.model}",
+        f"on {count_rows(run, 'responses'):,} responses",
+    )
+    with TableWriter(run, "rewards", key="prompt_id") as writer:
+        if not writer.path.is_file():
+            write_rewards(run, writer)
+    run.finish({"rewards": count_rows(run, "rewards")}, None)
+
+
+def beta_of(config: Config) -> float:
+    """The beta that the policy was aligned with: TRL's default where the configuration says nothing."""
+    from dpo.arguments import trainer_arguments
+
+    return trainer_arguments(config, Path("unused")).beta
+
+
+def write_rewards(run: Run, writer: TableWriter) -> None:
+    import torch
+
+    from dpo.policy import load_collator, load_policy
+
+    config = run.config
+    assert config.reference_policy is not None
+    device: Any = "cuda" if torch.cuda.is_available() else "cpu"
+    policy, reference = (
+        load_policy(section, trains=False).eval().to(device) for section in (config.policy, config.reference_policy)
+    )
+    collator = load_collator(config.policy, config.dpo, max_length=None)
+    beta = beta_of(config)
+    for prompt_id, rows in tqdm(answered(run), desc="rewards", unit="prompt", dynamic_ncols=True):
+        if prompt_id not in writer.done:
+            lengths, own, before = (column.tolist() for column in log_probs(policy, reference, collator, rows))
+            writer.write(
+                {
+                    "response_id": row["response_id"],
+                    "prompt_id": prompt_id,
+                    "num_tokens": length,
+                    "log_prob": log_prob,
+                    "reference_log_prob": reference_log_prob,
+                    "reward": beta / length * (log_prob - reference_log_prob),
+                }
+                for row, length, log_prob, reference_log_prob in zip(rows, lengths, own, before, strict=True)
+            )
+
+
+def answered(run: Run) -> Iterator[tuple[str, list[Row]]]:
+    """Each prompt's id with its whole responses as the collator takes them."""
+    columns = ["prompt_id", "response_id", "text", "finish_reason", "num_tokens"]
+    groups = groupby(read_rows(run, "responses", columns), key=lambda row: row["prompt_id"])
+    prompts = {"split": run.config.generation.splits}
+    responses = next(groups, None)
+    for prompt in read_rows(run, "prompts", ["prompt_id", "image", "instruction"], prompts):
+        if responses is None or responses[0] != prompt["prompt_id"]:
+            continue  # too long for the policy
+        rows = []
+        for row in responses[1]:
+            if row["finish_reason"] != "stop":
+                run.drop(row["response_id"], "response_truncated", f"{row['num_tokens']} tokens")
+                continue
+            asked = [{"role": "user", "content": prompt["instruction"]}]
+            answer = [{"role": "assistant", "content": row["text"]}]
+            rows.append({**row, "images": [prompt["image"]], "prompt": asked, "answer": answer})
+        if rows:
+            yield prompt["prompt_id"], rows
+        responses = next(groups, None)
+
+
+def log_probs(
+    policy: "PreTrainedModel", reference: "PreTrainedModel", collator: "Collator", rows: Sequence[Row]
+) -> "tuple[Tensor, Tensor, Tensor]":
+    """Tokens [K] of each answer with the one that ends it, and its log-probability [K] under both models.
+
+    The collator takes two answers to a row; the last of an odd number goes in twice.
+    """
+    import torch
+
+    pairs = [(rows[index], rows[min(index + 1, len(rows) - 1)]) for index in range(0, len(rows), 2)]
+    found = []
+    for start in range(0, len(pairs), PAIRS_AT_ONCE):
+        some = pairs[start : start + PAIRS_AT_ONCE]
+        batch = collator(
+            [
+                {
+                    **{name: first[name] for name in ("images", "prompt")},
+                    "chosen": first["answer"],
+                    "rejected": second["answer"],
+                }
+                for first, second in some
+            ]
+        )
+        inputs = {
+            name: value.to(policy.device) if isinstance(value, torch.Tensor) else value for name, value in batch.items()
+        }
+        answers = inputs.pop("completion_mask")[:, 1:]  # [2B, T - 1]
+        with torch.no_grad():
+            columns = [
+                torch.gather(
+                    model(**inputs).logits[:, :-1].float().log_softmax(-1), 2, inputs["input_ids"][:, 1:, None]
+                )[..., 0]
+                for model in (policy, reference)
+            ]
+        counted = torch.stack([answers.sum(1), *((column * answers).sum(1) for column in columns)])  # [3, 2B]
+        found.append(counted.view(3, 2, len(some)).transpose(1, 2).reshape(3, -1))  # answers in their order
+    lengths, own, before = torch.cat(found, dim=1)[:, : len(rows)].double().cpu()
+    return lengths.long(), own, before
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return run_stage(Config, "dpo.rewards", "The DPO reward of each response, per token.", rewards, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""The labeler's judgement of the greedy answers in `evaluations`: a figure of hallucination where no truth is known.
+
+Answers are divided and judged as responses are in training, so that a policy cannot do well by saying nothing: beside
+the share of rejected claims stands how many claims an answer makes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import groupby, islice
+from typing import Any
+
+from feedback.counts import Counts, Figures, ratio
+from feedback.labelling import Labeler, Prompt
+from feedback.wording import read_wording
+from rlaif.config import ModelSection
+from rlaif.engine import OpenEngine
+from rlaif.run import Run
+from rlaif.tables import TableWriter, make_id, read_rows
+
+PROMPTS_PER_CHUNK = 64
+Row = dict[str, Any]
+
+
+def judge_answers(run: Run, model: ModelSection, revision: str, open_engine: OpenEngine) -> None:
+    """Writes `judged`: claims and rejected claims of every answer that could be divided."""
+    config = run.config
+    wording = read_wording(config.feedback.prompts)
+    with TableWriter(run, "judged", key="which") as writer:
+        if writer.path.is_file():
+            return
+        with closing(open_engine(model, config.engine, config.seed)) as engine:
+            labeler = Labeler(engine, wording, config.feedback, config.seed, config.labeler.model, revision)
+            for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
+                if which not in writer.done:
+                    writer.write(_judge(run, labeler, which, list(answers)))
+                    writer.flush()
+
+
+def judged_counts(claims: int, rejected: int) -> Counts:
+    """What one answer adds to the sums behind `judged_figures`."""
+    return Counter(judged=1, judged_claims=claims, judged_rejected=rejected, judged_rejecting=int(rejected > 0))
+
+
+def judged_figures(totals: Counts) -> Figures:
+    """What the labeler says of a set of answers, from the sums of their `judged_counts`.
+
+    - rejected_share: rejected claims / claims;
+    - rejected_response_share: answers with at least one rejected claim / answers judged;
+    - mean_claims: claims / answers judged;
+    - judged: answers judged.
+    """
+    return {
+        "rejected_share": ratio(totals["judged_rejected"], totals["judged_claims"]),
+        "rejected_response_share": ratio(totals["judged_rejecting"], totals["judged"]),
+        "mean_claims": ratio(totals["judged_claims"], totals["judged"]),
+        "judged": totals["judged"],
+    }
+
+
+def _judge(run: Run, labeler: Labeler, which: str, answers: list[Row]) -> list[Row]:
+    rows: list[Row] = []
+    prompts = _prompts(run, which, answers)
+    while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+        labels = labeler.label(chunk, f"answers {which}")
+        for drop in labels.drops:
+            run.drop(drop.row_id, drop.reason, drop.detail)
+        rows += [
+            {"which": which, **{name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}}
+            for row in labels.scores
+        ]
+    return rows
+
+
+def _prompts(run: Run, which: str, answers: list[Row]) -> Iterator[Prompt]:
+    """The prompts that were answered, each with its answer as its only response."""
+    by_prompt = {row["prompt_id"]: row for row in answers}
+    columns = ["prompt_id", "image", "image_sha256"]
+    for prompt in read_rows(run, "prompts", columns, {"split": run.config.evaluation.split}):
+        if answer := by_prompt.get(prompt["prompt_id"]):
+            response = {"response_id": make_id(which, prompt["prompt_id"]), **answer}
+            yield Prompt(prompt["prompt_id"], prompt["image"]["bytes"], prompt["image_sha256"], [response])

@@ -1,0 +1,106 @@
+"""Pictures as a source names them -> the bytes of a file that can be opened; or the reason why not.
+
+| reason               | the picture                                                                              |
+|----------------------|------------------------------------------------------------------------------------------|
+| missing_image        | is not given, or its path leads to no file                                               |
+| image_outside_folder | has a path that leads out of the folder of its source, as it is, by `..` or by a link     |
+| url_not_allowed      | is at a host that `data.image_hosts` does not name, or leads to one, or is no public address |
+| url_failed           | could not be fetched: an error, too large, too slow                                      |
+| image_too_large      | has more bytes or pixels than are read                                                   |
+| empty_image, unreadable_image, broken_image | cannot be opened: see rlaif.images                                |
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rlaif.words import storable
+
+# heads of rlaif.images.open_image's messages
+IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
+MAX_FILE_BYTES = 200 * 2**20
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+
+Drop = Callable[[str, str, str], None]  # (row_id, reason, detail)
+
+
+class Unusable(Exception):
+    """Why a picture is put aside."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image as its source has it, and what is to be asked about it.
+
+    name: by which a person finds it again. image: file bytes, a path or URL, or None where the source has none.
+    instructions: bytes where they are no UTF-8. folders: relative paths start from the first; each path has to lead
+    into one of them.
+    """
+
+    name: str
+    image: bytes | str | None
+    instructions: Sequence[str | bytes | None]
+    path: str
+    split: str | None = None  # None: by its bytes, see generation.prompts.split_of
+    reference: str | None = None
+    folders: Sequence[Path] = ()
+
+
+def usable_image(picture: Picture, drop: Drop, hosts: Collection[str] = ()) -> bytes | None:
+    """The file bytes of a picture that can be opened; None after a drop. `hosts`: from which URLs are fetched."""
+    from rlaif.images import open_image
+
+    try:
+        data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
+        open_image(data)
+    except Unusable as problem:
+        drop(picture.name, problem.reason, str(problem))
+    except ValueError as error:
+        reason = str(error).partition(":")[0].replace(" ", "_")
+        drop(picture.name, reason if reason in IMAGE_REASONS else "broken_image", str(error))
+    else:
+        return data
+    return None
+
+
+def named(path: str) -> str:
+    """A path or URL as a table may show it: of a URL no user, password or query, which may hold a key."""
+    if _URL.match(path):
+        path = re.sub(r"(?<=://)[^/?#]*@", "", re.sub(r"[?#].*", "", path, flags=re.DOTALL))
+    return storable(path)
+
+
+def _read(picture: Picture, hosts: Collection[str]) -> bytes:
+    """Errors: Unusable."""
+    assert not isinstance(picture.image, bytes)
+    if picture.image is None:
+        raise Unusable("missing_image", "the source has no image here")
+    if _URL.match(picture.image):
+        from generation.fetch import fetch
+
+        return fetch(picture.image, hosts)
+    return read_inside(picture.image, picture.folders)
+
+
+def read_inside(name: str, folders: Sequence[Path]) -> bytes:
+    """The bytes of a file that lies in one of the folders, links followed. Errors: Unusable."""
+    try:
+        path = (folders[0] / name).resolve()
+        if not any(path.is_relative_to(folder.resolve()) for folder in folders):
+            raise Unusable("image_outside_folder", f"{name} leads to {path}, which is not in {folders[0]}")
+        if not path.is_file():  # a pipe would be waited for
+            raise Unusable("missing_image", f"{name}: no such file")
+        if (size := os.path.getsize(path)) > MAX_FILE_BYTES:
+            raise Unusable("image_too_large", f"{name}: {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        return path.read_bytes()
+    except OSError as error:
+        raise Unusable("missing_image", f"{name}: {error.strerror}") from error
+    except (ValueError, RuntimeError) as error:  # a null byte; links in a circle
+        raise Unusable("missing_image", f"{name}: {error}") from error

@@ -1,0 +1,35 @@
+"""Figures as people read them, the same in the terminal and in the report.
+
+A share is shown in percent, a count as it is, and what begins with `mean` or `score` as a number. An interval stands
+in brackets behind its figure, in the same unit.
+"""
+
+from collections.abc import Sequence
+
+NOT_SHARES = ("mean", "score")
+
+
+def shown(name: str, value: float | int | None) -> str:
+    """25.7%, 24.6, 1,200; "-" for a figure that cannot be had."""
+    if value is None:
+        return "-"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return _number(name, value) + ("" if name.startswith(NOT_SHARES) else "%")
+
+
+def shown_interval(name: str, interval: Sequence[float] | None) -> str:
+    """[23.1, 28.4]; nothing where there is no interval."""
+    if interval is None:
+        return ""
+    low, high = (_number(name, bound) for bound in interval)
+    return f"[{low}, {high}]"
+
+
+def with_interval(name: str, value: float | int | None, interval: Sequence[float] | None) -> str:
+    """25.7% [23.1, 28.4]."""
+    return f"{shown(name, value)} {shown_interval(name, interval)}".rstrip()
+
+
+def _number(name: str, value: float) -> str:
+    return f"{value:.2f}" if name.startswith("score") else f"{value if name.startswith('mean') else 100 * value:.1f}"

@@ -1,0 +1,121 @@
+"""Rounds of alignment (RLAIF-V, arXiv 2405.17220, section 3.3): each samples from, labels and trains on what the one
+before left, which is also its reference.
+
+    python -m rlaif.rounds --config configs/rounds.yaml --run runs/rounds --set rounds=4
+
+`round-1/`, `round-2/` and so on are run folders like any other, each with the configuration (config.yaml) by which its
+stages were run, each stage a process of its own. Stopped, it goes on where it was, as its stages do.
+
+Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
+(`dpo.trainer.load_best_model_at_end`). Among rounds the policy is taken whose answers to validation prompts have the
+least share of claims that the labeler rejects, of those that say nearly as much as the first policy did: silence is not
+truth. That policy is then held against the first one on the test split, once, in the run folder itself; `rounds.json`
+has the figures.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rlaif.command import run_stage
+from rlaif.config import Config
+from rlaif.errors import ConfigError
+from rlaif.run import lock
+from rlaif.stages import STAGES, RunStages, run_stages
+from rlaif.tables import atomic_write
+
+LEAST_CLAIMS = 0.9  # claims an answer must make, for each one that the first policy made
+TEST = "test"
+
+Figures = dict[str, Any]
+
+
+def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
+    """Makes `config.rounds` rounds, picks one, looks at the test split. Errors: RlaifError."""
+    check(config)
+    path.mkdir(parents=True, exist_ok=True)
+    lock(path.resolve() / ".rounds.lock")
+    policy = config.policy
+    figures: list[Figures] = []
+    for number in range(1, config.rounds + 1):
+        folder = path / f"round-{number}"
+        print(f"rounds: round {number} of {config.rounds}, from {policy.model}", flush=True)
+        run(STAGES, config.model_copy(update={"round": number, "policy": policy}), folder)
+        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        figures += [metrics["before"]] if number == 1 else []
+        figures.append(metrics["after"])
+        policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
+    chosen = choose(figures)
+    write_history(path, figures, chosen)
+    print(table(figures, chosen))
+    if chosen == 0:
+        print("rounds: no round was better on validation than the policy they began with; the test split stays unseen")
+        return
+    link(path, chosen)
+    last_look = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"split": TEST})})
+    run(STAGES[-2:], last_look, path)
+
+
+def check(config: Config) -> None:
+    """Errors: ConfigError: something that rounds are chosen by is not there."""
+    data, evaluation = config.data, config.evaluation
+    if not (data.validation_prompts if data.source == "scenes" else data.validation_share):
+        needed = "data.validation_prompts" if data.source == "scenes" else "data.validation_share"
+        raise ConfigError(f"{needed} is 0, but rounds are chosen by the validation split; set it")
+    if not (data.test_prompts if data.source == "scenes" else data.test_share):
+        needed = "data.test_prompts" if data.source == "scenes" else "data.test_share"
+        raise ConfigError(f"{needed} is 0, but the result is measured on the test split; set it")
+    if evaluation.split != "validation" or not evaluation.labeler:
+        raise ConfigError(
+            f"evaluation.split is {evaluation.split!r} and evaluation.labeler {str(evaluation.labeler).lower()}; "
+            "rounds are chosen by the labeler on the validation split: set evaluation.split=validation "
+            "evaluation.labeler=true"
+        )
+
+
+def choose(figures: Sequence[Figures]) -> int:
+    """Which policy to take: 0 is the first one, i the one that round i left. The earliest of equals."""
+    least = LEAST_CLAIMS * (figures[0]["mean_claims"] or 0)
+    talking = [
+        number
+        for number, one in enumerate(figures)
+        if one["rejected_share"] is not None and one["mean_claims"] >= least
+    ]
+    return min(talking, key=lambda number: figures[number]["rejected_share"], default=0)
+
+
+def link(path: Path, chosen: int) -> None:
+    """The run folder gets the prompts, which are those of every round, and the policy that was chosen."""
+    policy = path / "policy"
+    if policy.is_symlink():
+        policy.unlink()
+    policy.symlink_to(Path(f"round-{chosen}") / "policy")
+    with atomic_write(path / "prompts.parquet") as temporary:
+        shutil.copyfile(path / "round-1" / "prompts.parquet", temporary)
+
+
+def write_history(path: Path, figures: Sequence[Figures], chosen: int) -> None:
+    with atomic_write(path / "rounds.json") as temporary:
+        temporary.write_text(json.dumps({"chosen": chosen, "validation": figures}, indent=1) + "\n", encoding="utf-8")
+
+
+def table(figures: Sequence[Figures], chosen: int) -> str:
+    """What validation says of every policy, as text for the terminal."""
+    policies = ["start", *(f"round {number}" for number in range(1, len(figures)))]
+    lines = [f"{'validation':24}" + "".join(f"{policy:>12}" for policy in policies)]
+    for name in figures[0]:
+        cells = ("-" if one[name] is None else f"{one[name]:.3f}" for one in figures)
+        lines.append(f"{name:24}" + "".join(f"{cell:>12}" for cell in cells))
+    return "\n".join([*lines, f"chosen: {policies[chosen]}"])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return run_stage(Config, "rlaif.rounds", "Rounds of alignment, one chosen on validation.", rounds, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,186 @@
+"""The columns of every table, and how Hugging Face `datasets` reads them."""
+
+import json
+from typing import Any
+
+import pyarrow as pa
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+JUDGED_CLAIMS = pa.list_(
+    pa.struct(
+        [
+            ("claim", pa.string()),
+            ("question", pa.string()),
+            ("p_yes", pa.float32()),
+            ("p_no", pa.float32()),
+            ("verdict", pa.bool_()),
+        ]
+    )
+)
+
+
+def _schema(**columns: pa.DataType) -> pa.Schema:
+    features = {"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}}
+    return pa.schema(columns, metadata={b"huggingface": json.dumps(features).encode()})
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    """The description by which Hugging Face `datasets` reads a column."""
+    if kind == IMAGE:
+        return {"_type": "Image"}
+    if pa.types.is_list(kind):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    if pa.types.is_struct(kind):
+        return {field.name: _feature(field.type) for field in kind}
+    return {"dtype": {"float": "float32", "double": "float64"}.get(str(kind), str(kind)), "_type": "Value"}
+
+
+SCHEMAS: dict[str, pa.Schema] = {
+    "prompts": _schema(
+        prompt_id=pa.string(),
+        image=IMAGE,
+        image_sha256=pa.string(),
+        instruction=pa.string(),
+        source=pa.string(),
+        split=pa.string(),
+        reference=pa.string(),  # JSON; null where no truth is known
+    ),
+    "responses": _schema(
+        response_id=pa.string(),
+        prompt_id=pa.string(),
+        sample_index=pa.int32(),
+        seed=pa.int64(),
+        text=pa.string(),
+        finish_reason=pa.string(),
+        num_tokens=pa.int32(),
+        temperature=pa.float32(),
+        top_p=pa.float32(),
+        policy=pa.string(),
+        policy_revision=pa.string(),
+        round=pa.int32(),
+    ),
+    "claims": _schema(
+        claim_id=pa.string(),
+        response_id=pa.string(),
+        prompt_id=pa.string(),
+        claim_index=pa.int32(),
+        claim=pa.string(),
+        question=pa.string(),
+        p_yes=pa.float32(),
+        p_no=pa.float32(),
+        p_other=pa.float32(),
+        verdict=pa.bool_(),  # accepted: p_yes > p_no
+        labeler=pa.string(),
+        labeler_revision=pa.string(),
+    ),
+    "scores": _schema(
+        response_id=pa.string(),
+        prompt_id=pa.string(),
+        num_claims=pa.int32(),
+        num_rejected=pa.int32(),
+        score=pa.float64(),
+        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response: the baseline
+    ),
+    "rewards": _schema(
+        response_id=pa.string(),
+        prompt_id=pa.string(),
+        num_tokens=pa.int32(),  # with the token that ends the answer
+        log_prob=pa.float64(),  # of the whole answer under the policy
+        reference_log_prob=pa.float64(),
+        reward=pa.float64(),  # beta / num_tokens * (log_prob - reference_log_prob)
+    ),
+    "pairs": _schema(
+        pair_id=pa.string(),
+        prompt_id=pa.string(),
+        images=pa.list_(IMAGE),
+        prompt=MESSAGES,
+        chosen=MESSAGES,
+        rejected=MESSAGES,
+        chosen_response_id=pa.string(),
+        rejected_response_id=pa.string(),
+        chosen_score=pa.float64(),
+        rejected_score=pa.float64(),
+        chosen_claims=JUDGED_CLAIMS,
+        rejected_claims=JUDGED_CLAIMS,
+        round=pa.int32(),
+        split=pa.string(),
+    ),
+    "evaluations": _schema(
+        which=pa.string(),  # "before" or "after"
+        prompt_id=pa.string(),
+        text=pa.string(),
+        finish_reason=pa.string(),
+        num_tokens=pa.int32(),
+        split=pa.string(),
+    ),
+    "judged": _schema(  # of the labeler, on the answers in `evaluations`
+        which=pa.string(),
+        prompt_id=pa.string(),
+        num_claims=pa.int32(),
+        num_rejected=pa.int32(),
+    ),
+    "answers": _schema(  # to a benchmark's questions; in benchmarks/<name>/before and /after of the run folder
+        question_id=pa.string(),
+        image_id=pa.string(),
+        question=pa.string(),
+        text=pa.string(),
+        finish_reason=pa.string(),
+        num_tokens=pa.int32(),
+        model=pa.string(),
+        model_revision=pa.string(),
+    ),
+    "ratings": _schema(  # beside the answers that they rate
+        question_id=pa.string(),
+        run_index=pa.int32(),
+        seed=pa.int64(),
+        rating=pa.int32(),
+        text=pa.string(),
+        judge=pa.string(),
+        judge_revision=pa.string(),
+    ),
+    "rewrites": _schema(  # with its `image` and `caption` a training table
+        caption_id=pa.string(),  # file and row of the raw caption
+        image=IMAGE,
+        raw_caption=pa.string(),
+        question=pa.string(),
+        caption=pa.string(),
+        fluency=pa.float32(),  # mean log-probability of the caption's tokens under the rewriter
+        repetition=pa.float32(),  # share of its four-word sequences that came before
+        invented=pa.float32(),  # share of its content words that the raw caption has not
+        rewriter=pa.string(),
+        rewriter_revision=pa.string(),
+    ),
+    "dropped": _schema(stage=pa.string(), row_id=pa.string(), reason=pa.string(), detail=pa.string()),
+}
+
+RLAIF_V = _schema(  # the columns of openbmb/RLAIF-V-Dataset, for exports
+    ds_name=pa.string(),
+    image=IMAGE,
+    question=pa.string(),
+    chosen=pa.string(),
+    rejected=pa.string(),
+    origin_dataset=pa.string(),
+    origin_split=pa.string(),  # JSON
+    idx=pa.string(),
+    image_path=pa.string(),
+)
+
+# Not said in the schemas, as `datasets` ignores its own features for a column that is declared non-nullable.
+NULLABLE = {("prompts", "reference")}
+
+MADE_BY = {  # output of a run -> the target that makes it
+    "prompts": "make generate",
+    "responses": "make generate",
+    "claims": "make feedback",
+    "scores": "make feedback",
+    "pairs": "make feedback",
+    "policy": "make dpo",
+    "rewards": "make best-of-n",
+    "evaluations": "make evaluate",
+    "judged": "make evaluate",
+    "answers": "make benchmark",
+    "ratings": "make benchmark",
+    "rewrites": "make rewrite-captions",
+    "dropped": "make generate",
+}

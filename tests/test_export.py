@@ -1,0 +1,559 @@
+"""Exports: what each peer reads, literally; the card by hand; nothing leaves the machine unless asked to."""
+
+import base64
+import http.server
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from PIL import Image
+
+from rlaif.card import length_figures, size_category
+from rlaif.config import Config
+from rlaif.errors import ConfigError, InputError, PushError
+from rlaif.export import export, main
+from rlaif.formats import image_file
+from rlaif.images import open_image
+from rlaif.run import Run
+from rlaif.schemas import RLAIF_V, SCHEMAS
+from rlaif.tables import TableWriter
+from tests.pair_rows import pair_row, png
+
+TOKEN = "hf_do_not_tell_anybody"
+PAIRS = [
+    pair_row("one", "What is it?", "A red circle.", "A red circle, and a\nblue star \u2028 there."),
+    pair_row("two", "Describe.", "There is one circle.", "Two.", size=(112, 56)),
+    pair_row("three", "Is it <image> red?", "Yes.", "No."),
+    pair_row("four", "And now?", "A circle.", "A <bbox>.", split="validation"),
+]
+
+
+def made_config(**values: Any) -> Config:
+    return Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}, "export": values})
+
+
+def response(prompt_id: str, index: int) -> dict[str, Any]:
+    return {
+        "response_id": f"{prompt_id}/{index}",
+        "prompt_id": prompt_id,
+        "sample_index": index,
+        "seed": 0,
+        "text": "A red circle.",
+        "finish_reason": "stop",
+        "num_tokens": 4,
+        "temperature": 0.5,
+        "top_p": 1.0,
+        "policy": "/home/somebody/models/policy",
+        "policy_revision": "aaaa",
+        "round": 1,
+    }
+
+
+def claim(prompt_id: str, index: int) -> dict[str, Any]:
+    return {
+        "claim_id": str(index),
+        "response_id": f"{prompt_id}/0",
+        "prompt_id": prompt_id,
+        "claim_index": index,
+        "claim": "It is red.",
+        "question": "Is it red?",
+        "p_yes": 0.5,
+        "p_no": 0.25,
+        "p_other": 0.25,
+        "verdict": True,
+        "labeler": "owner/labeler",
+        "labeler_revision": "bbbb",
+    }
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A run of four pairs: three prompts of split train (two of one image), one each of validation and test."""
+    path = tmp_path / "my run"
+    generation = Run(path, made_config(), "generation")
+    generation.begin(["prompts", "responses"], {"seed": 3, "generation": {"temperature": 0.5}}, inputs=[])
+    prompts = [("p1", "aa", "train"), ("p2", "aa", "train"), ("p3", "bb", "train"), ("p4", "cc", "validation")]
+    with TableWriter(generation, "prompts", key="prompt_id") as writer:
+        writer.write(
+            {
+                "prompt_id": prompt_id,
+                "image": {"bytes": b"", "path": "x.png"},
+                "image_sha256": digest * 32,
+                "instruction": "Describe.",
+                "source": "folder",
+                "split": split,
+                "reference": None,
+            }
+            for prompt_id, digest, split in [*prompts, ("p5", "dd", "test")]
+        )
+    with TableWriter(generation, "responses", key="prompt_id") as writer:
+        writer.write(response(prompt_id, index) for prompt_id, _, _ in prompts for index in range(2))
+    generation.drop("broken.png", "unreadable_image")
+    generation.finish({}, None)
+    feedback = Run(path, made_config(), "feedback")
+    settings = {
+        "seed": 3,
+        "labeler": {"model": "/secret/place"},
+        "feedback": {"score": "rejected_count", "prompts": {}},
+    }
+    feedback.begin(["claims", "scores", "pairs"], settings, inputs=["prompts", "responses"])
+    with TableWriter(feedback, "claims", key="prompt_id") as writer:
+        writer.write(claim("p1", index) for index in range(5))
+    TableWriter(feedback, "scores", key="prompt_id").finish()
+    with TableWriter(feedback, "pairs", key="prompt_id", part_rows=1) as writer:
+        for pair in PAIRS:
+            writer.write([pair])
+    for row_id in ("p1/0", "p1/1"):
+        feedback.drop(row_id, "equal_text")
+    feedback.finish({}, None)
+    feedback.update_metrics(feedback={"weak_verdict_share": 0.125, "coverage": 0.9})
+    return path
+
+
+def exported(path: Path, kind: str, **values: Any) -> Path:
+    return export(made_config(format=kind, **values), path)
+
+
+def json_lines(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
+
+
+def front_matter(folder: Path) -> dict[str, Any]:
+    return yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+
+
+def dropped(path: Path, stage: str) -> list[tuple[str, str, str]]:
+    rows = pq.read_table(path / "dropped.parquet").to_pylist()
+    return [(row["row_id"], row["reason"], row["detail"]) for row in rows if row["stage"] == stage]
+
+
+def test_trl_gets_the_rows_as_they_are(path: Path) -> None:
+    folder = exported(path, "trl")
+    assert folder == path / "export" / "trl"
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "train.parquet", "validation.parquet"]
+    train = pq.read_table(folder / "train.parquet")
+    assert train.schema.metadata == SCHEMAS["pairs"].metadata  # the features; not the settings, which name folders
+    assert [row["pair_id"] for row in train.to_pylist()] == ["one", "two", "three"]
+    assert [pq.read_table(folder / "validation.parquet").to_pylist()] == [PAIRS[3:]]
+    assert train.equals(pq.read_table(path / "pairs.parquet").slice(0, 3))
+    assert pq.ParquetFile(folder / "train.parquet").num_row_groups == 3  # a part of `pairs` at a time
+
+
+def test_trl_loads_it_with_its_images(path: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from trl.data_utils import is_conversational
+
+    folder = exported(path, "trl")
+    configs = front_matter(folder)["configs"]
+    assert configs == [
+        {
+            "config_name": "default",
+            "data_files": [
+                {"split": "train", "path": "train.parquet"},
+                {"split": "validation", "path": "validation.parquet"},
+            ],
+        }
+    ]
+    data = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))  # by the card's front matter, as the hub does
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 3, "validation": 1}
+    example = data["train"][1]
+    assert is_conversational(example)
+    assert example["images"][0].size == (112, 56)
+    assert example["rejected"] == [{"role": "assistant", "content": "Two."}]
+
+
+def test_rlaif_v_has_the_columns_of_its_data_set(path: Path) -> None:
+    folder = exported(path, "rlaif-v")
+    table = pq.read_table(folder / "train.parquet")
+    columns = "ds_name image question chosen rejected origin_dataset origin_split idx image_path"
+    assert table.schema.names == columns.split()
+    assert {str(field.type) for field in table.schema if field.name != "image"} == {"string"}
+    assert table.schema.metadata == RLAIF_V.metadata
+    row = table.to_pylist()[1]
+    assert json.loads(row.pop("origin_split")) == {
+        "model": "policy (revision aaaa)",
+        "labeler": "owner/labeler (revision bbbb)",
+    }
+    assert row == {
+        "ds_name": "my run",
+        "image": {"bytes": png((112, 56)), "path": None},
+        "question": "Describe.",
+        "chosen": "There is one circle.",
+        "rejected": "Two.",
+        "origin_dataset": "folder",
+        "idx": "two",
+        "image_path": None,
+    }
+
+
+def test_rlaif_v_is_loaded_by_datasets(path: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exported(path, "rlaif-v")), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data[0]["image"].size == (56, 56)
+    assert {feature.dtype for name, feature in data.features.items() if name != "image"} == {"string"}
+
+
+def test_a_pair_without_an_image_is_none_of_rlaif_v(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run = Run(other, made_config(), "feedback")
+    run.begin(["pairs"], {}, inputs=[])
+    with TableWriter(run, "pairs", key="prompt_id") as writer:
+        writer.write([pair_row("blind", "What?", "A.", "B.", size=None)])
+    run.finish({}, None)
+    for table in ("prompts", "responses"):
+        (other / f"{table}.parquet").write_bytes((path / f"{table}.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"none of the 1 pairs of .*other can be exported as rlaif-v"):
+        exported(other, "rlaif-v")
+    assert not (other / "export" / "rlaif-v").exists()
+    assert json_lines(exported(other, "ms-swift") / "train.jsonl")[0]["images"] == []
+
+
+def test_llama_factory_by_its_rules(path: Path) -> None:
+    folder = exported(path, "llama-factory")
+    first, second = json_lines(folder / "train.jsonl")
+    assert first == {
+        "messages": [{"role": "user", "content": "<image>What is it?"}],
+        "chosen": {"role": "assistant", "content": "A red circle."},
+        "rejected": {"role": "assistant", "content": "A red circle, and a\nblue star \u2028 there."},
+        "images": first["images"],
+    }
+    assert second["messages"] == [{"role": "user", "content": "<image>Describe."}]
+    assert (folder / first["images"][0]).read_bytes() == png((56, 56))
+    assert (folder / second["images"][0]).read_bytes() == png((112, 56))
+    assert [row["chosen"]["content"] for row in json_lines(folder / "validation.jsonl")] == ["A circle."]
+    columns = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "images": "images"}
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    assert json.loads((folder / "dataset_info.json").read_text()) == {
+        f"my_run_{split}": {
+            "file_name": f"{split}.jsonl",
+            "formatting": "sharegpt",
+            "ranking": True,
+            "columns": columns,
+            "tags": tags,
+        }
+        for split in ("train", "validation")
+    }
+    for row in json_lines(folder / "train.jsonl"):  # as many marks as images, or LLaMA-Factory stops
+        texts = [message["content"] for message in [*row["messages"], row["chosen"], row["rejected"]]]
+        assert "".join(texts).count("<image>") == len(row["images"]) == 1
+    assert dropped(path, "export-llama-factory") == [("three", "image_mark_in_text", "<image> in prompt")]
+
+
+def test_ms_swift_by_its_rules(path: Path) -> None:
+    folder = exported(path, "ms-swift")
+    first, second = json_lines(folder / "train.jsonl")
+    assert first.keys() == {"messages", "rejected_response", "images"}
+    assert second == {
+        "messages": [
+            {"role": "user", "content": "<image>Describe."},
+            {"role": "assistant", "content": "There is one circle."},
+        ],
+        "rejected_response": "Two.",
+        "images": second["images"],
+    }
+    assert not (folder / "validation.jsonl").exists()
+    assert dropped(path, "export-ms-swift") == [
+        ("three", "image_mark_in_text", "<image> in prompt"),
+        ("four", "image_mark_in_text", "<bbox> in rejected"),
+    ]
+    assert front_matter(folder)["configs"][0]["data_files"] == [{"split": "train", "path": "train.jsonl"}]
+
+
+def test_equal_images_are_one_file(path: Path) -> None:
+    assert len(list((exported(path, "llama-factory") / "images").iterdir())) == 2  # (56, 56) twice, (112, 56)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "rotated", "suffix"),
+    [
+        ("PNG", "RGB", False, ".png"),
+        ("JPEG", "L", False, ".jpeg"),
+        ("WEBP", "RGB", False, ".webp"),
+        ("JPEG", "RGB", True, ".png"),
+        ("JPEG", "CMYK", False, ".png"),
+        ("PNG", "RGBA", False, ".png"),
+        ("PNG", "I;16", False, ".png"),
+    ],
+)
+def test_a_peer_sees_the_picture_that_the_policy_saw(kind: str, mode: str, rotated: bool, suffix: str) -> None:
+    picture = Image.new(mode, (6, 4))
+    if mode == "RGBA":
+        picture.putpixel((0, 0), (255, 0, 0, 255))
+    if mode == "I;16":
+        picture.putpixel((0, 0), 40_000)
+    exif = picture.getexif()
+    if rotated:
+        exif[0x0112] = 6
+    file = io.BytesIO()
+    picture.save(file, kind, exif=exif)
+    content, found = image_file(file.getvalue())
+    assert found == suffix
+    assert (content == file.getvalue()) == (not rotated and mode in ("RGB", "L"))
+    with Image.open(io.BytesIO(content)) as seen:
+        ours = open_image(file.getvalue())
+        assert seen.size == ours.size == ((4, 6) if rotated else (6, 4))
+        assert seen.convert("RGB").tobytes() == ours.tobytes()
+
+
+def test_the_card_by_hand(path: Path) -> None:
+    folder = exported(path, "llama-factory")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert front_matter(folder) == {
+        "annotations_creators": ["machine-generated"],
+        "size_categories": ["n<1K"],
+        "task_categories": ["image-text-to-text"],
+        "pretty_name": "my run",
+        "tags": ["preference", "dpo", "rlaif", "hallucination", "llama-factory"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": "train", "path": "train.jsonl"},
+                    {"split": "validation", "path": "validation.jsonl"},
+                ],
+            }
+        ],
+    }
+    for line in (
+        "# my run: preference pairs of a vision-language model",
+        "- Licence: none was given; ask whoever made this before you use it",
+        "| pairs here, split train | 2 |",
+        "| pairs here, split validation | 1 |",
+        "| prompts of these splits | 4 |",
+        "| different images of these splits | 3 |",
+        "| responses of the run | 8 |",
+        "| claims of the run | 5 |",
+        "| pairs of the run | 4 |",
+        "| generation | unreadable_image | 1 |",
+        "| feedback | equal_text | 2 |",
+        "| export-llama-factory | image_mark_in_text | 1 |",
+        "| chosen | 3.0 | 3.0 | 3.9 |",  # words 3, 4, 2
+        "| rejected | 3.7 | 2.0 | 7.4 |",  # words 8, 1, 2: 2 + 0.9 * 6
+        "- Answers: `policy (revision aaaa)`",
+        "- Claims and verdicts: `owner/labeler (revision bbbb)`",
+        "seed: 3",
+        "generation:",
+        "  temperature: 0.5",
+        "feedback:",
+        "  score: rejected_count",
+        "- The labeler errs, and how often is not known: it was not held against a truth here.",
+        "- For 12.5% of the claims the labeler put little probability on yes and no together; their verdicts count "
+        "like the others.",
+        "- The claims hold 90% of the content words of the answers; what they leave out was not judged.",
+    ):
+        assert line in card.splitlines()
+    assert "coloured shapes" not in card
+    assert "/secret/place" not in card and "/home/somebody" not in card and str(path) not in card
+
+
+def test_the_card_takes_up_what_came_later(path: Path) -> None:
+    exported(path, "trl")
+    run = Run(path, made_config(), "evaluate")
+    figures = {"claim_accuracy": 0.972, "split_accuracy": 0.5, "responses": 8, "claims": 5}
+    run.update_metrics(labeler={**figures, "pairs": 4, "pair_agreement": 0.75, "pair_ties": 0.25})
+    before = (path / "export" / "trl" / "train.parquet").stat()
+    folder = exported(path, "trl", license="cc-by-4.0")
+    assert (folder / "train.parquet").stat() == before
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert (
+        "- The labeler errs. Held against the truth of 8 answers (5 claims), 97.2% of its verdicts were right and "
+        "50.0% of the answers were divided rightly. Of 4 pairs, 75.0% have fewer false claims in the chosen answer and "
+        "25.0% equally many; the rest are the wrong way round." in card
+    )
+    assert front_matter(folder)["license"] == "cc-by-4.0" and "- Licence: cc-by-4.0" in card
+
+
+def test_the_hub_reads_the_card_back(path: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(exported(path, "trl", license="mit") / "README.md")
+    assert (card.data.license, card.data.size_categories) == ("mit", ["n<1K"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**8 - 1, "10M<n<100M"), (10**8, "100M<n<1B")],
+)
+def test_size_categories(rows: int, name: str) -> None:
+    assert size_category(rows) == name
+
+
+def test_lengths() -> None:
+    assert length_figures([1, 2, 3, 10]) == {"mean": 4.0, "median": 2.5, "95th percentile": pytest.approx(8.95)}
+
+
+def test_a_killed_export_starts_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rlaif.export.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            exported(path, "ms-swift")
+    assert not (path / "export").exists() or not any((path / "export").iterdir())
+    folder = exported(path, "ms-swift")
+    assert len(json_lines(folder / "train.jsonl")) == 2
+    assert not (path / "export-ms-swift").exists()
+    assert len(dropped(path, "export-ms-swift")) == 2
+
+
+def test_pairs_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"pairs.parquet is missing; first run `make feedback"):
+        exported(tmp_path / "nothing", "trl")
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: {model: p}\nlabeler: {model: l}\n")
+    arguments = ["--config", str(config), "--run", str(tmp_path / "nothing"), "--set"]
+    assert main([*arguments, "export.format=csv"]) == 2
+    assert main([*arguments, "export.push=not-a-name"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "export.format is 'csv': input should be 'trl', 'rlaif-v', 'llama-factory' or 'ms-swift'" in errors[0]
+    assert "export.push is 'not-a-name': string should match pattern" in errors[1]
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Answers as the hub does when a data set is made and filled; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.calls: list[tuple[str, str]] = []
+        self.created: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
+        self.private = True
+        self.refuses = 0  # status with which every call is refused
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(http.server.BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def answer(self, content: Any, status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.server.calls.append(("GET", self.path))
+        siblings = [{"rfilename": name} for name in (".gitattributes", *self.server.files)]
+        self.answer({"id": "owner/pairs", "sha": "0" * 40, "private": self.server.private, "siblings": siblings})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.calls.append(("POST", self.path))
+        assert self.headers["Authorization"] == f"Bearer {TOKEN}"
+        if self.server.refuses:
+            self.answer({"error": f"not with {TOKEN}"}, self.server.refuses)
+        elif self.path == "/api/repos/create":
+            self.server.created = json.loads(body)
+            self.answer({"url": f"{self.server.url}/datasets/owner/pairs"})
+        elif self.path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [file["path"] for file in json.loads(body)["files"]]
+            self.answer({"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+        elif "/commit/" in self.path:
+            for line in body.decode().splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            self.answer({"commitUrl": f"{self.server.url}/datasets/owner/pairs/commit/1", "commitOid": "1" * 40})
+        else:
+            self.answer({"error": "no such call"}, 404)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_nothing_is_sent_without_push(path: Path, hub: Hub) -> None:
+    exported(path, "llama-factory", license="mit")
+    assert hub.calls == []
+
+
+def test_a_push_fills_a_private_data_set(path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exported(path, "llama-factory", license="mit", push="owner/pairs")
+    assert {name: hub.created[name] for name in ("organization", "name", "type", "visibility")} == {
+        "organization": "owner",
+        "name": "pairs",
+        "type": "dataset",
+        "visibility": "private",
+    }
+    assert hub.files == {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
+    said = capsys.readouterr()
+    assert f"pushed   {hub.url}/datasets/owner/pairs/commit/1" in said.out
+    assert TOKEN not in said.out + said.err
+
+
+def test_a_push_needs_a_licence(path: Path, hub: Hub) -> None:
+    with pytest.raises(ConfigError, match=r"export.license is not set; say under which licence .* SET="):
+        exported(path, "trl", push="owner/pairs")
+    assert hub.calls == [] and not (path / "export").exists()
+
+
+def test_a_push_needs_a_token(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(PushError, match="no token to push owner/pairs with; run `hf auth login`, or set HF_TOKEN"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.calls == []
+
+
+def test_what_others_have_there_stays(path: Path, hub: Hub) -> None:
+    hub.files["theirs.csv"] = b"1"
+    with pytest.raises(PushError, match=r"owner/pairs has files that are not of this export, such as theirs.csv"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.files == {"theirs.csv": b"1"}
+
+
+def test_a_public_data_set_is_not_filled_by_mistake(path: Path, hub: Hub) -> None:
+    hub.private = False
+    with pytest.raises(PushError, match=r"owner/pairs is public; push to a new name, or set export.private=false"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.files == {}
+    exported(path, "trl", license="mit", push="owner/pairs", private=False)
+    assert hub.created["visibility"] == "public"
+    assert set(hub.files) == {"README.md", "train.parquet", "validation.parquet"}
+
+
+def test_a_hub_that_refuses_is_told_in_one_line(path: Path, hub: Hub, tmp_path: Path, capsys: Any) -> None:
+    hub.refuses = 403
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: {model: p}\nlabeler: {model: l}\nexport: {license: mit, push: owner/pairs}\n")
+    assert main(["--config", str(config), "--run", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot push to owner/pairs (") and error.count("\n") == 1
+    assert "403" in error and TOKEN not in error
+    assert (path / "export" / "trl" / "train.parquet").is_file()
+
+
+def test_a_hub_that_is_not_there(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(PushError, match=r"cannot push to owner/pairs \(ConnectError"):
+        exported(path, "trl", license="mit", push="owner/pairs")

@@ -1,0 +1,143 @@
+"""Rounds: what is chosen and by what, and two real rounds by the shipped models, stopped in between."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlaif.command import load_config
+from rlaif.config import Config
+from rlaif.errors import ConfigError, RlaifError
+from rlaif.report import report
+from rlaif.rounds import choose, rounds, table
+from rlaif.stages import STAGES
+
+ROOT = Path(__file__).parent.parent
+CONFIG = ROOT / "configs" / "rounds.yaml"
+
+
+def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> dict[str, float | None]:
+    return {"mention_rate": 0.25, "rejected_share": rejected_share, "mean_claims": mean_claims}
+
+
+@pytest.mark.parametrize(
+    ("policies", "chosen"),
+    [
+        ([figures(0.3), figures(0.2), figures(0.1)], 2),
+        ([figures(0.3), figures(0.1), figures(0.1)], 1),  # the earliest of equals
+        ([figures(0.3), figures(0.2), figures(0.0, 3.5)], 1),  # 3.5 claims are fewer than 0.9 * 4: silence
+        ([figures(0.3), figures(0.1, 3.6)], 1),
+        ([figures(0.1), figures(0.2)], 0),
+        ([figures(0.1), figures(None, None)], 0),  # it says nothing that could be divided
+    ],
+)
+def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(policies, chosen):
+    assert choose(policies) == chosen
+    told = table(policies, chosen)
+    assert told.endswith(f"chosen: {'start' if chosen == 0 else f'round {chosen}'}")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ("data.validation_prompts=0", "data.validation_prompts is 0"),
+        ("data.test_prompts=0", "data.test_prompts is 0"),
+        ("evaluation.split=test", "evaluation.split is 'test' and evaluation.labeler true; rounds are chosen by"),
+        ("evaluation.labeler=false", "evaluation.split is 'validation' and evaluation.labeler false; rounds are"),
+    ],
+)
+def test_what_rounds_are_chosen_by_must_be_there(change, told, tmp_path):
+    with pytest.raises(ConfigError, match=told):
+        rounds(load_config(CONFIG, [change]), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_without_splits_of_its_own_needs_shares(tmp_path):
+    source = ["data={source: folder, path: photos}"]
+    with pytest.raises(ConfigError, match=r"data\.validation_share is 0"):
+        rounds(load_config(CONFIG, source), tmp_path / "run")
+
+
+class Stages:
+    """Stands for the stages' commands: a round's policy has the figures that a test gives it."""
+
+    def __init__(self, policies):
+        self.policies, self.asked = policies, []
+
+    def __call__(self, stages, config, folder):
+        self.asked.append((stages, config, folder))
+        (folder / "policy").mkdir(parents=True, exist_ok=True)
+        (folder / "prompts.parquet").write_bytes(b"prompts")
+        before, after = self.policies[config.round - 1 : config.round + 1]
+        (folder / "metrics.json").write_text(json.dumps({"before": before, "after": after}))
+
+
+def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_once(tmp_path, capsys):
+    config, path = load_config(CONFIG, ["rounds=3"]), tmp_path / "run"
+    stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)])
+    rounds(config, path, stages)
+    *made, (last_stages, last, folder) = stages.asked
+    rounds(config, path, stages)  # started again
+    assert len(stages.asked) == 8
+    assert [call[1].round for call in made] == [1, 2, 3]
+    assert [call[1].policy.model for call in made] == [
+        "assets/policy",
+        *(str(path / f"round-{n}/policy") for n in (1, 2)),
+    ]
+    assert {(call[0], call[1].evaluation.split) for call in made} == {(STAGES, "validation")}
+    assert (last_stages, last.evaluation.split, folder) == (("feedback.evaluate", "rlaif.report"), "test", path)
+    assert last.policy.model == "assets/policy"
+    assert (path / "policy").resolve() == (path / "round-2" / "policy").resolve()
+    assert json.loads((path / "rounds.json").read_text())["chosen"] == 2
+    assert capsys.readouterr().out.endswith("chosen: round 2\n")
+
+
+def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
+    stages = Stages([figures(0.1), figures(0.2), figures(0.3)])
+    rounds(load_config(CONFIG, ["rounds=2"]), tmp_path / "run", stages)
+    assert len(stages.asked) == 2 and not (tmp_path / "run" / "policy").exists()
+    assert "no round was better on validation" in capsys.readouterr().out
+
+
+def test_a_stage_that_fails_ends_it_with_what_to_do(tmp_path):
+    config = load_config(CONFIG, ["policy.model=nowhere"])
+    with pytest.raises(RlaifError, match=r"`-m generation --config .* ended with status 2; put right what it says"):
+        rounds(config, tmp_path / "run")
+
+
+def test_a_round_for_real(tmp_path):
+    """The shipped models; whether so small a round is better is left to chance, what follows from it is not."""
+    changes = [
+        "rounds=1",
+        "data.train_prompts=16",
+        "data.validation_prompts=12",
+        "data.test_prompts=6",
+        "generation.num_responses=4",
+        "dpo.trainer.num_train_epochs=2",
+        "dpo.trainer.logging_steps=1",
+    ]
+    run = tmp_path / "run"
+    command = [sys.executable, "-m", "rlaif.rounds", "--config", str(CONFIG), "--run", str(run), "--set", *changes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    log = json.loads((run / "round-1" / "dpo" / "log.json").read_text())
+    assert any("eval_loss" in entry for entry in log)
+    history = json.loads((run / "rounds.json").read_text())
+    assert history["validation"][0]["responses"] == 12 and history["validation"][0]["judged"] > 6
+    assert (run / "policy").exists() == (run / "report.html").exists() == bool(history["chosen"])
+    if history["chosen"]:
+        evaluated = json.loads((run / "evaluate.json").read_text())["settings"]
+        assert evaluated["evaluation"]["split"] == "test"
+        page = (run / "report.html").read_text()
+        assert "round-1/report.html" in page and "the policy of round 1 was taken" in page
+
+
+def test_the_page_shows_rounds(tmp_path):
+    config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
+    history = {"chosen": 1, "validation": [figures(0.3), figures(0.1), figures(None, 1.0)]}
+    (tmp_path / "rounds.json").write_text(json.dumps(history))
+    page = report(config, tmp_path).read_text()
+    assert "the policy of round 1 was taken" in page and "the labeler rejects" in page
+    assert 'href="round-1/report.html"' in page and "0.300" in page
