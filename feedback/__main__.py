@@ -14,28 +14,31 @@ Stopped, it goes on from what is on disk.
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from dataclasses import asdict
-from itertools import islice
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 
 from feedback.answers import pair_rows, scored_answers
-from feedback.cost import Metered
-from feedback.labelling import Labeler, Prompt
+from feedback.cost import Cost, Metered
+from feedback.labelling import Labeler, Labels, Prompt
 from feedback.pairs import build_pairs
 from feedback.summary import Summary
 from feedback.wording import Wording, read_wording
 from rlaif.by_prompt import join_by_prompt, join_parts
 from rlaif.command import run_stage
 from rlaif.config import Config, ModelSection
-from rlaif.engine import OpenEngine, open_engine
+from rlaif.engine import Engine, OpenEngine, open_engine
 from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import TableWriter, count_rows, make_id, read_parts
+from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
 
 PROMPTS_PER_CHUNK = 64  # labelled together, and lost if the stage is killed
 PAIRS_AT_ONCE = 250  # rows of `pairs` made in one go; each has its image
+RESPONSE_COLUMNS = ["response_id", "prompt_id", "text", "finish_reason", "num_tokens"]
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "p_yes", "p_no", "p_other", "verdict"]
 
 
@@ -74,19 +77,19 @@ def label_responses(
     scores = TableWriter(run, "scores", key="prompt_id")
     claims = TableWriter(run, "claims", key="prompt_id", until=scores.done)
     if not claims.path.is_file():
-        with closing(Metered(open_engine(model, config.engine, config.seed))) as engine:
-            labeler = Labeler(engine, wording, config.feedback, config.seed, config.labeler.model, revision)
-            for title, chunk in _chunks(run, scores.done):
-                labels = labeler.label(chunk, title)
-                engine.claims += len(labels.claims)
-                for drop in labels.drops:
-                    run.drop(drop.row_id, drop.reason, drop.detail)
-                # Scores go last: a prompt is done when they are in. Killed in between, its claims are made again.
-                claims.write(labels.claims)
-                claims.flush()
-                scores.write(labels.scores)
-                scores.flush()
-            run.update_metrics(labelling=engine.cost())
+        place = Workplace(model, config.engine, config.seed, open_engine)
+        action = partial(label, run.path, config, wording, revision)
+        cost = Cost()
+        for _, (labels, spent) in work(place, list(chunks(run, scores.done)), action):
+            cost += spent
+            for drop in labels.drops:
+                run.drop(drop.row_id, drop.reason, drop.detail)
+            # Scores go last: a prompt is done when they are in. Killed in between, its claims are made again.
+            claims.write(labels.claims)
+            claims.flush()
+            scores.write(labels.scores)
+            scores.flush()
+        run.update_metrics(labelling=cost.figures())
     return {"claims": claims.finish(), "scores": scores.finish()}
 
 
@@ -129,26 +132,43 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
         return summary, writer.finish()
 
 
-def _chunks(run: Run, done: set[str]) -> Iterator[tuple[str, list[Prompt]]]:
-    """Prompts with responses after the last one that is done, a chunk at a time with a title for its progress bar."""
-    prompts = _prompts_after(run, done)
-    first = len(done) + 1
-    while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
-        yield f"prompts {first:,}-{first + len(chunk) - 1:,}", chunk
-        first += len(chunk)
+def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
+    """Prompts with responses after the last one that is done, so many at a time; those of one image stay together.
 
-
-def _prompts_after(run: Run, done: set[str]) -> Iterator[Prompt]:
-    """Chunks are done in order: a prompt before a done one is done too, even if none of its responses had a score."""
+    Chunks are done in order: a prompt before a done one is done too, even if none of its responses had a score.
+    """
     done_ahead = len(done)
+    todo = []
     for prompt, rows in join_by_prompt(
-        read_parts(run, "prompts", ["prompt_id", "image", "image_sha256"]),
-        responses=read_parts(run, "responses", ["response_id", "prompt_id", "text", "finish_reason", "num_tokens"]),
+        placed(run, "prompts", ["prompt_id", "image_sha256"]), responses=placed(run, "responses", ["prompt_id"])
     ):
         if prompt["prompt_id"] in done:
             done_ahead -= 1
         elif done_ahead == 0 and rows["responses"]:
-            yield Prompt(prompt["prompt_id"], prompt["image"]["bytes"], prompt["image_sha256"], rows["responses"])
+            todo.append({**prompt, "responses": rows["responses"]})
+    first = len(done) + 1
+    for some in together(todo, PROMPTS_PER_CHUNK):
+        responses = places_of(row for prompt in some for row in prompt["responses"])
+        yield Chunk(
+            f"prompts {first:,}-{first + len(some) - 1:,}", {"prompts": places_of(some), "responses": responses}
+        )
+        first += len(some)
+
+
+def label(
+    path: Path, config: Config, wording: Wording, revision: str, engine: Engine, chunk: Chunk
+) -> tuple[Labels, Cost]:
+    """Claims, scores and drops of the responses to some prompts, and what they cost."""
+    metered = Metered(engine)
+    labeler = Labeler(metered, wording, config.feedback, config.seed, config.labeler.model, revision)
+    responses = take(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
+    by_prompt = {prompt_id: list(rows) for prompt_id, rows in groupby(responses, key=itemgetter("prompt_id"))}
+    prompts = [
+        Prompt(row["prompt_id"], row["image"]["bytes"], row["image_sha256"], by_prompt[row["prompt_id"]])
+        for row in take(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "image_sha256"])
+    ]
+    labels = labeler.label(prompts, chunk.title)
+    return labels, metered.cost(len(labels.claims))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

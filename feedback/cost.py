@@ -1,25 +1,43 @@
-"""What labelling costs: seconds and tokens of the claims that one try of the stage labels.
+"""What labelling costs: seconds and tokens of the claims that one try of the stage labels, summed over its chunks.
 
 A stage that was stopped counts only from where it went on, the claims as well as the rest: a cost a claim stays right.
-Loading the labeler is not counted.
+Loading the labeler is not counted. Seconds are those of the engines: of several at once, their sum.
 """
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 from rlaif.engine import Completion, Engine, Request
 
 
-@dataclass
-class Metered:
-    """An engine that counts, from when it was opened."""
+@dataclass(frozen=True)
+class Cost:
+    """Of some claims."""
 
-    engine: Engine
+    seconds: float = 0.0
     claims: int = 0
     prompt_tokens: int = 0  # a prompt once, however many answers it has
     answer_tokens: int = 0
-    opened: float = field(default_factory=time.monotonic)
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            *(mine + theirs for mine, theirs in zip(asdict(self).values(), asdict(other).values(), strict=True))
+        )
+
+    def figures(self) -> dict[str, float | int]:
+        """For metrics.json."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+@dataclass
+class Metered:
+    """An engine that counts, from when it was made."""
+
+    engine: Engine
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
 
     def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
         """See Engine."""
@@ -32,11 +50,6 @@ class Metered:
         """See Engine."""
         self.engine.close()
 
-    def cost(self) -> dict[str, float | int]:
-        """So far, for metrics.json."""
-        return {
-            "seconds": round(time.monotonic() - self.opened, 3),
-            "claims": self.claims,
-            "prompt_tokens": self.prompt_tokens,
-            "answer_tokens": self.answer_tokens,
-        }
+    def cost(self, claims: int) -> Cost:
+        """So far."""
+        return Cost(time.monotonic() - self.began, claims, self.prompt_tokens, self.answer_tokens)

@@ -9,7 +9,6 @@ what is on disk.
 import sys
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
 
 from tqdm import tqdm
@@ -22,6 +21,7 @@ from rlaif.engine import OpenEngine, open_engine
 from rlaif.errors import ConfigError, InputError
 from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import TableWriter, count_rows, read_rows
+from rlaif.work import Workplace
 
 
 def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
@@ -56,10 +56,7 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     if not (path / "prompts.parquet").is_file():
         write_prompts(run)
     with TableWriter(run, "responses", key="prompt_id") as writer:
-        wanted = read_rows(run, "prompts", ["prompt_id"], {"split": sampling.splits})
-        if any(row["prompt_id"] not in writer.done for row in wanted):
-            with closing(open_engine(policy, config.engine, config.seed)) as engine:
-                sample_responses(run, engine, revision, writer)
+        sample_responses(run, Workplace(policy, config.engine, config.seed, open_engine), revision, writer)
     report(run)
 
 

@@ -8,34 +8,57 @@ by name.
 """
 
 from collections.abc import Iterator
-from itertools import islice
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rlaif.config import Config
 from rlaif.engine import REFUSALS, Completion, Engine, Request
 from rlaif.run import Run
-from rlaif.tables import TableWriter, make_id, read_rows
+from rlaif.tables import TableWriter, make_id
 from rlaif.words import storable
+from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
 
 PROMPTS_AT_ONCE = 200  # asked for in one go and then on disk; bounds memory and what a kill costs
 
 
-def sample_responses(run: Run, engine: Engine, policy_revision: str, writer: TableWriter) -> None:
+def sample_responses(run: Run, place: Workplace, policy_revision: str, writer: TableWriter) -> None:
     """Answer the prompts that `writer` has no responses to. A prompt that the policy cannot take is dropped by name."""
-    total = sum(1 for _ in _prompts(run, ["prompt_id"]))
-    done = len(writer.done)
-    rows = _prompts(run, ["prompt_id", "image", "instruction"])
-    todo = (row for row in rows if row["prompt_id"] not in writer.done)
-    while prompts := list(islice(todo, PROMPTS_AT_ONCE)):
-        requests = [response_request(row, run.config) for row in prompts]
-        answers = engine.generate(requests, f"responses to prompts {done + 1}-{done + len(prompts)} of {total}")
-        for prompt, request, completions in zip(prompts, requests, answers, strict=True):
-            if (refusal := completions[0].finish_reason) in REFUSALS:
-                run.drop(prompt["prompt_id"], refusal, REFUSALS[refusal])
+    action = partial(answer, run.path, run.config, policy_revision)
+    for _, answered in work(place, list(chunks(run, writer.done)), action):
+        for prompt_id, rows in answered:
+            if isinstance(rows, str):
+                run.drop(prompt_id, rows, REFUSALS[rows])
             else:
-                writer.write(response_rows(prompt["prompt_id"], request, completions, run.config, policy_revision))
+                writer.write(rows)
         writer.flush()
-        done += len(prompts)
+
+
+def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
+    """Prompts that are not done, so many at a time; those of one image stay together, so that they meet one cache."""
+    parts = placed(run, "prompts", ["prompt_id", "split", "image_sha256"])
+    splits = run.config.generation.splits
+    rows = (row for part in parts for row in part.to_pylist())
+    todo = [row for row in rows if row["split"] in splits and row["prompt_id"] not in done]
+    first, total = len(done) + 1, len(done) + len(todo)
+    for some in together(todo, PROMPTS_AT_ONCE):
+        title = f"responses to prompts {first}-{first + len(some) - 1} of {total}"
+        yield Chunk(title, {"prompts": places_of(some)})
+        first += len(some)
+
+
+def answer(
+    path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
+) -> list[tuple[str, list[dict[str, Any]] | str]]:
+    """Of each prompt of a chunk its id, and rows of `responses` or the refusal."""
+    prompts = take(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
+    requests = [response_request(row, config) for row in prompts]
+    answered: list[tuple[str, list[dict[str, Any]] | str]] = []
+    for prompt, request, completions in zip(prompts, requests, engine.generate(requests, chunk.title), strict=True):
+        refusal = completions[0].finish_reason
+        rows = response_rows(prompt["prompt_id"], request, completions, config, policy_revision)
+        answered.append((prompt["prompt_id"], refusal if refusal in REFUSALS else rows))
+    return answered
 
 
 def response_request(prompt: dict[str, Any], config: Config) -> Request:
@@ -73,7 +96,3 @@ def response_rows(
         }
         for index, completion in enumerate(completions)
     ]
-
-
-def _prompts(run: Run, columns: list[str]) -> Iterator[dict[str, Any]]:
-    return read_rows(run, "prompts", columns, filter={"split": run.config.generation.splits})

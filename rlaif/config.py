@@ -243,7 +243,11 @@ class ExportSection(Section):
 class EngineSection(Section):
     """How models are served for sampling and labelling."""
 
-    backend: Literal["vllm"] = Field("vllm", description="inference engine")
+    backend: Literal["vllm", "ray"] = Field(
+        "vllm", description="vLLM in this process, or vLLM in actors on a Ray cluster, for generation and feedback"
+    )
+    actors: int | None = Field(None, ge=1, description="actors of `ray`; null = one for the GPUs that share a model")
+    ray_address: str | None = Field(None, description="address of a Ray cluster; null = one is started here")
     max_model_len: int | None = Field(None, ge=1, description="longest prompt and answer in tokens; null = the model's")
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of the GPU's memory that vLLM takes")
     kv_cache_gib: int = Field(1, ge=1, description="memory for the KV cache on CPU, in whole GiB")

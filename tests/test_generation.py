@@ -2,6 +2,7 @@
 
 import json
 import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,13 +67,17 @@ def test_responses_carry_all_that_made_them(
 def test_truth_is_never_read_by_sampling(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     columns: set[str] = set()
 
-    def spy(run: Run, table: str, names: list[str], **more: Any) -> Any:
-        columns.update(names)
-        return read_rows(run, table, names, **more)
+    def spy(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(source: Any, what: Any, names: list[str]) -> Any:
+            columns.update(names)
+            return read(source, what, names)
 
-    monkeypatch.setattr(generation.sampling, "read_rows", spy)
+        return reading
+
+    for name in ("placed", "take"):
+        monkeypatch.setattr(generation.sampling, name, spy(getattr(generation.sampling, name)))
     generate(make_config(tiny_model, SCENES), tmp_path / "run", lambda *_: ScriptedEngine(scripted))
-    assert columns == {"prompt_id", "image", "instruction"}
+    assert columns == {"prompt_id", "image", "image_sha256", "instruction", "split"}
 
 
 def test_a_stopped_stage_goes_on_and_ends_the_same(
