@@ -19,6 +19,7 @@ from feedback.metrics import hallucination, judge
 from rlaif.by_prompt import join_by_prompt
 from rlaif.command import run_stage
 from rlaif.config import Config
+from rlaif.figures import shown
 from rlaif.run import Run
 from rlaif.tables import read_parts
 
@@ -61,12 +62,7 @@ def table(figures: Mapping[str, Mapping[int, Figures]]) -> str:
     for column, by_n in figures.items():
         lines.append(f"{'best by ' + column:20}" + "".join(f"{f'N = {n}':>10}" for n in by_n))
         for name in SHOWN:
-            values = [one[name] for one in by_n.values()]
-            cells = (
-                "-" if value is None else f"{value:.1f}" if name == "mean_words" else f"{100 * value:.1f}%"
-                for value in values
-            )
-            lines.append(f"  {name:18}" + "".join(f"{cell:>10}" for cell in cells))
+            lines.append(f"  {name:18}" + "".join(f"{shown(name, one[name]):>10}" for one in by_n.values()))
     return "\n".join(lines)
 
 

@@ -26,6 +26,7 @@ from feedback.metrics import claim_truth
 from rlaif.by_prompt import Row, join_by_prompt
 from rlaif.config import Section
 from rlaif.errors import InputError, RlaifError
+from rlaif.figures import shown
 from rlaif.run import Run
 from rlaif.tables import read_metadata, read_parts
 
@@ -86,17 +87,17 @@ def table(first: Side, second: Side, agreement: Agreement) -> str:
         ("labeler", [side.labeler for side in sides]),
         ("claims", [f"{side.claims:,}" for side in sides]),
         ("  with known truth", [f"{item.claims:,}" for item in calibrations]),
-        ("verdicts right", [_percent(item.accuracy()) for item in calibrations]),
+        ("verdicts right", [shown("accuracy", item.accuracy()) for item in calibrations]),
         ("Brier score of p_yes", [_number(item.brier()) for item in calibrations]),
         ("calibration error of p_yes", [_number(item.expected_error()) for item in calibrations]),
         ("seconds a claim", [_number(_per_claim(side, "seconds")) for side in sides]),
-        ("prompt tokens a claim", [_tokens(_per_claim(side, "prompt_tokens")) for side in sides]),
-        ("answer tokens a claim", [_tokens(_per_claim(side, "answer_tokens")) for side in sides]),
+        ("prompt tokens a claim", [shown("mean_tokens", _per_claim(side, "prompt_tokens")) for side in sides]),
+        ("answer tokens a claim", [shown("mean_tokens", _per_claim(side, "answer_tokens")) for side in sides]),
         ("claims that both made", [f"{agreement.claims:,}"]),
-        ("  equal verdicts", [_percent(agreement.share())]),
+        ("  equal verdicts", [shown("share", agreement.share())]),
         ("  Cohen's kappa", [_number(agreement.kappa())]),
         ("pairs that both order", [f"{agreement.pairs:,}"]),
-        ("  ordered alike", [_percent(agreement.pairs_share())]),
+        ("  ordered alike", [shown("share", agreement.pairs_share())]),
     ]
     return "\n".join(f"{name:28}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in lines)
 
@@ -115,16 +116,8 @@ def _per_claim(side: Side, name: str) -> float | None:
     return side.cost[name] / side.cost["claims"] if side.cost.get("claims") else None
 
 
-def _percent(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1%}"
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _tokens(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -5,7 +5,7 @@ the share of rejected claims stands how many claims an answer makes.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import groupby, islice
 from typing import Any
@@ -26,14 +26,16 @@ def judge_answers(run: Run, model: ModelSection, revision: str, open_engine: Ope
     """Writes `judged`: claims and rejected claims of every answer that could be divided."""
     config = run.config
     wording = read_wording(config.feedback.prompts)
-    with TableWriter(run, "judged", key="which") as writer:
+    with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
         with closing(open_engine(model, config.engine, config.seed)) as engine:
             labeler = Labeler(engine, wording, config.feedback, config.seed, config.labeler.model, revision)
             for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
-                if which not in writer.done:
-                    writer.write(_judge(run, labeler, which, list(answers)))
+                by_prompt = {row["prompt_id"]: row for row in answers if (which, row["prompt_id"]) not in writer.done}
+                prompts = _prompts(run, which, by_prompt)
+                while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+                    writer.write(_judge(run, labeler, which, chunk))
                     writer.flush()
 
 
@@ -58,23 +60,16 @@ def judged_figures(totals: Counts) -> Figures:
     }
 
 
-def _judge(run: Run, labeler: Labeler, which: str, answers: list[Row]) -> list[Row]:
-    rows: list[Row] = []
-    prompts = _prompts(run, which, answers)
-    while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
-        labels = labeler.label(chunk, f"answers {which}")
-        for drop in labels.drops:
-            run.drop(drop.row_id, drop.reason, drop.detail)
-        rows += [
-            {"which": which, **{name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}}
-            for row in labels.scores
-        ]
-    return rows
+def _judge(run: Run, labeler: Labeler, which: str, prompts: Sequence[Prompt]) -> Iterator[Row]:
+    labels = labeler.label(prompts, f"answers {which}")
+    for drop in labels.drops:
+        run.drop(drop.row_id, drop.reason, drop.detail)
+    for row in labels.scores:
+        yield {"which": which, **{name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}}
 
 
-def _prompts(run: Run, which: str, answers: list[Row]) -> Iterator[Prompt]:
+def _prompts(run: Run, which: str, by_prompt: Mapping[str, Row]) -> Iterator[Prompt]:
     """The prompts that were answered, each with its answer as its only response."""
-    by_prompt = {row["prompt_id"]: row for row in answers}
     columns = ["prompt_id", "image", "image_sha256"]
     for prompt in read_rows(run, "prompts", columns, {"split": run.config.evaluation.split}):
         if answer := by_prompt.get(prompt["prompt_id"]):

@@ -20,6 +20,7 @@ from model.embedded.noise import WORDS
 from rlaif.command import run_stage
 from rlaif.config import CaptionsSection, RewriteConfig
 from rlaif.errors import InputError
+from rlaif.figures import shown
 from rlaif.run import Run
 from rlaif.tables import parquet_files, read_rows
 from rlaif.words import words
@@ -128,9 +129,8 @@ def figures_table(figures: dict[str, dict[str, float | int | None]]) -> str:
     """All raw captions, those of which a new one was kept, and the new ones, as text for the terminal."""
     lines = [f"{'':34}{'raw':>10}{'kept, raw':>12}{'rewritten':>12}"]
     for name, label in {"captions": "captions", **LABELS}.items():
-        cells = [figures[which][name] for which in ("raw", "kept_before", "kept_after")]
-        shown = ["-" if cell is None else f"{cell:,}" if name == "captions" else f"{cell:.1%}" for cell in cells]
-        lines.append(f"{label:34}{shown[0]:>10}{shown[1]:>12}{shown[2]:>12}")
+        raw, kept, rewritten = (shown(name, figures[which][name]) for which in ("raw", "kept_before", "kept_after"))
+        lines.append(f"{label:34}{raw:>10}{kept:>12}{rewritten:>12}")
     return "\n".join(lines)
 
 

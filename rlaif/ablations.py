@@ -15,6 +15,7 @@ from typing import Any
 from rlaif.command import load_config, run_stage
 from rlaif.config import AblationsConfig, Config
 from rlaif.errors import ConfigError
+from rlaif.figures import shown
 from rlaif.stages import STAGES, run_stages
 from rlaif.tables import atomic_write
 
@@ -29,9 +30,7 @@ COLUMNS = {
 
 def ablations(config: AblationsConfig, path: Path) -> None:
     """Run every variant, then print the table. Errors: RlaifError."""
-    variants = {
-        name: load(config, name) for name in config.variants
-    }  # what is wrong with one shows before the first run
+    variants = {name: load(config, name) for name in config.variants}  # what is wrong shows before the first run
     path.mkdir(parents=True, exist_ok=True)
     for name, variant in variants.items():
         print(f"ablations: {name}", flush=True)
@@ -71,16 +70,10 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
     ]
     start = next(iter(metrics.values()))
     for name, found in {"before alignment": {"after": start["before"]}, **metrics}.items():
-        cells = [cell(found.get(section, {}).get(key), key) for section, key in COLUMNS.values()]
+        cells = [shown(key, found.get(section, {}).get(key)) for section, key in COLUMNS.values()]
         minutes = f"{found['minutes']:.1f}" if "minutes" in found else ""
         rows.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
     return "\n".join(rows)
-
-
-def cell(value: float | None, key: str) -> str:
-    if value is None:
-        return ""
-    return f"{value:.1f}" if key == "mean_words" else f"{100 * value:.1f} %"
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from rlaif.charts import Group, Line, histogram, line_chart
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.headings import benchmarks, change, labeler, percent, read_json, rounds, signed
+from rlaif.report_figures import benchmarks, change, labeler, percent, read_json, rounds, signed
 from rlaif.run import Run, code_version
 from rlaif.schemas import MADE_BY, SCHEMAS
 from rlaif.tables import atomic_write, count_rows, read_metadata, read_parts, read_rows

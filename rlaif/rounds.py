@@ -23,6 +23,7 @@ from typing import Any
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
+from rlaif.figures import shown
 from rlaif.run import lock
 from rlaif.stages import STAGES, RunStages, run_stages
 from rlaif.tables import atomic_write
@@ -62,6 +63,11 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
 def check(config: Config) -> None:
     """Errors: ConfigError: something that rounds are chosen by is not there."""
     data, evaluation = config.data, config.evaluation
+    if not config.dpo.trainer.get("load_best_model_at_end") or "validation" not in config.generation.splits:
+        raise ConfigError(
+            "dpo.trainer.load_best_model_at_end and `validation` among generation.splits are needed: the checkpoint of "
+            "a round is chosen by the loss on validation pairs; configs/rounds.yaml has both"
+        )
     if not (data.validation_prompts if data.source == "scenes" else data.validation_share):
         needed = "data.validation_prompts" if data.source == "scenes" else "data.validation_share"
         raise ConfigError(f"{needed} is 0, but rounds are chosen by the validation split; set it")
@@ -107,8 +113,7 @@ def table(figures: Sequence[Figures], chosen: int) -> str:
     policies = ["start", *(f"round {number}" for number in range(1, len(figures)))]
     lines = [f"{'validation':24}" + "".join(f"{policy:>12}" for policy in policies)]
     for name in figures[0]:
-        cells = ("-" if one[name] is None else f"{one[name]:.3f}" for one in figures)
-        lines.append(f"{name:24}" + "".join(f"{cell:>12}" for cell in cells))
+        lines.append(f"{name:24}" + "".join(f"{shown(name, one[name]):>12}" for one in figures))
     return "\n".join([*lines, f"chosen: {policies[chosen]}"])
 
 

@@ -89,10 +89,12 @@ def places_of(rows: Iterable[Row]) -> Places:
 
 def take(file: Path, places: Places, columns: Sequence[str]) -> list[Row]:
     """The rows that stand there."""
-    return [row for group, rows in places for row in _group(file, group, tuple(columns)).take(rows).to_pylist()]
+    changed = file.stat().st_mtime_ns  # a file made anew is another
+    groups = (_group(file, changed, group, tuple(columns)).take(rows) for group, rows in places)
+    return [row for group in groups for row in group.to_pylist()]
 
 
-@lru_cache(maxsize=4)  # the next chunk begins where the last one ended
-def _group(file: Path, group: int, columns: tuple[str, ...]) -> pa.Table:
+@lru_cache(maxsize=2)  # one table for images, one for the rest; the next chunk begins where the last one ended
+def _group(file: Path, changed: int, group: int, columns: tuple[str, ...]) -> pa.Table:
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         return opened.read_row_group(group, columns=list(columns))

@@ -11,8 +11,8 @@ from feedback.evaluate import evaluate
 from rlaif.charts import Group, Line, histogram, line_chart
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.headings import headline, signed, tile
 from rlaif.report import data_uri, main, render, report
+from rlaif.report_figures import headline, signed, tile
 from tests.doubles import ScriptedEngine
 from tests.synthetic_run import make_run
 

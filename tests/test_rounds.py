@@ -45,6 +45,8 @@ def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(poli
         ("data.validation_prompts=0", "data.validation_prompts is 0"),
         ("data.test_prompts=0", "data.test_prompts is 0"),
         ("evaluation.split=test", "evaluation.split is 'test' and evaluation.labeler true; rounds are chosen by"),
+        ("dpo.trainer.load_best_model_at_end=false", "load_best_model_at_end and `validation` among generation.splits"),
+        ("generation.splits=[train]", "load_best_model_at_end and `validation` among generation.splits"),
         ("evaluation.labeler=false", "evaluation.split is 'validation' and evaluation.labeler false; rounds are"),
     ],
 )
@@ -140,4 +142,4 @@ def test_the_page_shows_rounds(tmp_path):
     (tmp_path / "rounds.json").write_text(json.dumps(history))
     page = report(config, tmp_path).read_text()
     assert "the policy of round 1 was taken" in page and "the labeler rejects" in page
-    assert 'href="round-1/report.html"' in page and "0.300" in page
+    assert 'href="round-1/report.html"' in page and "<td>30.0%</td>" in page

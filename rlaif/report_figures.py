@@ -108,7 +108,7 @@ def rounds(history: Path) -> dict[str, Any] | None:
             {
                 "name": names[number],
                 "report": f"round-{number}/report.html" if number else None,
-                "values": [one[name] for name in figures],
+                "values": [shown(name, one[name]) for name in figures],
             }
             for number, one in enumerate(policies)
         ],
