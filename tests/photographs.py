@@ -1,6 +1,7 @@
 """Pictures of every kind that people keep, broken ones too, as files and as tables."""
 
 import io
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from generation.prompts import build_prompts, read_pictures
 from rlaif.config import DataSection
 
 
@@ -79,3 +81,12 @@ def parquet_file(folder: Path, images: pa.Array, questions: list[str | None], na
 
 def as_bytes(images: list[bytes | None], folder: Path) -> pa.Array:
     return pa.array(images, pa.binary())
+
+
+def collect(
+    data: DataSection, done: Container[str] = frozenset()
+) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
+    """The prompts of a source, and its drops: (row id, reason, detail)."""
+    drops: list[tuple[str, str, str]] = []
+    pictures = read_pictures(data, seed=0)
+    return list(build_prompts(pictures, data, done, lambda *row: drops.append(row))), drops

@@ -1,136 +1,29 @@
 """Exports: what each peer reads, literally; the card by hand; nothing leaves the machine unless asked to."""
 
-import base64
-import http.server
 import io
 import json
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from PIL import Image
 
 from rlaif.card import length_figures, size_category
-from rlaif.config import Config
-from rlaif.errors import ConfigError, InputError, PushError
-from rlaif.export import export, main
+from rlaif.errors import InputError
+from rlaif.export import main
 from rlaif.formats import image_file
 from rlaif.images import open_image
 from rlaif.run import Run
 from rlaif.schemas import RLAIF_V, SCHEMAS
 from rlaif.tables import TableWriter
+from tests.exported_run import PAIRS, dropped, exported, front_matter, json_lines, labelled_run, made_config
 from tests.pair_rows import pair_row, png
-
-TOKEN = "hf_do_not_tell_anybody"
-PAIRS = [
-    pair_row("one", "What is it?", "A red circle.", "A red circle, and a\nblue star \u2028 there."),
-    pair_row("two", "Describe.", "There is one circle.", "Two.", size=(112, 56)),
-    pair_row("three", "Is it <image> red?", "Yes.", "No."),
-    pair_row("four", "And now?", "A circle.", "A <bbox>.", split="validation"),
-]
-
-
-def made_config(**values: Any) -> Config:
-    return Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}, "export": values})
-
-
-def response(prompt_id: str, index: int) -> dict[str, Any]:
-    return {
-        "response_id": f"{prompt_id}/{index}",
-        "prompt_id": prompt_id,
-        "sample_index": index,
-        "seed": 0,
-        "text": "A red circle.",
-        "finish_reason": "stop",
-        "num_tokens": 4,
-        "temperature": 0.5,
-        "top_p": 1.0,
-        "policy": "/home/somebody/models/policy",
-        "policy_revision": "aaaa",
-        "round": 1,
-    }
-
-
-def claim(prompt_id: str, index: int) -> dict[str, Any]:
-    return {
-        "claim_id": str(index),
-        "response_id": f"{prompt_id}/0",
-        "prompt_id": prompt_id,
-        "claim_index": index,
-        "claim": "It is red.",
-        "question": "Is it red?",
-        "p_yes": 0.5,
-        "p_no": 0.25,
-        "p_other": 0.25,
-        "verdict": True,
-        "labeler": "owner/labeler",
-        "labeler_revision": "bbbb",
-    }
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A run of four pairs: three prompts of split train (two of one image), one each of validation and test."""
-    path = tmp_path / "my run"
-    generation = Run(path, made_config(), "generation")
-    generation.begin(["prompts", "responses"], {"seed": 3, "generation": {"temperature": 0.5}}, inputs=[])
-    prompts = [("p1", "aa", "train"), ("p2", "aa", "train"), ("p3", "bb", "train"), ("p4", "cc", "validation")]
-    with TableWriter(generation, "prompts", key="prompt_id") as writer:
-        writer.write(
-            {
-                "prompt_id": prompt_id,
-                "image": {"bytes": b"", "path": "x.png"},
-                "image_sha256": digest * 32,
-                "instruction": "Describe.",
-                "source": "folder",
-                "split": split,
-                "reference": None,
-            }
-            for prompt_id, digest, split in [*prompts, ("p5", "dd", "test")]
-        )
-    with TableWriter(generation, "responses", key="prompt_id") as writer:
-        writer.write(response(prompt_id, index) for prompt_id, _, _ in prompts for index in range(2))
-    generation.drop("broken.png", "unreadable_image")
-    generation.finish({}, None)
-    feedback = Run(path, made_config(), "feedback")
-    settings = {
-        "seed": 3,
-        "labeler": {"model": "/secret/place"},
-        "feedback": {"score": "rejected_count", "prompts": {}},
-    }
-    feedback.begin(["claims", "scores", "pairs"], settings, inputs=["prompts", "responses"])
-    with TableWriter(feedback, "claims", key="prompt_id") as writer:
-        writer.write(claim("p1", index) for index in range(5))
-    TableWriter(feedback, "scores", key="prompt_id").finish()
-    with TableWriter(feedback, "pairs", key="prompt_id", part_rows=1) as writer:
-        for pair in PAIRS:
-            writer.write([pair])
-    for row_id in ("p1/0", "p1/1"):
-        feedback.drop(row_id, "equal_text")
-    feedback.finish({}, None)
-    feedback.update_metrics(feedback={"weak_verdict_share": 0.125, "coverage": 0.9})
-    return path
-
-
-def exported(path: Path, kind: str, **values: Any) -> Path:
-    return export(made_config(format=kind, **values), path)
-
-
-def json_lines(file: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n")[:-1]]
-
-
-def front_matter(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
-
-
-def dropped(path: Path, stage: str) -> list[tuple[str, str, str]]:
-    rows = pq.read_table(path / "dropped.parquet").to_pylist()
-    return [(row["row_id"], row["reason"], row["detail"]) for row in rows if row["stage"] == stage]
+    return labelled_run(tmp_path / "my run")
 
 
 def test_trl_gets_the_rows_as_they_are(path: Path) -> None:
@@ -416,144 +309,3 @@ def test_pairs_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert len(errors) == 2
     assert "export.format is 'csv': input should be 'trl', 'rlaif-v', 'llama-factory' or 'ms-swift'" in errors[0]
     assert "export.push is 'not-a-name': string should match pattern" in errors[1]
-
-
-class Hub(http.server.ThreadingHTTPServer):
-    """Answers as the hub does when a data set is made and filled; keeps what it was sent."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), HubHandler)
-        self.calls: list[tuple[str, str]] = []
-        self.created: dict[str, Any] = {}
-        self.files: dict[str, bytes] = {}
-        self.private = True
-        self.refuses = 0  # status with which every call is refused
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class HubHandler(http.server.BaseHTTPRequestHandler):
-    server: Hub
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-    def answer(self, content: Any, status: int = 200) -> None:
-        body = json.dumps(content).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:
-        self.server.calls.append(("GET", self.path))
-        siblings = [{"rfilename": name} for name in (".gitattributes", *self.server.files)]
-        self.answer({"id": "owner/pairs", "sha": "0" * 40, "private": self.server.private, "siblings": siblings})
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.calls.append(("POST", self.path))
-        assert self.headers["Authorization"] == f"Bearer {TOKEN}"
-        if self.server.refuses:
-            self.answer({"error": f"not with {TOKEN}"}, self.server.refuses)
-        elif self.path == "/api/repos/create":
-            self.server.created = json.loads(body)
-            self.answer({"url": f"{self.server.url}/datasets/owner/pairs"})
-        elif self.path == "/api/validate-yaml":
-            self.answer({"errors": [], "warnings": []})
-        elif "/preupload/" in self.path:
-            files = [file["path"] for file in json.loads(body)["files"]]
-            self.answer({"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]})
-        elif "/commit/" in self.path:
-            for line in body.decode().splitlines():
-                entry = json.loads(line)
-                if entry["key"] == "file":
-                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
-            self.answer({"commitUrl": f"{self.server.url}/datasets/owner/pairs/commit/1", "commitOid": "1" * 40})
-        else:
-            self.answer({"error": "no such call"}, 404)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
-    server = Hub()
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
-
-
-def test_nothing_is_sent_without_push(path: Path, hub: Hub) -> None:
-    exported(path, "llama-factory", license="mit")
-    assert hub.calls == []
-
-
-def test_a_push_fills_a_private_data_set(path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = exported(path, "llama-factory", license="mit", push="owner/pairs")
-    assert {name: hub.created[name] for name in ("organization", "name", "type", "visibility")} == {
-        "organization": "owner",
-        "name": "pairs",
-        "type": "dataset",
-        "visibility": "private",
-    }
-    assert hub.files == {
-        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
-    }
-    said = capsys.readouterr()
-    assert f"pushed   {hub.url}/datasets/owner/pairs/commit/1" in said.out
-    assert TOKEN not in said.out + said.err
-
-
-def test_a_push_needs_a_licence(path: Path, hub: Hub) -> None:
-    with pytest.raises(ConfigError, match=r"export.license is not set; say under which licence .* SET="):
-        exported(path, "trl", push="owner/pairs")
-    assert hub.calls == [] and not (path / "export").exists()
-
-
-def test_a_push_needs_a_token(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(PushError, match="no token to push owner/pairs with; run `hf auth login`, or set HF_TOKEN"):
-        exported(path, "trl", license="mit", push="owner/pairs")
-    assert hub.calls == []
-
-
-def test_what_others_have_there_stays(path: Path, hub: Hub) -> None:
-    hub.files["theirs.csv"] = b"1"
-    with pytest.raises(PushError, match=r"owner/pairs has files that are not of this export, such as theirs.csv"):
-        exported(path, "trl", license="mit", push="owner/pairs")
-    assert hub.files == {"theirs.csv": b"1"}
-
-
-def test_a_public_data_set_is_not_filled_by_mistake(path: Path, hub: Hub) -> None:
-    hub.private = False
-    with pytest.raises(PushError, match=r"owner/pairs is public; push to a new name, or set export.private=false"):
-        exported(path, "trl", license="mit", push="owner/pairs")
-    assert hub.files == {}
-    exported(path, "trl", license="mit", push="owner/pairs", private=False)
-    assert hub.created["visibility"] == "public"
-    assert set(hub.files) == {"README.md", "train.parquet", "validation.parquet"}
-
-
-def test_a_hub_that_refuses_is_told_in_one_line(path: Path, hub: Hub, tmp_path: Path, capsys: Any) -> None:
-    hub.refuses = 403
-    config = tmp_path / "config.yaml"
-    config.write_text("policy: {model: p}\nlabeler: {model: l}\nexport: {license: mit, push: owner/pairs}\n")
-    assert main(["--config", str(config), "--run", str(path)]) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: cannot push to owner/pairs (") and error.count("\n") == 1
-    assert "403" in error and TOKEN not in error
-    assert (path / "export" / "trl" / "train.parquet").is_file()
-
-
-def test_a_hub_that_is_not_there(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(PushError, match=r"cannot push to owner/pairs \(ConnectError"):
-        exported(path, "trl", license="mit", push="owner/pairs")

@@ -9,19 +9,23 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from generation.prompts import build_prompts, read_instructions, read_pictures
+from generation.prompts import read_instructions
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.tables import make_id
-from tests.photographs import as_bytes, bad_photos, encoded, folder_data, good_photos, parquet_file, photo, write_files
+from tests.photographs import (
+    as_bytes,
+    bad_photos,
+    collect,
+    encoded,
+    folder_data,
+    good_photos,
+    parquet_file,
+    photo,
+    write_files,
+)
 
 Row = dict[str, Any]
-
-
-def collect(data: DataSection, done: set[str] = frozenset()) -> tuple[list[Row], list[tuple[str, str, str]]]:
-    drops: list[tuple[str, str, str]] = []
-    pictures = read_pictures(data, seed=0)
-    return list(build_prompts(pictures, data, done, lambda *row: drops.append(row))), drops
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
