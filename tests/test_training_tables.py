@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.conversations import Conversations, read_table
-from model.embedded.ocr import Text, render_text, sample_text
+from model.embedded.ocr import FACES, Text, in_any_face, render_text, sample_text
 from model.embedded.start import main as start
 from model.embedded.tables import TABLES, main
 from model.train import STAGES, parse
@@ -64,7 +64,8 @@ def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: P
 
 
 def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
-    texts = [sample_text(random.Random(seed)) for seed in range(200)]
+    texts = [in_any_face(sample_text(random.Random(seed)), random.Random(seed)) for seed in range(200)]
+    assert {text.face for text in texts} == set(FACES)
     assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
     for text in texts:
         pixels = np.asarray(render_text(text)).astype(int)
