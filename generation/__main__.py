@@ -70,7 +70,8 @@ def write_prompts(run: Run) -> None:
         run.drop(row_id, reason, detail)
 
     writer = TableWriter(run, "prompts", key="prompt_id")
-    rows = build_prompts(read_pictures(data, run.config.seed), data, writer.done, drop)
+    pictures = read_pictures(data, run.config.seed, run.config.round)
+    rows = build_prompts(pictures, data, writer.done, drop, run.config.round)
     written = 0
     for row in tqdm(rows, desc="prompts", unit="prompt", dynamic_ncols=True):
         writer.write([row])

@@ -2,7 +2,7 @@
 
 Columns written: prompt_id, image (bytes as they came, path), image_sha256, instruction, source, split, reference.
 `reference` is known for the embedded scenes alone; the images of other sources are divided into splits by their hash,
-`data.validation_share` and `data.test_share`.
+`data.validation_share` and `data.test_share`. With `data.train_parts` each round has training images of its own.
 """
 
 import hashlib
@@ -27,13 +27,13 @@ DEFAULT_INSTRUCTIONS = Path(__file__).with_name("instructions.txt")
 ROWS_AT_ONCE = 32  # rows of a parquet file in memory; photographs are large
 
 
-def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
-    """All pictures of the configured source, always in the same order.
+def read_pictures(data: DataSection, seed: int, round: int = 1) -> Iterator[Picture]:
+    """All pictures of the configured source, always in the same order; of scenes those of the round.
 
     Errors: InputError for a source that is missing or empty, lacks a column, or has none of a kind that can be read.
     """
     if data.source == "scenes":
-        return _read_scenes(data, seed)
+        return _read_scenes(data, seed, round)
     assert data.path is not None, "the configuration was checked"
     if data.source == "folder":
         return _read_folder(Path(data.path), read_instructions(data.instructions))
@@ -43,7 +43,7 @@ def read_pictures(data: DataSection, seed: int) -> Iterator[Picture]:
 
 
 def build_prompts(
-    pictures: Iterable[Picture], data: DataSection, done: Container[str], drop: Drop
+    pictures: Iterable[Picture], data: DataSection, done: Container[str], drop: Drop, round: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Rows of `prompts`, at most `data.limit`; those in `done` were written by an earlier try and are left out. An
     instruction is asked as it is: nothing in it can act as more than text (see rlaif.engine).
@@ -59,6 +59,9 @@ def build_prompts(
         if image is None:
             continue
         digest = hashlib.sha256(image).hexdigest()
+        split = picture.split or split_of(digest, data)
+        if picture.split is None and split == "train" and not in_part(digest, data.train_parts, round):
+            continue
         for instruction in picture.instructions:
             if used[picture.split] == data.limit:
                 break
@@ -84,7 +87,7 @@ def build_prompts(
                     "image_sha256": digest,
                     "instruction": instruction,
                     "source": data.source,
-                    "split": picture.split or split_of(digest, data),
+                    "split": split,
                     "reference": picture.reference,
                 }
 
@@ -95,6 +98,11 @@ def split_of(image_sha256: str, data: DataSection) -> str:
     if place < data.test_share:
         return "test"
     return "validation" if place < data.test_share + data.validation_share else "train"
+
+
+def in_part(image_sha256: str, parts: int, round: int) -> bool:
+    """Whether a training image is one of the round's, drawn by digits of its hash that do not decide its split."""
+    return (int(image_sha256[8:16], 16) - (round - 1)) % parts == 0
 
 
 def read_instructions(path: str | None) -> list[str]:
@@ -130,13 +138,14 @@ def files_digest(root: Path) -> str:
     return make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
 
 
-def _read_scenes(data: DataSection, seed: int) -> Iterator[Picture]:
+def _read_scenes(data: DataSection, seed: int, round: int) -> Iterator[Picture]:
     from model.embedded.scenes import scene_rows
 
     counts = {"train": data.train_prompts, "validation": data.validation_prompts, "test": data.test_prompts}
     for split, count in counts.items():
         count = count if data.limit is None else min(count, data.limit)
-        for index, scene in enumerate(scene_rows(split, count, seed)):
+        first = data.train_prompts * ((round - 1) % data.train_parts) if split == "train" else 0
+        for index, scene in enumerate(scene_rows(split, count, seed, first), first):
             name = f"{split}-{index:06d}.png"
             yield Picture(name, scene.png, [scene.instruction], name, split, json.dumps(scene.reference))
 

@@ -100,6 +100,12 @@ class DataSection(Section):
     image_column: str = Field("image", description="column with the image, for `parquet` and `datasets`")
     question_column: str = Field("question", description="column with the instruction, for `parquet` and `datasets`")
     train_prompts: int = Field(400, ge=0, description="scenes of the train split, from which pairs are made")
+    train_parts: int = Field(
+        1,
+        ge=1,
+        description="parts that training images are divided into, by their hash: round r has part r, after the last "
+        "the first again; of scenes each part has train_prompts",
+    )
     validation_prompts: int = Field(0, ge=0, description="scenes of the validation split")
     test_prompts: int = Field(300, ge=0, description="scenes of the test split, on which figures are reported")
     validation_share: float = Field(0, ge=0, lt=1, description="share of the images of other sources for validation")

@@ -94,7 +94,7 @@ def choose(figures: Sequence[Figures]) -> int:
 
 
 def link(path: Path, chosen: int) -> None:
-    """The run folder gets the prompts, which are those of every round, and the policy that was chosen."""
+    """The run folder gets the prompts, whose test split is that of every round, and the policy that was chosen."""
     policy = path / "policy"
     if policy.is_symlink():
         policy.unlink()

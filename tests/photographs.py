@@ -84,9 +84,9 @@ def as_bytes(images: list[bytes | None], folder: Path) -> pa.Array:
 
 
 def collect(
-    data: DataSection, done: Container[str] = frozenset()
+    data: DataSection, done: Container[str] = frozenset(), round: int = 1
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
     """The prompts of a source, and its drops: (row id, reason, detail)."""
     drops: list[tuple[str, str, str]] = []
-    pictures = read_pictures(data, seed=0)
-    return list(build_prompts(pictures, data, done, lambda *row: drops.append(row))), drops
+    pictures = read_pictures(data, 0, round)
+    return list(build_prompts(pictures, data, done, lambda *row: drops.append(row), round)), drops

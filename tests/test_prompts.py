@@ -135,6 +135,18 @@ def test_scenes_have_all_splits_and_alone_a_reference() -> None:
     assert rows == collect(data)[0], "the same scenes every time"
 
 
+def test_each_round_has_scenes_of_its_own_and_the_same_to_be_measured_on() -> None:
+    data = DataSection(train_prompts=5, train_parts=2, validation_prompts=2, test_prompts=3)
+
+    def ids(round: int, train: bool) -> list[str]:
+        return [row["prompt_id"] for row in collect(data, round=round)[0] if (row["split"] == "train") == train]
+
+    assert not set(ids(1, True)) & set(ids(2, True)) and len(ids(2, True)) == 5
+    assert ids(1, False) == ids(2, False) and ids(3, True) == ids(1, True)
+    whole = collect(data.model_copy(update={"train_prompts": 10, "train_parts": 1}))[0]
+    assert ids(1, True) + ids(2, True) == [row["prompt_id"] for row in whole if row["split"] == "train"]
+
+
 def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, instructions: str) -> None:
     files = {f"{width}.png": encoded(photo(8 + width, 8), "PNG") for width in range(200)}
     folder = tmp_path / "photos"
@@ -150,6 +162,12 @@ def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, inst
     kept, _ = collect(folder_data(folder, instructions, validation_share=0.25, test_share=0.25))
     before = {row["prompt_id"]: row["split"] for row in rows}
     assert all(row["split"] == before[row["prompt_id"]] for row in kept)
+    data = folder_data(folder, instructions, validation_share=0.25, test_share=0.25, train_parts=3)
+    rounds = [{row["prompt_id"]: row["split"] for row in collect(data, round=round)[0]} for round in (1, 2, 3, 4)]
+    assert rounds[3] == rounds[0] and sum(map(len, rounds[:3])) == len(kept) + 2 * (len(kept) - splits["train"])
+    together = {prompt_id: split for one in rounds[:3] for prompt_id, split in one.items()}
+    assert together == {row["prompt_id"]: row["split"] for row in kept}
+    assert all(40 < Counter(one.values())["train"] < 100 for one in rounds)
 
 
 @pytest.mark.parametrize(

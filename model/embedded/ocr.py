@@ -62,8 +62,8 @@ def in_any_face(text: Text, rng: random.Random) -> Text:
 
 
 def plain(text: Text, rng: random.Random) -> Text:
-    """What reading begins with: the same words black on white, in the first face and of middling size, small canvas."""
-    return Text(text.words, rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
+    """What reading begins with: a word black on white, in the first face and of middling size, on a small canvas."""
+    return Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
 
 
 def render_text(text: Text) -> Image.Image:

@@ -151,15 +151,15 @@ class SceneRow:
     reference: dict[str, Any]
 
 
-def scene_rows(split: str, count: int, seed: int) -> Iterator[SceneRow]:
-    """`count` scenes of a split ("train", "validation", "test"), the same ones for the same seed; the models' own
-    training uses none of them.
+def scene_rows(split: str, count: int, seed: int, first: int = 0) -> Iterator[SceneRow]:
+    """`count` scenes of a split ("train", "validation", "test") from the `first` on, the same ones for the same seed;
+    the models' own training uses none of them.
     """
     from model.embedded.language import INSTRUCTIONS
 
     if split not in ("train", "validation", "test"):
         raise ValueError(f"split {split!r} of the embedded scenes; allowed: train, validation, test")
-    for index in range(count):
+    for index in range(first, first + count):
         rng = random.Random(f"{split}/{seed}/{index}")
         scene = sample_scene(rng)
         buffer = io.BytesIO()

@@ -171,7 +171,7 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
-    "text-centred": (partial(reading_row, kind="centred"), CONVERSATIONS, 4000),
+    "text-centred": (partial(reading_row, kind="centred"), CONVERSATIONS, 8000),
     "text-placed": (partial(reading_row, kind="placed"), CONVERSATIONS, 24000),
     "text": (partial(reading_row, kind="any"), CONVERSATIONS, 60000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
