@@ -1,10 +1,11 @@
 """The benchmarks run, at a size at which their figures mean nothing."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from bench import packing, pairs
+from bench import cost, packing, pairs
 
 
 def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
@@ -30,3 +31,37 @@ def test_both_ways_find_as_many_pairs(tmp_path: Path) -> None:
     pairs.write_run(tmp_path / "run", 200)
     pairs.write_reference_files(tmp_path / "files", 200)
     assert pairs.ours(tmp_path / "run") == pairs.reference(tmp_path / "files") == 40
+
+
+def test_the_cost_of_a_stage_by_hand() -> None:
+    load = Namespace(images=10, slices=2, prompt_tokens=8, responses=3, answer_tokens=5, claims=4, claim_tokens=7)
+    vars(load).update(question_tokens=6, pairs=2, batch=1, computing=0.5, reading=0.5)
+    rates = cost.Rates(prompts=2, slices=4, rows=10, paired=5, operations=2, bytes=2)
+    assert cost.stages(load, cost.Model(language=1, vision=1, token_bytes=1), rates) == [
+        # 2 * (2 * 96 + 8 tokens + 2 * 1024 patches) and 15 steps of 2 bytes of weights and 202.5 of keys and values
+        cost.Stage("sampling", 10 * (2 * (200 + 2048) + 15 * 204.5), 10 * 2 / 4, 10 * (1 / 2 + 3 / 10)),
+        cost.Stage("dividing", 10 * (2 * 75 + 84 * (2 + 5 + 14)), 0, 0),
+        cost.Stage("judging", 10 * 2 * (192 + 72 + 2048), 10 * 2 / 4, 10 * 12 / 10),
+        cost.Stage("pairs", 0, 0, 10 * 3 / 5),
+        cost.Stage("training", 10 * 2 * (4 * 2 * 410 + 2 * 2 * 2048), 10 * 2 * 2 / 4, 0),
+    ]
+
+
+def test_what_holds_up_a_stage() -> None:
+    stage = cost.Stage("sampling", gpu=100, cutting=10, writing=20)
+    assert stage.seconds(1, start=5) == (105, "GPU")
+    assert stage.seconds(8, start=5) == (25, "tables")
+    assert stage.seconds(8, start=30) == (50, "start")
+    assert "| sampling | 0.03 h, GPU | 0.01 h, tables | 0.01 h, tables |" in cost.table([stage], start=5)
+
+
+def test_the_full_size_model_is_counted() -> None:
+    """Llama-3 8B less its embeddings; 32 layers of 8 heads of 128, keys and values, 2 bytes each."""
+    found = cost.full_size()
+    assert found.language == 7_504_924_672 and found.token_bytes == 32 * 8 * 128 * 2 * 2
+
+
+def test_the_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(cost.main(["--sample", "2", "--pixels", "600"])) == 5
+    told = capsys.readouterr().out
+    assert "one process:" in told and "| together |" in told and "GPU hours" in told
