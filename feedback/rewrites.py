@@ -3,8 +3,8 @@
     python -m feedback.rewrites --config configs/rewrite.yaml --run runs/rewrite
 
 Reads `rewrites` and, of the raw captions' table, the column `reference`: what is true of each image, which no other
-stage reads. Prints the shares of captions with an error and writes them into metrics.json, under `rewrites`. Without
-that column there is nothing to measure, and it says so.
+stage reads. Prints the shares of captions with an error and writes them into metrics.json, under `rewrites`, and their
+95% confidence intervals (bootstrap over captions). Without that column there is nothing to measure, and it says so.
 """
 
 import json
@@ -15,12 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from feedback.counts import Counts, Figures, ratio, total
+from feedback.intervals import Intervals, intervals
 from feedback.metrics import judge
 from model.embedded.noise import WORDS
 from rlaif.command import run_stage
 from rlaif.config import CaptionsSection, RewriteConfig
 from rlaif.errors import InputError
-from rlaif.figures import shown
+from rlaif.figures import with_interval
 from rlaif.run import Run
 from rlaif.tables import parquet_files, read_rows
 from rlaif.words import words
@@ -61,11 +63,14 @@ def find_errors(text: str, objects: Objects) -> Errors:
     )
 
 
-def error_shares(captions: Counter[Errors]) -> dict[str, float | int | None]:
+def error_counts(errors: Errors) -> Counts:
+    """What one caption adds to the sums behind `error_shares`."""
+    return Counter(captions=1, **{name: int(getattr(errors, name)) for name in LABELS})
+
+
+def error_shares(totals: Counts) -> Figures:
     """The share of captions with each kind of error (None where there are no captions), and their number."""
-    count = captions.total()
-    of_kind = {name: sum(number for item, number in captions.items() if getattr(item, name)) for name in LABELS}
-    return {"captions": count, **{name: number / count if count else None for name, number in of_kind.items()}}
+    return {"captions": totals["captions"], **{name: ratio(totals[name], totals["captions"]) for name in LABELS}}
 
 
 def raw_captions(section: CaptionsSection) -> Iterator[tuple[str, str | None, Objects | None]]:
@@ -92,9 +97,9 @@ def raw_captions(section: CaptionsSection) -> Iterator[tuple[str, str | None, Ob
 def measure(config: RewriteConfig, path: Path) -> None:
     """Print and note the figures. Errors: InputError."""
     run = Run(path, config, "measure")
-    raw: Counter[Errors] = Counter()
-    before: Counter[Errors] = Counter()
-    after: Counter[Errors] = Counter()
+    raw: list[Counts] = []
+    before: list[Counts] = []
+    after: list[Counts] = []
     rewrites = read_rows(run, "rewrites", ["caption_id", "raw_caption", "caption"])  # in the order of the raw captions
     row = next(rewrites, None)
     for caption_id, text, objects in raw_captions(config.captions):
@@ -104,18 +109,20 @@ def measure(config: RewriteConfig, path: Path) -> None:
                 raise _made_of_others(config, path, caption_id)
             row = next(rewrites, None)
         if objects is not None:
-            raw[find_errors(text or "", objects)] += 1
+            raw.append(error_counts(find_errors(text or "", objects)))
             if kept:
-                before[find_errors(text or "", objects)] += 1
-                after[find_errors(kept["caption"], objects)] += 1
+                before.append(raw[-1])
+                after.append(error_counts(find_errors(kept["caption"], objects)))
     if row:
         raise _made_of_others(config, path, row["caption_id"])
     if not raw:
         print(f"no truth is known for {config.captions.path} (it has no column 'reference'): nothing to measure")
         return
-    figures = {"raw": error_shares(raw), "kept_before": error_shares(before), "kept_after": error_shares(after)}
-    run.update_metrics(rewrites=figures)
-    print(figures_table(figures))
+    counted = {"raw": raw, "kept_before": before, "kept_after": after}
+    figures = {which: error_shares(total(counts)) for which, counts in counted.items()}
+    spread = {which: intervals(counts, error_shares, config.seed) for which, counts in counted.items()}
+    run.update_metrics(rewrites=figures, intervals={"rewrites": spread})
+    print(figures_table(figures, spread))
 
 
 def _made_of_others(config: RewriteConfig, path: Path, caption_id: str) -> InputError:
@@ -125,12 +132,14 @@ def _made_of_others(config: RewriteConfig, path: Path, caption_id: str) -> Input
     )
 
 
-def figures_table(figures: dict[str, dict[str, float | int | None]]) -> str:
-    """All raw captions, those of which a new one was kept, and the new ones, as text for the terminal."""
-    lines = [f"{'':34}{'raw':>10}{'kept, raw':>12}{'rewritten':>12}"]
+def figures_table(figures: dict[str, Figures], spread: dict[str, Intervals]) -> str:
+    """All raw captions, those of which a new one was kept, and the new ones, as text for the terminal; in brackets 95%
+    confidence intervals.
+    """
+    lines = [f"{'':34}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}"]
     for name, label in {"captions": "captions", **LABELS}.items():
-        raw, kept, rewritten = (shown(name, figures[which][name]) for which in ("raw", "kept_before", "kept_after"))
-        lines.append(f"{label:34}{raw:>10}{kept:>12}{rewritten:>12}")
+        cells = (with_interval(name, figures[which][name], spread[which].get(name)) for which in figures)
+        lines.append(f"{label:34}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from rlaif.command import load_config, run_stage
 from rlaif.config import AblationsConfig, Config
 from rlaif.errors import ConfigError
-from rlaif.figures import shown
+from rlaif.figures import with_interval
 from rlaif.stages import STAGES, run_stages
 from rlaif.tables import atomic_write
 
@@ -69,11 +69,18 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
         "|---" * (len(COLUMNS) + 2) + "|",
     ]
     start = next(iter(metrics.values()))
-    for name, found in {"before alignment": {"after": start["before"]}, **metrics}.items():
-        cells = [shown(key, found.get(section, {}).get(key)) for section, key in COLUMNS.values()]
+    before = {"after": start["before"], "intervals": {"after": start.get("intervals", {}).get("before", {})}}
+    for name, found in {"before alignment": before, **metrics}.items():
+        cells = [cell(found, section, key) for section, key in COLUMNS.values()]
         minutes = f"{found['minutes']:.1f}" if "minutes" in found else ""
         rows.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
     return "\n".join(rows)
+
+
+def cell(metrics: dict[str, Any], section: str, key: str) -> str:
+    """A figure with its interval."""
+    spread = metrics.get("intervals", {}).get(section, {})
+    return with_interval(key, metrics.get(section, {}).get(key), spread.get(key))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -108,9 +108,9 @@ def rounds(history: Path) -> dict[str, Any] | None:
             {
                 "name": names[number],
                 "report": f"round-{number}/report.html" if number else None,
-                "values": [shown(name, one[name]) for name in figures],
+                "values": [(shown(name, one[name]), shown_interval(name, spread.get(name))) for name in figures],
             }
-            for number, one in enumerate(policies)
+            for number, (one, spread) in enumerate(zip(policies, found["intervals"], strict=True))
         ],
     }
 

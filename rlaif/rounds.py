@@ -23,7 +23,7 @@ from typing import Any
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.figures import shown
+from rlaif.figures import with_interval
 from rlaif.run import lock
 from rlaif.stages import STAGES, RunStages, run_stages
 from rlaif.tables import atomic_write
@@ -41,17 +41,19 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
     lock(path.resolve() / ".rounds.lock")
     policy = config.policy
     figures: list[Figures] = []
+    spread: list[Figures] = []
     for number in range(1, config.rounds + 1):
         folder = path / f"round-{number}"
         print(f"rounds: round {number} of {config.rounds}, from {policy.model}", flush=True)
         run(STAGES, config.model_copy(update={"round": number, "policy": policy}), folder)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        figures += [metrics["before"]] if number == 1 else []
-        figures.append(metrics["after"])
+        for which in ("before", "after") if number == 1 else ("after",):
+            figures.append(metrics[which])
+            spread.append(metrics["intervals"][which])
         policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
     chosen = choose(figures)
-    write_history(path, figures, chosen)
-    print(table(figures, chosen))
+    write_history(path, figures, spread, chosen)
+    print(table(figures, spread, chosen))
     if chosen == 0:
         print("rounds: no round was better on validation than the policy they began with; the test split stays unseen")
         return
@@ -103,17 +105,19 @@ def link(path: Path, chosen: int) -> None:
         shutil.copyfile(path / "round-1" / "prompts.parquet", temporary)
 
 
-def write_history(path: Path, figures: Sequence[Figures], chosen: int) -> None:
+def write_history(path: Path, figures: Sequence[Figures], spread: Sequence[Figures], chosen: int) -> None:
+    history = {"chosen": chosen, "validation": figures, "intervals": spread}
     with atomic_write(path / "rounds.json") as temporary:
-        temporary.write_text(json.dumps({"chosen": chosen, "validation": figures}, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
-def table(figures: Sequence[Figures], chosen: int) -> str:
-    """What validation says of every policy, as text for the terminal."""
+def table(figures: Sequence[Figures], spread: Sequence[Figures], chosen: int) -> str:
+    """What validation says of every policy, as text for the terminal; in brackets 95% confidence intervals."""
     policies = ["start", *(f"round {number}" for number in range(1, len(figures)))]
-    lines = [f"{'validation':24}" + "".join(f"{policy:>12}" for policy in policies)]
+    lines = [f"{'validation':24}" + "".join(f"{policy:>20}" for policy in policies)]
     for name in figures[0]:
-        lines.append(f"{name:24}" + "".join(f"{shown(name, one[name]):>12}" for one in figures))
+        cells = (with_interval(name, one[name], its.get(name)) for one, its in zip(figures, spread, strict=True))
+        lines.append(f"{name:24}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join([*lines, f"chosen: {policies[chosen]}"])
 
 

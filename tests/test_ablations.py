@@ -17,6 +17,7 @@ def metrics(rate: float, seconds: float) -> dict:
         "before": {"mention_rate": 0.25, "response_rate": 0.5, "recall": 0.75, "mean_words": 24.0},
         "after": {"mention_rate": rate, "response_rate": 2 * rate, "recall": None, "mean_words": 24.04},
         "labeler": {"pair_agreement": 0.9},
+        "intervals": {"before": {"recall": [0.7, 0.8]}, "after": {"mention_rate": [0, 1]}, "labeler": {}},
         "stages": {"generation": {"seconds": seconds}, "dpo": {"seconds": 2 * seconds}},
     }
 
@@ -32,9 +33,9 @@ def test_a_row_a_variant(tmp_path):
     assert table({"demo": {**metrics(0.1, 0), "minutes": 6.0}, "four rounds": rounds}).splitlines() == [
         "| variant | false mentions | answers with one | recall | words | pairs in the right order | minutes |",
         "|---|---|---|---|---|---|---|",
-        "| before alignment | 25.0% | 50.0% | 75.0% | 24.0 | - |  |",
-        "| demo | 10.0% | 20.0% | - | 24.0 | 90.0% | 6.0 |",
-        "| four rounds | 8.0% | 16.0% | - | 24.0 | - | 1.5 |",
+        "| before alignment | 25.0% | 50.0% | 75.0% [70.0, 80.0] | 24.0 | - |  |",
+        "| demo | 10.0% [0.0, 100.0] | 20.0% | - | 24.0 | 90.0% | 6.0 |",
+        "| four rounds | 8.0% [0.0, 100.0] | 16.0% | - | 24.0 | - | 1.5 |",
     ]
 
 

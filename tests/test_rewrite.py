@@ -239,9 +239,9 @@ def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.Captur
     capsys.readouterr()
     measure(config, tmp_path / "run")
     assert capsys.readouterr().out.splitlines()[:3] == [
-        f"{'':34}{'raw':>10}{'kept, raw':>12}{'rewritten':>12}",
-        f"{'captions':34}{4:>10}{3:>12}{3:>12}",
-        f"{'with an error':34}{'75.0%':>10}{'66.7%':>12}{'33.3%':>12}",
+        f"{'':34}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}",
+        f"{'captions':34}{4:>20}{3:>20}{3:>20}",
+        f"{'with an error':34}{'75.0% [25.0, 100.0]':>20}{'66.7% [0.0, 100.0]':>20}{'33.3% [0.0, 100.0]':>20}",
     ]
     figures = Run(tmp_path / "run", config, "x").metrics()["rewrites"]
     assert figures["kept_after"] == {

@@ -35,7 +35,7 @@ def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> di
 )
 def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(policies, chosen):
     assert choose(policies) == chosen
-    told = table(policies, chosen)
+    told = table(policies, [{} for _ in policies], chosen)
     assert told.endswith(f"chosen: {'start' if chosen == 0 else f'round {chosen}'}")
 
 
@@ -73,7 +73,12 @@ class Stages:
         (folder / "policy").mkdir(parents=True, exist_ok=True)
         (folder / "prompts.parquet").write_bytes(b"prompts")
         before, after = self.policies[config.round - 1 : config.round + 1]
-        (folder / "metrics.json").write_text(json.dumps({"before": before, "after": after}))
+        metrics = {
+            "before": before,
+            "after": after,
+            "intervals": {"before": {}, "after": {"rejected_share": [0.1, 0.3]}},
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
 def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_once(tmp_path, capsys):
@@ -93,7 +98,8 @@ def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_o
     assert last.policy.model == "assets/policy"
     assert (path / "policy").resolve() == (path / "round-2" / "policy").resolve()
     assert json.loads((path / "rounds.json").read_text())["chosen"] == 2
-    assert capsys.readouterr().out.endswith("chosen: round 2\n")
+    told = capsys.readouterr().out
+    assert told.endswith("chosen: round 2\n") and f"{'30.0%':>20}{'20.0% [10.0, 30.0]':>20}" in told
 
 
 def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
@@ -138,8 +144,9 @@ def test_a_round_for_real(tmp_path):
 
 def test_the_page_shows_rounds(tmp_path):
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
-    history = {"chosen": 1, "validation": [figures(0.3), figures(0.1), figures(None, 1.0)]}
+    history = {"chosen": 1, "validation": [figures(0.3), figures(0.1), figures(None, 1.0)], "intervals": [{}] * 3}
+    history["intervals"][0] = {"rejected_share": [0.25, 0.35]}
     (tmp_path / "rounds.json").write_text(json.dumps(history))
     page = report(config, tmp_path).read_text()
     assert "the policy of round 1 was taken" in page and "the labeler rejects" in page
-    assert 'href="round-1/report.html"' in page and "<td>30.0%</td>" in page
+    assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
