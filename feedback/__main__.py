@@ -118,6 +118,7 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
                     limit=settings.pairs_per_prompt,
                     seed=int(make_id(str(seed), prompt_id), 16) % 2**31,
                     surplus=summary.extra_words if settings.balance_length else None,
+                    min_margin=settings.min_margin,
                 )
                 for drop in drops:
                     run.drop(drop.row_id, drop.reason, drop.detail)

@@ -8,7 +8,7 @@ asked for, the lengths of both sides are kept equal.
 |-------------------|------------|----------------------------------------------------------|
 | equal_text        | response   | another response of its prompt says the same             |
 | single_response   | prompt     | fewer than two different scored responses are left       |
-| all_scores_equal  | prompt     | no response scored higher than another                   |
+| all_scores_equal  | prompt     | no response scored higher than another (by min_margin)   |
 """
 
 import random
@@ -42,9 +42,17 @@ class Drop:
 
 
 def build_pairs(
-    prompt_id: str, responses: Sequence[Scored], *, limit: int, seed: int, surplus: int | None = None
+    prompt_id: str,
+    responses: Sequence[Scored],
+    *,
+    limit: int,
+    seed: int,
+    surplus: int | None = None,
+    min_margin: float = 0.0,
 ) -> tuple[list[Pair], list[Drop]]:
     """At most `limit` pairs of one prompt, and what was dropped by name. Time: K^2 of a prompt, linear in the table.
+
+    `min_margin`: how much higher a chosen response scores at least; an equal score is never enough.
 
     `surplus`: None leaves lengths alone; else the words that chosen answers have had more than rejected ones so far,
     over all pairs taken before. Then each pick is the pair that brings |surplus + words(chosen) - words(rejected)|
@@ -54,9 +62,15 @@ def build_pairs(
     if len(distinct) < 2:
         return [], [*drops, Drop(prompt_id, "single_response", f"{len(distinct)} different scored responses")]
     places = range(len(distinct))
-    candidates = [(high, low) for high in places for low in places if distinct[high].score > distinct[low].score]
+    candidates = [
+        (high, low)
+        for high in places
+        for low in places
+        if distinct[high].score > distinct[low].score and distinct[high].score - distinct[low].score >= min_margin
+    ]
     if not candidates:
-        detail = f"{len(distinct)} responses score {distinct[0].score:g}"
+        scores = sorted({response.score for response in distinct})
+        detail = f"{len(distinct)} responses score {scores[0]:g}" + (f" to {scores[-1]:g}" if scores[1:] else "")
         return [], [*drops, Drop(prompt_id, "all_scores_equal", detail)]
     random.Random(seed).shuffle(candidates)
     lengths = None if surplus is None else [len(words(response.text)) for response in distinct]

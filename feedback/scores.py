@@ -1,11 +1,13 @@
 """Combine: the verdicts on a response's claims become one score, higher is better. Pure.
 
-| rule           | score                                 |                                                          |
-|----------------|---------------------------------------|----------------------------------------------------------|
-| rejected_count | -(rejected claims)                    | RLAIF-V, arXiv 2405.17220; the default                   |
-| rejected_share | -(rejected claims) / claims           | does not reward saying little                            |
-| mean_log_odds  | mean over claims of ln(p_yes / p_no)  | uses how sure the labeler is; fewer ties                 |
-| whole_response | p_yes - p_no of one question about it | the baseline that claims must beat                       |
+| rule              | score                                 |                                                       |
+|-------------------|---------------------------------------|-------------------------------------------------------|
+| rejected_count    | -(rejected claims)                    | RLAIF-V, arXiv 2405.17220; the default                |
+| rejected_share    | -(rejected claims) / claims           | does not reward saying little                         |
+| expected_rejected | -(sum of p_no / (p_yes + p_no))       | the count that a calibrated labeler expects; with     |
+|                   |                                       | `feedback.min_margin` unsure verdicts decide nothing  |
+| mean_log_odds     | mean over claims of ln(p_yes / p_no)  | uses how sure the labeler is; fewer ties              |
+| whole_response    | p_yes - p_no of one question about it | the baseline that claims must beat                    |
 """
 
 import math
@@ -29,6 +31,10 @@ def rejected_share(verdicts: Sequence[Verdict]) -> float:
     return -count_rejected(verdicts) / len(verdicts)
 
 
+def expected_rejected(verdicts: Sequence[Verdict]) -> float:
+    return -math.fsum(v.p_no / max(v.p_yes + v.p_no, _SMALLEST_P) for v in verdicts)
+
+
 def mean_log_odds(verdicts: Sequence[Verdict]) -> float:
     # fsum: the same claims in another order are a tie, not a preference of 1e-17.
     return math.fsum(math.log(max(v.p_yes, _SMALLEST_P) / max(v.p_no, _SMALLEST_P)) for v in verdicts) / len(verdicts)
@@ -37,6 +43,7 @@ def mean_log_odds(verdicts: Sequence[Verdict]) -> float:
 RULES: dict[str, Callable[[Sequence[Verdict]], float]] = {
     "rejected_count": rejected_count,
     "rejected_share": rejected_share,
+    "expected_rejected": expected_rejected,
     "mean_log_odds": mean_log_odds,
 }
 

@@ -157,9 +157,10 @@ class FeedbackSection(Section):
     min_yes_no_mass: float = Field(
         0.5, ge=0, le=1, description="with less mass on yes and no a verdict is counted as weak"
     )
-    score: Literal["rejected_count", "rejected_share", "mean_log_odds", "whole_response"] = Field(
+    score: Literal["rejected_count", "rejected_share", "expected_rejected", "mean_log_odds", "whole_response"] = Field(
         "rejected_count", description="rule that combines the verdicts of a response into its score"
     )
+    min_margin: float = Field(0, ge=0, description="least difference of scores between the sides of a pair")
     pairs_per_prompt: int = Field(2, ge=1, description="most pairs for each prompt")
     balance_length: bool = Field(False, description="choose pairs with equally long sides on average")
 

@@ -51,6 +51,19 @@ def test_ties_are_dropped_by_name_once_a_prompt() -> None:
     assert build_pairs("p", ties, limit=2, seed=0) == ([], [Drop("p", "all_scores_equal", "3 responses score -1")])
 
 
+def test_a_margin_leaves_out_what_is_too_near() -> None:
+    near = Scored("near", "a b c d e", -0.1)
+    pairs, _ = build_pairs("p", [GOOD, near, FAIR], limit=9, seed=0, min_margin=0.5)
+    assert {(pair.chosen.response_id, pair.rejected.response_id) for pair in pairs} == {
+        ("good", "fair"),
+        ("near", "fair"),
+    }
+    assert build_pairs("p", [GOOD, near], limit=9, seed=0, min_margin=0.5) == (
+        [],
+        [Drop("p", "all_scores_equal", "2 responses score -0.1 to 0")],
+    )
+
+
 def test_equal_texts_count_once() -> None:
     copy = Scored("copy", "a  b\n", 0.0)
     pairs, drops = build_pairs("p", [GOOD, copy, POOR], limit=9, seed=0)

@@ -14,6 +14,7 @@ def test_every_rule_by_hand() -> None:
     assert count_rejected(VERDICTS) == 2
     assert score(VERDICTS, WHOLE, "rejected_count") == -2.0
     assert score(VERDICTS, WHOLE, "rejected_share") == -0.5
+    assert score(VERDICTS, WHOLE, "expected_rejected") == pytest.approx(-(0.1 + 0.75 + 1 / 3 + 0.5))
     # ln 9 + ln 1/3 + ln 2 + ln 1 = ln 6
     assert score(VERDICTS, WHOLE, "mean_log_odds") == pytest.approx(math.log(6) / 4)
 
