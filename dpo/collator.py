@@ -1,8 +1,9 @@
 """Rows of the pairs table -> a batch for TRL's DPOTrainer.
 
 Why MiniCPM-V has not TRL's own vision collator: that sends every image twice, for the chosen and for the rejected row,
-and it cuts whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair (the
-model repeats its features, `image_repeats`) and only answers are cut. Other models have TRL's, which cuts nothing here.
+and it cuts whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair, of which
+the model computes the prompt once (`prefix_lengths`) or repeats the image's features (`image_repeats`), and only
+answers are cut. Other models have TRL's, which cuts nothing here.
 Images are decoded batch by batch; the data set holds bytes.
 """
 
@@ -50,18 +51,21 @@ class PairCollator:
         max_answer_tokens: longest answer, the token that ends it included; None: no limit.
         max_length: longest sequence; an answer gets what its prompt leaves. Rows whose prompt leaves nothing must have
             been dropped before (see `unusable`). None: no limit.
+        shared_prefix: let the model compute each prompt once for both answers.
     """
 
     processor: MiniCPMVProcessor
     max_answer_tokens: int | None = None
     max_length: int | None = None
+    shared_prefix: bool = False
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """
         Returns:
             input_ids, attention_mask, completion_mask [2B, T]: rows r and B + r are one pair, the completion is the
             answer with the token that ends it. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
-            over the slices of the B prompts, and image_repeats = 2.
+            over the slices of the B prompts. With shared_prefix also prefix_lengths [B], otherwise, with images,
+            image_repeats = 2.
         """
         images = [open_images(row) for row in rows]
         prompts = [self.encode_prompt(row, pictures) for row, pictures in zip(rows, images, strict=True)]
@@ -77,6 +81,9 @@ class PairCollator:
             features = self.processor.image_processor(images)
             batch["pixel_values"] = pack_slices([item for slices in features["pixel_values"] for item in slices])
             batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
+        if self.shared_prefix:
+            batch["prefix_lengths"] = torch.tensor([len(prompt) for prompt in prompts])
+        elif any(images):
             batch["image_repeats"] = 2
         return batch
 

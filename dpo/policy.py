@@ -86,7 +86,7 @@ def load_collator(section: ModelSection, dpo: DpoSection, max_length: int | None
     """What turns pairs into batches of this model."""
     processor = AutoProcessor.from_pretrained(section.model, revision=section.revision, trust_remote_code=False)
     if isinstance(processor, MiniCPMVProcessor):
-        return PairCollator(processor, dpo.max_answer_tokens, max_length)
+        return PairCollator(processor, dpo.max_answer_tokens, max_length, dpo.shared_prefix)
     return StockCollator(processor)
 
 

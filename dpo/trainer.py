@@ -4,16 +4,19 @@ import math
 from typing import Any
 
 import torch
+from accelerate import DistributedType
 from datasets import Dataset
 from torch import nn
 from trl import DPOConfig, DPOTrainer
 
-from dpo.collator import Collator
+from dpo.collator import Collator, PairCollator
 from dpo.policy import load_policy, lora_config
 from model.checkpoints import ReleasedCheckpoints
 from model.parts import freeze
 from rlaif.config import Config
 
+# elsewhere a part of the model cannot be called by itself: its weights are spread over the devices
+WHOLE_ON_EACH_DEVICE = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 START_TOLERANCE = 0.01  # nats between policy and reference before the first update, when their weights are equal
 
 
@@ -23,7 +26,8 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
     Nothing is overridden for the data: with a column `images`, TRL hands rows to the collator as they are.
     """
 
-    model: nn.Module
+    model: Any
+    shared_vision = False  # the vision encoder is frozen: what it makes of an image serves policy and reference
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -32,6 +36,8 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
 
         The figures of the first batch become entry 0 of the log, which checkpoints carry on.
         """
+        if self.shared_vision and "pixel_values" in inputs:
+            inputs = self.with_vision_states(inputs)
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.model.training and self.state.global_step == 0:
             chosen, rejected = (self._metrics["train"][f"rewards/{side}"][-1] for side in ("chosen", "rejected"))
@@ -43,6 +49,13 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
                 sigmoid = math.log1p(math.exp(-margin))  # whatever other losses are added to it
                 self.state.log_history.append({"loss": loss.item(), "sigmoid_loss": sigmoid, **rewards, "step": 0})
         return loss
+
+    def with_vision_states(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The images of a batch encoded, for policy and reference alike."""
+        encoder = self.accelerator.unwrap_model(self.model).get_encoder(modality="image")
+        others = {name: value for name, value in inputs.items() if name != "pixel_values"}
+        with torch.no_grad():
+            return {**others, "vision_states": encoder(inputs["pixel_values"], inputs["tgt_sizes"])}
 
 
 def build_trainer(
@@ -62,7 +75,7 @@ def build_trainer(
         reference = load_policy(config.policy, trains=True).requires_grad_(False)
     else:
         adapter = lora_config(config.dpo.lora, model)
-    return PairTrainer(
+    trainer = PairTrainer(
         model=model,
         ref_model=reference,
         args=args,
@@ -72,6 +85,14 @@ def build_trainer(
         processing_class=collator.processor,
         peft_config=adapter,
     )
+    encoder = trainer.model.get_encoder(modality="image")
+    trainer.shared_vision = (
+        config.dpo.shared_vision
+        and isinstance(collator, PairCollator)
+        and trainer.accelerator.distributed_type in WHOLE_ON_EACH_DEVICE
+        and not any(parameter.requires_grad for parameter in encoder.parameters())
+    )
+    return trainer
 
 
 def reference_parameters(trainer: PairTrainer) -> list[torch.Tensor]:

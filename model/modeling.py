@@ -24,6 +24,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 
 from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.resampler import Resampler
+from model.shared_prefix import fold
 from model.vision import VisionModel, patch_mask
 
 PREFIXES = {  # of our names -> of the released ones
@@ -89,9 +90,13 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.embed_tokens = value
 
-    def get_image_features(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:
-        """pixel_values [N, 3, P, L*P] and tgt_sizes [N, 2] (patches, height first) -> [N, Q, D]."""
-        hidden = self.vision_model(pixel_values, tgt_sizes)  # [N, L, D_vision]
+    def get_image_features(
+        self, pixel_values: torch.Tensor | None, tgt_sizes: torch.Tensor, vision_states: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """pixel_values [N, 3, P, L*P] (or the vision encoder's states of them) and tgt_sizes [N, 2] (patches, height
+        first) -> [N, Q, D].
+        """
+        hidden = self.vision_model(pixel_values, tgt_sizes) if vision_states is None else vision_states
         return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
 
     def blank_features(self) -> torch.Tensor:
@@ -126,28 +131,42 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         past_key_values: Cache | None = None,
         inputs_embeds: torch.Tensor | None = None,
         image_repeats: int = 1,
+        vision_states: torch.Tensor | None = None,
+        prefix_lengths: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B /
         image_repeats rows only.
+
+        vision_states [N, L, D_vision]: what the vision encoder makes of the images, in place of pixel_values.
+        prefix_lengths [B / 2]: rows r and B / 2 + r begin with so many equal tokens, images among them, which are
+        computed once (see `model.shared_prefix`).
         """
+        folded = None
+        if prefix_lengths is not None:
+            assert input_ids is not None and attention_mask is not None and position_ids is None
+            folded = fold(input_ids, attention_mask, prefix_lengths)
+            input_ids, attention_mask, position_ids = folded.input_ids, folded.attention_mask, folded.position_ids
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         if input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-            if pixel_values is not None:
-                assert tgt_sizes is not None, "pixel_values come with their tgt_sizes"
-                features = self.get_image_features(pixel_values, tgt_sizes).repeat(image_repeats, 1, 1)
+            if pixel_values is not None or vision_states is not None:
+                assert tgt_sizes is not None, "images come with their tgt_sizes"
+                features = self.get_image_features(pixel_values, tgt_sizes, vision_states).repeat(image_repeats, 1, 1)
                 inputs_embeds = self.merge(input_ids, inputs_embeds, features)
             elif self.training and torch.distributed.is_initialized():
                 inputs_embeds = inputs_embeds + 0.0 * self.blank_features().sum()
-        return self.language_model(
+        outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             position_ids=position_ids,
             past_key_values=past_key_values,
             **kwargs,
         )
+        if folded is not None:
+            outputs.last_hidden_state = folded.unfold(outputs.last_hidden_state)
+        return outputs
 
 
 class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin):

@@ -188,6 +188,10 @@ class DpoSection(Section):
     max_answer_tokens: int | None = Field(
         None, ge=1, description="longer answers are cut, prompts never; null = no cut"
     )
+    shared_prefix: bool = Field(True, description="compute each prompt once for both answers (MiniCPM-V)")
+    shared_vision: bool = Field(
+        True, description="encode images once for policy and reference where the encoder is frozen (MiniCPM-V)"
+    )
 
 
 class EvaluationSection(Section):
