@@ -1,28 +1,27 @@
 """Packed sequences against padded batches: tokens of content a second, in one run on one machine.
 
-    make bench
+    make bench NAME=packing
 
 Both ways train all of a model on the same rows in the same order through `model.train`; what differs is padding. The
 mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
 """
 
-import argparse
 import io
 import json
 import random
 import tempfile
-from collections.abc import Sequence
 from contextlib import redirect_stdout
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from datasets import Dataset, Features, Image, List, Value
-from transformers import TrainingArguments, set_seed
+from transformers import TrainingArguments
 
-from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration
+from bench.models import save_model
+from bench.result import Result, compared
 from model.embedded.scenes import render, sample_scene
-from model.embedded.start import new_processor
 from model.train import StageArguments, StageTrainer, prepare
 
 # answers in words, and the share of rows that have such
@@ -35,6 +34,18 @@ FEATURES = Features(
 )
 
 
+@dataclass(frozen=True)
+class Load:
+    """batch: rows of a padded batch; packed_batch: sequences of a packed one."""
+
+    width: int = 384
+    layers: int = 6
+    sequence_length: int = 1024
+    batch: int = 16
+    packed_batch: int = 2
+    rows: int = 192
+
+
 def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
     made = []
     for _ in range(count):
@@ -43,33 +54,6 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
         messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
         made.append({"images": [render(sample_scene(rng))], "messages": messages})
     return made
-
-
-def save_model(folder: Path, width: int, layers: int) -> int:
-    """A random MiniCPM-V of this width; returns its number of parameters."""
-    set_seed(0)
-    processor = new_processor(0)
-    config = MiniCPMVConfig(
-        hidden_size=width,
-        intermediate_size=width * 3,
-        num_hidden_layers=layers,
-        num_attention_heads=width // 64,
-        num_key_value_heads=width // 64,
-        vocab_size=len(processor.tokenizer),
-        image_token_id=processor.image_token_id,
-        query_num=processor.image_processor.image_feature_size,
-        image_size=processor.image_processor.scale_resolution,
-        vision_config={
-            "hidden_size": width // 2,
-            "intermediate_size": width,
-            "num_hidden_layers": 4,
-            "num_attention_heads": width // 128,
-        },
-    )
-    model = MiniCPMVForConditionalGeneration(config)
-    model.save_pretrained(folder)
-    processor.save_pretrained(folder)
-    return sum(value.numel() for value in model.parameters())
 
 
 def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
@@ -120,30 +104,20 @@ def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps:
     }
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--width", type=int, default=384)
-    parser.add_argument("--layers", type=int, default=6)
-    parser.add_argument("--sequence-length", type=int, default=1024)
-    parser.add_argument("--batch", type=int, default=16, help="rows of a padded batch")
-    parser.add_argument("--packed-batch", type=int, default=2, help="sequences of a packed batch")
-    parser.add_argument("--rows", type=int, default=192)
-    arguments = parser.parse_args(argv)
-    length = arguments.sequence_length
+def told(repeats: int, load: Load | None = None) -> Result:
+    """Measures both ways in turn, and prints where the time goes."""
+    load = load or Load()
+    found: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        Dataset.from_list(rows(arguments.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
-        parameters = save_model(folder / "model", arguments.width, arguments.layers)
-        print(f"{parameters:,} parameters, {arguments.rows} rows, {torch.get_num_threads()} threads")
-        measure("best_fit", folder, length, arguments.packed_batch, steps=1)  # what only a process's first step pays
-        figures = {
-            "padded": measure("none", folder, length, arguments.batch),
-            "packed": measure("best_fit", folder, length, arguments.packed_batch),
-        }
-        print(json.dumps(figures, indent=1))
-        ratio = figures["packed"]["content tokens / s"] / figures["padded"]["content tokens / s"]
-        print(f"packed / padded: {ratio:.2f} times as many tokens of content a second")
-
-
-if __name__ == "__main__":
-    main()
+        Dataset.from_list(rows(load.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
+        parameters = save_model(folder / "model", load.width, load.layers)
+        print(f"{parameters:,} parameters, {load.rows} rows, {torch.get_num_threads()} threads")
+        measure("best_fit", folder, load.sequence_length, load.packed_batch, steps=1)  # what only a first step pays
+        for _ in range(repeats):
+            found["padded"].append(measure("none", folder, load.sequence_length, load.batch))
+            found["packed"].append(measure("best_fit", folder, load.sequence_length, load.packed_batch))
+    for way, figures in found.items():
+        print(f"{way}: {json.dumps(figures[-1])}")
+    packed, padded = ([one["content tokens / s"] for one in found[way]] for way in ("packed", "padded"))
+    return compared(packed, padded, "content tokens/s")

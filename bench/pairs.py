@@ -1,6 +1,6 @@
 """Pairs from scored responses, ours against the reference's way: rows a second and peak memory, at four sizes.
 
-    make bench-pairs
+    make bench-pairs             # and, against the reference's way at one size: make bench NAME=pairs
     python -m bench.pairs --responses 2000 4000 8000 16000
 
 A synthetic run has K = 10 responses a prompt and C = 10 claims a response. Ours is `feedback.make_pairs` on it: from
@@ -14,14 +14,11 @@ hold no images, ours do. A row is a response or a claim. Each measurement is a p
 
 import argparse
 import json
-import multiprocessing
 import random
-import resource
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, redirect_stdout
 from io import BytesIO, StringIO
 from itertools import combinations, product
@@ -34,6 +31,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
+from bench.alone import alone, peak_memory
+from bench.result import Result, compared
 from feedback.__main__ import make_pairs
 from rlaif.config import Config
 from rlaif.run import Run
@@ -270,13 +269,27 @@ def measured(work: Callable[[Path], int], path: Path) -> tuple[int, float, float
     """Pairs, seconds, and the peak memory of this process in MiB."""
     started = time.perf_counter()
     pairs = work(path)
-    return pairs, time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return pairs, time.perf_counter() - started, peak_memory()
 
 
-def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """Call in a process of its own."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+def measure(way: str, responses: int) -> tuple[int, float, float]:
+    """`measured` of one way, on a table of so many responses."""
+    write, work = {"reference": (write_reference_files, reference), "ours": (write_run, ours)}[way]
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "run"
+        alone(write, path, responses)
+        return alone(measured, work, path)
+
+
+def told(repeats: int, responses: int = 10_000) -> Result:
+    """Rows a second of both ways, in turn."""
+    rates: dict[str, list[float]] = {"reference": [], "ours": []}
+    for _ in range(repeats):
+        for way, found in rates.items():
+            pairs, seconds, peak = measure(way, responses)
+            found.append(responses * (1 + C) / seconds)
+            print(f"{way}: {responses:,} responses, {pairs:,} pairs, {seconds:.1f} s, {peak:,.0f} MiB", flush=True)
+    return compared(rates["ours"], rates["reference"], "rows/s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -289,15 +302,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     for responses in arguments.responses:
         rows = responses * (1 + C)
         rates = {}
-        for way, write, work in (("reference", write_reference_files, reference), ("ours", write_run, ours)):
+        for way in ("reference", "ours"):
             if way == "reference" and responses > arguments.reference_up_to:
                 continue
-            with tempfile.TemporaryDirectory() as temporary:
-                path = Path(temporary) / "run"
-                alone(write, path, responses)
-                pairs, seconds, peak = alone(measured, work, path)
+            pairs, seconds, peak = measure(way, responses)
             rates[way] = rows / seconds
-            ratio = f"{rates['ours'] / rates['reference']:.1f}" if len(rates) == 2 else ""
+            ratio = f"{rates['ours'] / rates['reference']:.3g}" if len(rates) == 2 else ""
             print(
                 f"{responses:>10,}{responses * C:>12,}  {way:<10}{pairs:>9,}{seconds:>9.1f}{rates[way]:>11,.0f}"
                 f"{peak:>10,.0f}{ratio:>7}",

@@ -1,19 +1,63 @@
 """The benchmarks run, at a size at which their figures mean nothing."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
-from bench import cost, packing, pairs
+from bench import cost, dpo, packing, pairs
+from bench.__main__ import main as bench
+from bench.result import Result, compared, table, write
 
 
+def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
+    found = compared([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
+    assert found == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
+    assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": found})
+
+
+def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
+    one, other = (Result(ratio, ratio, ratio, ratio, 1.0, "x/s") for ratio in (2.0, 3.0))
+    write({"one": one, "other": one}, tmp_path)
+    write({"other": other}, tmp_path)
+    kept = json.loads((tmp_path / "latest.json").read_text())
+    assert (kept["one"]["ratio"], kept["other"]["ratio"]) == (2.0, 3.0) and "torch" in kept["one"]["machine"]
+
+
+def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["packing", "speed"]) == 2
+    assert "no benchmark 'speed'; there are: dpo_full" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_dpo_is_measured_against_stock_and_has_its_losses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In this process: starting one a way would take longer than what is tested."""
+    monkeypatch.setattr(dpo, "alone", lambda work, *arguments: work(*arguments))
+    small = dpo.Load(300, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
+    found = dpo.told("full", small, repeats=1)
+    assert found.unit == "steps/s" and found.ratio > 0
+    assert [line.split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:6]] == [
+        f"| {way}" for way in dpo.WAYS
+    ]
+
+
+def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"stock": [0.6931, 0.7], "images once": [0.6931, 0.7002]}
+    monkeypatch.setattr(dpo, "alone", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
+    with pytest.raises(SystemExit, match=r"images once: the losses differ from stock TRL's by 0\.0002"):
+        dpo.measure(dpo.Load(width=128, layers=1), "full", 1, ways=list(losses))
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
-    small = {"width": 128, "layers": 1, "sequence-length": 768, "batch": 4, "packed-batch": 1, "rows": 12}
-    packing.main([f"--{name}={value}" for name, value in small.items()])
+    small = packing.Load(width=128, layers=1, sequence_length=768, batch=4, packed_batch=1, rows=12)
+    found = packing.told(1, small)
     told = capsys.readouterr().out
-    assert "12 rows" in told and '"padded"' in told
-    assert "times as many tokens of content a second" in told.splitlines()[-1]
+    assert "12 rows" in told and "padded: {" in told and "packed: {" in told
+    assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
 
 
 def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,207 @@
+"""Steps of DPO a second: our trainer against TRL's own with its vision collator, and what each part is worth.
+
+    make bench NAME=dpo_full
+    python -m bench.dpo --method lora --steps 20
+
+Same model, pairs in the same order, losses, precision and seed. A photograph has 10 slices, a prompt about 40 tokens
+beside it, an answer about 150. The stock collator sends an image with the chosen and with the rejected answer, and both
+policy and reference encode it each time. Prompts are equally long: it puts the padding of a shorter one between that
+and its answer, which moves the answer's positions. The losses of all ways have to be equal, step by step, to 1e-4: a
+faster wrong answer is no result. Each measurement is a process of its own; the first step, in which things are made
+ready, does not count.
+"""
+
+import argparse
+import io
+import random
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench.alone import alone, peak_memory
+from bench.models import save_model
+from bench.result import Result, compared
+
+TOLERANCE = 1e-4
+WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own; otherwise what of ours is switched on
+    "stock": None,
+    "images once": {"shared_prefix": False, "shared_vision": False},
+    "and prompts once": {"shared_prefix": True, "shared_vision": False},
+    "and encoded once": {"shared_prefix": True, "shared_vision": True},
+}
+OURS = list(WAYS)[-1]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What is trained on. side: pixels of the square photographs, 0 for none."""
+
+    side: int = 1008
+    prompt_words: int = 40
+    answer_words: int = 150
+    width: int = 256
+    layers: int = 4
+    resolution: int = 168
+    queries: int = 64
+    batch: int = 2
+    steps: int = 20
+
+
+SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8)  # nothing to gain; nothing may be lost
+
+
+@dataclass(frozen=True)
+class Measured:
+    rate: float  # steps a second
+    peak: float  # MiB
+    losses: list[float]
+
+
+def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
+    from PIL import Image
+
+    words = ["red", "blue", "green", "circle", "star", "square", "small", "large", "left", "right", "there", "is", "a"]
+
+    def text(count: int) -> str:
+        return " ".join(rng.choices(words, k=count))
+
+    made = []
+    prompt = text(load.prompt_words)
+    for _ in range(load.batch * load.steps):
+        images = []
+        if load.side:
+            buffer = io.BytesIO()
+            noise = Image.frombytes("RGB", (32, 32), rng.randbytes(3 * 32 * 32)).resize((load.side, load.side))
+            noise.save(buffer, "PNG")
+            images = [{"bytes": buffer.getvalue(), "path": None}]
+        made.append(
+            {
+                "images": images,
+                "prompt": [{"role": "user", "content": prompt}],
+                "chosen": [{"role": "assistant", "content": text(load.answer_words)}],
+                "rejected": [{"role": "assistant", "content": text(load.answer_words)}],
+            }
+        )
+    return made
+
+
+def train(way: str, folder: Path, load: Load, method: str) -> Measured:
+    """`load.steps` steps of one way; called in a process of its own."""
+    from datasets import Dataset, Features, Image, List, Value
+    from transformers import TrainerCallback
+    from trl import DPOTrainer
+
+    from dpo.arguments import trainer_arguments
+    from dpo.policy import load_collator, load_policy, lora_config
+    from dpo.trainer import build_trainer
+    from model.parts import freeze
+    from rlaif.config import Config
+
+    class Clock(TrainerCallback):
+        began = ended = 0.0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            if state.global_step == 1:
+                self.began = time.perf_counter()
+            self.ended = time.perf_counter()
+
+    trainer_keys = {
+        "per_device_train_batch_size": load.batch,
+        "max_steps": load.steps,
+        "learning_rate": 1e-4,
+        "logging_steps": 1,
+        "save_strategy": "no",
+        "gradient_checkpointing": False,
+        "bf16": False,
+        "disable_tqdm": True,
+    }
+    section = {"model": str(folder / "model"), "dtype": "float32"}
+    switches = WAYS[way] or {}
+    config = Config.model_validate(
+        {"policy": section, "labeler": section, "dpo": {"method": method, "trainer": trainer_keys, **switches}}
+    )
+    args = trainer_arguments(config, folder / "out")
+    messages = List({"role": Value("string"), "content": Value("string")})
+    columns: dict[str, Any] = {"images": List(Image(decode=WAYS[way] is None))}
+    columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
+    rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
+    clock = Clock()
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        collator = load_collator(config.policy, config.dpo, None)
+        trainer: Any
+        if WAYS[way] is None:
+            model = load_policy(config.policy, trains=True)
+            full = method == "full"
+            if full:
+                freeze(model, config.dpo.freeze)
+            trainer = DPOTrainer(
+                model=model,
+                ref_model=load_policy(config.policy, trains=True).requires_grad_(False) if full else None,
+                args=args,
+                train_dataset=rows if load.side else rows.remove_columns("images"),
+                processing_class=collator.processor,
+                peft_config=None if full else lora_config(config.dpo.lora, model),
+            )
+        else:
+            trainer = build_trainer(config, args, collator, rows, None)
+        trainer.add_callback(clock)
+        trainer.train()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]
+    return Measured((load.steps - 1) / (clock.ended - clock.began), peak_memory(), [float(loss) for loss in losses])
+
+
+def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(WAYS)) -> dict[str, list[Measured]]:
+    """Every way in turn, `repeats` times. Errors: SystemExit: the losses are not equal."""
+    found: dict[str, list[Measured]] = {way: [] for way in ways}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        save_model(folder / "model", load.width, load.layers, load.resolution, load.queries)
+        for _ in range(repeats):
+            for way in ways:
+                found[way].append(alone(train, way, folder, load, method))
+    for way in ways:
+        both = zip(found[way][0].losses, found["stock"][0].losses, strict=True)
+        if (apart := max(abs(one - other) for one, other in both)) > TOLERANCE:
+            raise SystemExit(f"{way}: the losses differ from stock TRL's by {apart:.2g}, more than {TOLERANCE}")
+    return found
+
+
+def result(found: dict[str, list[Measured]]) -> Result:
+    return compared([one.rate for one in found[OURS]], [one.rate for one in found["stock"]], "steps/s")
+
+
+def parts_table(found: dict[str, list[Measured]]) -> str:
+    """Markdown: what each part is worth."""
+    lines = ["| way | steps/s | against stock | peak MiB |", "|---|---|---|---|"]
+    stock = [one.rate for one in found["stock"]]
+    for way, measured in found.items():
+        one = compared([item.rate for item in measured], stock, "")
+        peak = max(item.peak for item in measured)
+        lines.append(f"| {way} | {one.ours:.3g} | {one.ratio:g} ({one.low:g} to {one.high:g}) | {peak:,.0f} |")
+    return "\n".join(lines)
+
+
+def told(method: str, load: Load, repeats: int) -> Result:
+    """Measures, and prints what each part is worth."""
+    found = measure(load, method, repeats)
+    print(parts_table(found))
+    return result(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.dpo", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--method", choices=["full", "lora"], default="full")
+    parser.add_argument("--repeats", type=int, default=3)
+    for name, default in vars(Load()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
+    arguments = vars(parser.parse_args(argv))
+    method, repeats = arguments.pop("method"), arguments.pop("repeats")
+    told(method, Load(**arguments), repeats)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What a benchmark found: a ratio of two ways measured in turn on one machine, and its spread."""
+
+import json
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Result:
+    """ratio: ours / peer, the median over the repeats; low, high: the least and the greatest; ours, peer: medians."""
+
+    ratio: float
+    low: float
+    high: float
+    ours: float
+    peer: float
+    unit: str
+
+
+def compared(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
+    """Rates of both ways, one of each a repeat, measured one after the other."""
+    ratios = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
+    return Result(
+        round(statistics.median(ratios), 2),
+        round(min(ratios), 2),
+        round(max(ratios), 2),
+        round(statistics.median(ours), 3),
+        round(statistics.median(peer), 3),
+        unit,
+    )
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
+    parts = [f"{len(names)} x {names[0]}" if names else platform.processor(), *gpus]
+    return f"{', '.join(parts)}; {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
+
+
+def _lines(path: str) -> list[str]:
+    file = Path(path)
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+
+
+def write(found: dict[str, Result], folder: Path = RESULTS) -> None:
+    """Put results beside those of other names, in latest.json."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "latest.json"
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    kept |= {name: {**asdict(result), "machine": machine()} for name, result in found.items()}
+    file.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def table(found: dict[str, Result]) -> str:
+    """Markdown."""
+    lines = ["| name | ratio | spread | ours | peer | unit |", "|---|---|---|---|---|---|"]
+    for name, one in found.items():
+        lines.append(
+            f"| {name} | {one.ratio:g} | {one.low:g} to {one.high:g} | {one.ours:,.4g} | {one.peer:,.4g} | {one.unit} |"
+        )
+    return "\n".join(lines)
