@@ -13,8 +13,8 @@
 | recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
-| text-centred, -placed | reading         | a picture of a text, plain, in the middle, anywhere; its words            |
-| text.parquet         | reading          | the same in several faces, sizes, colours, on any canvas                 |
+| text-centred, -placed| reading          | a picture of a plain word in the middle, anywhere; what it says          |
+| text-words, text     | reading          | a word, a word or number, in any face, size and colour, on any canvas    |
 | judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
 | labeling.parquet     | labeler          | the same, most of them texts to split                                    |
 """
@@ -115,9 +115,13 @@ def ocr_row(rng: random.Random) -> Row:
 
 
 def reading_row(rng: random.Random, kind: str) -> Row:
-    """A text to read; reading comes by steps, from one face in the middle of a picture to any face anywhere."""
+    """A text to read; reading comes by steps: a word in one face in the middle of a picture, then anywhere, then in any
+    face, and numbers last.
+    """
     text = ocr.sample_text(rng)
-    text = ocr.in_any_face(text, rng) if kind == "any" else ocr.plain(text, rng)
+    if kind == "words":
+        text = replace(text, words=rng.choice(ocr.WORDS))
+    text = ocr.plain(text, rng) if kind in ("centred", "placed") else ocr.in_any_face(text, rng)
     if kind == "centred":
         text = replace(text, place=(0.5, 0.5))
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
@@ -172,7 +176,8 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
     "text-centred": (partial(reading_row, kind="centred"), CONVERSATIONS, 8000),
-    "text-placed": (partial(reading_row, kind="placed"), CONVERSATIONS, 24000),
+    "text-placed": (partial(reading_row, kind="placed"), CONVERSATIONS, 60000),
+    "text-words": (partial(reading_row, kind="words"), CONVERSATIONS, 60000),
     "text": (partial(reading_row, kind="any"), CONVERSATIONS, 60000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
     "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
