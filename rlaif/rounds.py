@@ -8,8 +8,8 @@ stages were run, each stage a process of its own. Stopped, it goes on where it w
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
 (`dpo.trainer.load_best_model_at_end`). Among rounds the policy is taken whose answers to validation prompts have the
-least share of claims that the labeler rejects, of those that say nearly as much as the first policy did: silence is not
-truth. That policy is then held against the first one on the test split, once, in the run folder itself; `rounds.json`
+least share of claims that the labeler rejects, of those that say nearly as much of what it accepts as the first policy
+did: silence is not truth, and false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder itself; `rounds.json`
 has the figures.
 """
 
@@ -28,7 +28,7 @@ from rlaif.run import lock
 from rlaif.stages import STAGES, RunStages, run_stages
 from rlaif.tables import atomic_write
 
-LEAST_CLAIMS = 0.9  # claims an answer must make, for each one that the first policy made
+LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
 TEST = "test"
 
 Figures = dict[str, Any]
@@ -86,13 +86,18 @@ def check(config: Config) -> None:
 
 def choose(figures: Sequence[Figures]) -> int:
     """Which policy to take: 0 is the first one, i the one that round i left. The earliest of equals."""
-    least = LEAST_CLAIMS * (figures[0]["mean_claims"] or 0)
+    least = LEAST_CLAIMS * accepted_claims(figures[0])
     talking = [
         number
         for number, one in enumerate(figures)
-        if one["rejected_share"] is not None and one["mean_claims"] >= least
+        if one["rejected_share"] is not None and accepted_claims(one) >= least
     ]
     return min(talking, key=lambda number: figures[number]["rejected_share"], default=0)
+
+
+def accepted_claims(figures: Figures) -> float:
+    """Of an answer, on average; 0 where none could be divided."""
+    return (figures["mean_claims"] or 0.0) * (1 - (figures["rejected_share"] or 0.0))
 
 
 def link(path: Path, chosen: int) -> None:

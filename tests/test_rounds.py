@@ -27,8 +27,11 @@ def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> di
     [
         ([figures(0.3), figures(0.2), figures(0.1)], 2),
         ([figures(0.3), figures(0.1), figures(0.1)], 1),  # the earliest of equals
-        ([figures(0.3), figures(0.2), figures(0.0, 3.5)], 1),  # 3.5 claims are fewer than 0.9 * 4: silence
-        ([figures(0.3), figures(0.1, 3.6)], 1),
+        (
+            [figures(0.3), figures(0.2), figures(0.0, 2.5)],
+            1,
+        ),  # 2.5 accepted claims are fewer than 0.9 * 0.7 * 4: silence
+        ([figures(0.3), figures(0.1, 2.9)], 1),  # fewer claims, but more that are accepted than 0.9 * 0.7 * 4
         ([figures(0.1), figures(0.2)], 0),
         ([figures(0.1), figures(None, None)], 0),  # it says nothing that could be divided
     ],
