@@ -9,8 +9,8 @@ stages were run, each stage a process of its own. Stopped, it goes on where it w
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
 (`dpo.trainer.load_best_model_at_end`). Among rounds the policy is taken whose answers to validation prompts have the
 least share of claims that the labeler rejects, of those that say nearly as much of what it accepts as the first policy
-did: silence is not truth, and false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder itself; `rounds.json`
-has the figures.
+did: silence is not truth, and false claims are no loss. That policy is then held against the first one on the test
+split, once, in the run folder itself; `rounds.json` has the figures.
 """
 
 import json
