@@ -21,7 +21,6 @@ REFUSED = {
     "padding_free": "TRL ignores it",
     "pad_to_multiple_of": "sequences are padded to the longest of their batch",
     "truncation_mode": "only answers are cut, at their end; see dpo.max_answer_tokens",
-    "precompute_ref_log_probs": "TRL does not do it for pairs with images",
     "sync_ref_model": "the reference stays the policy that the round began with",
 }
 SMOOTHED_LOSSES = {"robust", "exo_pair", "aot", "aot_unpaired"}  # the others ignore label_smoothing

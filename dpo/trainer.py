@@ -1,6 +1,8 @@
 """TRL's DPOTrainer with the little that MiniCPM-V needs otherwise: a checked start, and checkpoints that are read."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -21,13 +23,14 @@ START_TOLERANCE = 0.01  # nats between policy and reference before the first upd
 
 
 class PairTrainer(ReleasedCheckpoints, DPOTrainer):
-    """DPOTrainer that checks its start and resumes from checkpoints in the released layout.
-
-    Nothing is overridden for the data: with a column `images`, TRL hands rows to the collator as they are.
-    """
+    """DPOTrainer that checks its start and resumes from checkpoints in the released layout."""
 
     model: Any
     shared_vision = False  # the vision encoder is frozen: what it makes of an image serves policy and reference
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """As it is: rows become tokens in the collator."""
+        return dataset
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -58,30 +61,48 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
             return {**others, "vision_states": encoder(inputs["pixel_values"], inputs["tgt_sizes"])}
 
 
+@dataclass(frozen=True)
+class PicturesAsImages:
+    """Hides pictures from TRL, which refuses to compute the reference's log-probs once for all where it sees a column
+    `images`, and gives the collator its rows as it knows them. What was computed goes with the batch.
+    """
+
+    collator: Collator
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+        batch = self.collator([{**row, "images": row["pictures"]} for row in rows])
+        for name in ("ref_chosen_logps", "ref_rejected_logps"):
+            if name in rows[0]:
+                batch[name] = torch.tensor([row[name] for row in rows])
+        return batch
+
+
 def build_trainer(
     config: Config, args: DPOConfig, collator: Collator, train: Dataset, validation: Dataset | None
 ) -> PairTrainer:
     """A trainer with the reference that the method has.
 
-    Full fine-tuning gets a second copy of the weights (left to itself TRL would load one by name); LoRA's reference is
-    the model with its adapter switched off, and with the resampler as it was where that trains too. TRL makes the
-    adapter itself: a PeftModel passed in would be resumed from nothing.
+    Full fine-tuning gets a second copy of the weights (left to itself TRL would load one by name), unless the
+    reference's log-probs are computed beforehand (`precompute_ref_log_probs`): the model itself is the reference then.
+    LoRA's reference is the model with its adapter switched off, and with the resampler as it was where that trains too.
+    TRL makes the adapter itself: a PeftModel passed in would be resumed from nothing.
     """
     full = config.dpo.method == "full"
     model = load_policy(config.policy, trains=full)
     reference, adapter = None, None
     if full:
         freeze(model, config.dpo.freeze)
-        reference = load_policy(config.policy, trains=True).requires_grad_(False)
+        if not args.precompute_ref_log_probs:
+            reference = load_policy(config.policy, trains=True).requires_grad_(False)
     else:
         adapter = lora_config(config.dpo.lora, model)
     trainer = PairTrainer(
         model=model,
         ref_model=reference,
         args=args,
-        data_collator=collator,
-        train_dataset=train,
-        eval_dataset=validation,
+        data_collator=PicturesAsImages(collator),
+        train_dataset=train.rename_column("images", "pictures"),
+        eval_dataset=validation and validation.rename_column("images", "pictures"),
         processing_class=collator.processor,
         peft_config=adapter,
     )

@@ -135,6 +135,34 @@ def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Pat
     assert start["loss"] - math.log(2) == pytest.approx(0.5 * math.log(500), rel=0.2)  # random model: a guess among 500
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_model(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    from dpo.trainer import PairTrainer
+
+    asked = []
+    original = PairTrainer.compute_ref_log_probs
+
+    def compute_ref_log_probs(self: PairTrainer, *args: Any) -> Any:
+        asked.append(self.ref_model)
+        return original(self, *args)
+
+    monkeypatch.setattr(PairTrainer, "compute_ref_log_probs", compute_ref_log_probs)
+    more = {"num_train_epochs": 2, "max_steps": -1}
+    own = {"method": method, "lora": {"dropout": 0.0}}  # what is dropped would be other numbers
+    runs = {
+        once: align(tmp_path / str(once), config_of(tiny_model, {**more, "precompute_ref_log_probs": once}, **own))
+        for once in (False, True)
+    }
+    assert asked == [None] * 4  # 8 pairs, 2 at a time, once for two epochs
+    losses = [
+        [entry["loss"] for entry in json.loads((run / "dpo" / "log.json").read_text()) if "loss" in entry]
+        for run in runs.values()
+    ]
+    assert len(losses[0]) == 9 and losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 @pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference moved")])
 def test_a_wrong_reference_stops_the_stage(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, message: str
