@@ -7,8 +7,8 @@ Same model, pairs in the same order, losses, precision and seed. A photograph ha
 beside it, an answer about 150. The stock collator sends an image with the chosen and with the rejected answer, and both
 policy and reference encode it each time. Prompts are equally long: it puts the padding of a shorter one between that
 and its answer, which moves the answer's positions. The losses of all ways have to be equal, step by step, to 1e-4: a
-faster wrong answer is no result. Each measurement is a process of its own; the first step, in which things are made
-ready, does not count.
+faster wrong answer is no result. The time of references beforehand is spread over 4 epochs. Each measurement is a
+process of its own; the first step, in which things are made ready, does not count.
 """
 
 import argparse
@@ -32,7 +32,9 @@ WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own; otherwise what o
     "images once": {"shared_prefix": False, "shared_vision": False},
     "and prompts once": {"shared_prefix": True, "shared_vision": False},
     "and encoded once": {"shared_prefix": True, "shared_vision": True},
+    "and references beforehand": {"shared_prefix": True, "shared_vision": True, "beforehand": True},
 }
+EPOCHS = 4  # over which log-probs of the reference that are computed beforehand are spread: as many as RLAIF-V trains
 OURS = list(WAYS)[-1]
 
 
@@ -120,7 +122,8 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         "disable_tqdm": True,
     }
     section = {"model": str(folder / "model"), "dtype": "float32"}
-    switches = WAYS[way] or {}
+    switches = dict(WAYS[way] or {})
+    trainer_keys["precompute_ref_log_probs"] = switches.pop("beforehand", False)
     config = Config.model_validate(
         {"policy": section, "labeler": section, "dpo": {"method": method, "trainer": trainer_keys, **switches}}
     )
@@ -130,6 +133,17 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
     rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
     clock = Clock()
+    beforehand = 0.0  # seconds
+    compute = DPOTrainer._precompute_ref_logps
+
+    def timed(*arguments: Any) -> Any:
+        nonlocal beforehand
+        began = time.perf_counter()
+        computed = compute(*arguments)
+        beforehand += time.perf_counter() - began
+        return computed
+
+    DPOTrainer._precompute_ref_logps = timed
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         collator = load_collator(config.policy, config.dpo, None)
         trainer: Any
@@ -148,10 +162,13 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
             )
         else:
             trainer = build_trainer(config, args, collator, rows, None)
+        DPOTrainer._precompute_ref_logps = compute
         trainer.add_callback(clock)
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]
-    return Measured((load.steps - 1) / (clock.ended - clock.began), peak_memory(), [float(loss) for loss in losses])
+    counted = load.steps - 1
+    seconds = clock.ended - clock.began + beforehand / EPOCHS * counted / load.steps
+    return Measured(counted / seconds, peak_memory(), [float(loss) for loss in losses])
 
 
 def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(WAYS)) -> dict[str, list[Measured]]:
