@@ -9,10 +9,15 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import dpo, packing, pairs
+from bench import claims, dpo, packing, pairs, responses
 from bench.result import Result, machine, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
+    "claims_small": partial(claims.told, claims.Load(), "forward passes"),
+    "claims_large": partial(claims.told, claims.LARGE, "forward passes"),
+    "prefix_cache": partial(claims.told, claims.LARGE, "no cache"),
+    "responses": partial(responses.told, responses.SMALL, "one item"),
+    "responses_batched": partial(responses.told, responses.LARGE, "batched"),
     "dpo_full": partial(dpo.told, "full", dpo.Load()),
     "dpo_lora": partial(dpo.told, "lora", dpo.Load()),
     "dpo_short_text": partial(dpo.told, "full", dpo.SHORT_TEXT),

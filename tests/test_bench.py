@@ -27,7 +27,7 @@ def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
 
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["packing", "speed"]) == 2
-    assert "no benchmark 'speed'; there are: dpo_full" in capsys.readouterr().err
+    assert "no benchmark 'speed'; there are: claims_small" in capsys.readouterr().err
 
 
 @pytest.mark.filterwarnings("ignore")
