@@ -106,7 +106,7 @@ def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
 
     answers = responses * load.answer_tokens
     split = claims * load.claim_tokens
-    pair = 2 * (image + load.prompt_tokens + load.answer_tokens)
+    pair = image + load.prompt_tokens + 2 * load.answer_tokens  # the prompt is computed once, and encoded once below
     cutting = load.slices / rates.slices
     each = [
         Stage(
@@ -124,7 +124,7 @@ def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
         ),
         Stage("judging", read(image + claims * load.question_tokens, patches), cutting, claims / rates.rows),
         Stage("pairs", 0, 0, responses / rates.paired),
-        Stage("training", load.pairs * (4 * read(pair) + 2 * read(0, patches)), load.pairs * cutting, 0),
+        Stage("training", load.pairs * (4 * read(pair) + read(0, patches)), load.pairs * cutting, 0),
     ]
     return [Stage(one.name, *(load.images * part for part in (one.gpu, one.cutting, one.writing))) for one in each]
 

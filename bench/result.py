@@ -1,6 +1,7 @@
 """What a benchmark found: a ratio of two ways measured in turn on one machine, and its spread."""
 
 import json
+import os
 import platform
 import statistics
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ def machine() -> str:
     """What the figures were measured on."""
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
-    parts = [f"{len(names)} x {names[0]}" if names else platform.processor(), *gpus]
+    cores = f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.processor()}"
+    parts = [cores, *gpus]
     return f"{', '.join(parts)}; {platform.system()}, Python {platform.python_version()}, torch {torch.__version__}"
 
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import cost, dpo, packing, pairs
+from bench import claims, cost, dpo, packing, pairs, responses
 from bench.__main__ import main as bench
 from bench.result import Result, compared, table, write
+from tests.test_house import ROOT
 
 
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
@@ -86,7 +87,7 @@ def test_the_cost_of_a_stage_by_hand() -> None:
         cost.Stage("dividing", 10 * (2 * 75 + 84 * (2 + 5 + 14)), 0, 0),
         cost.Stage("judging", 10 * 2 * (192 + 72 + 2048), 10 * 2 / 4, 10 * 12 / 10),
         cost.Stage("pairs", 0, 0, 10 * 3 / 5),
-        cost.Stage("training", 10 * 2 * (4 * 2 * 410 + 2 * 2 * 2048), 10 * 2 * 2 / 4, 0),
+        cost.Stage("training", 10 * 2 * (4 * 2 * 210 + 2 * 2048), 10 * 2 * 2 / 4, 0),
     ]
 
 
@@ -108,3 +109,39 @@ def test_the_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(cost.main(["--sample", "2", "--pixels", "600"])) == 5
     told = capsys.readouterr().out
     assert "one process:" in told and "| together |" in told and "GPU hours" in told
+
+
+def test_claims_judged_otherwise_are_no_result() -> None:
+    found = {("0", "a"): 0.7, ("0", "b"): 0.4}
+    claims.agree(found, {**found, ("0", "a"): 0.7015})
+    with pytest.raises(SystemExit, match=r"p_yes differs by 0\.1 \(at most 0\.002\), 0 verdicts are others"):
+        claims.agree(found, {**found, ("0", "a"): 0.6})
+    with pytest.raises(SystemExit, match="1 verdicts are others"):
+        claims.agree(found, {**found, ("0", "b"): 0.6})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("peer", ["forward passes", "no cache"])
+def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+    """The shipped labeler for real, on one picture with slices."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(claims, "alone", lambda work, *arguments: work(*arguments))
+    assert len(set(claims.QUESTIONS)) == 60
+    assert claims.told(claims.Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    load = claims.Load(images=2, side=160)
+    for _, length in (responses.by_vllm("assets/policy", load), responses.by_generate("assets/policy", load, 2)):
+        assert 10 < length < responses.MAX_TOKENS
+
+
+def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = {responses.by_vllm: 30.0, responses.by_generate: 34.0}
+    monkeypatch.setattr(responses, "alone", lambda work, *_: (2.0, lengths[work]))
+    with pytest.raises(SystemExit, match="of other lengths"):
+        responses.told(responses.SMALL, "one item", repeats=1)
+    lengths[responses.by_generate] = 32.0
+    assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
