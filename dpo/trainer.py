@@ -57,7 +57,7 @@ class PairTrainer(ReleasedCheckpoints, DPOTrainer):
         """The images of a batch encoded, for policy and reference alike."""
         encoder = self.accelerator.unwrap_model(self.model).get_encoder(modality="image")
         others = {name: value for name, value in inputs.items() if name != "pixel_values"}
-        with torch.no_grad():
+        with torch.no_grad(), self.accelerator.autocast():  # in the precision of the forward pass that it is taken from
             return {**others, "vision_states": encoder(inputs["pixel_values"], inputs["tgt_sizes"])}
 
 

@@ -135,6 +135,37 @@ def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Pat
     assert start["loss"] - math.log(2) == pytest.approx(0.5 * math.log(500), rel=0.2)  # random model: a guess among 500
 
 
+@pytest.mark.parametrize("bf16", [False, True])
+def test_an_image_encoded_once_and_a_prompt_computed_once_leave_the_losses_as_they_are(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    from dpo.trainer import PairTrainer
+
+    same = []  # whether what was encoded once is what a forward pass of that precision makes of it
+    original = PairTrainer.with_vision_states
+
+    def with_vision_states(self: PairTrainer, inputs: dict[str, Any]) -> Any:
+        found = original(self, inputs)
+        encoder = self.model.get_encoder(modality="image")
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            expected = encoder(inputs["pixel_values"], inputs["tgt_sizes"])
+        with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not bf16):
+            other = encoder(inputs["pixel_values"], inputs["tgt_sizes"])
+        same.append(torch.equal(found["vision_states"], expected) and not torch.equal(expected, other))
+        return found
+
+    monkeypatch.setattr(PairTrainer, "with_vision_states", with_vision_states)
+    losses = []
+    for shared in (False, True):
+        switches = {"shared_prefix": shared, "shared_vision": shared}
+        precision = {"bf16": True, "use_cpu": True} if bf16 else {}
+        run = align(tmp_path / str(shared), config_of(tiny_model, precision, **switches))
+        log = json.loads((run / "dpo" / "log.json").read_text())
+        losses.append([entry["loss"] for entry in log if "loss" in entry])
+    assert same == [True] * 4
+    assert losses[0] == pytest.approx(losses[1], abs=2e-2 if bf16 else 1e-5)
+
+
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_model(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
