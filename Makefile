@@ -117,7 +117,7 @@ embedded-models: language-model rewriter ## train the shipped models in assets/ 
 training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
 	@$(VENV)/python -m model.embedded.evaluate runs/training/start $(STAGES:%=runs/training/%)
 
-bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or NAME=claims_small, claims_large, prefix_cache, responses, responses_batched, dpo_full, dpo_lora, dpo_short_text, packing, pairs
+bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or one, NAME=dpo_full (a name that is none lists them)
 	@$(VENV)/python -m bench $(if $(filter file,$(origin NAME)),,$(NAME))
 
 bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows a second and peak memory (minutes)

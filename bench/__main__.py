@@ -13,7 +13,7 @@ from bench import claims, dpo, packing, pairs, responses
 from bench.result import Result, machine, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
-    "claims_small": partial(claims.told, claims.Load(), "forward passes"),
+    "claims_small": partial(claims.told, claims.SMALL, "forward passes"),
     "claims_large": partial(claims.told, claims.LARGE, "forward passes"),
     "prefix_cache": partial(claims.told, claims.LARGE, "no cache"),
     "responses": partial(responses.told, responses.SMALL, "one item"),

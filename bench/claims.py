@@ -1,7 +1,6 @@
 """Claims judged a second: our labeler against the reference's way, and what vLLM's prefix cache is worth.
 
-    make bench NAME=claims_small
-    python -m bench.claims --width 768 --layers 12 --images 2
+    make bench NAME=claims_small         # or claims_large, prefix_cache
 
 An image with its slices has 60 questions, as 10 responses of 6 claims give. The reference's way (github RLHF-V/RLAIF-V)
 is one Hugging Face forward pass a claim, the image opened, cut and encoded each time. Ours is `feedback.verdicts`:
@@ -10,55 +9,26 @@ stand together give it nothing to do. Loading and a first answer do not count. A
 and to the same p_yes within 2e-3.
 """
 
-import argparse
 import io
 import random
-import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 from bench.alone import alone
-from bench.models import save_model
+from bench.models import Load, model_of, pictures
 from bench.result import Result, compared
 
 TOLERANCE = 2e-3
-COLORS, SHAPES = ("red", "blue", "green", "yellow", "purple"), ("circle", "square", "star", "triangle")
-SIZES = ("small ", "large ", "")
-QUESTIONS = [f"Is there a {''.join(words[:1])}{' '.join(words[1:])}?" for words in product(SIZES, COLORS, SHAPES)]  # 60
+KINDS = product(
+    ("small ", "large ", ""), ("red", "blue", "green", "yellow", "purple"), ("circle", "square", "star", "triangle")
+)
+QUESTIONS = [f"Is there a {size}{color} {shape}?" for size, color, shape in KINDS]  # 60
 
 
-@dataclass(frozen=True)
-class Load:
-    """width 0: the embedded labeler."""
-
-    images: int = 4
-    width: int = 0
-    layers: int = 0
-    resolution: int = 168
-    queries: int = 64
-    side: int = 400  # pixels of the square images
-
-
-LARGE = Load(images=1, width=768, layers=12, side=800)
+SMALL, LARGE = Load(), Load(images=1, width=768, layers=12, side=800)
 Probabilities = dict[tuple[str, str], float]  # image, question -> p_yes / (p_yes + p_no)
-
-
-def pictures(load: Load) -> dict[str, bytes]:
-    from PIL import Image
-
-    rng = random.Random(0)
-    made = {}
-    for index in range(load.images):
-        image = Image.frombytes("RGB", (8, 8), rng.randbytes(3 * 64)).resize((load.side, load.side))
-        buffer = io.BytesIO()
-        image.save(buffer, "PNG")
-        made[str(index)] = buffer.getvalue()
-    return made
 
 
 def asked(load: Load) -> list[tuple[str, str]]:
@@ -130,11 +100,7 @@ def share(p_yes: float, p_no: float) -> float:
 def told(load: Load, peer: str, repeats: int) -> Result:
     """Our rate against a peer's, "forward passes" or "no cache". Errors: SystemExit: they do not agree."""
     ours, theirs = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        model = "assets/labeler"
-        if load.width:
-            model = str(Path(temporary) / "model")
-            print(f"{save_model(Path(model), load.width, load.layers, load.resolution, load.queries):,} parameters")
+    with model_of(load, "assets/labeler") as model:
         for _ in range(repeats):
             rate, found = alone(by_vllm, model, load, True)
             other = alone(by_vllm, model, load, False) if peer == "no cache" else alone(by_forward_passes, model, load)
@@ -152,18 +118,3 @@ def agree(ours: Probabilities, theirs: Probabilities) -> None:
     turned = sum((ours[key] > 0.5) != (theirs[key] > 0.5) for key in ours if abs(theirs[key] - 0.5) > TOLERANCE)
     if apart > TOLERANCE or turned:
         raise SystemExit(f"p_yes differs by {apart:.2g} (at most {TOLERANCE}), {turned} verdicts are others")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.claims", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--peer", choices=["forward passes", "no cache"], default="forward passes")
-    parser.add_argument("--repeats", type=int, default=3)
-    for name, default in vars(Load()).items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = vars(parser.parse_args(argv))
-    peer, repeats = arguments.pop("peer"), arguments.pop("repeats")
-    print(told(Load(**arguments), peer, repeats))
-
-
-if __name__ == "__main__":
-    main()

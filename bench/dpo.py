@@ -1,7 +1,6 @@
 """Steps of DPO a second: our trainer against TRL's own with its vision collator, and what each part is worth.
 
-    make bench NAME=dpo_full
-    python -m bench.dpo --method lora --steps 20
+    make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
 
 Same model, pairs in the same order, losses, precision and seed. A photograph has 10 slices, a prompt about 40 tokens
 beside it, an answer about 150. The stock collator sends an image with the chosen and with the rejected answer, and both
@@ -11,7 +10,6 @@ faster wrong answer is no result. The time of references beforehand is spread ov
 process of its own; the first step, in which things are made ready, does not count.
 """
 
-import argparse
 import io
 import random
 import tempfile
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.alone import alone, peak_memory
-from bench.models import save_model
+from bench.models import picture, save_model
 from bench.result import Result, compared
 
 TOLERANCE = 1e-4
@@ -64,8 +62,6 @@ class Measured:
 
 
 def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
-    from PIL import Image
-
     words = ["red", "blue", "green", "circle", "star", "square", "small", "large", "left", "right", "there", "is", "a"]
 
     def text(count: int) -> str:
@@ -76,10 +72,7 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
     for _ in range(load.batch * load.steps):
         images = []
         if load.side:
-            buffer = io.BytesIO()
-            noise = Image.frombytes("RGB", (32, 32), rng.randbytes(3 * 32 * 32)).resize((load.side, load.side))
-            noise.save(buffer, "PNG")
-            images = [{"bytes": buffer.getvalue(), "path": None}]
+            images = [{"bytes": picture(rng, load.side, grain=32), "path": None}]
         made.append(
             {
                 "images": images,
@@ -207,18 +200,3 @@ def told(method: str, load: Load, repeats: int) -> Result:
     found = measure(load, method, repeats)
     print(parts_table(found))
     return result(found)
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.dpo", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--method", choices=["full", "lora"], default="full")
-    parser.add_argument("--repeats", type=int, default=3)
-    for name, default in vars(Load()).items():
-        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default)
-    arguments = vars(parser.parse_args(argv))
-    method, repeats = arguments.pop("method"), arguments.pop("repeats")
-    told(method, Load(**arguments), repeats)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,13 +1,57 @@
-"""Models to measure with: random weights in the released architecture, as wide as is asked for."""
+"""What is measured with: models of random weights in the released architecture or that ship, pictures of noise."""
 
+import io
+import random
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
 from transformers import set_seed
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from model.embedded.tokenizer import build_tokenizer
 
 PATCH = 14
+
+
+@dataclass(frozen=True)
+class Load:
+    """Square images, and a model of random weights; width 0: one that ships."""
+
+    images: int = 4
+    width: int = 0
+    layers: int = 0
+    resolution: int = 168
+    queries: int = 64
+    side: int = 400  # pixels
+
+
+@contextmanager
+def model_of(load: Load, shipped: str) -> Iterator[str]:
+    """The folder of the model that is measured with."""
+    if not load.width:
+        yield shipped
+        return
+    with tempfile.TemporaryDirectory() as temporary:
+        parameters = save_model(Path(temporary), load.width, load.layers, load.resolution, load.queries)
+        print(f"{parameters:,} parameters")
+        yield temporary
+
+
+def picture(rng: random.Random, side: int, grain: int = 8) -> bytes:
+    """A square image file of `grain` x `grain` spots of colour."""
+    buffer = io.BytesIO()
+    Image.frombytes("RGB", (grain, grain), rng.randbytes(3 * grain**2)).resize((side, side)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def pictures(load: Load) -> dict[str, bytes]:
+    """By name."""
+    rng = random.Random(0)
+    return {str(index): picture(rng, load.side) for index in range(load.images)}
 
 
 def save_model(folder: Path, width: int, layers: int, resolution: int = 84, queries: int = 16) -> int:

@@ -1,7 +1,6 @@
 """Responses sampled a second, ten to an image: ours by vLLM, against transformers' generate, one image or many at once.
 
-    make bench NAME=responses
-    python -m bench.responses --width 768 --layers 12 --peer batched
+    make bench NAME=responses            # or responses_batched
 
 The reference's way (github RLHF-V/RLAIF-V) is generate for one item at a time, ten copies of it, so that its image is
 encoded ten times; `batched` is generate with as many items together as is fastest of a few sizes. All sample at
@@ -9,18 +8,14 @@ temperature 1 and stop at the end of an answer. What they say is random: their m
 instead, within 10%, or it is no comparison. Loading and a first answer do not count.
 """
 
-import argparse
 import io
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
-from pathlib import Path
 from statistics import mean
 
 from bench.alone import alone
-from bench.claims import Load, pictures
-from bench.models import save_model
+from bench.models import Load, model_of, pictures
 from bench.result import Result, compared
 
 N = 10
@@ -87,11 +82,7 @@ def by_generate(model: str, load: Load, together: int) -> tuple[float, float]:
 def told(load: Load, peer: str, repeats: int) -> Result:
     """Our rate against a peer's, "one item" or "batched". Errors: SystemExit: answers are of other lengths."""
     ours, theirs = [], []
-    with tempfile.TemporaryDirectory() as temporary:
-        model = "assets/policy"
-        if load.width:
-            model = str(Path(temporary) / "model")
-            print(f"{save_model(Path(model), load.width, load.layers, load.resolution, load.queries):,} parameters")
+    with model_of(load, "assets/policy") as model:
         sizes = [1] if peer == "one item" else [size for size in TOGETHER if size <= load.images]
         for _ in range(repeats):
             rate, length = alone(by_vllm, model, load)
@@ -107,18 +98,3 @@ def told(load: Load, peer: str, repeats: int) -> Result:
             ours.append(rate)
             theirs.append(found[best][0])
     return compared(ours, theirs, "responses/s")
-
-
-def main(argv: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.responses", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--peer", choices=["one item", "batched"], default="one item")
-    parser.add_argument("--repeats", type=int, default=3)
-    for name, default in vars(SMALL).items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    arguments = vars(parser.parse_args(argv))
-    peer, repeats = arguments.pop("peer"), arguments.pop("repeats")
-    print(told(Load(**arguments), peer, repeats))
-
-
-if __name__ == "__main__":
-    main()

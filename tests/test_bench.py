@@ -8,6 +8,7 @@ import pytest
 
 from bench import claims, cost, dpo, packing, pairs, responses
 from bench.__main__ import main as bench
+from bench.models import Load
 from bench.result import Result, compared, table, write
 from tests.test_house import ROOT
 
@@ -127,13 +128,13 @@ def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, pe
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(claims, "alone", lambda work, *arguments: work(*arguments))
     assert len(set(claims.QUESTIONS)) == 60
-    assert claims.told(claims.Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
+    assert claims.told(Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    load = claims.Load(images=2, side=160)
+    load = Load(images=2, side=160)
     for _, length in (responses.by_vllm("assets/policy", load), responses.by_generate("assets/policy", load, 2)):
         assert 10 < length < responses.MAX_TOKENS
 
