@@ -68,10 +68,12 @@ def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> Non
     tables = ["evaluations"]
     if config.evaluation.labeler:
         tables.append("judged")
-        labeler = pinned(config.labeler)
+        labeler, splitter = pinned(config.labeler), config.splitter and pinned(config.splitter)
         revision = model_revision(labeler)
         wording = asdict(read_wording(config.feedback.prompts))
         settings["labeler"] = {"revision": revision, **config.feedback.model_dump(), "prompts": wording}
+        if splitter:
+            settings["splitter"] = model_revision(splitter)
     unfinished = run.begin(tables, settings, inputs=["prompts"])
     labelled = (path / "feedback.json").is_file()  # not where nothing but a last look is taken
     labeling = count_labeling(run) if labelled else []  # first: it may lack a table
@@ -83,7 +85,7 @@ def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> Non
         )
         ask_policies(run, policies, serve)
         if config.evaluation.labeler:
-            judge_answers(run, labeler, revision, serve)
+            judge_answers(run, labeler, revision, splitter, serve)
     figures, spread = evaluate_answers(run)
     if labelled:
         figures["labeler"] = labeler_figures(total(labeling))

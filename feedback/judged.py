@@ -5,16 +5,17 @@ the share of rejected claims stands how many claims an answer makes.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Set
 from contextlib import closing
 from itertools import groupby, islice
 from typing import Any
 
+from feedback.claims import Split
 from feedback.counts import Counts, Figures, ratio
-from feedback.labelling import Labeler, Prompt
+from feedback.labelling import Labeler, Prompt, note
 from feedback.wording import read_wording
 from rlaif.config import ModelSection
-from rlaif.engine import OpenEngine
+from rlaif.engine import Engine, OpenEngine
 from rlaif.run import Run
 from rlaif.tables import TableWriter, make_id, read_rows
 
@@ -22,21 +23,39 @@ PROMPTS_PER_CHUNK = 64
 Row = dict[str, Any]
 
 
-def judge_answers(run: Run, model: ModelSection, revision: str, open_engine: OpenEngine) -> None:
-    """Writes `judged`: claims and rejected claims of every answer that could be divided."""
+def judge_answers(
+    run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
+) -> None:
+    """Writes `judged`: claims and rejected claims of every answer that could be divided.
+
+    A splitter divides all answers before the labeler judges; what it makes of them is held in memory meanwhile.
+    """
     config = run.config
     wording = read_wording(config.feedback.prompts)
+
+    def asked(engine: Engine) -> Labeler:
+        return Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
+
     with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
+        splits: dict[str, Split] | None = None
+        if splitter:
+            splits = {}
+            with closing(open_engine(splitter, config.engine, config.seed)) as engine:
+                for which, prompts in _chunks(run, writer.done):
+                    answers = [answer for prompt in prompts for answer in prompt.responses]
+                    found, drops = asked(engine).divide(answers, f"answers {which}")
+                    splits |= found
+                    note(run, drops)
         with closing(open_engine(model, config.engine, config.seed)) as engine:
-            labeler = Labeler(engine, wording, config.feedback, config.seed, config.labeler.model, revision)
-            for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
-                by_prompt = {row["prompt_id"]: row for row in answers if (which, row["prompt_id"]) not in writer.done}
-                prompts = _prompts(run, which, by_prompt)
-                while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
-                    writer.write(_judge(run, labeler, which, chunk))
-                    writer.flush()
+            for which, prompts in _chunks(run, writer.done):
+                labels = asked(engine).label(prompts, f"answers {which}", splits)
+                note(run, labels.drops)
+                for row in labels.scores:
+                    columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}
+                    writer.write([{"which": which, **columns}])
+                writer.flush()
 
 
 def judged_counts(claims: int, rejected: int) -> Counts:
@@ -60,12 +79,13 @@ def judged_figures(totals: Counts) -> Figures:
     }
 
 
-def _judge(run: Run, labeler: Labeler, which: str, prompts: Sequence[Prompt]) -> Iterator[Row]:
-    labels = labeler.label(prompts, f"answers {which}")
-    for drop in labels.drops:
-        run.drop(drop.row_id, drop.reason, drop.detail)
-    for row in labels.scores:
-        yield {"which": which, **{name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}}
+def _chunks(run: Run, done: Set[tuple[str, str]]) -> Iterator[tuple[str, list[Prompt]]]:
+    """Whose answers, and some prompts, each with its answer as its only response; those that are done are left out."""
+    for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
+        by_prompt = {row["prompt_id"]: row for row in answers if (which, row["prompt_id"]) not in done}
+        prompts = _prompts(run, which, by_prompt)
+        while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+            yield which, chunk
 
 
 def _prompts(run: Run, which: str, by_prompt: Mapping[str, Row]) -> Iterator[Prompt]:

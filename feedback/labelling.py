@@ -5,7 +5,7 @@ same again and again (`repeats`) or one cut by `generation.max_tokens` (`respons
 labeler sees it, because neither a loop nor an unfinished sentence is a claim or an example to train on.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ from feedback.verdicts import Verdict, conquer
 from feedback.wording import Wording
 from rlaif.config import FeedbackSection
 from rlaif.engine import Engine
+from rlaif.run import Run
 from rlaif.tables import make_id
 from rlaif.words import clean, loops
 
@@ -42,9 +43,15 @@ class Labels:
     drops: list[Drop] = field(default_factory=list)
 
 
+def note(run: Run, drops: Iterable[Drop]) -> None:
+    """Into `dropped`; before the rows of the same key are written, see Run.drop."""
+    for drop in drops:
+        run.drop(drop.row_id, drop.reason, drop.detail)
+
+
 @dataclass(frozen=True)
 class Labeler:
-    """A model that divides and judges, and the words in which it is asked."""
+    """A model that divides and judges, or does one of the two, and the words in which it is asked."""
 
     engine: Engine
     wording: Wording
@@ -53,10 +60,14 @@ class Labeler:
     name: str
     revision: str
 
-    def label(self, prompts: Sequence[Prompt], title: str) -> Labels:
-        """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`."""
+    def label(self, prompts: Sequence[Prompt], title: str, splits: Mapping[str, Split] | None = None) -> Labels:
+        """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`.
+
+        splits: what another model has made of them, by response_id; a response without one is passed over.
+        """
         labels = Labels()
-        splits = self._divide(prompts, labels, title)
+        if splits is None:
+            splits, labels.drops = self.divide((row for prompt in prompts for row in prompt.responses), title)
         verdicts = self._conquer(prompts, splits, title)
         for prompt in prompts:
             for response in prompt.responses:
@@ -64,20 +75,19 @@ class Labeler:
                     self._combine(prompt, response, splits[response["response_id"]], verdicts, labels)
         return labels
 
-    def _divide(self, prompts: Sequence[Prompt], labels: Labels, title: str) -> dict[str, Split]:
-        """Claims by response_id; what has none goes to `labels.drops`."""
+    def divide(self, responses: Iterable[Row], title: str) -> tuple[dict[str, Split], list[Drop]]:
+        """Claims by response_id; what has none, and claims said twice, are drops."""
+        drops: list[Drop] = []
         texts: dict[str, str] = {}
-        for response in (row for prompt in prompts for row in prompt.responses):
+        for response in responses:
             response_id, text = response["response_id"], clean(response["text"])
             if not text:
-                labels.drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
+                drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
             elif loops(text):
-                labels.drops.append(
-                    Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}")
-                )
+                drops.append(Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}"))
             elif response["finish_reason"] != "stop":
                 detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
-                labels.drops.append(Drop(response_id, "response_truncated", detail))
+                drops.append(Drop(response_id, "response_truncated", detail))
             else:
                 texts[response_id] = text
         results = divide(
@@ -93,13 +103,13 @@ class Labeler:
         for response_id, text in texts.items():
             result = results[text]
             if isinstance(result, Refusal):
-                labels.drops.append(Drop(response_id, result.reason, result.detail))
+                drops.append(Drop(response_id, result.reason, result.detail))
                 continue
             splits[response_id] = result
-            labels.drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
-        return splits
+            drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
+        return splits, drops
 
-    def _conquer(self, prompts: Sequence[Prompt], splits: dict[str, Split], title: str) -> Verdicts:
+    def _conquer(self, prompts: Sequence[Prompt], splits: Mapping[str, Split], title: str) -> Verdicts:
         """Verdicts on all claims and on the responses as a whole."""
         requests = {
             (prompt.image_sha256, request)

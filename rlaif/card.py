@@ -60,6 +60,7 @@ def write_card(run: Run, folder: Path) -> Path:
         words=figures["words"],
         policy=policy,
         labeler=labeler,
+        splitter=model_name(run, "splits", "splitter") if has(run, "splits") else None,
         settings=yaml.safe_dump(settings(run), sort_keys=False),
         source=first(run, "prompts", "source"),
         feedback=metrics.get("feedback", {}),

@@ -279,6 +279,9 @@ class Config(Section):
     best_of: int = Field(16, ge=2, description="responses of the aligned policy that `make best-of-n` chooses from")
     policy: ModelSection = Field(description="the model that answers and is aligned")
     labeler: ModelSection = Field(description="the model that divides responses and judges claims")
+    splitter: ModelSection | None = Field(
+        None, description="the model that divides responses, one that sees no images will do; null = the labeler"
+    )
     reference_policy: ModelSection | None = Field(
         None, description="what policy was aligned from, for the rewards of best-of-n"
     )

@@ -60,6 +60,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         policy_revision=pa.string(),
         round=pa.int32(),
     ),
+    "splits": _schema(  # where a splitter divides, not the labeler
+        response_id=pa.string(),
+        prompt_id=pa.string(),
+        claims=pa.list_(pa.struct([("claim", pa.string()), ("question", pa.string())])),
+        splitter=pa.string(),
+        splitter_revision=pa.string(),
+    ),
     "claims": _schema(
         claim_id=pa.string(),
         response_id=pa.string(),
@@ -172,6 +179,7 @@ NULLABLE = {("prompts", "reference")}
 MADE_BY = {  # output of a run -> the target that makes it
     "prompts": "make generate",
     "responses": "make generate",
+    "splits": "make feedback",
     "claims": "make feedback",
     "scores": "make feedback",
     "pairs": "make feedback",

@@ -94,7 +94,7 @@ def take(file: Path, places: Places, columns: Sequence[str]) -> list[Row]:
     return [row for group in groups for row in group.to_pylist()]
 
 
-@lru_cache(maxsize=2)  # one table for images, one for the rest; the next chunk begins where the last one ended
+@lru_cache(maxsize=3)  # one for each table that is read from; the next chunk begins where the last one ended
 def _group(file: Path, changed: int, group: int, columns: tuple[str, ...]) -> pa.Table:
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         return opened.read_row_group(group, columns=list(columns))

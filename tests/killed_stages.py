@@ -80,7 +80,7 @@ def run_until(stage: str, settings: dict[str, Any], path: Path, moment: int | No
     config = Config.model_validate(settings)
     if stage == "generation":
         generate(config, path, open_engine)
-    elif stage == "feedback":
+    elif stage in ("feedback", "divided"):
         feedback(config, path, open_engine)
     else:
         evaluate(config, path, open_engine)

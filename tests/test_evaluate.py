@@ -5,6 +5,7 @@ import json
 import pytest
 
 from feedback.evaluate import evaluate, main
+from rlaif.config import ModelSection
 from rlaif.errors import InputError
 from rlaif.run import Run
 from rlaif.tables import read_rows
@@ -34,6 +35,48 @@ class Policies:
         phrases = [f"a {item['color']} {item['shape']}" for item in objects]
         # a circle of no place is false unless the scene has a red circle
         return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
+
+
+def judges(request):
+    """Divides an answer at its commas; a red circle is never there."""
+    if request.json_schema is not None:
+        seen = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
+        return [json.dumps({"claims": [{"claim": f"There is {it}.", "question": f"Is there {it}?"} for it in seen]})]
+    return {1: -9.0, 2: -9.0, 3: -0.1, 4: -9.0} if "a red circle" in request.text else {1: -0.1, 2: -9, 3: -9, 4: -9}
+
+
+@pytest.mark.parametrize("splitter", [False, True])
+def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
+    monkeypatch.setattr("feedback.judged.PROMPTS_PER_CHUNK", 3)
+    config, path = make_run(tmp_path, evaluation={"labeler": True})
+    if splitter:
+        folder = tmp_path / "splitter"
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"weights")
+        config = config.model_copy(update={"splitter": ModelSection(model=str(folder))})
+    policies, engines = Policies(config, path), {}
+
+    def serve(section, engine, seed):
+        if len(policies.opened) < 2:
+            return policies(section, engine, seed)
+        assert all(engine.closed for engine in engines.values())
+        engines[section.model] = ScriptedEngine(judges)
+        return engines[section.model]
+
+    evaluate(config, path, serve)
+    assert list(engines) == ([config.splitter.model] if splitter else []) + [config.labeler.model]
+    asked = [[request.json_schema is not None for request in engine.requests] for engine in engines.values()]
+    assert [set(kinds) for kinds in asked] == ([{True}, {False}] if splitter else [{True, False}])
+    answers = {
+        (row["which"], row["prompt_id"]): row["text"] for row in read_rows(Run(path, config, "test"), "evaluations")
+    }
+    judged = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "judged")}
+    assert judged.keys() == answers.keys() and len(judged) == 2 * TEST_PROMPTS
+    for key, text in answers.items():
+        claims = set(text.partition("I can see ")[2].rstrip(".").split(", "))
+        assert (judged[key]["num_claims"], judged[key]["num_rejected"]) == (len(claims), "a red circle" in claims)
+    assert metrics_of(path)["before"]["rejected_response_share"] == 1.0
 
 
 def metrics_of(path):

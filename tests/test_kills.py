@@ -33,10 +33,17 @@ KILLS = 20
 OUTPUTS = {
     "generation": ["prompts", "responses"],
     "feedback": ["claims", "scores", "pairs"],
+    "divided": ["splits", "claims", "scores", "pairs"],  # feedback with a splitter of its own
     "evaluate": ["evaluations", "judged"],
     "rewrite": ["rewrites"],
 }
-ANSWERS = {"generation": "responses", "feedback": "scores", "evaluate": "evaluations", "rewrite": "rewrites"}
+ANSWERS = {
+    "generation": "responses",
+    "feedback": "scores",
+    "divided": "splits",
+    "evaluate": "evaluations",
+    "rewrite": "rewrites",
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +100,7 @@ def settings(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "evaluation": {"labeler": True},
     }
     captions_run = {"rewriter": model, "captions": {"path": str(folder / "raw.parquet")}}
-    return {**dict.fromkeys(OUTPUTS, round_), "rewrite": captions_run}
+    return {**dict.fromkeys(OUTPUTS, round_), "divided": {**round_, "splitter": model}, "rewrite": captions_run}
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +117,7 @@ def before(
         if path.exists():
             shutil.copytree(path, folders[stage])
         start(forks, stage, settings[stage], path, None)
-    return {**folders, "rewrite": path.with_name("before-rewrite")}
+    return {**folders, "divided": folders["feedback"], "rewrite": path.with_name("before-rewrite")}
 
 
 @pytest.mark.parametrize("stage", OUTPUTS)

@@ -56,6 +56,7 @@ def test_columns_are_those_of_the_specification():
         "prompts": "prompt_id image image_sha256 instruction source split reference",
         "responses": "response_id prompt_id sample_index seed text finish_reason num_tokens temperature top_p policy "
         "policy_revision round",
+        "splits": "response_id prompt_id claims splitter splitter_revision",
         "claims": "claim_id response_id prompt_id claim_index claim question p_yes p_no p_other verdict labeler "
         "labeler_revision",
         "scores": "response_id prompt_id num_claims num_rejected score whole_response_score",
