@@ -12,7 +12,9 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from rlaif.words import storable
 # heads of rlaif.images.open_image's messages
 IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
 MAX_FILE_BYTES = 200 * 2**20
+THREADS = 8  # at most; each may have an image decoded, which can take half a gigabyte
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -53,21 +56,40 @@ class Picture:
     folders: Sequence[Path] = ()
 
 
-def usable_image(picture: Picture, drop: Drop, hosts: Collection[str] = ()) -> bytes | None:
-    """The file bytes of a picture that can be opened; None after a drop. `hosts`: from which URLs are fetched."""
+def usable_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
+    """The file bytes of a picture that can be opened. `hosts`: from which URLs are fetched. Errors: Unusable."""
     from rlaif.images import open_image
 
+    data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
     try:
-        data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
         open_image(data)
-    except Unusable as problem:
-        drop(picture.name, problem.reason, str(problem))
     except ValueError as error:
         reason = str(error).partition(":")[0].replace(" ", "_")
-        drop(picture.name, reason if reason in IMAGE_REASONS else "broken_image", str(error))
-    else:
-        return data
-    return None
+        raise Unusable(reason if reason in IMAGE_REASONS else "broken_image", str(error)) from error
+    return data
+
+
+def usable_images(pictures: Iterable[Picture], hosts: Collection[str]) -> Iterator[tuple[Picture, bytes | Unusable]]:
+    """Each picture with `usable_image` of it or why there is none, in order; threads check some of them ahead."""
+    threads = min(THREADS, len(os.sched_getaffinity(0)))
+    ahead: deque[tuple[Picture, Future[bytes]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for picture in pictures:
+            ahead.append((picture, pool.submit(usable_image, picture, hosts)))
+            if len(ahead) > 2 * threads:
+                yield _checked(*ahead.popleft())
+        while ahead:
+            yield _checked(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _checked(picture: Picture, image: Future[bytes]) -> tuple[Picture, bytes | Unusable]:
+    try:
+        return picture, image.result()
+    except Unusable as problem:
+        return picture, problem
 
 
 def named(path: str) -> str:

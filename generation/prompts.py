@@ -14,7 +14,7 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.pictures import Drop, Picture, named, usable_image
+from generation.pictures import Drop, Picture, Unusable, named, usable_images
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.run import hub_commit
@@ -52,11 +52,11 @@ def build_prompts(
     """
     seen: set[str] = set()
     used: Counter[str | None] = Counter()
-    for picture in pictures:
+    for picture, image in usable_images(pictures, data.image_hosts):
         if used[picture.split] == data.limit:
             break  # scenes, the only source that names splits, keep to the limit themselves
-        image = usable_image(picture, drop, data.image_hosts)
-        if image is None:
+        if isinstance(image, Unusable):
+            drop(picture.name, image.reason, str(image))
             continue
         digest = hashlib.sha256(image).hexdigest()
         split = picture.split or split_of(digest, data)

@@ -24,7 +24,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from generation.pictures import usable_image
+from generation.pictures import Unusable, usable_image
 from generation.prompts import files_digest, read_parquet
 from generation.quality import Fault, find_fault, repetition, share_invented
 from rlaif.command import run_stage
@@ -127,8 +127,13 @@ def raw_captions(run: Run[RewriteConfig], seen: Container[str]) -> Iterator[RawC
             run.drop(picture.name, "broken_text", f"the raw caption is no UTF-8: {text[:80]!r}")
         elif not clean(text or ""):
             run.drop(picture.name, "empty_caption", "there is no raw caption")
-        elif text and (image := usable_image(picture, run.drop)) is not None:
-            yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
+        elif text:
+            try:
+                image = usable_image(picture)
+            except Unusable as problem:
+                run.drop(picture.name, problem.reason, str(problem))
+            else:
+                yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
 
 
 def rewrite_captions(

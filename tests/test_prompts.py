@@ -1,14 +1,18 @@
 """Sources of prompts: photographs, parquet, data sets, scenes; what is dropped and why."""
 
 import json
+import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
+from PIL import Image
 
+import rlaif.images
+from generation.pictures import Picture, Unusable, usable_images
 from generation.prompts import read_instructions
 from rlaif.config import DataSection
 from rlaif.errors import InputError
@@ -180,3 +184,35 @@ def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, inst
 def test_shares_that_cannot_be(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         DataSection(**settings)
+
+
+def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads take what comes; a slow picture holds up what is after it, and not more is read than they can take."""
+    monkeypatch.setattr("generation.pictures.os.sched_getaffinity", lambda _: {0, 1, 2})
+    checking, all_at_once = set(), threading.Barrier(3, timeout=30)
+    read = 0
+
+    def pictures() -> Iterator[Picture]:
+        nonlocal read
+        for index in range(40):
+            read += 1
+            yield Picture(str(index), b"" if index % 5 == 4 else png(index), ["Describe."], str(index))
+
+    def slow(data: bytes) -> Image.Image:
+        checking.add(threading.current_thread().name)
+        if data in first:
+            all_at_once.wait()  # or three are never in at the same time
+        return opened(data)
+
+    first, opened = {png(index) for index in range(3)}, rlaif.images.open_image
+    monkeypatch.setattr("rlaif.images.open_image", slow)
+    taken = []
+    for picture, image in usable_images(pictures(), ()):
+        taken.append((picture.name, image.reason if isinstance(image, Unusable) else image))
+        assert read <= len(taken) + 2 * 3
+    assert taken == [(str(index), "empty_image" if index % 5 == 4 else png(index)) for index in range(40)]
+    assert len(checking) == 3 and threading.main_thread().name not in checking
+
+
+def png(number: int) -> bytes:
+    return encoded(photo(20 + number, 20), "PNG")
