@@ -34,7 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs cost injections test check clean
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth cost injections test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -122,6 +122,9 @@ bench: .venv/.ready ## our way and the usual one side by side, into bench/result
 
 bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows a second and peak memory (minutes)
 	@$(VENV)/python -m bench.pairs
+
+bench-growth: .venv/.ready ## seconds of each stage against images (100 to 800) and against slices (half an hour)
+	@$(VENV)/python -m bench.growth
 
 cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what holds them up: arithmetic from rates measured here
 	@$(VENV)/python -m bench.cost

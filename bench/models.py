@@ -54,7 +54,9 @@ def pictures(load: Load) -> dict[str, bytes]:
     return {str(index): picture(rng, load.side) for index in range(load.images)}
 
 
-def save_model(folder: Path, width: int, layers: int, resolution: int = 84, queries: int = 16) -> int:
+def save_model(
+    folder: Path, width: int, layers: int, resolution: int = 84, queries: int = 16, vision_layers: int = 4
+) -> int:
     """Returns the number of parameters. resolution: pixels of a slice's side; queries: of the resampler, a slice."""
     set_seed(0)
     images = MiniCPMVImageProcessor(scale_resolution=resolution, patch_size=PATCH, image_feature_size=queries)
@@ -72,7 +74,7 @@ def save_model(folder: Path, width: int, layers: int, resolution: int = 84, quer
         vision_config={
             "hidden_size": width // 2,
             "intermediate_size": width,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": vision_layers,
             "num_attention_heads": width // 128,
         },
     )

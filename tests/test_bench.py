@@ -1,15 +1,19 @@
 """The benchmarks run, at a size at which their figures mean nothing."""
 
+import io
 import json
 from argparse import Namespace
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
-from bench import claims, cost, dpo, packing, pairs, responses
+from bench import claims, cost, dpo, growth, packing, pairs, responses
 from bench.__main__ import main as bench
 from bench.models import Load
 from bench.result import Result, compared, table, write
+from rlaif.config import Config
 from tests.test_house import ROOT
 
 
@@ -146,3 +150,24 @@ def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPat
         responses.told(responses.SMALL, "one item", repeats=1)
     lengths[responses.by_generate] = 32.0
     assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
+
+
+def test_growth_is_a_line_through_what_the_stages_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stages are not run; the settings and the scaled scenes that they would get are looked at."""
+    sizes = {}
+
+    def seconds(config: Config, folder: Path) -> dict[str, float]:
+        count = config.data.train_prompts
+        if config.data.path:
+            rows = pq.read_table(config.data.path).to_pylist()
+            sizes[Image.open(io.BytesIO(rows[0]["image"])).size] = count = len(rows)
+        return {"generation": 10.0 + 0.5 * count, "feedback": 20.0 + count, "dpo": 5.0 + 0.01 * count}
+
+    monkeypatch.setattr(growth, "seconds", seconds)
+    growth.main(["--images", "100", "300", "--sides", "84", "118", "--scaled", "3", "--set", "seed=4"])
+    told = capsys.readouterr().out
+    assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in told
+    assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in told
+    assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in told  # 118 x 118: two slices and the overview
