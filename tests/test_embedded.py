@@ -174,14 +174,21 @@ def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
         assert sum("in any face" in counted for counted in found) == 3
 
 
+def test_how_far_an_interval_reaches() -> None:
+    """Of 100 independent questions, half of them right: 1.96 * sqrt(0.25 / 100) is 9.8 points."""
+    assert evaluate.reach([(index % 2, 1) for index in range(100)]) == pytest.approx(9.8, abs=0.9)
+    assert evaluate.reach([(1, 1)] * 50) == 0
+
+
 def test_the_table_of_stages_has_a_row_a_model(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert evaluate.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
-    *_, header, _, row = capsys.readouterr().out.strip().split("\n")
+    *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
     assert header == "| model | caption recall | false mentions | recall | yes/no right | text read | in any face |"
     assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(evaluate.KINDS) - 1)
     figures = json.loads((tmp_path / "figures.json").read_text())
-    assert figures["tiny"]["recall"]["large"] == 0
+    assert figures["tiny"]["recall"]["large"] == [0, 0]
+    assert within.startswith("| 95% within | 0 / 0")
     assert evaluate.main([str(tmp_path)]) == 2
     assert "is no model folder: it has no config.json" in capsys.readouterr().err

@@ -4,9 +4,9 @@
 
 Of each model: objects that it finds with no instruction, as in pre-training; object mentions that are false and objects
 that are found when it describes a picture in detail; yes/no questions and readings of rendered text that it gets right;
-all in percent. Pictures are of four kinds: small ones (no slice
-is needed) of one object and of any number, large ones (seen with their slices), and the same large ones seen without
-(the overview alone).
+all in percent. Pictures are of four kinds: small ones (no slice is needed) of one object and of any number, large ones
+(seen with their slices), and the same large ones seen without (the overview alone). The last row says how far from its
+figure either end of a 95% confidence interval is at most, in points: bootstrap over the questions that were asked.
 """
 
 import argparse
@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -33,6 +34,9 @@ KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {  # most ob
     "large, no slices": (MAX_OBJECTS, LARGE, False),
 }
 BATCH, LONGEST = 50, 120
+RESAMPLES = 2000
+
+Figures = dict[str, dict[str, tuple[float, float] | None]]  # figure -> kind of picture -> percent, points to either end
 
 
 @dataclass(frozen=True)
@@ -107,15 +111,24 @@ def answers(
             yield from zip([question for question, _ in some], texts, strict=True)
 
 
-def evaluate(folder: Path, count: int) -> dict[str, dict[str, float | None]]:
-    """Figure -> kind of picture -> percent; None: nothing to count. The model sees at the resolution it was saved with.
+def reach(pairs: Sequence[tuple[int, int]]) -> float:
+    """How far from its share, in points, the farther end of its 95% interval is; questions are drawn anew."""
+    counts = np.array(pairs)
+    drawn = counts[np.random.default_rng(0).integers(len(counts), size=(RESAMPLES, len(counts)))].sum(axis=1)
+    shares = 100 * drawn[:, 0] / np.maximum(drawn[:, 1], 1)
+    right, total = counts.sum(axis=0)
+    return float(np.abs(np.quantile(shares, [0.025, 0.975]) - 100 * right / total).max())
+
+
+def evaluate(folder: Path, count: int) -> Figures:
+    """What a model can do; None: nothing to count. It sees at the resolution that it was saved with.
 
     Errors: ValueError, OSError: there is no model.
     """
     model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
-    figures: dict[str, dict[str, float | None]] = defaultdict(dict)
+    figures: Figures = defaultdict(dict)
     for kind, (objects, canvases, slicing) in KINDS.items():
         processor.image_processor.slice_mode = slicing
         counts: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -124,8 +137,14 @@ def evaluate(folder: Path, count: int) -> dict[str, dict[str, float | None]]:
                 counts[name].append(counted)
         for name, pairs in counts.items():
             right, total = (sum(column) for column in zip(*pairs, strict=True))
-            figures[name][kind] = round(100 * right / total, 1) if total else None
+            figures[name][kind] = (round(100 * right / total, 1), round(reach(pairs), 1)) if total else None
     return figures
+
+
+def farthest(cells: Iterable[tuple[float, float] | None]) -> str:
+    """The longest reach of a column."""
+    reaches = [cell[1] for cell in cells if cell]
+    return f"{max(reaches):.0f}" if reaches else "-"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -149,9 +168,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     print("|---" * (len(figures) + 1) + "|")
     for name, row in table.items():
         cells = (
-            " / ".join("-" if value is None else f"{value:.0f}" for value in row[figure].values()) for figure in figures
+            " / ".join("-" if cell is None else f"{cell[0]:.0f}" for cell in row[figure].values()) for figure in figures
         )
         print(f"| {name} | {' | '.join(cells)} |")
+    reaches = (
+        " / ".join(farthest(row[figure][kind] for row in table.values()) for kind in KINDS) for figure in figures
+    )
+    print(f"| 95% within | {' | '.join(reaches)} |")
     if arguments.out:
         arguments.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
     return 0
