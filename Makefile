@@ -97,7 +97,7 @@ sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long 
 	@$(call TRAIN,sft-$(PART))
 
 reading: .venv/.ready ## fine-tune the shipped policy to read rendered text, and show what that adds
-	@$(VENV)/python -m model.embedded.tables --out runs/training/data --tables text-centred text-placed text-words text
+	@$(VENV)/python -m model.embedded.tables --out runs/training/data --tables text-centred text-placed text-quarter text-half text
 	@$(call TRAIN,reading)
 	@$(VENV)/python -m model.embedded.evaluate assets/policy runs/training/reading
 

@@ -14,7 +14,7 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.conversations import Conversations, read_table
-from model.embedded.ocr import FACES, Text, in_any_face, render_text, sample_text
+from model.embedded.ocr import FACES, WORDS, Text, eased, in_any_face, render_text, sample_text
 from model.embedded.start import main as start
 from model.embedded.tables import TABLES, main
 from model.train import STAGES, parse
@@ -112,3 +112,22 @@ def test_every_accelerate_config_is_one_and_names_layers_that_the_model_has(path
     assert config.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.num_machines == 1
     layers = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
     assert set(filter(None, layers.split(","))) <= set(MiniCPMVForConditionalGeneration._no_split_modules)
+
+
+def test_reading_gets_harder_by_single_aspects() -> None:
+    """How much of a text is not plain goes with how hard it is; where it stands is left alone."""
+    unlike = {}
+    for hard in (0.0, 0.5, 1.0):
+        rng = random.Random(0)
+        unlike[hard] = 0
+        for _ in range(300):
+            text = in_any_face(sample_text(rng), rng)
+            easy = eased(text, hard, rng)
+            assert easy.place == text.place
+            if hard == 1.0:
+                assert easy == text
+            if hard == 0.0:
+                assert easy.words in WORDS and easy.paper == (255, 255, 255) and 18 <= easy.height <= 26
+            unlike[hard] += (easy.ink, easy.paper) != ((0, 0, 0), (255, 255, 255))
+            unlike[hard] += easy.face != FACES[0]
+    assert unlike[0.0] == 0 and 0.4 < unlike[0.5] / unlike[1.0] < 0.6

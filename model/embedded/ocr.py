@@ -17,6 +17,7 @@ WORDS = (
 )  # fmt: skip
 FACES = ("aileron", "sans", "italic", "uni")  # Pillow's own; of OpenCV Rubik, Rubik Italic, WenQuanYi Micro Hei
 REGULAR, BOLD = 400, 700
+ASPECTS = (("words",), ("height",), ("weight", "slant"), ("width", "canvas_height"), ("ink", "paper"), ("face",))
 INSTRUCTIONS = ("What does the text say?", "Read the text.", "Which words are written here?")
 
 
@@ -61,9 +62,13 @@ def in_any_face(text: Text, rng: random.Random) -> Text:
     return replace(text, face=rng.choice(FACES))
 
 
-def plain(text: Text, rng: random.Random) -> Text:
-    """What reading begins with: a word black on white, in the first face and of middling size, on a small canvas."""
-    return Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
+def eased(text: Text, hard: float, rng: random.Random) -> Text:
+    """The text with each of ASPECTS, but for the share `hard` of them, as reading begins: a word (no number) black on
+    white, in the first face and of middling size, on a small canvas. Where it stands is left as it is.
+    """
+    plain = Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
+    easy = [name for aspect in ASPECTS if rng.random() >= hard for name in aspect]
+    return replace(text, **{name: getattr(plain, name) for name in easy})
 
 
 def render_text(text: Text) -> Image.Image:

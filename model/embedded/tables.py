@@ -14,7 +14,8 @@
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
 | text-centred, -placed| reading          | a picture of a plain word in the middle, anywhere; what it says          |
-| text-words, text     | reading          | a word, a word or number, in any face, size and colour, on any canvas    |
+| text-quarter, -half  | reading          | up to so many of its aspects (face, size, colour, ...) are any, not plain|
+| text                 | reading          | the same, up to all of them; numbers too                                 |
 | judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
 | labeling.parquet     | labeler          | the same, most of them texts to split                                    |
 """
@@ -114,15 +115,12 @@ def ocr_row(rng: random.Random) -> Row:
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
-def reading_row(rng: random.Random, kind: str) -> Row:
-    """A text to read; reading comes by steps: a word in one face in the middle of a picture, then anywhere, then in any
-    face, and numbers last.
+def reading_row(rng: random.Random, hard: float, centred: bool = False) -> Row:
+    """A text to read, at most so hard. Reading comes by steps: a plain word in the middle of a picture, then anywhere,
+    then ever less plain; when all comes at once, what was learnt is lost to guessing.
     """
-    text = ocr.sample_text(rng)
-    if kind == "words":
-        text = replace(text, words=rng.choice(ocr.WORDS))
-    text = ocr.plain(text, rng) if kind in ("centred", "placed") else ocr.in_any_face(text, rng)
-    if kind == "centred":
+    text = ocr.eased(ocr.in_any_face(ocr.sample_text(rng), rng), rng.uniform(hard / 2, hard), rng)
+    if centred:
         text = replace(text, place=(0.5, 0.5))
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
@@ -175,10 +173,11 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
-    "text-centred": (partial(reading_row, kind="centred"), CONVERSATIONS, 8000),
-    "text-placed": (partial(reading_row, kind="placed"), CONVERSATIONS, 60000),
-    "text-words": (partial(reading_row, kind="words"), CONVERSATIONS, 60000),
-    "text": (partial(reading_row, kind="any"), CONVERSATIONS, 60000),
+    "text-centred": (partial(reading_row, hard=0, centred=True), CONVERSATIONS, 8000),
+    "text-placed": (partial(reading_row, hard=0), CONVERSATIONS, 60000),
+    "text-quarter": (partial(reading_row, hard=0.25), CONVERSATIONS, 30000),
+    "text-half": (partial(reading_row, hard=0.5), CONVERSATIONS, 30000),
+    "text": (partial(reading_row, hard=1), CONVERSATIONS, 60000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
     "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
 }
