@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 class Section(BaseModel):
     """What all sections have in common: unknown keys are refused, and nothing changes after loading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class EndpointSection(Section):

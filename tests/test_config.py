@@ -1,12 +1,15 @@
 """Configuration: what is read, what is refused, and the one line that says why."""
 
+import json
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rlaif.command import load_config, load_config_of, parse_stage_args
 from rlaif.config import Config, RewriteConfig
 from rlaif.errors import ConfigError, RlaifError
+from tests.test_house import ROOT
 
 MINIMAL = "policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n"
 
@@ -177,6 +180,18 @@ def test_stage_help_names_the_module(capsys):
         parse_stage_args(Config, "generation", "Sample.", ["--help"])
     assert caught.value.code == 0
     assert "usage: python -m generation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["demo", "rounds", "minicpmv-2.5", "photos", "endpoint"])
+def test_written_out_and_read_again_it_is_the_same(name, write):
+    """To the letter, as a run is bound to it: 0 and 0.0 are not the same. Commands made of stages write it out."""
+
+    def letters(config: Config) -> str:
+        return json.dumps(config.model_dump(), sort_keys=True)
+
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
+    again = load_config(write(yaml.safe_dump(config.model_dump(mode="json"))))
+    assert letters(again) == letters(config)
 
 
 def test_every_field_is_described():
