@@ -3,7 +3,7 @@
     make cost
     python -m bench.cost --slices 4 --answer-tokens 300
 
-Measured here, in this process: photographs checked, by threads, and written as prompts, slices cut for the vision encoder, rows
+Measured here, in this process: photographs checked (by threads) and written as prompts, slices cut for encoding, rows
 written to tables, responses made into pairs. A GPU's rates are measured where there is one; where there is none they
 are `--tflops` and `--bandwidth`, by default those of an H200's data sheet. Work a token is counted from the layers of
 the full-size model: 2 operations a weight and token forward, 6 forward and backward. How much of the rates a GPU's work
