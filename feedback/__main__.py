@@ -27,7 +27,7 @@ import numpy as np
 from feedback.answers import pair_rows, scored_answers
 from feedback.claims import Claim, Split
 from feedback.cost import Cost, Metered
-from feedback.labelling import Labeler, Labels, Prompt, note
+from feedback.labelling import Labeler, Labels, Prompt, note, split_responses
 from feedback.pairs import Drop, build_pairs
 from feedback.summary import Summary
 from feedback.wording import Wording, read_wording
@@ -191,9 +191,8 @@ def divide(
 ) -> tuple[list[dict[str, Any]], list[Drop], Cost]:
     """Rows of `splits` and drops of the responses to some prompts, and what they cost."""
     metered = Metered(engine)
-    splitter = Labeler(metered, wording, config.feedback, config.seed, name, revision)
     responses = take(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
-    splits, drops = splitter.divide(responses, chunk.title)
+    splits, drops = split_responses(metered, responses, wording, config.feedback, config.seed, chunk.title)
     rows = [
         {
             "response_id": row["response_id"],

@@ -12,10 +12,10 @@ from typing import Any
 
 from feedback.claims import Split
 from feedback.counts import Counts, Figures, ratio
-from feedback.labelling import Labeler, Prompt, note
+from feedback.labelling import Labeler, Prompt, note, split_responses
 from feedback.wording import read_wording
 from rlaif.config import ModelSection
-from rlaif.engine import Engine, OpenEngine
+from rlaif.engine import OpenEngine
 from rlaif.run import Run
 from rlaif.tables import TableWriter, make_id, read_rows
 
@@ -33,9 +33,6 @@ def judge_answers(
     config = run.config
     wording = read_wording(config.feedback.prompts)
 
-    def asked(engine: Engine) -> Labeler:
-        return Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
-
     with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
@@ -45,12 +42,15 @@ def judge_answers(
             with closing(open_engine(splitter, config.engine, config.seed)) as engine:
                 for which, prompts in _chunks(run, writer.done):
                     answers = [answer for prompt in prompts for answer in prompt.responses]
-                    found, drops = asked(engine).divide(answers, f"answers {which}")
+                    found, drops = split_responses(
+                        engine, answers, wording, config.feedback, config.seed, f"answers {which}"
+                    )
                     splits |= found
                     note(run, drops)
         with closing(open_engine(model, config.engine, config.seed)) as engine:
+            labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
             for which, prompts in _chunks(run, writer.done):
-                labels = asked(engine).label(prompts, f"answers {which}", splits)
+                labels = labeler.label(prompts, f"answers {which}", splits)
                 note(run, labels.drops)
                 for row in labels.scores:
                     columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}

@@ -49,9 +49,46 @@ def note(run: Run, drops: Iterable[Drop]) -> None:
         run.drop(drop.row_id, drop.reason, drop.detail)
 
 
+def split_responses(
+    engine: Engine, responses: Iterable[Row], wording: Wording, settings: FeedbackSection, seed: int, title: str
+) -> tuple[dict[str, Split], list[Drop]]:
+    """Claims by response_id; what has none, and claims said twice, are drops."""
+    drops: list[Drop] = []
+    texts: dict[str, str] = {}
+    for response in responses:
+        response_id, text = response["response_id"], clean(response["text"])
+        if not text:
+            drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
+        elif loops(text):
+            drops.append(Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}"))
+        elif response["finish_reason"] != "stop":
+            detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
+            drops.append(Drop(response_id, "response_truncated", detail))
+        else:
+            texts[response_id] = text
+    results = divide(
+        engine,
+        texts.values(),
+        wording,
+        title,
+        max_tokens=settings.max_claim_tokens,
+        max_retries=settings.max_retries,
+        seed=seed,
+    )
+    splits: dict[str, Split] = {}
+    for response_id, text in texts.items():
+        result = results[text]
+        if isinstance(result, Refusal):
+            drops.append(Drop(response_id, result.reason, result.detail))
+            continue
+        splits[response_id] = result
+        drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
+    return splits, drops
+
+
 @dataclass(frozen=True)
 class Labeler:
-    """A model that divides and judges, or does one of the two, and the words in which it is asked."""
+    """A model that judges, and divides unless another does, and the words in which it is asked."""
 
     engine: Engine
     wording: Wording
@@ -67,47 +104,16 @@ class Labeler:
         """
         labels = Labels()
         if splits is None:
-            splits, labels.drops = self.divide((row for prompt in prompts for row in prompt.responses), title)
+            responses = (row for prompt in prompts for row in prompt.responses)
+            splits, labels.drops = split_responses(
+                self.engine, responses, self.wording, self.settings, self.seed, title
+            )
         verdicts = self._conquer(prompts, splits, title)
         for prompt in prompts:
             for response in prompt.responses:
                 if response["response_id"] in splits:
                     self._combine(prompt, response, splits[response["response_id"]], verdicts, labels)
         return labels
-
-    def divide(self, responses: Iterable[Row], title: str) -> tuple[dict[str, Split], list[Drop]]:
-        """Claims by response_id; what has none, and claims said twice, are drops."""
-        drops: list[Drop] = []
-        texts: dict[str, str] = {}
-        for response in responses:
-            response_id, text = response["response_id"], clean(response["text"])
-            if not text:
-                drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
-            elif loops(text):
-                drops.append(Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}"))
-            elif response["finish_reason"] != "stop":
-                detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
-                drops.append(Drop(response_id, "response_truncated", detail))
-            else:
-                texts[response_id] = text
-        results = divide(
-            self.engine,
-            texts.values(),
-            self.wording,
-            title,
-            max_tokens=self.settings.max_claim_tokens,
-            max_retries=self.settings.max_retries,
-            seed=self.seed,
-        )
-        splits: dict[str, Split] = {}
-        for response_id, text in texts.items():
-            result = results[text]
-            if isinstance(result, Refusal):
-                drops.append(Drop(response_id, result.reason, result.detail))
-                continue
-            splits[response_id] = result
-            drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
-        return splits, drops
 
     def _conquer(self, prompts: Sequence[Prompt], splits: Mapping[str, Split], title: str) -> Verdicts:
         """Verdicts on all claims and on the responses as a whole."""

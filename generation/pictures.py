@@ -60,8 +60,8 @@ def usable_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
     """The file bytes of a picture that can be opened. `hosts`: from which URLs are fetched. Errors: Unusable."""
     from rlaif.images import open_image
 
-    data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
     try:
+        data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
         open_image(data)
     except ValueError as error:
         reason = str(error).partition(":")[0].replace(" ", "_")

@@ -20,3 +20,21 @@ def instructions(tmp_path: Path) -> str:
     """A text file with two instructions."""
     (tmp_path / "ask.txt").write_text("Describe it.\n\n  What is there?  \n")
     return str(tmp_path / "ask.txt")
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    """A configuration for feedback on a scripted engine."""
+    from tests.two_images import write_config
+
+    return write_config(tmp_path)
+
+
+@pytest.fixture
+def run_path(config_file: Path, tmp_path: Path) -> Path:
+    """A run folder with prompts and responses about two images."""
+    from rlaif.command import load_config
+    from tests.two_images import write_inputs
+
+    write_inputs(load_config(config_file), tmp_path / "run")
+    return tmp_path / "run"

@@ -11,6 +11,7 @@ from rlaif.run import Run
 from rlaif.tables import read_rows
 from tests.doubles import ScriptedEngine
 from tests.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run
+from tests.two_images import write_model
 
 
 class Policies:
@@ -50,10 +51,7 @@ def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
     monkeypatch.setattr("feedback.judged.PROMPTS_PER_CHUNK", 3)
     config, path = make_run(tmp_path, evaluation={"labeler": True})
     if splitter:
-        folder = tmp_path / "splitter"
-        folder.mkdir()
-        (folder / "config.json").write_text("{}")
-        (folder / "model.safetensors").write_bytes(b"weights")
+        folder = write_model(tmp_path / "splitter")
         config = config.model_copy(update={"splitter": ModelSection(model=str(folder))})
     policies, engines = Policies(config, path), {}
 

@@ -1,144 +1,24 @@
 """The stage as a whole: on a scripted labeler with numbers by hand, on vLLM, and its pairs in a stock TRL trainer."""
 
-import hashlib
-import io
 import json
 import math
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-import yaml
 from PIL import Image
 
 import feedback.__main__ as stage
 from feedback.verdicts import conquer
 from feedback.wording import read_wording
 from rlaif.command import load_config
-from rlaif.config import Config, ModelSection
 from rlaif.engine import Engine, Request, open_engine
 from rlaif.errors import ConfigError, RunMismatchError
-from rlaif.run import Run
 from rlaif.tables import TableWriter, make_id
-from tests.doubles import ScriptedEngine
-
-# What is true of each image, and the responses to it: text, finish_reason.
-TRUE = {"red": "a red circle", "blue": "a blue square"}
-RESPONSES = {
-    "red": [
-        ("There is a red circle. There is a blue square. It is nice.", "stop"),
-        ("There is a red circle.", "stop"),
-        (" \n", "stop"),
-        ("There is a red", "length"),
-        ("It is nice.", "stop"),
-        ("There is  a red circle.", "stop"),
-    ],
-    "blue": [("There is a blue square.", "stop"), ("There is a blue square. There is a blue square.", "stop")],
-}
-
-
-def png(colour: str) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("RGB", (60, 40), colour).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def labeler(request: Request) -> list[str] | dict[int, float]:
-    """Splits at full stops, leaves out "nice", and sees the truth: 0.7 yes, 0.2 no, or the other way round."""
-    if request.json_schema is not None:
-        sentences = [part.strip() for part in request.text.partition("Text: ")[2].split(".")]
-        facts = [" ".join(sentence.split()) for sentence in sentences if sentence and "nice" not in sentence]
-        claims = [{"claim": f"{fact}.", "question": fact.replace("There is", "Is there") + "?"} for fact in facts]
-        return [json.dumps({"claims": claims})]
-    assert request.image is not None
-    colour = next(colour for colour in TRUE if request.image == png(colour))
-    wrong = next(other for other in TRUE if other != colour)
-    p_yes, p_no = (0.2, 0.7) if TRUE[wrong] in request.text else (0.7, 0.2)
-    return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(p_no), 4: -math.inf}
-
-
-def prompt_id(colour: str) -> str:
-    return make_id(hashlib.sha256(png(colour)).hexdigest(), "Describe.")
-
-
-def response_id(colour: str, index: int) -> str:
-    return make_id(prompt_id(colour), "1", str(index))
-
-
-@pytest.fixture
-def config_file(tmp_path: Path) -> Path:
-    model = tmp_path / "labeler"
-    model.mkdir()
-    (model / "config.json").write_text("{}")
-    (model / "model.safetensors").write_bytes(b"weights")
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump({"policy": {"model": str(model)}, "labeler": {"model": str(model)}}))
-    return path
-
-
-def write_inputs(config: Config, path: Path) -> None:
-    """Prompts (one of them of the test split, without responses) and responses, as generation leaves them."""
-    run = Run(path, config, "generation")
-    run.begin(["prompts", "responses"], {}, inputs=[])
-    with TableWriter(run, "prompts", key="prompt_id") as writer:
-        for colour, split in (("red", "train"), ("green", "test"), ("blue", "train")):
-            writer.write(
-                [
-                    {
-                        "prompt_id": prompt_id(colour),
-                        "image": {"bytes": png(colour), "path": f"{colour}.png"},
-                        "image_sha256": hashlib.sha256(png(colour)).hexdigest(),
-                        "instruction": "Describe.",
-                        "source": "test",
-                        "split": split,
-                        "reference": "not to be read",
-                    }
-                ]
-            )
-    with TableWriter(run, "responses", key="prompt_id") as writer:
-        for colour, responses in RESPONSES.items():
-            writer.write(response_row(colour, index, *response) for index, response in enumerate(responses))
-    run.finish({}, None)
-
-
-def response_row(colour: str, index: int, text: str, finish_reason: str) -> dict[str, Any]:
-    return {
-        "response_id": response_id(colour, index),
-        "prompt_id": prompt_id(colour),
-        "sample_index": index,
-        "seed": 0,
-        "text": text,
-        "finish_reason": finish_reason,
-        "num_tokens": len(text.split()),
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "policy": "policy",
-        "policy_revision": "0",
-        "round": 1,
-    }
-
-
-@pytest.fixture
-def run_path(config_file: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "run"
-    write_inputs(load_config(config_file), path)
-    return path
-
-
-def run_stage(
-    config_file: Path, path: Path, *overrides: str, answer: Callable[[Request], Any] = labeler
-) -> ScriptedEngine:
-    engine = ScriptedEngine(answer)
-    stage.feedback(load_config(config_file, overrides), path, lambda *_: engine)
-    return engine
-
-
-def rows(path: Path, table: str) -> list[dict[str, Any]]:
-    return pq.read_table(path / f"{table}.parquet").to_pylist()
+from tests.two_images import RESPONSES, TRUE, labeler, png, prompt_id, response_id, rows, run_stage, write_inputs
 
 
 def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,80 +166,6 @@ def test_what_labelling_costs(config_file: Path, run_path: Path) -> None:
         "prompt_tokens": sum(len(request.text.split()) for request in engine.requests),
         "answer_tokens": said + len(engine.requests) - len(splits),
     }
-
-
-def split_and_judge(
-    config_file: Path, path: Path, monkeypatch: pytest.MonkeyPatch, kill: Callable[[Request], bool] = lambda _: False
-) -> dict[str, ScriptedEngine]:
-    """The stage with a splitter of its own: the engines that were opened, by the name of their model."""
-    splitter = config_file.parent / "splitter"
-    splitter.mkdir(exist_ok=True)
-    (splitter / "config.json").write_text("{}")
-    (splitter / "model.safetensors").write_bytes(b"other weights")
-    opened: dict[str, ScriptedEngine] = {}
-
-    def answer(request: Request) -> Any:
-        if kill(request):
-            raise KeyboardInterrupt
-        return labeler(request)
-
-    def open_one(model: ModelSection, *_: Any) -> ScriptedEngine:
-        assert all(engine.closed for engine in opened.values()), "one model at a time has the GPU"
-        opened[Path(model.model).name] = ScriptedEngine(answer)
-        return opened[Path(model.model).name]
-
-    monkeypatch.setattr(stage, "PROMPTS_PER_CHUNK", 1)
-    stage.feedback(load_config(config_file, [f"splitter.model={splitter}"]), path, open_one)
-    return opened
-
-
-def test_a_splitter_divides_and_the_labeler_judges(
-    config_file: Path, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run_stage(config_file, run_path)
-    path = tmp_path / "again"
-    write_inputs(load_config(config_file), path)
-    opened = split_and_judge(config_file, path, monkeypatch)
-    assert list(opened) == ["splitter", "labeler"]
-    assert all(request.image is None for request in opened["splitter"].requests)
-    assert all(request.json_schema is None for request in opened["labeler"].requests)
-    for table in ("claims", "scores", "pairs"):
-        assert rows(path, table) == rows(run_path, table)
-    dropped = [sorted((row["row_id"], row["reason"]) for row in rows(folder, "dropped")) for folder in (run_path, path)]
-    assert dropped[0] == dropped[1]
-    splits = {row["response_id"]: row for row in rows(path, "splits")}
-    assert splits.keys() == {row["response_id"] for row in rows(path, "scores")}
-    assert splits[response_id("blue", 1)]["claims"] == [
-        {"claim": "There is a blue square.", "question": "Is there a blue square?"}
-    ]
-    cost = json.loads((path / "metrics.json").read_text())["labelling"]
-    asked = [request for engine in opened.values() for request in engine.requests]
-    assert cost["claims"] == 6 and cost["prompt_tokens"] == sum(len(request.text.split()) for request in asked)
-    with pytest.raises(RunMismatchError, match=r"splitter\.model: .* -> absent"):
-        run_stage(config_file, path)
-
-
-@pytest.mark.parametrize("what", ["splits", "verdicts"])
-def test_killed_with_a_splitter_asks_only_the_rest(
-    what: str, config_file: Path, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    split_and_judge(config_file, run_path, monkeypatch)
-    path = tmp_path / "again"
-    write_inputs(load_config(config_file), path)
-
-    def kill(request: Request) -> bool:
-        return request.image == png("blue") if what == "verdicts" else request.text.count("There is a blue square") == 2
-
-    with pytest.raises(KeyboardInterrupt):
-        split_and_judge(config_file, path, monkeypatch, kill)
-    opened = split_and_judge(config_file, path, monkeypatch)
-    assert list(opened) == (["labeler"] if what == "verdicts" else ["splitter", "labeler"])
-    if what == "splits":
-        assert len(opened["splitter"].requests) == 2  # both responses to blue, of the killed chunk
-    else:
-        assert {request.image for request in opened["labeler"].requests} == {png("blue")}
-    for table in ("splits", "claims", "scores", "pairs"):
-        assert rows(path, table) == rows(run_path, table)
 
 
 def refuse_to_open(*_: Any) -> Engine:

@@ -214,5 +214,11 @@ def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.Monkey
     assert len(checking) == 3 and threading.main_thread().name not in checking
 
 
+def test_a_url_that_no_request_can_hold_is_dropped() -> None:
+    url = Picture("it", "https://images.example/\udcff.png", ["Describe."], "it")
+    ((picture, problem),) = usable_images([url], ["images.example"])
+    assert picture is url and isinstance(problem, Unusable) and problem.reason == "broken_image"
+
+
 def png(number: int) -> bytes:
     return encoded(photo(20 + number, 20), "PNG")
