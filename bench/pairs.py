@@ -132,6 +132,7 @@ def parts(responses: int, seed: int) -> Iterator[dict[str, pa.Table]]:
                 num_claims=C,
                 num_rejected=rejected,
                 score=-rejected.astype(float),
+                coverage=1.0,
                 whole_response_score=0.0,
             ),
         }

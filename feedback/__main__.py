@@ -6,7 +6,8 @@ Reads `prompts` (never its column `reference`: the truth is for `feedback.evalua
 
     splits   one row a divided response, where `splitter` names a model of its own for that
     claims   one row a claim: the claim, its question, p_yes, p_no, p_other, verdict
-    scores   one row a scored response: claims, rejected claims, score, and the score of the response judged as a whole
+    scores   one row a scored response: claims, rejected claims, score, share of its words that the claims have, and
+             the score of the response judged as a whole
     pairs    one row a preference pair in TRL's conversational format, with the claims that decided it
     dropped  what did not get that far, with its reason
 
@@ -133,7 +134,7 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
             read_parts(run, "prompts", ["prompt_id", "image", "instruction", "split"]),
             responses=read_parts(run, "responses", ["response_id", "prompt_id", "text", "round"]),
             claims=read_parts(run, "claims", CLAIM_COLUMNS),
-            scores=read_parts(run, "scores", ["prompt_id", "response_id", "score"]),
+            scores=read_parts(run, "scores", ["prompt_id", "response_id", "score", "coverage"]),
         ):
             answers = scored_answers(tables)
             summary.add_answers(answers, settings.min_yes_no_mass)

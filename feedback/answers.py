@@ -23,12 +23,13 @@ JUDGED = ("claim", "question", "p_yes", "p_no", "verdict")
 class Answers:
     """The scored responses of some prompts, in the order of `scores`.
 
-    starts: those of the i-th prompt are starts[i] to starts[i + 1]. claims: of all of them, in order; those of the i-th
-    response are claim_starts[i] to claim_starts[i + 1].
+    coverage: of each response. starts: those of the i-th prompt are starts[i] to starts[i + 1]. claims: of all of them,
+    in order; those of the i-th response are claim_starts[i] to claim_starts[i + 1].
     """
 
     scored: list[Scored]
     rounds: pa.Array
+    coverage: pa.ChunkedArray
     starts: Sequence[int]
     claims: pa.Table
     claim_starts: np.ndarray
@@ -55,6 +56,7 @@ def scored_answers(tables: Mapping[str, Rows]) -> Answers:
     return Answers(
         scored,
         responses["round"].take(found).combine_chunks(),
+        scores["coverage"],
         tables["scores"].starts.tolist(),
         claims.take(pa.array(order)),
         claim_starts,

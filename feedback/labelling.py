@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from feedback.claims import Refusal, Split, divide
+from feedback.claims import Refusal, Split, coverage, divide
 from feedback.pairs import Drop
 from feedback.scores import count_rejected, score, whole_response_score
 from feedback.verdicts import Verdict, conquer
@@ -161,6 +161,7 @@ class Labeler:
                 "num_claims": len(answers),
                 "num_rejected": count_rejected(answers),
                 "score": score(answers, whole, self.settings.score),
+                "coverage": coverage(response["text"], (item.claim for item in split.claims)),
                 "whole_response_score": whole_response_score(whole),
             }
         )

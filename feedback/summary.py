@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow.compute as pc
 
 from feedback.answers import Answers
-from feedback.claims import coverage
 from feedback.pairs import Pair
 from rlaif.words import words
 
@@ -30,9 +30,7 @@ class Summary:
         self.claims += claims.num_rows
         self.rejected += int(np.count_nonzero(~claims["verdict"].to_numpy()))
         self.weak += int(np.count_nonzero(1.0 - claims["p_other"].to_numpy().astype(float) < min_yes_no_mass))
-        texts, starts = claims["claim"].to_pylist(), answers.claim_starts.tolist()
-        for response, start, end in zip(answers.scored, starts, starts[1:], strict=False):
-            self.coverage += coverage(response.text, texts[start:end])
+        self.coverage += pc.sum(answers.coverage).as_py() or 0.0
 
     def add_pair(self, pair: Pair) -> None:
         self.pairs += 1

@@ -87,6 +87,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
         score=pa.float64(),
+        coverage=pa.float64(),  # share of the response's content words that its claims mention
         whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response: the baseline
     ),
     "rewards": _schema(

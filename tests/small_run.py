@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+from feedback.claims import coverage
 from rlaif.config import Config
 from rlaif.run import Run
 from rlaif.tables import TableWriter
@@ -39,7 +40,7 @@ def write_labelled_run(path: Path, part_rows: int = 7, **feedback: Any) -> Run:
                 rows = [row | {"verdict": True} for row in rows]
             tables["claims"].write(rows)
             if not ((index == 6 and sample != 2) or index == 8):
-                tables["scores"].write([score_row(response_id, prompt_id, rows)])
+                tables["scores"].write([score_row(response_id, prompt_id, rows, text)])
     for writer in tables.values():
         writer.finish()
     return run
@@ -91,7 +92,7 @@ def claim_row(response_id: str, prompt_id: str, index: int, claim: str, p_yes: f
     }
 
 
-def score_row(response_id: str, prompt_id: str, claims: list[dict[str, Any]]) -> dict[str, Any]:
+def score_row(response_id: str, prompt_id: str, claims: list[dict[str, Any]], text: str) -> dict[str, Any]:
     rejected = sum(not claim["verdict"] for claim in claims)
     return {
         "response_id": response_id,
@@ -99,5 +100,6 @@ def score_row(response_id: str, prompt_id: str, claims: list[dict[str, Any]]) ->
         "num_claims": len(claims),
         "num_rejected": rejected,
         "score": -float(rejected),
+        "coverage": coverage(text, [claim["claim"] for claim in claims]),
         "whole_response_score": len(claims) / 10,
     }

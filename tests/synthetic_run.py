@@ -130,6 +130,7 @@ def write_feedback(run: Run, prompts: list[dict[str, Any]]) -> None:
                     "num_claims": len(rows),
                     "num_rejected": rejected,
                     "score": float(-rejected),
+                    "coverage": 1.0,
                     "whole_response_score": rng.gauss(-0.2 * rejected, 0.5),
                 }
             )

@@ -140,6 +140,7 @@ def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float],
                 "num_claims": 1,
                 "num_rejected": 0,
                 "score": score,
+                "coverage": 1.0,
                 "whole_response_score": 0.0,
             }
             for response_id, score in scores.items()

@@ -51,6 +51,7 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
     }
     assert scores[red(0)]["whole_response_score"] == pytest.approx(-0.5)  # it names the square: 0.2 - 0.7
     assert scores[red(1)]["whole_response_score"] == pytest.approx(0.5)
+    assert (scores[red(0)]["coverage"], scores[red(1)]["coverage"]) == (4 / 5, 1.0)  # "nice" is no claim
 
     dropped = {(row["row_id"], row["reason"]) for row in rows(run_path, "dropped") if row["stage"] == "feedback"}
     assert dropped == {

@@ -38,6 +38,7 @@ def scores(prompt: str, count: int = 2) -> list[dict]:
             "num_claims": 3,
             "num_rejected": index,
             "score": -float(index),
+            "coverage": 1.0,
             "whole_response_score": 0.5,
         }
         for index in range(count)
@@ -59,7 +60,7 @@ def test_columns_are_those_of_the_specification():
         "splits": "response_id prompt_id claims splitter splitter_revision",
         "claims": "claim_id response_id prompt_id claim_index claim question p_yes p_no p_other verdict labeler "
         "labeler_revision",
-        "scores": "response_id prompt_id num_claims num_rejected score whole_response_score",
+        "scores": "response_id prompt_id num_claims num_rejected score coverage whole_response_score",
         "pairs": "pair_id prompt_id images prompt chosen rejected chosen_response_id rejected_response_id chosen_score "
         "rejected_score chosen_claims rejected_claims round split",
         "rewards": "response_id prompt_id num_tokens log_prob reference_log_prob reward",
