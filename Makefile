@@ -34,7 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth cost injections test check clean
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -125,6 +125,9 @@ bench-pairs: .venv/.ready ## pairs from up to a million responses, against the r
 
 bench-growth: .venv/.ready ## seconds of each stage against images (100 to 800) and against slices (half an hour)
 	@$(VENV)/python -m bench.growth
+
+bench-full-size: .venv/.ready ## DPO, pre-training 3 and SFT of the 8.5B: tokens a second, memory, share of the card's matrix rate (on a GPU; elsewhere a small model)
+	@$(VENV)/python -m bench.full_size
 
 cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what holds them up: arithmetic from rates measured here
 	@$(VENV)/python -m bench.cost

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.alone import alone, peak_memory
+from bench.alone import alone
 from bench.models import picture, save_model
 from bench.result import Result, compared
 
@@ -52,6 +52,8 @@ class Load:
     vision_layers: int = 2
     batch: int = 2
     steps: int = 20
+    dtype: str = "float32"
+    checkpointing: bool = False
 
 
 SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8)  # nothing to gain; nothing may be lost
@@ -62,6 +64,8 @@ class Measured:
     rate: float  # steps a second
     peak: float  # MiB
     losses: list[float]
+    tokens: float = 0.0  # of prompts and answers, both sequences of each pair, a second
+    operations: float = 0.0  # a second, in the steps themselves
 
 
 def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
@@ -90,22 +94,14 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
 def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     """`load.steps` steps of one way; called in a process of its own."""
     from datasets import Dataset, Features, Image, List, Value
-    from transformers import TrainerCallback
     from trl import DPOTrainer
 
+    from bench.meter import Meter, peak
     from dpo.arguments import trainer_arguments
     from dpo.policy import load_collator, load_policy, lora_config
     from dpo.trainer import build_trainer
     from model.parts import freeze
     from rlaif.config import Config
-
-    class Clock(TrainerCallback):
-        began = ended = 0.0
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-            if state.global_step == 1:
-                self.began = time.perf_counter()
-            self.ended = time.perf_counter()
 
     trainer_keys = {
         "per_device_train_batch_size": load.batch,
@@ -113,11 +109,11 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         "learning_rate": 1e-4,
         "logging_steps": 1,
         "save_strategy": "no",
-        "gradient_checkpointing": False,
-        "bf16": False,
+        "gradient_checkpointing": load.checkpointing,
+        "bf16": False,  # no autocast: weights of either precision are computed with as they are
         "disable_tqdm": True,
     }
-    section = {"model": str(folder / "model"), "dtype": "float32"}
+    section = {"model": str(folder / "model"), "dtype": load.dtype}
     switches = dict(WAYS[way] or {})
     trainer_keys["precompute_ref_log_probs"] = switches.pop("beforehand", False)
     config = Config.model_validate(
@@ -128,7 +124,6 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     columns: dict[str, Any] = {"images": List(Image(decode=WAYS[way] is None))}
     columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
     rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
-    clock = Clock()
     beforehand = 0.0  # seconds
     compute = DPOTrainer._precompute_ref_logps
 
@@ -159,12 +154,19 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         else:
             trainer = build_trainer(config, args, collator, rows, None)
         DPOTrainer._precompute_ref_logps = compute
-        trainer.add_callback(clock)
+        meter = Meter(trainer, tokens=lambda batch: int(batch["attention_mask"].sum()))
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]
-    counted = load.steps - 1
-    seconds = clock.ended - clock.began + beforehand / EPOCHS * counted / load.steps
-    return Measured(counted / seconds, peak_memory(), [float(loss) for loss in losses])
+    counted = meter.steps
+    seconds = meter.seconds + beforehand / EPOCHS * counted / load.steps
+    rate = counted / seconds
+    operations = meter.operations * counted / meter.seconds
+    return Measured(rate, peak(), [float(loss) for loss in losses], meter.tokens * rate, operations)
+
+
+def save(load: Load, folder: Path) -> int:
+    """The model of random weights that a load names; returns its parameters."""
+    return save_model(folder, load.width, load.layers, load.resolution, load.queries, load.vision_layers)
 
 
 def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(WAYS)) -> dict[str, list[Measured]]:
@@ -172,7 +174,7 @@ def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(W
     found: dict[str, list[Measured]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        save_model(folder / "model", load.width, load.layers, load.resolution, load.queries, load.vision_layers)
+        save(load, folder / "model")
         for _ in range(repeats):
             for way in ways:
                 found[way].append(alone(train, way, folder, load, method))

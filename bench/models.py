@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from PIL import Image
 from transformers import set_seed
 
@@ -78,7 +79,20 @@ def save_model(
             "num_attention_heads": width // 128,
         },
     )
-    model = MiniCPMVForConditionalGeneration(config)
+    return _save(MiniCPMVForConditionalGeneration(config), processor, folder)
+
+
+def save_full_size(folder: Path) -> int:
+    """The 8.5B of version 2.5 in bfloat16, made on the GPU; its tokenizer is the small one. Returns its parameters."""
+    set_seed(0)
+    processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), build_tokenizer(0))
+    config = MiniCPMVConfig(image_token_id=processor.image_token_id)
+    with torch.device("cuda"):
+        model = MiniCPMVForConditionalGeneration._from_config(config, dtype=torch.bfloat16)
+    return _save(model, processor, folder)
+
+
+def _save(model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, folder: Path) -> int:
     model.save_pretrained(folder)
     processor.save_pretrained(folder)
     return sum(value.numel() for value in model.parameters())

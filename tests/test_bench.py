@@ -4,13 +4,17 @@ import io
 import json
 from argparse import Namespace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 from PIL import Image
 
-from bench import claims, cost, dpo, growth, packing, pairs, responses
+from bench import claims, cost, dpo, full_size, growth, packing, pairs, responses
 from bench.__main__ import main as bench
+from bench.meter import Meter
 from bench.models import Load
 from bench.result import Result, compared, table, write
 from rlaif.config import Config
@@ -63,6 +67,39 @@ def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str])
     told = capsys.readouterr().out
     assert "12 rows" in told and "padded: {" in told and "packed: {" in told
     assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_full_size_is_measured_by_what_runs_small(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(work: Any, *arguments: Any) -> Any:
+        if work is full_size.matrix_rate:
+            return 1e12
+        if arguments[0] == "stock":
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
+        return work(*arguments)
+
+    monkeypatch.setattr(full_size, "alone", alone)
+    full_size.main(["--only", "dpo-lora", "sft-2"])
+    told = capsys.readouterr().out.splitlines()
+    assert "dpo-lora, stock: does not fit in memory (out of memory. Tried to allocate 20 GiB.)" in told
+    for name in ("dpo-lora, ours", "sft-2"):
+        (row,) = {line for line in told if line.startswith(f"| {name} ")}
+        tokens, peak, share = (float(cell.strip(" %").replace(",", "")) for cell in row.split("|")[2:5])
+        assert tokens > 0 and peak > 0 and 0 < share < 100
+
+
+def test_operations_of_a_step_by_hand() -> None:
+    """Of 5 rows through 3 x 2 weights: forward 2 * 5 * 3 * 2, and as much for the gradient of the weights."""
+    net = torch.nn.Linear(3, 2, bias=False)
+    trainer = SimpleNamespace(add_callback=lambda callback: None)
+    trainer.training_step = lambda model, inputs: model(inputs["x"]).sum().backward()
+    meter = Meter(trainer, tokens=lambda batch: len(batch["x"]))  # type: ignore[arg-type]
+    for step in (1, 2, 3):
+        trainer.training_step(net, {"x": torch.ones(5, 3)})
+        meter.on_step_end(None, SimpleNamespace(global_step=step), None)
+    assert (meter.tokens, meter.operations, meter.steps) == (5, 120, 2) and meter.seconds > 0
 
 
 def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,158 @@
+"""Training at full size: tokens a second, memory, and the share of what the card multiplies at the most.
+
+    make bench-full-size                             # where there is a GPU the 8.5B of version 2.5, random weights
+    python -m bench.full_size --only dpo-lora sft-2  # some of it
+
+Elsewhere the same runs with a model of a few million parameters, to see that it does; its figures mean little. What is
+measured: DPO by LoRA and in full, stock TRL against all of ours; a step of pre-training 3; a step of SFT on packed
+sequences. All with gradient checkpointing, weights in bfloat16. The share is of the rate that one large product in
+bfloat16 reaches on the same machine, measured before; what checkpointing computes again counts as work. What does not
+fit in memory is said, and the rest goes on.
+"""
+
+import argparse
+import io
+import random
+import tempfile
+from collections.abc import Sequence
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import TrainingArguments
+
+from bench import dpo
+from bench.alone import alone
+from bench.meter import Meter, matrix_rate, peak
+from bench.models import picture, save_full_size
+from bench.packing import FEATURES
+from bench.result import machine
+from model.packing import content_tokens
+from model.train import StageArguments, prepare
+
+
+@dataclass(frozen=True)
+class Size:
+    """pairs: what DPO trains on; sequence: tokens of a packed one; batch: packed sequences a step; steps: of a stage,
+    the first of which is not timed; side: pixels of the pictures of a stage.
+    """
+
+    pairs: dpo.Load
+    sequence: int
+    batch: int
+    steps: int
+    side: int
+
+
+FULL = Size(dpo.Load(side=1344, steps=6, dtype="bfloat16", checkpointing=True), 4096, 2, 6, side=896)
+SMALL = Size(
+    dpo.Load(300, 5, 8, width=128, layers=1, resolution=84, queries=16, steps=2, dtype="bfloat16", checkpointing=True),
+    sequence=512,
+    batch=1,
+    steps=2,
+    side=170,
+)
+NAMES = ("dpo-lora", "dpo-full", "pretrain-3", "sft-2")
+Row = tuple[str, float, float, float]  # what, tokens a second, MiB, operations a second
+
+
+def rows(size: Size) -> list[dict[str, Any]]:
+    """Of a training table: pictures with answers of 20 to 300 words, a little more than the steps take."""
+    rng = random.Random(0)
+    made = []
+    for _ in range(size.steps * size.batch * max(size.sequence // 256, 1)):
+        answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(20, 300)))
+        messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
+        made.append({"images": [{"bytes": picture(rng, size.side, grain=32), "path": None}], "messages": messages})
+    return made
+
+
+def train_stage(stage: Any, folder: Path, size: Size) -> Row:
+    """Some steps of a stage of `model.train`, packed; called in a process of its own."""
+    arguments = StageArguments(
+        stage,
+        str(folder / "model"),
+        [str(folder / "rows.parquet")],
+        packing="best_fit",
+        sequence_length=size.sequence,
+        dtype="bfloat16",
+        after_any=True,
+    )
+    training = TrainingArguments(
+        output_dir=str(folder / stage),
+        per_device_train_batch_size=size.batch,
+        max_steps=size.steps,
+        gradient_checkpointing=True,
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        use_cpu=not torch.cuda.is_available(),
+    )
+    with redirect_stdout(io.StringIO()):
+        trainer = prepare(arguments, training)
+        assert trainer is not None
+        meter = Meter(trainer, tokens=lambda batch: int(content_tokens(batch)))
+        trainer.train()
+    rate = meter.steps / meter.seconds
+    return stage, meter.tokens * rate, peak(), meter.operations * rate
+
+
+def train_pairs(way: str, method: str, folder: Path, size: Size) -> Row:
+    found = dpo.train(way, folder, size.pairs, method)
+    return f"dpo-{method}, {'stock TRL' if way == 'stock' else 'ours'}", found.tokens, found.peak, found.operations
+
+
+def measured(name: str, folder: Path, size: Size) -> list[Row | str]:
+    """Rows of what `name` is; where one does not fit in memory, a line that says so."""
+    works: list[tuple[Any, ...]] = [(train_stage, name)]
+    if name.startswith("dpo-"):
+        works = [(train_pairs, way, name.removeprefix("dpo-")) for way in ("stock", dpo.OURS)]
+    found: list[Row | str] = []
+    for work, *what in works:
+        try:
+            found.append(alone(work, *what, folder, size))
+        except torch.OutOfMemoryError as error:
+            found.append(f"{name}, {what[0]}: does not fit in memory ({str(error).splitlines()[0]})")
+    return found
+
+
+def table(found: Sequence[Row | str], most: float) -> str:
+    """Markdown; most: operations a second of one large product."""
+    lines = ["| | tokens/s | peak MiB | of the matrix rate |", "|---|---|---|---|"]
+    lines += [
+        f"| {row[0]} | {row[1]:,.0f} | {row[2]:,.0f} | {row[3] / most:.1%} |"
+        for row in found
+        if not isinstance(row, str)
+    ]
+    return "\n".join([*lines, *(row for row in found if isinstance(row, str))])
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.full_size", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=NAMES)
+    names = parser.parse_args(argv).only
+    on_gpu = torch.cuda.is_available()
+    size = FULL if on_gpu else SMALL
+    most = alone(matrix_rate)
+    print(f"{machine()}; one large product in bfloat16: {most / 1e12:.3g} TFLOP/s", flush=True)
+    found: list[Row | str] = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if on_gpu:
+            parameters = alone(save_full_size, folder / "model")
+        else:
+            parameters = dpo.save(size.pairs, folder / "model")
+            print("no GPU here: a small model, to see that it runs")
+        print(f"{parameters:,} parameters", flush=True)
+        Dataset.from_list(rows(size), features=FEATURES).to_parquet(folder / "rows.parquet")
+        for name in names:
+            found += measured(name, folder, size)
+            print(f"\n{table(found, most)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

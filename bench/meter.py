@@ -1,0 +1,71 @@
+"""What the steps of a Trainer take: seconds, tokens, operations, memory; and the rate of one large matrix product."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from transformers import Trainer, TrainerCallback
+
+from bench.alone import peak_memory
+
+Batch = dict[str, Any]
+
+
+class Meter(TrainerCallback):
+    """Times every step but the first, in which things are made ready; of that one it counts tokens and operations.
+
+    tokens: how many a batch has. Operations are those of matrix products and attention as they are carried out, what
+    gradient checkpointing computes again included.
+    """
+
+    def __init__(self, trainer: Trainer, tokens: Callable[[Batch], int]):
+        self.tokens = self.operations = self.steps = 0  # steps: timed ones
+        self._began = self._ended = 0.0
+        step = trainer.training_step
+
+        def counted(model: Any, inputs: Batch, *rest: Any) -> torch.Tensor:
+            if self.operations:
+                return step(model, inputs, *rest)
+            self.tokens = tokens(inputs)
+            with FlopCounterMode(display=False) as counter:
+                loss = step(model, inputs, *rest)
+            self.operations = counter.get_total_flops()
+            return loss
+
+        trainer.training_step = counted  # type: ignore[method-assign]
+        trainer.add_callback(self)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._ended = time.perf_counter()
+        if state.global_step == 1:
+            self._began = self._ended
+        self.steps = state.global_step - 1
+
+    @property
+    def seconds(self) -> float:
+        """Of the timed steps."""
+        return self._ended - self._began
+
+
+def peak() -> float:
+    """MiB: of the GPU's memory where there is one, of this process's otherwise."""
+    return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory()
+
+
+def matrix_rate(seconds: float = 2.0) -> float:
+    """Operations a second of one large product in bfloat16, the best of several, as this machine does it now."""
+    on_gpu = torch.cuda.is_available()
+    size = 8192 if on_gpu else 1024
+    one = torch.randn(size, size, dtype=torch.bfloat16, device="cuda" if on_gpu else "cpu")
+    best, until = 0.0, time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        began = time.perf_counter()
+        torch.mm(one, one)
+        if on_gpu:
+            torch.cuda.synchronize()
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
