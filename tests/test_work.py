@@ -15,6 +15,7 @@ import generation.sampling
 from feedback.__main__ import feedback as run_feedback
 from generation.__main__ import generate
 from rlaif.config import Config, EngineSection, ModelSection
+from rlaif.engine import Engine, OpenEngine, open_engine
 from rlaif.errors import ModelError
 from rlaif.tables import TableWriter
 from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
@@ -62,22 +63,29 @@ def test_no_engine_is_opened_for_nothing_and_one_for_many() -> None:
 # --- on a local Ray cluster --------------------------------------------------------------------------------------
 
 
-class MortalEngine(ScriptedEngine):
-    """Dies with its process at its second chunk, once: the first to make the file `died` does."""
+class MortalEngine:
+    """An engine that dies with its process at its second chunk, once: the first to make the file `died` does."""
 
-    def __init__(self, died: Path) -> None:
-        super().__init__(answer, words={"yes": (1,), "no": (2,)})
-        self.died = died
+    def __init__(self, engine: Engine, died: Path) -> None:
+        self.engine, self.died, self.asked = engine, died, 0
 
     def generate(self, requests: Any, description: str) -> Any:
-        if self.requests and not self.died.exists():
+        self.asked += 1
+        if self.asked > 1 and not self.died.exists():
             self.died.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().generate(requests, description)
+        return self.engine.generate(requests, description)
+
+    def close(self) -> None:
+        self.engine.close()
 
 
-def open_mortal(died: Path, model: ModelSection, engine: EngineSection, seed: int) -> MortalEngine:
-    return MortalEngine(died)
+def open_scripted(*_: Any) -> ScriptedEngine:
+    return ScriptedEngine(answer, words={"yes": (1,), "no": (2,)})
+
+
+def open_mortal(opened: OpenEngine, died: Path, model: ModelSection, engine: EngineSection, seed: int) -> MortalEngine:
+    return MortalEngine(opened(model, engine, seed), died)
 
 
 def open_broken(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
@@ -90,14 +98,14 @@ def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feedback.__main__, "PROMPTS_PER_CHUNK", 3)
 
 
-def config_of(model: Path, **engine: Any) -> Config:
+def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:
     section = {"model": str(model)}
     return Config.model_validate(
         {
             "policy": section,
             "labeler": section,
             "data": {"train_prompts": 14, "test_prompts": 2},
-            "generation": {"num_responses": 4, "temperature": 1.0},
+            "generation": {"num_responses": 4, "temperature": 1.0, "max_tokens": max_tokens},
             "engine": engine,
         }
     )
@@ -110,14 +118,14 @@ def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_mo
 
     alone, on_ray = tmp_path / "alone", tmp_path / "ray"
     config = config_of(tiny_model)
-    generate(config, alone, lambda *_: ScriptedEngine(answer, words={"yes": (1,), "no": (2,)}))
-    run_feedback(config, alone, lambda *_: ScriptedEngine(answer, words={"yes": (1,), "no": (2,)}))
+    generate(config, alone, open_scripted)
+    run_feedback(config, alone, open_scripted)
     config = config_of(tiny_model, backend="ray", actors=2)
     ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
     try:
         for stage, run in (("generation", generate), ("feedback", run_feedback)):
             died = tmp_path / f"died-{stage}"
-            run(config, on_ray, partial(open_mortal, died))
+            run(config, on_ray, partial(open_mortal, open_scripted, died))
             assert died.exists(), "no actor was killed"
             for table in OUTPUTS[stage]:
                 found, expected = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (on_ray, alone))
@@ -126,3 +134,21 @@ def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_mo
             generate(config, tmp_path / "broken", open_broken)
     finally:
         ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("small_chunks")
+def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: Path) -> None:
+    import ray
+
+    alone, on_ray, died = tmp_path / "alone", tmp_path / "ray", tmp_path / "died"
+    generate(config_of(tiny_model, max_tokens=16), alone)
+    ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        config = config_of(tiny_model, max_tokens=16, backend="ray", actors=2)
+        generate(config, on_ray, partial(open_mortal, open_engine, died))
+    finally:
+        ray.shutdown()
+    assert died.exists(), "no actor was killed"
+    found, expected = (pq.read_table(path / "responses.parquet").to_pylist() for path in (on_ray, alone))
+    assert found == expected
