@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import claims, dpo, packing, pairs, responses
+from bench import claims, dpo, packing, pairs, responses, startup
 from bench.result import Result, machine, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
@@ -23,6 +23,7 @@ NAMES: dict[str, Callable[[int], Result]] = {
     "dpo_short_text": partial(dpo.told, "full", dpo.SHORT_TEXT),
     "packing": packing.told,
     "pairs": pairs.told,
+    "startup": startup.told,
 }
 
 

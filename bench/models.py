@@ -28,6 +28,7 @@ class Load:
     resolution: int = 168
     queries: int = 64
     side: int = 400  # pixels
+    dtype: str = "float32"
 
 
 @contextmanager

@@ -4,8 +4,9 @@
 
 The reference's way (github RLHF-V/RLAIF-V) is generate for one item at a time, ten copies of it, so that its image is
 encoded ten times; `batched` is generate with as many items together as is fastest of a few sizes. All sample at
-temperature 1 and stop at the end of an answer. What they say is random: their mean lengths are held against each other
-instead, within 10%, or it is no comparison. Loading and a first answer do not count.
+temperature 1 and stop at the end of an answer; both compute in one precision, the embedded model in that of its
+weights. What they say is random: their mean lengths are held against each other instead, within 10%, or it is no
+comparison. Loading and a first answer do not count.
 """
 
 import io
@@ -22,7 +23,9 @@ N = 10
 MAX_TOKENS = 64
 INSTRUCTION = "Describe the picture in detail."
 TOGETHER = (1, 2, 4, 8)  # items, each with its N copies
-SMALL, LARGE = Load(images=16), Load(images=4, width=768, layers=12, side=800)
+TOGETHER_IN_VLLM = 512  # answers; the smaller the model, the more a step costs that does not depend on them
+SMALL = Load(images=48, dtype="bfloat16")  # as it is stored
+LARGE = Load(images=4, width=768, layers=12, side=800)
 
 
 def by_vllm(model: str, load: Load) -> tuple[float, float]:
@@ -32,8 +35,8 @@ def by_vllm(model: str, load: Load) -> tuple[float, float]:
 
     images = pictures(load).values()
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
-        section = ModelSection(model=model, dtype="float32")
-        engine = VllmEngine(section, EngineSection(max_model_len=2048), 0)
+        section = ModelSection.model_validate({"model": model, "dtype": load.dtype})
+        engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=TOGETHER_IN_VLLM), 0)
         with closing(engine):
             engine.generate([Request(INSTRUCTION, None, max_tokens=2)], "first")
             began = time.perf_counter()
@@ -54,7 +57,7 @@ def by_generate(model: str, load: Load, together: int) -> tuple[float, float]:
 
     torch.manual_seed(0)
     processor = MiniCPMVProcessor.from_pretrained(model)
-    net = MiniCPMVForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
+    net = MiniCPMVForConditionalGeneration.from_pretrained(model, dtype=getattr(torch, load.dtype)).eval()
     end = processor.end_of_turn
     parts = [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]
     prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)

@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -40,6 +38,8 @@ def compared(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
 
 def machine() -> str:
     """What the figures were measured on."""
+    import torch  # not above: `bench.startup` measures what importing it takes
+
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
     cores = f"{len(os.sched_getaffinity(0))} cores of {names[0] if names else platform.processor()}"

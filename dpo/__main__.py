@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import InputError
+from rlaif.imports import uncollected
 from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import atomic_write, read_rows
 
@@ -47,8 +48,9 @@ def run_dpo(run: Run) -> None:
     policy = pinned(run.config.policy)
     config = run.config = run.config.model_copy(update={"policy": policy})
     revision = model_revision(policy)  # a folder that is no model is found before the slow imports
-    from dpo.arguments import trainer_arguments
-    from dpo.policy import check_policy
+    with uncollected():
+        from dpo.arguments import trainer_arguments
+        from dpo.policy import check_policy
 
     args = trainer_arguments(config, run.path / "dpo")
     check_policy(config)
@@ -62,10 +64,11 @@ def run_dpo(run: Run) -> None:
 
 
 def train(run: Run, args: "DPOConfig") -> None:
-    from dpo.policy import load_collator, save_policy
-    from dpo.trainer import build_trainer, reference_parameters
-    from model.checkpoints import fingerprint, last_complete_checkpoint
-    from model.parts import parameter_counts
+    with uncollected():
+        from dpo.policy import load_collator, save_policy
+        from dpo.trainer import build_trainer, reference_parameters
+        from model.checkpoints import fingerprint, last_complete_checkpoint
+        from model.parts import parameter_counts
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length)

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
+from rlaif.imports import uncollected
 from rlaif.words import inert, special_tokens
 
 if TYPE_CHECKING:
@@ -113,8 +114,9 @@ class VllmEngine:
     """vLLM in this process on CPU, in processes of its own on GPU."""
 
     def __init__(self, model: ModelSection, engine: EngineSection, seed: int) -> None:
-        on_cpu = prepare_environment()
-        from vllm import LLM
+        with uncollected():
+            on_cpu = prepare_environment()
+            from vllm import LLM
 
         try:
             self._llm = LLM(model.model, **vllm_options(model, engine, seed, on_cpu))

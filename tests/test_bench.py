@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import claims, cost, dpo, full_size, growth, packing, pairs, responses
+from bench import claims, cost, dpo, full_size, growth, packing, pairs, responses, startup
 from bench.__main__ import main as bench
 from bench.meter import Meter
 from bench.models import Load
@@ -187,6 +187,16 @@ def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPat
         responses.told(responses.SMALL, "one item", repeats=1)
     lengths[responses.by_generate] = 32.0
     assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(startup, "alone", lambda work: work())
+    monkeypatch.setattr(startup, "STAGES", ("rlaif.report",))
+    assert startup.told(1).unit == "starts/min"
+    told = capsys.readouterr().out
+    assert "python -m rlaif.report --help: " in told and "our_start: " in told and "vllm_start: " in told
 
 
 def test_growth_is_a_line_through_what_the_stages_take(
