@@ -2,6 +2,8 @@
 
 make bench                  every name
 make bench NAME=packing     one
+
+At the end it prints all that stands in latest.json, which README shows.
 """
 
 import argparse
@@ -10,7 +12,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from bench import claims, dpo, packing, pairs, responses, startup
-from bench.result import Result, machine, table, write
+from bench.result import Result, machine, read, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
     "claims_small": partial(claims.told, claims.SMALL, "forward passes"),
@@ -37,12 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"error: there is no benchmark {sorted(unknown)[0]!r}; there are: {', '.join(NAMES)}", file=sys.stderr)
         return 2
     print(machine())
-    found = {}
     for name in arguments.names or NAMES:
         print(f"\n{name}", flush=True)
-        found[name] = NAMES[name](arguments.repeats)
-        write({name: found[name]})
-    print(f"\n{table(found)}")
+        write({name: NAMES[name](arguments.repeats)})
+    print(f"\n{table(read())}")
     return 0
 
 

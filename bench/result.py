@@ -5,8 +5,9 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -55,10 +56,21 @@ def _lines(path: str) -> list[str]:
 def write(found: dict[str, Result], folder: Path = RESULTS) -> None:
     """Put results beside those of other names, in latest.json."""
     folder.mkdir(exist_ok=True)
+    kept = _latest(folder) | {name: {**asdict(result), "machine": machine()} for name, result in found.items()}
+    (folder / "latest.json").write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+
+
+def read(folder: Path = RESULTS) -> dict[str, Result]:
+    """The results in latest.json, by name."""
+    return {
+        name: Result(**{field.name: one[field.name] for field in fields(Result)})
+        for name, one in _latest(folder).items()
+    }
+
+
+def _latest(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / "latest.json"
-    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    kept |= {name: {**asdict(result), "machine": machine()} for name, result in found.items()}
-    file.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 def table(found: dict[str, Result]) -> str:

@@ -17,9 +17,18 @@ from pydantic import BaseModel, ValidationError
 from rlaif.config import AnyConfig, Config, Section
 from rlaif.errors import ConfigError, RlaifError
 
+_BOOL = "tag:yaml.org,2002:bool"
+
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 5e-7 as the number it is (YAML 1.1 reads a string) and refuses a key given twice."""
+    """SafeLoader as YAML 1.2 has it: 5e-7 is a number and `no` is a word (1.1 reads a string, and false); and a key
+    given twice is refused.
+    """
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
+        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
@@ -31,6 +40,7 @@ class _Loader(yaml.SafeLoader):
 
 _NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
+_Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -16,7 +16,7 @@ from bench import claims, cost, dpo, full_size, growth, packing, pairs, response
 from bench.__main__ import main as bench
 from bench.meter import Meter
 from bench.models import Load
-from bench.result import Result, compared, table, write
+from bench.result import Result, compared, read, table, write
 from rlaif.config import Config
 from tests.test_house import ROOT
 
@@ -32,7 +32,11 @@ def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
     write({"one": one, "other": one}, tmp_path)
     write({"other": other}, tmp_path)
     kept = json.loads((tmp_path / "latest.json").read_text())
-    assert (kept["one"]["ratio"], kept["other"]["ratio"]) == (2.0, 3.0) and "torch" in kept["one"]["machine"]
+    assert read(tmp_path) == {"one": one, "other": other} and "torch" in kept["one"]["machine"]
+
+
+def test_the_readme_shows_the_results() -> None:
+    assert table(read()) in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:

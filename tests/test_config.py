@@ -59,6 +59,14 @@ def test_numbers_in_scientific_notation_are_numbers(write, text):
     }
 
 
+def test_no_is_a_word_and_false_is_not(write):
+    text = f"{MINIMAL}\ndpo:\n  trainer: {{eval_strategy: no}}\n"
+    changes = ["dpo.trainer.logging_strategy=no", "feedback.balance_length=false", "engine.prefix_caching=False"]
+    config = load_config(write(text), changes)
+    assert config.dpo.trainer == {"eval_strategy": "no", "logging_strategy": "no"}
+    assert config.feedback.balance_length is False and config.engine.prefix_caching is False
+
+
 def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write):
     path = write(MINIMAL + "generation: {num_reponses: 4}\n")
     assert message(path) == (
