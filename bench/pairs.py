@@ -33,7 +33,7 @@ from PIL import Image
 
 from bench.alone import alone, peak_memory
 from bench.result import Result, compared
-from feedback.__main__ import make_pairs
+from feedback.stage import make_pairs
 from rlaif.config import Config
 from rlaif.run import Run
 from rlaif.schemas import SCHEMAS

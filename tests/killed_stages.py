@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from feedback.__main__ import feedback
-from feedback.evaluate import evaluate
-from generation.__main__ import generate
+from feedback.evaluation import evaluate
+from feedback.stage import feedback
 from generation.rewrite import rewrite
+from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection, RewriteConfig
 from rlaif.engine import Completion, Request
 from tests.doubles import ScriptedEngine

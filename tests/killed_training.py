@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from dpo.__main__ import run_dpo
+from dpo.stage import run_dpo
 from dpo.trainer import build_trainer  # its imports take most of the time of a process
 from rlaif.config import Config
 from rlaif.run import Run

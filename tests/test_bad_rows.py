@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from feedback.__main__ import feedback
-from generation.__main__ import generate
+from feedback.stage import feedback
+from generation.stage import generate
 from rlaif.config import Config
 from rlaif.engine import IMAGE_REFUSED, Completion, Request
 from rlaif.images import open_image

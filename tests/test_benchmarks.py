@@ -17,7 +17,7 @@ from model.embedded.benchmarks import write_files
 from rlaif.config import Config
 from rlaif.engine import PROMPT_TOO_LONG, Completion
 from rlaif.errors import ConfigError, InputError, RunMismatchError
-from rlaif.report import report
+from rlaif.page import report
 from rlaif.run import Run
 from rlaif.tables import read_rows
 from tests.doubles import ScriptedEngine

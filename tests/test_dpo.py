@@ -12,8 +12,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from dpo.__main__ import main, run_dpo
+from dpo.__main__ import main
 from dpo.arguments import trainer_arguments
+from dpo.stage import run_dpo
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, ModelError, RunMismatchError
 from rlaif.run import Run

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-import feedback.__main__ as stage
+import feedback.stage as stage
 from model.embedded.language import claim_of, find_mentions, question_of
 from rlaif.config import Config, EndpointSection, EngineSection, ModelSection
 from rlaif.endpoint import EndpointEngine, served_revision

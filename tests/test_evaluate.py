@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from feedback.evaluate import evaluate, main
+from feedback.evaluate import main
+from feedback.evaluation import evaluate
 from rlaif.config import ModelSection
 from rlaif.errors import InputError
 from rlaif.run import Run
@@ -175,7 +176,7 @@ def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
 
 
 def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch):
-    monkeypatch.setattr("feedback.evaluate.PROMPTS_AT_ONCE", 5)
+    monkeypatch.setattr("feedback.evaluation.PROMPTS_AT_ONCE", 5)
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     whole = list(read_rows(Run(path, config, "test"), "evaluations"))

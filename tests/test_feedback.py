@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import feedback.__main__ as stage
+import feedback.stage as stage
 from feedback.verdicts import conquer
 from feedback.wording import read_wording
 from rlaif.command import load_config

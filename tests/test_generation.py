@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import generation.sampling
-from generation.__main__ import generate, main
+from generation.__main__ import main
+from generation.stage import generate
 from rlaif.config import Config, DataSection, EngineSection, GenerationSection, ModelSection
 from rlaif.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.errors import InputError, RunMismatchError

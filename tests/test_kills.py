@@ -21,8 +21,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-import feedback.__main__
 import feedback.judged
+import feedback.stage
 import generation.rewrite
 import generation.sampling
 from tests.killed_stages import run_until
@@ -67,7 +67,7 @@ def start(forks: ForkServerContext, stage: str, settings: dict[str, Any], path: 
 
 
 def _send(sender: Any, stage: str, settings: dict[str, Any], path: Path, moment: int | None) -> None:
-    feedback.__main__.PROMPTS_PER_CHUNK = generation.sampling.PROMPTS_AT_ONCE = 3  # many parts
+    feedback.stage.PROMPTS_PER_CHUNK = generation.sampling.PROMPTS_AT_ONCE = 3  # many parts
     feedback.judged.PROMPTS_PER_CHUNK = 3
     sender.send(run_until(stage, settings, path, moment))
 

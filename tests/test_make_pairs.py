@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from feedback.__main__ import make_pairs
+from feedback.stage import make_pairs
 from feedback.summary import Summary
 from rlaif.by_prompt import PROMPTS_AT_ONCE, join_by_prompt, join_parts
 from rlaif.errors import InputError
@@ -53,7 +53,7 @@ def test_the_same_pairs_as_ever(
     words_rejected: int,
 ) -> None:
     monkeypatch.setattr("rlaif.by_prompt.PROMPTS_AT_ONCE", 5)
-    monkeypatch.setattr("feedback.__main__.PAIRS_AT_ONCE", 3)
+    monkeypatch.setattr("feedback.stage.PAIRS_AT_ONCE", 3)
     run = write_labelled_run(tmp_path / "run", part_rows=part_rows, balance_length=balance)
     summary, count = make_pairs(run)
     run.finish({"pairs": count}, None)

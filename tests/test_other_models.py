@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
-from dpo.__main__ import run_dpo
 from dpo.policy import load_collator
+from dpo.stage import run_dpo
 from rlaif.config import EngineSection, ModelSection
 from rlaif.engine import IMAGE_REFUSED, Engine, Request, VllmEngine, open_engine
 from rlaif.errors import ConfigError

@@ -7,11 +7,12 @@ from html.parser import HTMLParser
 import pytest
 from PIL import Image
 
-from feedback.evaluate import evaluate
+from feedback.evaluation import evaluate
 from rlaif.charts import Group, Line, histogram, line_chart
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.report import data_uri, main, render, report
+from rlaif.page import data_uri, render, report
+from rlaif.report import main
 from rlaif.report_figures import headline, signed, tile
 from tests.doubles import ScriptedEngine
 from tests.synthetic_run import make_run
@@ -112,7 +113,7 @@ def test_a_run_that_has_only_begun(tmp_path):
 
 def test_what_a_model_wrote_is_escaped(finished, monkeypatch):
     seen = {}
-    monkeypatch.setattr("rlaif.report.render", lambda page: seen.update(page) or "")
+    monkeypatch.setattr("rlaif.page.render", lambda page: seen.update(page) or "")
     report(*finished)
     attack = "</p><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
     card = seen["pairs"][0]

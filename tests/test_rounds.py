@@ -10,7 +10,7 @@ import pytest
 from rlaif.command import load_config
 from rlaif.config import Config
 from rlaif.errors import ConfigError, RlaifError
-from rlaif.report import report
+from rlaif.page import report
 from rlaif.rounds import choose, rounds, table
 from rlaif.stages import STAGES
 

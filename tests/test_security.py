@@ -10,14 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from feedback.__main__ import feedback
-from generation.__main__ import generate
+from feedback.stage import feedback
 from generation.pictures import MAX_FILE_BYTES
 from generation.prompts import pinned_data
+from generation.stage import generate
 from rlaif.config import Config, DataSection, ModelSection
 from rlaif.engine import Request
 from rlaif.errors import InputError, ModelError
-from rlaif.report import report
+from rlaif.page import report
 from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import read_rows
 from tests.doubles import ScriptedEngine

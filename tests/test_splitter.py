@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-import feedback.__main__ as stage
+import feedback.stage as stage
 from rlaif.command import load_config
 from rlaif.config import ModelSection
 from rlaif.engine import Request

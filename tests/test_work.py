@@ -10,10 +10,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-import feedback.__main__
+import feedback.stage
 import generation.sampling
-from feedback.__main__ import feedback as run_feedback
-from generation.__main__ import generate
+from feedback.stage import feedback as run_feedback
+from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.engine import Engine, OpenEngine, open_engine
 from rlaif.errors import ModelError
@@ -95,7 +95,7 @@ def open_broken(model: ModelSection, engine: EngineSection, seed: int) -> Script
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(generation.sampling, "PROMPTS_AT_ONCE", 3)
-    monkeypatch.setattr(feedback.__main__, "PROMPTS_PER_CHUNK", 3)
+    monkeypatch.setattr(feedback.stage, "PROMPTS_PER_CHUNK", 3)
 
 
 def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import yaml
 from PIL import Image
 
-import feedback.__main__ as stage
+import feedback.stage as stage
 from rlaif.command import load_config
 from rlaif.config import Config
 from rlaif.engine import Request

@@ -1,0 +1,92 @@
+"""Sample K responses to every (image, instruction).
+
+    python -m generation --config configs/demo.yaml --run runs/demo
+
+Writes `prompts` (all splits that the source has) and `responses` (of `generation.splits`). Stopped, it goes on from
+what is on disk.
+"""
+
+from collections import Counter
+from pathlib import Path
+
+from tqdm import tqdm
+
+from generation.prompts import build_prompts, pinned_data, read_pictures, source_files
+from generation.sampling import sample_responses
+from rlaif.config import Config
+from rlaif.engine import OpenEngine, open_engine
+from rlaif.errors import ConfigError, InputError
+from rlaif.run import Run, model_revision, pinned
+from rlaif.tables import TableWriter, count_rows, read_rows
+from rlaif.work import Workplace
+
+
+def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
+    """The stage. Errors: RlaifError for whatever the user can put right."""
+    sampling = config.generation
+    if sampling.temperature == 0 and sampling.num_responses > 1:
+        raise ConfigError(
+            f"generation.temperature is 0 and num_responses {sampling.num_responses}: greedy responses are all the "
+            "same; set temperature above 0, or num_responses to 1"
+        )
+    config = config.model_copy(update={"data": pinned_data(config.data)})
+    data = config.data
+    run = Run(path, config, "generation")
+    policy = pinned(config.policy)
+    revision = model_revision(policy)
+    settings = {
+        "seed": config.seed,
+        "round": config.round,
+        "policy": {**config.policy.identity(), "revision": revision},
+        "data": {**data.model_dump(), **source_files(data)},
+        "generation": sampling.model_dump(),
+        "max_model_len": config.engine.max_model_len,
+    }
+    if not run.begin(["prompts", "responses"], settings, inputs=[]):
+        return
+    run.announce(
+        f"prompts from {data.source}" + (f" {data.path}" if data.path else ""),
+        f"{sampling.num_responses} responses to each prompt of {' and '.join(sampling.splits)} from "
+        f"{config.policy.model}, "
+        f"temperature {sampling.temperature}, top_p {sampling.top_p}, at most {sampling.max_tokens} tokens",
+    )
+    if not (path / "prompts.parquet").is_file():
+        write_prompts(run)
+    with TableWriter(run, "responses", key="prompt_id") as writer:
+        sample_responses(run, Workplace(policy, config.engine, config.seed, open_engine), revision, writer)
+    report(run)
+
+
+def write_prompts(run: Run) -> None:
+    """Read the source, check every image, write `prompts`. Errors: InputError when no prompt is left."""
+    data = run.config.data
+    dropped: Counter[str] = Counter()
+
+    def drop(row_id: str, reason: str, detail: str) -> None:
+        dropped[reason] += 1
+        run.drop(row_id, reason, detail)
+
+    writer = TableWriter(run, "prompts", key="prompt_id")
+    pictures = read_pictures(data, run.config.seed, run.config.round)
+    rows = build_prompts(pictures, data, writer.done, drop, run.config.round)
+    written = 0
+    for row in tqdm(rows, desc="prompts", unit="prompt", dynamic_ncols=True):
+        writer.write([row])
+        written += 1
+    if not written and not writer.done:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
+        raise InputError(f"no prompt in {data.path or data.source} can be used ({reasons})")
+    writer.finish()
+
+
+def report(run: Run) -> None:
+    """Count what the responses are like, and end the stage."""
+    responses = cut_off = empty = 0
+    for row in read_rows(run, "responses", ["text", "finish_reason"]):
+        responses += 1
+        cut_off += row["finish_reason"] == "length"
+        empty += not row["text"].strip()
+    run.update_metrics(generation={"responses_cut_off": cut_off, "responses_empty": empty})
+    print(f"{responses:,} responses: {cut_off:,} were cut off by max_tokens, {empty:,} are empty; both are kept")
+    kept = {"prompts": count_rows(run, "prompts"), "responses": responses}
+    run.finish(kept, f"make feedback RUN={run.path}, with the same CONFIG and SET")
