@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+import feedback.__main__ as command
 import feedback.stage as stage
 from feedback.verdicts import conquer
 from feedback.wording import read_wording
@@ -184,7 +185,7 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(config_file: Path
 def test_command_line_errors_are_one_line(
     config_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert stage.main(["--config", str(config_file), "--run", str(tmp_path / "nothing")]) == 2
+    assert command.main(["--config", str(config_file), "--run", str(tmp_path / "nothing")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "make generate" in error
     assert not (tmp_path / "nothing" / "claims.parquet").exists()
