@@ -1,5 +1,6 @@
 """Importing what is large: vLLM and TRL make many objects and hardly any garbage while they are imported."""
 
+import atexit
 import gc
 import sys
 from collections.abc import Iterator
@@ -19,4 +20,5 @@ def uncollected() -> Iterator[None]:
     finally:
         if len(sys.modules) > before:
             gc.freeze()
+            atexit.register(gc.unfreeze)  # or libraries report what is frozen as leaks
         gc.enable()
