@@ -2,14 +2,14 @@
 
     make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
 
-Same model, pairs in the same order, losses, precision and seed. A photograph has 10 slices, a prompt about 40 tokens
-beside it, an answer about 150. Encoding a photograph is about 0.4 times the work of reading it with its prompt and both
-answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x 7.5B). The stock collator sends an image
-with the chosen and with the rejected answer, and both policy and reference encode it each time. Prompts are equally
-long: it puts the padding of a shorter one between that and its answer, which moves the answer's positions. The losses
-of all ways have to be equal, step by step, to 1e-4: a faster wrong answer is no result. The time of references
-beforehand is spread over 4 epochs. Each measurement is a process of its own; the first step, in which things are made
-ready, does not count.
+Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices, a prompt about
+40 tokens beside it, an answer about 150. Encoding a photograph is about 0.4 times the work of reading it with its
+prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x 7.5B). The stock collator
+sends an image with the chosen and with the rejected answer, and both policy and reference encode it each time. Prompts
+are equally long: it puts the padding of a shorter one between that and its answer, which moves the answer's positions.
+The losses of all ways have to be equal, step by step, to 1e-4: a faster wrong answer is no result. The time of
+references beforehand is spread over 4 epochs. Each measurement is a process of its own; the first step, in which things
+are made ready, does not count.
 """
 
 import io
@@ -117,7 +117,11 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     switches = dict(WAYS[way] or {})
     trainer_keys["precompute_ref_log_probs"] = switches.pop("beforehand", False)
     config = Config.model_validate(
-        {"policy": section, "labeler": section, "dpo": {"method": method, "trainer": trainer_keys, **switches}}
+        {
+            "policy": section,
+            "labeler": section,
+            "dpo": {"method": method, "lora": {"dropout": 0}, "trainer": trainer_keys, **switches},
+        }
     )
     args = trainer_arguments(config, folder / "out")
     messages = List({"role": Value("string"), "content": Value("string")})

@@ -201,13 +201,16 @@ class MiniCPMVProcessor(ProcessorMixin):
         conversation: Sequence[dict[str, Any]],
         tokenize: bool = False,
         add_generation_prompt: bool = False,
+        return_dict: bool = False,
         **kwargs: Any,
     ) -> Any:
         """The rendered prompt; a list of image and text parts becomes markers, each with a line break, and text. With
-        `tokenize`: `encode_chat`.
+        `tokenize`: `encode_chat`; with `return_dict` too, as transformers' processors have it, a batch of that one row,
+        input_ids and attention_mask (as TRL asks for text without images).
         """
         if tokenize:
-            return self.encode_chat(conversation, add_generation_prompt)
+            ids = self.encode_chat(conversation, add_generation_prompt)
+            return {"input_ids": [ids], "attention_mask": [[1] * len(ids)]} if return_dict else ids
         flat = [
             {
                 "role": message["role"],

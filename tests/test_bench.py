@@ -45,13 +45,14 @@ def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("method", "side"), [("full", 300), ("lora", 300), ("full", 0)])
 def test_dpo_is_measured_against_stock_and_has_its_losses(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str, side: int
 ) -> None:
     """In this process: starting one a way would take longer than what is tested."""
     monkeypatch.setattr(dpo, "alone", lambda work, *arguments: work(*arguments))
-    small = dpo.Load(300, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
-    found = dpo.told("full", small, repeats=1)
+    small = dpo.Load(side, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
+    found = dpo.told(method, small, repeats=1)
     assert found.unit == "steps/s" and found.ratio > 0
     ways = [line.removeprefix("| ").split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:]]
     assert ways == list(dpo.WAYS)

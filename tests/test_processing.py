@@ -50,6 +50,9 @@ def test_chat_template(processor: MiniCPMVProcessor) -> None:
     answer = "<|start_header_id|>assistant<|end_header_id|>\n\n"
     assert processor.apply_chat_template(messages) == f"{head}{answer}yes<|eot_id|>"
     assert processor.apply_chat_template(messages[:1], add_generation_prompt=True) == head + answer
+    ids = processor.apply_chat_template(messages, tokenize=True)
+    row = {"input_ids": [ids], "attention_mask": [[1] * len(ids)]}
+    assert processor.apply_chat_template(messages, tokenize=True, return_dict=True) == row
 
 
 def test_encoding_a_conversation_equals_encoding_its_rendered_text(processor: MiniCPMVProcessor) -> None:
