@@ -47,7 +47,7 @@ def vllm_start() -> float:
 
         options = vllm_options(ModelSection(model=MODEL), EngineSection(max_model_len=2048), 0, on_cpu)
         engine = LLM(MODEL, **options)
-        AutoProcessor.from_pretrained(MODEL)  # which ours loads too
+        AutoProcessor.from_pretrained(MODEL, trust_remote_code=False)  # which ours loads too
         seconds = time.perf_counter() - began
         engine.llm_engine.engine_core.shutdown()
     return seconds
