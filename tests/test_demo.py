@@ -87,7 +87,7 @@ def test_the_truth_enters_no_stage_but_evaluate() -> None:
         if '"reference"' in path.read_text() or "'reference'" in path.read_text()
     }
     readers -= {"generation/prompts.py", "rlaif/schemas.py"}
-    assert readers == {f"feedback/{name}.py" for name in ("evaluate", "compare", "best_of_n", "rewrites")}
+    assert readers == {f"feedback/{name}.py" for name in ("evaluation", "compare", "best_of_n", "rewrites")}
 
 
 def test_another_configuration_is_refused_and_nothing_is_overwritten(run: Path) -> None:
