@@ -38,7 +38,7 @@ from rlaif.run import Run, model_revision, pinned
 from rlaif.tables import TableWriter, count_rows, make_id, read_parts
 from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
 
-PROMPTS_PER_CHUNK = 64  # labelled together, and lost if the stage is killed
+PROMPTS_PER_CHUNK = 128  # labelled together, and lost if the stage is killed
 PAIRS_AT_ONCE = 250  # rows of `pairs` made in one go; each has its image
 RESPONSE_COLUMNS = ["response_id", "prompt_id", "text", "finish_reason", "num_tokens"]
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "p_yes", "p_no", "p_other", "verdict"]
