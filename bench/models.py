@@ -44,9 +44,9 @@ def model_of(load: Load, shipped: str) -> Iterator[str]:
 
 
 def picture(rng: random.Random, side: int, grain: int = 8) -> bytes:
-    """A square image file of `grain` x `grain` spots of colour."""
+    """A square photograph of `grain` x `grain` spots of colour."""
     buffer = io.BytesIO()
-    Image.frombytes("RGB", (grain, grain), rng.randbytes(3 * grain**2)).resize((side, side)).save(buffer, "PNG")
+    Image.frombytes("RGB", (grain, grain), rng.randbytes(3 * grain**2)).resize((side, side)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
