@@ -2,14 +2,16 @@
 
     make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
 
-Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices, a prompt about
-40 tokens beside it, an answer about 150. Encoding a photograph is about 0.4 times the work of reading it with its
-prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x 7.5B). The stock collator
-sends an image with the chosen and with the rejected answer, and both policy and reference encode it each time. Prompts
-are equally long: it puts the padding of a shorter one between that and its answer, which moves the answer's positions.
-The losses of all ways have to be equal, step by step, to 1e-4: a faster wrong answer is no result. The time of
-references beforehand is spread over 4 epochs. Each measurement is a process of its own; the first step, in which things
-are made ready, does not count.
+Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices of 96 tokens, a
+prompt about 40 beside it, an answer about 150. Encoding a photograph is about 0.4 times the work of reading it with its
+prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x 7.5B), and it has as many
+pixels a slice (1344 x 1344 to slices of 448). Attention is out of proportion: at this width it is more than a quarter
+of the language model's work, at full size a twentieth, and a mask of the shared prefix saves none of it. The stock
+collator sends an image with the chosen and with the rejected answer, and both policy and reference encode it each time.
+Prompts are equally long: stock puts the padding of a shorter one between that and its answer, which moves the answer's
+positions. The losses of all ways have to be equal, step by step, to 1e-4: a faster wrong answer is no result. The time
+of references beforehand is spread over 4 epochs. Each measurement is a process of its own; the first step, in which
+things are made ready, does not count.
 """
 
 import io
@@ -42,13 +44,13 @@ OURS = list(WAYS)[-1]
 class Load:
     """What is trained on. side: pixels of the square photographs, 0 for none."""
 
-    side: int = 1512
+    side: int = 756
     prompt_words: int = 40
     answer_words: int = 150
-    width: int = 256
-    layers: int = 4
+    width: int = 512
+    layers: int = 2
     resolution: int = 252
-    queries: int = 64
+    queries: int = 96
     vision_layers: int = 2
     batch: int = 2
     steps: int = 20
