@@ -14,7 +14,8 @@ from accelerate.commands.config.config_args import load_config_from_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.conversations import Conversations, read_table
-from model.embedded.ocr import FACES, WORDS, Text, eased, in_any_face, render_text, sample_text
+from model.embedded import ocr
+from model.embedded.ocr import FACES, WORDS, Text, eased, render_text, sample_text
 from model.embedded.start import main as start
 from model.embedded.tables import TABLES, main
 from model.train import STAGES, parse
@@ -64,7 +65,7 @@ def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: P
 
 
 def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
-    texts = [in_any_face(sample_text(random.Random(seed)), random.Random(seed)) for seed in range(200)]
+    texts = [sample_text(random.Random(seed)) for seed in range(200)]
     assert {text.face for text in texts} == set(FACES)
     assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
     for text in texts:
@@ -79,6 +80,18 @@ def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
     assert (np.asarray(render_text(leaning))[..., 0] < 128)[:, 1:].any(0).nonzero()[0].max() > dark.any(0).nonzero()[
         0
     ].max()
+
+
+def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of pre-training 3 and of both parts of SFT."""
+    for name in ("captions", "recognition", "instructions"):
+        drawn: list[Text] = []
+        monkeypatch.setattr(ocr, "render_text", lambda text, drawn=drawn: drawn.append(text) or render_text(text))
+        make, _, _ = TABLES[name]
+        for seed in range(300):
+            make(random.Random(seed))
+        assert {text.face for text in drawn} == set(FACES), name
+        assert len({text.height for text in drawn}) > 5 and len({text.place for text in drawn}) == len(drawn)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -121,7 +134,7 @@ def test_reading_gets_harder_by_single_aspects() -> None:
         rng = random.Random(0)
         unlike[hard] = 0
         for _ in range(300):
-            text = in_any_face(sample_text(rng), rng)
+            text = sample_text(rng)
             easy = eased(text, hard, rng)
             assert easy.place == text.place
             if hard == 1.0:

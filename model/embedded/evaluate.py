@@ -74,8 +74,7 @@ def exact(image: Image.Image, branch: tasks.Branch, name: str) -> Question:
 
 
 def questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
-    """`count` scenes, described twice and asked about twice, and as many texts to read, once as the stages of training
-    saw them and once in any face; the same ones every time."""
+    """`count` scenes, described twice and asked about twice, and as many texts to read; the same every time."""
     asked = []
     for index in range(count):
         rng = random.Random(f"stages/{index}")
@@ -84,9 +83,7 @@ def questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int])
         asked += [exact(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
         text = ocr.sample_text(rng, canvases)
         reading = ocr.reading(text.words, rng)
-        other = ocr.in_any_face(text, random.Random(f"faces/{index}"))
         asked.append(exact(ocr.render_text(text), reading, "text read"))
-        asked.append(exact(ocr.render_text(other), reading, "in any face"))
     return asked
 
 

@@ -53,13 +53,8 @@ def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CA
     if rng.random() < 0.3:
         ink, paper = paper, ink
     place = (rng.random(), rng.random())
-    return Text(
-        words, rng.randint(14, 28), rng.randint(0, 1), rng.choice([0, 0, 0.25]), width, height, ink, paper, place
-    )
-
-
-def in_any_face(text: Text, rng: random.Random) -> Text:
-    return replace(text, face=rng.choice(FACES))
+    size, weight, slant = rng.randint(14, 28), rng.randint(0, 1), rng.choice([0, 0, 0.25])
+    return Text(words, size, weight, slant, width, height, ink, paper, place, rng.choice(FACES))
 
 
 def eased(text: Text, hard: float, rng: random.Random) -> Text:

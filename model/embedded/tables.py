@@ -119,7 +119,7 @@ def reading_row(rng: random.Random, hard: float, centred: bool = False) -> Row:
     """A text to read, at most so hard. Reading comes by steps: a plain word in the middle of a picture, then anywhere,
     then ever less plain; when all comes at once, what was learnt is lost to guessing.
     """
-    text = ocr.eased(ocr.in_any_face(ocr.sample_text(rng), rng), rng.uniform(hard / 2, hard), rng)
+    text = ocr.eased(ocr.sample_text(rng), rng.uniform(hard / 2, hard), rng)
     if centred:
         text = replace(text, place=(0.5, 0.5))
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
