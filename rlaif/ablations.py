@@ -57,7 +57,7 @@ def load(config: AblationsConfig, name: str) -> Config:
 def read_metrics(folder: Path) -> dict[str, Any]:
     """Figures of a run; of rounds, with the seconds of all of them."""
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    rounds = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("round-*/metrics.json")]
+    rounds = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/metrics.json")]
     seconds = [stage["seconds"] for one in [metrics, *rounds] for stage in one["stages"].values()]
     return {**metrics, "minutes": sum(seconds) / 60}
 

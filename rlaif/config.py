@@ -276,6 +276,11 @@ class Config(Section):
     seed: int = Field(0, ge=0, description="seed from which every other seed is derived")
     round: int = Field(1, ge=1, description="round of alignment, part of each response's id")
     rounds: int = Field(4, ge=1, description="rounds that `make rounds` makes")
+    average_last: int = Field(
+        0,
+        ge=0,
+        description="policies of the last rounds, the mean of whose weights is one more to choose; 0 or 1: none",
+    )
     best_of: int = Field(16, ge=2, description="responses of the aligned policy that `make best-of-n` chooses from")
     policy: ModelSection = Field(description="the model that answers and is aligned")
     labeler: ModelSection = Field(description="the model that divides responses and judges claims")

@@ -74,15 +74,15 @@ def tile_intervals(name: str, spread: Spread) -> str:
 
 
 def rounds(history: Path) -> dict[str, Any] | None:
-    """What validation says of each round's policy; None for a run of one round."""
+    """What validation says of each round's policy, and of their mean; None for a run of one round."""
     if not history.is_file():
         return None
     found = read_json(history, "make rounds")
-    policies = found["validation"]
-    names = ["the start"] + [f"round {number}" for number in range(1, len(policies))]
+    candidates = found["candidates"]
+    in_turn = [one["figures"] for one in candidates if one["folder"] is None or one["folder"].startswith("round-")]
 
     def line(name: str, tone: str, key: str, scale: float) -> Line:
-        points = [(number, scale * one[key]) for number, one in enumerate(policies) if one[key] is not None]
+        points = [(number, scale * one[key]) for number, one in enumerate(in_turn) if one[key] is not None]
         return Line(name, tone, points)
 
     charts = [
@@ -95,9 +95,9 @@ def rounds(history: Path) -> dict[str, Any] | None:
         ),
         ("Claims in an answer", [line("claims", "chosen", "mean_claims", 1)]),
     ]
-    figures = [name for name in policies[0] if any(one[name] is not None for one in policies)]
+    figures = [name for name in candidates[0]["figures"] if any(one["figures"][name] is not None for one in candidates)]
     return {
-        "chosen": names[found["chosen"]],
+        "chosen": candidates[found["chosen"]]["name"],
         "charts": [
             {"title": title, "lines": drawn, "svg": line_chart(drawn, x_label="round")}
             for title, lines in charts
@@ -106,11 +106,14 @@ def rounds(history: Path) -> dict[str, Any] | None:
         "names": figures,
         "rows": [
             {
-                "name": names[number],
-                "report": f"round-{number}/report.html" if number else None,
-                "values": [(shown(name, one[name]), shown_interval(name, spread.get(name))) for name in figures],
+                "name": one["name"],
+                "report": f"{one['folder']}/report.html" if one["folder"] else None,
+                "values": [
+                    (shown(name, one["figures"][name]), shown_interval(name, one["intervals"].get(name)))
+                    for name in figures
+                ],
             }
-            for number, (one, spread) in enumerate(zip(policies, found["intervals"], strict=True))
+            for one in candidates
         ],
     }
 

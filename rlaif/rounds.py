@@ -7,16 +7,18 @@ before left, which is also its reference.
 stages were run, each stage a process of its own. Stopped, it goes on where it was, as its stages do.
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
-(`dpo.trainer.load_best_model_at_end`). Among rounds the policy is taken whose answers to validation prompts have the
-least share of claims that the labeler rejects, of those that say nearly as much of what it accepts as the first policy
-did: silence is not truth, and false claims are no loss. That policy is then held against the first one on the test
-split, once, in the run folder itself; `rounds.json` has the figures.
+(`dpo.trainer.load_best_model_at_end`). Among rounds, and the mean of the last ones' weights (`average_last`, in the
+folder `average/`), the policy is taken whose answers to validation prompts have the least share of claims that the
+labeler rejects, of those that say nearly as much of what it accepts as the first policy did: silence is not truth, and
+false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder
+itself; `rounds.json` has the figures.
 """
 
 import json
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +32,20 @@ from rlaif.tables import atomic_write
 
 LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
 TEST = "test"
+AVERAGE = "average"
+AVERAGE_STAGES = ("dpo.average", *STAGES[-2:])
 
 Figures = dict[str, Any]
+
+
+@dataclass
+class Candidate:
+    """A policy that may be chosen, and what validation says of it."""
+
+    name: str
+    folder: str | None  # of the run folder; None for the policy that rounds begin with
+    figures: Figures
+    intervals: Figures
 
 
 def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
@@ -40,24 +54,27 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
     path.mkdir(parents=True, exist_ok=True)
     lock(path.resolve() / ".rounds.lock")
     policy = config.policy
-    figures: list[Figures] = []
-    spread: list[Figures] = []
+    candidates: list[Candidate] = []
     for number in range(1, config.rounds + 1):
         folder = path / f"round-{number}"
         print(f"rounds: round {number} of {config.rounds}, from {policy.model}", flush=True)
         run(STAGES, config.model_copy(update={"round": number, "policy": policy}), folder)
-        metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        for which in ("before", "after") if number == 1 else ("after",):
-            figures.append(metrics[which])
-            spread.append(metrics["intervals"][which])
+        if number == 1:
+            candidates.append(candidate("start", folder, "before"))
+        candidates.append(candidate(f"round {number}", folder))
         policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
-    chosen = choose(figures)
-    write_history(path, figures, spread, chosen)
-    print(table(figures, spread, chosen))
-    if chosen == 0:
+    if (last := min(config.average_last, config.rounds)) > 1:
+        print(f"rounds: the mean of the last {last} policies", flush=True)
+        lay_prompts(path, path / AVERAGE)
+        run(AVERAGE_STAGES, config, path / AVERAGE)
+        candidates.append(candidate(f"mean of last {last}", path / AVERAGE))
+    chosen = choose([one.figures for one in candidates])
+    write_history(path, candidates, chosen)
+    print(table(candidates, chosen))
+    if (taken := candidates[chosen].folder) is None:
         print("rounds: no round was better on validation than the policy they began with; the test split stays unseen")
         return
-    link(path, chosen)
+    link(path, taken)
     last_look = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"split": TEST})})
     run(STAGES[-2:], last_look, path)
 
@@ -84,8 +101,13 @@ def check(config: Config) -> None:
         )
 
 
+def candidate(name: str, folder: Path, which: str = "after") -> Candidate:
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    return Candidate(name, folder.name if which == "after" else None, metrics[which], metrics["intervals"][which])
+
+
 def choose(figures: Sequence[Figures]) -> int:
-    """Which policy to take: 0 is the first one, i the one that round i left. The earliest of equals."""
+    """Which policy to take; the first of them is what rounds begin with. The earliest of equals."""
     least = LEAST_CLAIMS * accepted_claims(figures[0])
     talking = [
         number
@@ -100,30 +122,35 @@ def accepted_claims(figures: Figures) -> float:
     return (figures["mean_claims"] or 0.0) * (1 - (figures["rejected_share"] or 0.0))
 
 
-def link(path: Path, chosen: int) -> None:
-    """The run folder gets the prompts, whose test split is that of every round, and the policy that was chosen."""
+def link(path: Path, folder: str) -> None:
+    """The run folder gets the policy that was chosen, and the prompts."""
     policy = path / "policy"
     if policy.is_symlink():
         policy.unlink()
-    policy.symlink_to(Path(f"round-{chosen}") / "policy")
-    with atomic_write(path / "prompts.parquet") as temporary:
+    policy.symlink_to(Path(folder) / "policy")
+    lay_prompts(path, path)
+
+
+def lay_prompts(path: Path, folder: Path) -> None:
+    """The prompts of the first round: validation and test are the same in all."""
+    folder.mkdir(exist_ok=True)
+    with atomic_write(folder / "prompts.parquet") as temporary:
         shutil.copyfile(path / "round-1" / "prompts.parquet", temporary)
 
 
-def write_history(path: Path, figures: Sequence[Figures], spread: Sequence[Figures], chosen: int) -> None:
-    history = {"chosen": chosen, "validation": figures, "intervals": spread}
+def write_history(path: Path, candidates: Sequence[Candidate], chosen: int) -> None:
+    history = {"chosen": chosen, "candidates": [asdict(one) for one in candidates]}
     with atomic_write(path / "rounds.json") as temporary:
         temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
 
 
-def table(figures: Sequence[Figures], spread: Sequence[Figures], chosen: int) -> str:
+def table(candidates: Sequence[Candidate], chosen: int) -> str:
     """What validation says of every policy, as text for the terminal; in brackets 95% confidence intervals."""
-    policies = ["start", *(f"round {number}" for number in range(1, len(figures)))]
-    lines = [f"{'validation':24}" + "".join(f"{policy:>20}" for policy in policies)]
-    for name in figures[0]:
-        cells = (with_interval(name, one[name], its.get(name)) for one, its in zip(figures, spread, strict=True))
+    lines = [f"{'validation':24}" + "".join(f"{one.name:>20}" for one in candidates)]
+    for name in candidates[0].figures:
+        cells = (with_interval(name, one.figures[name], one.intervals.get(name)) for one in candidates)
         lines.append(f"{name:24}" + "".join(f"{cell:>20}" for cell in cells))
-    return "\n".join([*lines, f"chosen: {policies[chosen]}"])
+    return "\n".join([*lines, f"chosen: {candidates[chosen].name}"])
 
 
 def main(argv: Sequence[str] | None = None) -> int:
