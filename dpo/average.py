@@ -51,7 +51,8 @@ def write_mean(policies: Sequence[Path], folder: Path) -> None:
         means = {}
         with ExitStack() as stack:
             parts = [stack.enter_context(safe_open(policy / file.name, framework="pt")) for policy in policies]
-            for name in parts[-1].keys():
+            names = parts[-1].keys()  # no mapping: it has nothing else to go through
+            for name in names:
                 values = [part.get_tensor(name) for part in parts]
                 means[name] = torch.stack([value.float() for value in values]).mean(0).to(values[-1].dtype)
             save_file(means, temporary / file.name, parts[-1].metadata())

@@ -279,7 +279,7 @@ class Config(Section):
     average_last: int = Field(
         0,
         ge=0,
-        description="policies of the last rounds, the mean of whose weights is one more to choose; 0 or 1: none",
+        description="last rounds, the mean of whose policies' weights is one more to choose from; 0: none",
     )
     best_of: int = Field(16, ge=2, description="responses of the aligned policy that `make best-of-n` chooses from")
     policy: ModelSection = Field(description="the model that answers and is aligned")

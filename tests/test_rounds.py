@@ -6,12 +6,15 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
+from dpo.average import average
 from rlaif.command import load_config
 from rlaif.config import Config
-from rlaif.errors import ConfigError, RlaifError
+from rlaif.errors import ConfigError, ModelError, RlaifError
 from rlaif.page import report
-from rlaif.rounds import choose, rounds, table
+from rlaif.rounds import Candidate, choose, rounds, table
 from rlaif.stages import STAGES
 
 ROOT = Path(__file__).parent.parent
@@ -38,8 +41,8 @@ def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> di
 )
 def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(policies, chosen):
     assert choose(policies) == chosen
-    told = table(policies, [{} for _ in policies], chosen)
-    assert told.endswith(f"chosen: {'start' if chosen == 0 else f'round {chosen}'}")
+    candidates = [Candidate(f"policy {number}", None, one, {}) for number, one in enumerate(policies)]
+    assert table(candidates, chosen).endswith(f"chosen: policy {chosen}")
 
 
 @pytest.mark.parametrize(
@@ -66,16 +69,19 @@ def test_a_source_without_splits_of_its_own_needs_shares(tmp_path):
 
 
 class Stages:
-    """Stands for the stages' commands: a round's policy has the figures that a test gives it."""
+    """Stands for the stages' commands: a round's policy has the figures that a test gives it, and their mean too."""
 
-    def __init__(self, policies):
-        self.policies, self.asked = policies, []
+    def __init__(self, policies, mean=None):
+        self.policies, self.mean, self.asked = policies, mean, []
 
     def __call__(self, stages, config, folder):
         self.asked.append((stages, config, folder))
         (folder / "policy").mkdir(parents=True, exist_ok=True)
         (folder / "prompts.parquet").write_bytes(b"prompts")
         before, after = self.policies[config.round - 1 : config.round + 1]
+        if stages[0] == "dpo.average":
+            assert (folder / "prompts.parquet").read_bytes() == b"prompts"
+            after = self.mean
         metrics = {
             "before": before,
             "after": after,
@@ -85,7 +91,7 @@ class Stages:
 
 
 def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_once(tmp_path, capsys):
-    config, path = load_config(CONFIG, ["rounds=3"]), tmp_path / "run"
+    config, path = load_config(CONFIG, ["rounds=3", "average_last=0"]), tmp_path / "run"
     stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)])
     rounds(config, path, stages)
     *made, (last_stages, last, folder) = stages.asked
@@ -105,10 +111,23 @@ def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_o
     assert told.endswith("chosen: round 2\n") and f"{'30.0%':>20}{'20.0% [10.0, 30.0]':>20}" in told
 
 
+@pytest.mark.parametrize(("mean", "chosen"), [(0.05, "average"), (0.15, "round-2")])
+def test_the_mean_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, mean, chosen):
+    config, path = load_config(CONFIG, ["rounds=3", "average_last=2"]), tmp_path / "run"
+    stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)], figures(mean))
+    rounds(config, path, stages)
+    *_, (made, asked, folder), (_, last_look, _) = stages.asked
+    assert made == ("dpo.average", "feedback.evaluate", "rlaif.report") and folder == path / "average"
+    assert asked.evaluation.split == "validation" and last_look.evaluation.split == "test"
+    assert (path / "policy").resolve() == (path / chosen / "policy").resolve()
+    names = [one["name"] for one in json.loads((path / "rounds.json").read_text())["candidates"]]
+    assert names == ["start", "round 1", "round 2", "round 3", "mean of last 2"]
+
+
 def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
-    stages = Stages([figures(0.1), figures(0.2), figures(0.3)])
+    stages = Stages([figures(0.1), figures(0.2), figures(0.3)], mean=figures(0.15))
     rounds(load_config(CONFIG, ["rounds=2"]), tmp_path / "run", stages)
-    assert len(stages.asked) == 2 and not (tmp_path / "run" / "policy").exists()
+    assert len(stages.asked) == 3 and not (tmp_path / "run" / "policy").exists()
     assert "no round was better on validation" in capsys.readouterr().out
 
 
@@ -119,9 +138,9 @@ def test_a_stage_that_fails_ends_it_with_what_to_do(tmp_path):
 
 
 def test_a_round_for_real(tmp_path):
-    """The shipped models; whether so small a round is better is left to chance, what follows from it is not."""
+    """The shipped models; whether so small rounds are better is left to chance, what follows from it is not."""
     changes = [
-        "rounds=1",
+        "rounds=2",
         "data.train_prompts=16",
         "data.validation_prompts=12",
         "data.test_prompts=6",
@@ -136,20 +155,39 @@ def test_a_round_for_real(tmp_path):
     log = json.loads((run / "round-1" / "dpo" / "log.json").read_text())
     assert any("eval_loss" in entry for entry in log)
     history = json.loads((run / "rounds.json").read_text())
-    assert history["validation"][0]["responses"] == 12 and history["validation"][0]["judged"] > 6
+    names = [one["name"] for one in history["candidates"]]
+    assert names == ["start", "round 1", "round 2", "mean of last 2"]
+    for one in history["candidates"]:
+        assert one["figures"]["responses"] == 12 and one["figures"]["judged"] > 6
+    first, second, mean = (
+        load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "average")
+    )
+    assert first.keys() == mean.keys()
+    for name, tensor in mean.items():
+        assert torch.equal(tensor, ((first[name].float() + second[name].float()) / 2).to(tensor.dtype)), name
     assert (run / "policy").exists() == (run / "report.html").exists() == bool(history["chosen"])
     if history["chosen"]:
         evaluated = json.loads((run / "evaluate.json").read_text())["settings"]
         assert evaluated["evaluation"]["split"] == "test"
         page = (run / "report.html").read_text()
-        assert "round-1/report.html" in page and "the policy of round 1 was taken" in page
+        assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "average"))
+        assert f"{names[history['chosen']]} was taken" in page
 
 
 def test_the_page_shows_rounds(tmp_path):
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
-    history = {"chosen": 1, "validation": [figures(0.3), figures(0.1), figures(None, 1.0)], "intervals": [{}] * 3}
-    history["intervals"][0] = {"rejected_share": [0.25, 0.35]}
+    told = [("start", None, figures(0.3)), ("round 1", "round-1", figures(0.1)), ("mean", "average", figures(None, 1))]
+    candidates = [{"name": name, "folder": folder, "figures": one, "intervals": {}} for name, folder, one in told]
+    candidates[0]["intervals"] = {"rejected_share": [0.25, 0.35]}
+    history = {"chosen": 1, "candidates": candidates}
     (tmp_path / "rounds.json").write_text(json.dumps(history))
     page = report(config, tmp_path).read_text()
-    assert "the policy of round 1 was taken" in page and "the labeler rejects" in page
+    assert "round 1 was taken" in page and "the labeler rejects" in page
     assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
+
+
+def test_a_mean_needs_every_policy(tmp_path):
+    config = load_config(CONFIG, ["rounds=2"])
+    with pytest.raises(ModelError, match=r"no model folder .*round-1/policy"):
+        average(config, tmp_path / "average")
+    assert not (tmp_path / "average").exists()
