@@ -3,9 +3,9 @@
     python -m dpo.average --config runs/rounds/average/config.yaml --run runs/rounds/average
 
 Rounds end at different points around what is good: each takes up what its own pairs have by chance. The mean of their
-weights loses much of that and costs nothing when it is served (model soups, arXiv 2203.05482; Llama 3 averages its
-rounds of DPO so, arXiv 2407.21783). The folder is one beside `round-1/`, `round-2/` and so on; the last
-`average_last` of `rounds` are taken, and `policy/` is written in their layout.
+weights loses much of that and costs nothing when it is served (model soups, arXiv 2203.05482; Llama 3 averages models
+so at each stage of alignment, arXiv 2407.21783, section 4.1.5). The folder is one beside `round-1/`, `round-2/` and so
+on; the last `average_last` of `rounds` are taken, and `policy/` is written in their layout.
 """
 
 import os

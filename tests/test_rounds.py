@@ -171,7 +171,7 @@ def test_a_round_for_real(tmp_path):
         assert evaluated["evaluation"]["split"] == "test"
         page = (run / "report.html").read_text()
         assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "average"))
-        assert f"{names[history['chosen']]} was taken" in page
+        assert f"“{names[history['chosen']]}” was taken" in page
 
 
 def test_the_page_shows_rounds(tmp_path):
@@ -182,7 +182,7 @@ def test_the_page_shows_rounds(tmp_path):
     history = {"chosen": 1, "candidates": candidates}
     (tmp_path / "rounds.json").write_text(json.dumps(history))
     page = report(config, tmp_path).read_text()
-    assert "round 1 was taken" in page and "the labeler rejects" in page
+    assert "“round 1” was taken" in page and "the labeler rejects" in page
     assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
 
 
