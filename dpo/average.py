@@ -1,6 +1,6 @@
 """The mean of the weights of several rounds' policies: one more policy to choose from.
 
-    python -m dpo.average --config runs/rounds/average/config.yaml --run runs/rounds/average
+    python -m dpo.average --config runs/rounds/mean-2-4/config.yaml --run runs/rounds/mean-2-4
 
 Rounds end at different points around what is good: each takes up what its own pairs have by chance. The mean of their
 weights loses much of that and costs nothing when it is served (model soups, arXiv 2203.05482; Llama 3 averages models

@@ -7,8 +7,8 @@ before left, which is also its reference.
 stages were run, each stage a process of its own. Stopped, it goes on where it was, as its stages do.
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
-(`dpo.trainer.load_best_model_at_end`). Among rounds, and the mean of the last ones' weights (`average_last`, in the
-folder `average/`), the policy is taken whose answers to validation prompts have the least share of claims that the
+(`dpo.trainer.load_best_model_at_end`). Among rounds, and the mean of the last ones' weights (`average_last`, in
+`mean-2-4/` say), the policy is taken whose answers to validation prompts have the least share of claims that the
 labeler rejects, of those that say nearly as much of what it accepts as the first policy did: silence is not truth, and
 false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder
 itself; `rounds.json` has the figures.
@@ -32,8 +32,7 @@ from rlaif.tables import atomic_write
 
 LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
 TEST = "test"
-AVERAGE = "average"
-AVERAGE_STAGES = ("dpo.average", *STAGES[-2:])
+MEAN_STAGES = ("dpo.average", *STAGES[-2:])
 
 Figures = dict[str, Any]
 
@@ -63,11 +62,12 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
             candidates.append(candidate("start", folder, "before"))
         candidates.append(candidate(f"round {number}", folder))
         policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
-    if (last := min(config.average_last, config.rounds)) > 1:
-        print(f"rounds: the mean of the last {last} policies", flush=True)
-        lay_prompts(path, path / AVERAGE)
-        run(AVERAGE_STAGES, config, path / AVERAGE)
-        candidates.append(candidate(f"mean of last {last}", path / AVERAGE))
+    if (first := max(1, config.rounds - config.average_last + 1)) < config.rounds:
+        folder = path / f"mean-{first}-{config.rounds}"
+        print(f"rounds: the mean of the policies of rounds {first} to {config.rounds}", flush=True)
+        lay_prompts(path, folder)
+        run(MEAN_STAGES, config, folder)
+        candidates.append(candidate(f"mean of {first} to {config.rounds}", folder))
     chosen = choose([one.figures for one in candidates])
     write_history(path, candidates, chosen)
     print(table(candidates, chosen))

@@ -111,17 +111,17 @@ def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_o
     assert told.endswith("chosen: round 2\n") and f"{'30.0%':>20}{'20.0% [10.0, 30.0]':>20}" in told
 
 
-@pytest.mark.parametrize(("mean", "chosen"), [(0.05, "average"), (0.15, "round-2")])
+@pytest.mark.parametrize(("mean", "chosen"), [(0.05, "mean-2-3"), (0.15, "round-2")])
 def test_the_mean_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, mean, chosen):
     config, path = load_config(CONFIG, ["rounds=3", "average_last=2"]), tmp_path / "run"
     stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)], figures(mean))
     rounds(config, path, stages)
     *_, (made, asked, folder), (_, last_look, _) = stages.asked
-    assert made == ("dpo.average", "feedback.evaluate", "rlaif.report") and folder == path / "average"
+    assert made == ("dpo.average", "feedback.evaluate", "rlaif.report") and folder == path / "mean-2-3"
     assert asked.evaluation.split == "validation" and last_look.evaluation.split == "test"
     assert (path / "policy").resolve() == (path / chosen / "policy").resolve()
     names = [one["name"] for one in json.loads((path / "rounds.json").read_text())["candidates"]]
-    assert names == ["start", "round 1", "round 2", "round 3", "mean of last 2"]
+    assert names == ["start", "round 1", "round 2", "round 3", "mean of 2 to 3"]
 
 
 def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
@@ -156,11 +156,11 @@ def test_a_round_for_real(tmp_path):
     assert any("eval_loss" in entry for entry in log)
     history = json.loads((run / "rounds.json").read_text())
     names = [one["name"] for one in history["candidates"]]
-    assert names == ["start", "round 1", "round 2", "mean of last 2"]
+    assert names == ["start", "round 1", "round 2", "mean of 1 to 2"]
     for one in history["candidates"]:
         assert one["figures"]["responses"] == 12 and one["figures"]["judged"] > 6
     first, second, mean = (
-        load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "average")
+        load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "mean-1-2")
     )
     assert first.keys() == mean.keys()
     for name, tensor in mean.items():
@@ -170,13 +170,13 @@ def test_a_round_for_real(tmp_path):
         evaluated = json.loads((run / "evaluate.json").read_text())["settings"]
         assert evaluated["evaluation"]["split"] == "test"
         page = (run / "report.html").read_text()
-        assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "average"))
+        assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "mean-1-2"))
         assert f"“{names[history['chosen']]}” was taken" in page
 
 
 def test_the_page_shows_rounds(tmp_path):
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
-    told = [("start", None, figures(0.3)), ("round 1", "round-1", figures(0.1)), ("mean", "average", figures(None, 1))]
+    told = [("start", None, figures(0.3)), ("round 1", "round-1", figures(0.1)), ("mean", "mean-1-2", figures(None, 1))]
     candidates = [{"name": name, "folder": folder, "figures": one, "intervals": {}} for name, folder, one in told]
     candidates[0]["intervals"] = {"rejected_share": [0.25, 0.35]}
     history = {"chosen": 1, "candidates": candidates}
@@ -189,5 +189,5 @@ def test_the_page_shows_rounds(tmp_path):
 def test_a_mean_needs_every_policy(tmp_path):
     config = load_config(CONFIG, ["rounds=2"])
     with pytest.raises(ModelError, match=r"no model folder .*round-1/policy"):
-        average(config, tmp_path / "average")
-    assert not (tmp_path / "average").exists()
+        average(config, tmp_path / "mean-1-2")
+    assert not (tmp_path / "mean-1-2").exists()
