@@ -4,9 +4,7 @@ MiniCPM-V is what this is made for; any other image-text model that transformers
 collator.
 """
 
-import os
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +19,7 @@ from model import MiniCPMVConfig, MiniCPMVProcessor
 from model.parts import PARTS
 from rlaif.config import Config, DpoSection, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
+from rlaif.tables import atomic_folder
 
 
 def check_policy(config: Config) -> None:
@@ -104,16 +103,13 @@ def lora_config(section: LoraSection, model: PreTrainedModel) -> LoraConfig:
 
 
 def save_policy(model: Any, collator: Collator, section: ModelSection, folder: Path) -> None:
-    """Save model and processor beside `folder`, then put them in its place: a half-written policy is never seen there.
+    """Save model and processor; a half-written policy is never seen in `folder`.
 
     The precision is the one that the section names; for `auto`, the one in which the policy it names is stored.
     """
     start = load_config(section)
     dtype = start.dtype or torch.float32 if section.dtype == "auto" else getattr(torch, section.dtype)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for leftover in (temporary, folder):  # of a try that was killed before its stage could finish
-        shutil.rmtree(leftover, ignore_errors=True)
     model.config = start  # Trainer switched its cache off, for good
-    model.to(dtype).save_pretrained(temporary)
-    collator.processor.save_pretrained(temporary)
-    os.replace(temporary, folder)
+    with atomic_folder(folder) as temporary:
+        model.to(dtype).save_pretrained(temporary)
+        collator.processor.save_pretrained(temporary)

@@ -299,6 +299,11 @@ class Config(Section):
     export: ExportSection = Field(ExportSection(), description="pairs for other tools")
     engine: EngineSection = Field(EngineSection(), description="serving")
 
+    @property
+    def averaged_rounds(self) -> range:
+        """The rounds, the mean of whose policies' weights is one more policy to choose from; empty for none."""
+        return range(max(1, self.rounds - self.average_last + 1), self.rounds + 1)
+
     @model_validator(mode="after")
     def _policy_is_here(self) -> Self:
         if self.policy.endpoint is not None:

@@ -74,15 +74,15 @@ def tile_intervals(name: str, spread: Spread) -> str:
 
 
 def rounds(history: Path) -> dict[str, Any] | None:
-    """What validation says of each round's policy, and of their mean; None for a run of one round."""
+    """What validation says of each round's policy, and of their average; None for a run of one round."""
     if not history.is_file():
         return None
     found = read_json(history, "make rounds")
     candidates = found["candidates"]
-    in_turn = [one["figures"] for one in candidates if one["folder"] is None or one["folder"].startswith("round-")]
+    in_turn = [one for one in candidates if one["round"] is not None]
 
     def line(name: str, tone: str, key: str, scale: float) -> Line:
-        points = [(number, scale * one[key]) for number, one in enumerate(in_turn) if one[key] is not None]
+        points = [(one["round"], scale * one["figures"][key]) for one in in_turn if one["figures"][key] is not None]
         return Line(name, tone, points)
 
     charts = [
@@ -107,7 +107,7 @@ def rounds(history: Path) -> dict[str, Any] | None:
         "rows": [
             {
                 "name": one["name"],
-                "report": f"{one['folder']}/report.html" if one["folder"] else None,
+                "report": f"{one['folder']}/report.html" if one["round"] != 0 else None,
                 "values": [
                     (shown(name, one["figures"][name]), shown_interval(name, one["intervals"].get(name)))
                     for name in figures

@@ -7,8 +7,8 @@ before left, which is also its reference.
 stages were run, each stage a process of its own. Stopped, it goes on where it was, as its stages do.
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
-(`dpo.trainer.load_best_model_at_end`). Among rounds, and the mean of the last ones' weights (`average_last`, in
-`mean-2-4/` say), the policy is taken whose answers to validation prompts have the least share of claims that the
+(`dpo.trainer.load_best_model_at_end`). Among rounds, and the average of the last ones (`average_last`, in
+`average-2-4/` say), the policy is taken whose answers to validation prompts have the least share of claims that the
 labeler rejects, of those that say nearly as much of what it accepts as the first policy did: silence is not truth, and
 false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder
 itself; `rounds.json` has the figures.
@@ -32,7 +32,7 @@ from rlaif.tables import atomic_write
 
 LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
 TEST = "test"
-MEAN_STAGES = ("dpo.average", *STAGES[-2:])
+AVERAGE_STAGES = ("dpo.average", *STAGES[-2:])
 
 Figures = dict[str, Any]
 
@@ -42,7 +42,8 @@ class Candidate:
     """A policy that may be chosen, and what validation says of it."""
 
     name: str
-    folder: str | None  # of the run folder; None for the policy that rounds begin with
+    round: int | None  # that left it; 0 for the policy that rounds begin with, None for an average
+    folder: str  # of the run that has these figures
     figures: Figures
     intervals: Figures
 
@@ -59,22 +60,22 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
         print(f"rounds: round {number} of {config.rounds}, from {policy.model}", flush=True)
         run(STAGES, config.model_copy(update={"round": number, "policy": policy}), folder)
         if number == 1:
-            candidates.append(candidate("start", folder, "before"))
-        candidates.append(candidate(f"round {number}", folder))
+            candidates.append(candidate("start", 0, folder, "before"))
+        candidates.append(candidate(f"round {number}", number, folder))
         policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
-    if (first := max(1, config.rounds - config.average_last + 1)) < config.rounds:
-        folder = path / f"mean-{first}-{config.rounds}"
-        print(f"rounds: the mean of the policies of rounds {first} to {config.rounds}", flush=True)
+    if len(averaged := config.averaged_rounds) > 1:
+        folder = path / f"average-{averaged[0]}-{averaged[-1]}"
+        print(f"rounds: the average of the policies of rounds {averaged[0]} to {averaged[-1]}", flush=True)
         lay_prompts(path, folder)
-        run(MEAN_STAGES, config, folder)
-        candidates.append(candidate(f"mean of {first} to {config.rounds}", folder))
+        run(AVERAGE_STAGES, config, folder)
+        candidates.append(candidate(f"average of {averaged[0]} to {averaged[-1]}", None, folder))
     chosen = choose([one.figures for one in candidates])
     write_history(path, candidates, chosen)
     print(table(candidates, chosen))
-    if (taken := candidates[chosen].folder) is None:
+    if chosen == 0:
         print("rounds: no round was better on validation than the policy they began with; the test split stays unseen")
         return
-    link(path, taken)
+    link(path, candidates[chosen].folder)
     last_look = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"split": TEST})})
     run(STAGES[-2:], last_look, path)
 
@@ -101,9 +102,9 @@ def check(config: Config) -> None:
         )
 
 
-def candidate(name: str, folder: Path, which: str = "after") -> Candidate:
+def candidate(name: str, number: int | None, folder: Path, which: str = "after") -> Candidate:
     metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return Candidate(name, folder.name if which == "after" else None, metrics[which], metrics["intervals"][which])
+    return Candidate(name, number, folder.name, metrics[which], metrics["intervals"][which])
 
 
 def choose(figures: Sequence[Figures]) -> int:

@@ -64,6 +64,16 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """As `atomic_write`, of a folder, which is not there yet: whoever writes it makes it."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a try that was killed
+    yield temporary
+    shutil.rmtree(path, ignore_errors=True)  # whole, but its stage was killed before it could finish
+    os.replace(temporary, path)
+
+
 class TableWriter:
     """Writes one table of a run in parts; a context manager. Left by an error, it keeps the parts for the next try.
 

@@ -41,7 +41,7 @@ def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> di
 )
 def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(policies, chosen):
     assert choose(policies) == chosen
-    candidates = [Candidate(f"policy {number}", None, one, {}) for number, one in enumerate(policies)]
+    candidates = [Candidate(f"policy {number}", number, "", one, {}) for number, one in enumerate(policies)]
     assert table(candidates, chosen).endswith(f"chosen: policy {chosen}")
 
 
@@ -69,10 +69,10 @@ def test_a_source_without_splits_of_its_own_needs_shares(tmp_path):
 
 
 class Stages:
-    """Stands for the stages' commands: a round's policy has the figures that a test gives it, and their mean too."""
+    """Stands for the stages' commands: a round's policy has the figures that a test gives it, and their average too."""
 
-    def __init__(self, policies, mean=None):
-        self.policies, self.mean, self.asked = policies, mean, []
+    def __init__(self, policies, average=None):
+        self.policies, self.average, self.asked = policies, average, []
 
     def __call__(self, stages, config, folder):
         self.asked.append((stages, config, folder))
@@ -81,7 +81,7 @@ class Stages:
         before, after = self.policies[config.round - 1 : config.round + 1]
         if stages[0] == "dpo.average":
             assert (folder / "prompts.parquet").read_bytes() == b"prompts"
-            after = self.mean
+            after = self.average
         metrics = {
             "before": before,
             "after": after,
@@ -111,21 +111,21 @@ def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_o
     assert told.endswith("chosen: round 2\n") and f"{'30.0%':>20}{'20.0% [10.0, 30.0]':>20}" in told
 
 
-@pytest.mark.parametrize(("mean", "chosen"), [(0.05, "mean-2-3"), (0.15, "round-2")])
-def test_the_mean_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, mean, chosen):
+@pytest.mark.parametrize(("share", "chosen"), [(0.05, "average-2-3"), (0.15, "round-2")])
+def test_the_average_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, share, chosen):
     config, path = load_config(CONFIG, ["rounds=3", "average_last=2"]), tmp_path / "run"
-    stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)], figures(mean))
+    stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)], figures(share))
     rounds(config, path, stages)
     *_, (made, asked, folder), (_, last_look, _) = stages.asked
-    assert made == ("dpo.average", "feedback.evaluate", "rlaif.report") and folder == path / "mean-2-3"
+    assert made == ("dpo.average", "feedback.evaluate", "rlaif.report") and folder == path / "average-2-3"
     assert asked.evaluation.split == "validation" and last_look.evaluation.split == "test"
     assert (path / "policy").resolve() == (path / chosen / "policy").resolve()
     names = [one["name"] for one in json.loads((path / "rounds.json").read_text())["candidates"]]
-    assert names == ["start", "round 1", "round 2", "round 3", "mean of 2 to 3"]
+    assert names == ["start", "round 1", "round 2", "round 3", "average of 2 to 3"]
 
 
 def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
-    stages = Stages([figures(0.1), figures(0.2), figures(0.3)], mean=figures(0.15))
+    stages = Stages([figures(0.1), figures(0.2), figures(0.3)], average=figures(0.15))
     rounds(load_config(CONFIG, ["rounds=2"]), tmp_path / "run", stages)
     assert len(stages.asked) == 3 and not (tmp_path / "run" / "policy").exists()
     assert "no round was better on validation" in capsys.readouterr().out
@@ -156,11 +156,11 @@ def test_a_round_for_real(tmp_path):
     assert any("eval_loss" in entry for entry in log)
     history = json.loads((run / "rounds.json").read_text())
     names = [one["name"] for one in history["candidates"]]
-    assert names == ["start", "round 1", "round 2", "mean of 1 to 2"]
+    assert names == ["start", "round 1", "round 2", "average of 1 to 2"]
     for one in history["candidates"]:
         assert one["figures"]["responses"] == 12 and one["figures"]["judged"] > 6
     first, second, mean = (
-        load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "mean-1-2")
+        load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "average-1-2")
     )
     assert first.keys() == mean.keys()
     for name, tensor in mean.items():
@@ -170,14 +170,17 @@ def test_a_round_for_real(tmp_path):
         evaluated = json.loads((run / "evaluate.json").read_text())["settings"]
         assert evaluated["evaluation"]["split"] == "test"
         page = (run / "report.html").read_text()
-        assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "mean-1-2"))
+        assert all(f"{folder}/report.html" in page for folder in ("round-1", "round-2", "average-1-2"))
         assert f"“{names[history['chosen']]}” was taken" in page
 
 
 def test_the_page_shows_rounds(tmp_path):
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
-    told = [("start", None, figures(0.3)), ("round 1", "round-1", figures(0.1)), ("mean", "mean-1-2", figures(None, 1))]
-    candidates = [{"name": name, "folder": folder, "figures": one, "intervals": {}} for name, folder, one in told]
+    told = [("start", 0, figures(0.3)), ("round 1", 1, figures(0.1)), ("average of 1 to 2", None, figures(None, 1))]
+    candidates = [
+        {"name": name, "round": number, "folder": name.replace(" ", "-"), "figures": one, "intervals": {}}
+        for name, number, one in told
+    ]
     candidates[0]["intervals"] = {"rejected_share": [0.25, 0.35]}
     history = {"chosen": 1, "candidates": candidates}
     (tmp_path / "rounds.json").write_text(json.dumps(history))
@@ -186,8 +189,10 @@ def test_the_page_shows_rounds(tmp_path):
     assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
 
 
-def test_a_mean_needs_every_policy(tmp_path):
+def test_an_average_needs_two_rounds_and_the_policy_of_each(tmp_path):
+    with pytest.raises(ConfigError, match="average_last is 1 of 4 rounds; an average needs two"):
+        average(load_config(CONFIG, ["average_last=1"]), tmp_path / "average-4-4")
     config = load_config(CONFIG, ["rounds=2"])
     with pytest.raises(ModelError, match=r"no model folder .*round-1/policy"):
-        average(config, tmp_path / "mean-1-2")
-    assert not (tmp_path / "mean-1-2").exists()
+        average(config, tmp_path / "average-1-2")
+    assert not (tmp_path / "average-1-2").exists()

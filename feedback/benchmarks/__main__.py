@@ -12,7 +12,6 @@ mmhal.py); without it, and with data.source scenes, the embedded scenes are writ
 Stopped, it goes on from what is on disk; answers are asked for once, figures are computed on every run.
 """
 
-import shutil
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
@@ -34,7 +33,7 @@ from rlaif.engine import REFUSALS, Engine, OpenEngine, Request, open_engine
 from rlaif.errors import ConfigError, InputError
 from rlaif.figures import with_interval
 from rlaif.run import Run, model_revision
-from rlaif.tables import TableWriter, read_rows
+from rlaif.tables import TableWriter, atomic_folder, read_rows
 
 QUESTIONS_AT_ONCE = 200  # asked in one go and then on disk; bounds memory and what a kill costs
 READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
@@ -84,10 +83,8 @@ def embedded_files(config: Config, home: Path) -> Path:
 
     folder = home / f"scenes-{section.scenes}"
     if not folder.is_dir():
-        temporary = home / f".scenes-{section.scenes}.tmp"
-        shutil.rmtree(temporary, ignore_errors=True)
-        write_files(section.name, temporary, section.scenes)
-        temporary.rename(folder)
+        with atomic_folder(folder) as temporary:
+            write_files(section.name, temporary, section.scenes)
     return folder
 
 
