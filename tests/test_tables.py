@@ -14,7 +14,7 @@ from rlaif.command import load_config
 from rlaif.errors import InputError, RunMismatchError
 from rlaif.run import Run
 from rlaif.schemas import SCHEMAS
-from rlaif.tables import TableWriter, count_rows, make_id, read_metadata, read_parts, read_rows
+from rlaif.tables import TableWriter, atomic_folder, count_rows, make_id, read_metadata, read_parts, read_rows
 
 
 @pytest.fixture
@@ -304,3 +304,21 @@ def test_pairs_are_the_conversational_preference_format_of_trl(run, tmp_path):
     assert example["chosen_claims"] == [claim]
     messages = prepare_multimodal_messages(example["prompt"], images=example["images"])
     assert [part["type"] for part in messages[0]["content"]] == ["image", "text"]
+
+
+def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
+    folder, leftover = tmp_path / "policy", tmp_path / ".policy.tmp"
+    leftover.mkdir()
+    (leftover / "of a killed try").touch()
+    with atomic_folder(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "first").touch()
+        assert not folder.exists()
+    with pytest.raises(OSError, match="disk full"), atomic_folder(folder) as temporary:
+        temporary.mkdir()
+        raise OSError("disk full")
+    assert [file.name for file in folder.iterdir()] == ["first"]
+    with atomic_folder(folder) as temporary:
+        temporary.mkdir()
+        (temporary / "second").touch()
+    assert [file.name for file in folder.iterdir()] == ["second"] and not leftover.exists()
