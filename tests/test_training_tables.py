@@ -84,7 +84,7 @@ def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
 
 def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of pre-training 3 and of both parts of SFT."""
-    for name in ("captions", "recognition", "instructions"):
+    for name in ("captions", "text", "recognition", "instructions"):
         drawn: list[Text] = []
         monkeypatch.setattr(ocr, "render_text", lambda text, drawn=drawn: drawn.append(text) or render_text(text))
         make, _, _ = TABLES[name]
@@ -92,6 +92,18 @@ def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatc
             make(random.Random(seed))
         assert {text.face for text in drawn} == set(FACES), name
         assert len({text.height for text in drawn}) > 5 and len({text.place for text in drawn}) == len(drawn)
+
+
+def test_texts_of_sft_begin_plain_and_have_scenes_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, centred in (("text-centred", True), ("text-placed", False)):
+        drawn: list[Text] = []
+        monkeypatch.setattr(ocr, "render_text", lambda text, drawn=drawn: drawn.append(text) or render_text(text))
+        make, _, _ = TABLES[name]
+        for seed in range(300):
+            make(random.Random(seed))
+        assert 200 < len(drawn) < 280, name  # the others are scenes
+        assert {text.face for text in drawn} == {FACES[0]} and {text.words for text in drawn} == set(WORDS)
+        assert all((text.place == (0.5, 0.5)) == centred for text in drawn)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)

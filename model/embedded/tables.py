@@ -10,12 +10,11 @@
 | two, three           | pretrain-3       | an image of up to two, of three objects                                  |
 | captions.parquet     | pretrain-3       | an image of any scene or of text, its honest caption or what it says     |
 | easy-two, easy-three | sft-1            | the same images, short questions and answers, a short caption            |
+| text-centred, -placed| sft-1            | the same, most of them a picture of a plain word (centred, anywhere)     |
+| text.parquet         | sft-1            | the same, texts ever less plain (face, size, colour, ...), numbers too   |
 | recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
-| text-centred, -placed| reading          | a picture of a plain word in the middle, anywhere; what it says          |
-| text-quarter, -half  | reading          | up to so many of its aspects (face, size, colour, ...) are any, not plain|
-| text                 | reading          | the same, up to all of them; numbers too                                 |
 | judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
 | labeling.parquet     | labeler          | the same, most of them texts to split                                    |
 """
@@ -115,18 +114,23 @@ def ocr_row(rng: random.Random) -> Row:
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
-def reading_row(rng: random.Random, hard: float, centred: bool = False) -> Row:
+def reading_row(rng: random.Random, hard: float = 1.0, centred: bool = False) -> Row:
     """A text to read, at most so hard. Reading comes by steps: a plain word in the middle of a picture, then anywhere,
     then ever less plain; when all comes at once, what was learnt is lost to guessing.
     """
-    text = ocr.eased(ocr.sample_text(rng), rng.uniform(hard / 2, hard), rng)
+    text = ocr.eased(ocr.sample_text(rng), rng.uniform(0, hard), rng)
     if centred:
         text = replace(text, place=(0.5, 0.5))
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
+def text_row(rng: random.Random, hard: float, centred: bool = False) -> Row:
+    """A text to read, or now and then a scene of up to three objects, so that seeing them is not given up."""
+    return easy_row(rng, objects=3) if rng.random() < 0.2 else reading_row(rng, hard, centred)
+
+
 def recognition_row(rng: random.Random) -> Row:
-    return ocr_row(rng) if rng.random() < 0.1 else recognising(sample_scene(rng), rng)
+    return reading_row(rng) if rng.random() < 0.2 else recognising(sample_scene(rng), rng)
 
 
 def easy_row(rng: random.Random, objects: int) -> Row:
@@ -143,7 +147,7 @@ def instruction_row(rng: random.Random) -> Row:
     if kind < 0.3:
         return splitting_row(rng)
     if kind < 0.4:
-        return ocr_row(rng)
+        return reading_row(rng)
     scene = sample_scene(rng)
     asked = tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS) + tasks.captioning(scene, rng)
     return about([render(scene)], asked + judging(scene, rng, 5, 0.7))
@@ -170,14 +174,12 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "captions": (any_row, CONVERSATIONS, 30000),
     "easy-two": (partial(easy_row, objects=2), CONVERSATIONS, 12000),
     "easy-three": (partial(easy_row, objects=3), CONVERSATIONS, 12000),
+    "text-centred": (partial(text_row, hard=0, centred=True), CONVERSATIONS, 6000),
+    "text-placed": (partial(text_row, hard=0), CONVERSATIONS, 30000),
+    "text": (partial(text_row, hard=1), CONVERSATIONS, 30000),
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
-    "text-centred": (partial(reading_row, hard=0, centred=True), CONVERSATIONS, 8000),
-    "text-placed": (partial(reading_row, hard=0), CONVERSATIONS, 40000),
-    "text-quarter": (partial(reading_row, hard=0.25), CONVERSATIONS, 20000),
-    "text-half": (partial(reading_row, hard=0.5), CONVERSATIONS, 20000),
-    "text": (partial(reading_row, hard=1), CONVERSATIONS, 40000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
     "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
 }
