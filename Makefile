@@ -34,7 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections test check clean
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,11 @@ pretrain: .venv/.ready ## one of the paper's pre-training stages, on training ta
 
 sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
+
+reading: .venv/.ready ## fine-tune the shipped policy to read rendered text and nothing else, and show what that adds
+	@$(VENV)/python -m model.embedded.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
+	@$(call TRAIN,reading)
+	@$(VENV)/python -m model.embedded.evaluate assets/policy runs/training/reading
 
 rewriter: .venv/.ready ## fine-tune the language model that rewrites captions, on seed examples (first made, of the embedded scenes)
 	@test -f runs/captions/seeds.parquet || $(VENV)/python -m model.embedded.raw_captions --out runs/captions

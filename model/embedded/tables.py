@@ -15,6 +15,7 @@
 | recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
 | instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
+| reading-centred, ... | reading          | a text to read, from plain words in the middle to any text anywhere      |
 | judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
 | labeling.parquet     | labeler          | the same, most of them texts to split                                    |
 """
@@ -114,17 +115,17 @@ def ocr_row(rng: random.Random) -> Row:
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
-def reading_row(rng: random.Random, hard: float = 1.0, centred: bool = False) -> Row:
-    """A text to read, at most so hard. Reading comes by steps: a plain word in the middle of a picture, then anywhere,
-    then ever less plain; when all comes at once, what was learnt is lost to guessing.
+def reading_row(rng: random.Random, hard: tuple[float, float] = (0, 1), centred: bool = False) -> Row:
+    """A text to read, its hardness drawn from a range. Reading comes by steps: a plain word in the middle of a picture,
+    then anywhere, then ever less plain; when all comes at once, what was learnt is lost to guessing.
     """
-    text = ocr.eased(ocr.sample_text(rng), rng.uniform(0, hard), rng)
+    text = ocr.eased(ocr.sample_text(rng), rng.uniform(*hard), rng)
     if centred:
         text = replace(text, place=(0.5, 0.5))
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
-def text_row(rng: random.Random, hard: float, centred: bool = False) -> Row:
+def text_row(rng: random.Random, hard: tuple[float, float], centred: bool = False) -> Row:
     """A text to read, or now and then a scene of up to three objects, so that seeing them is not given up."""
     return easy_row(rng, objects=3) if rng.random() < 0.2 else reading_row(rng, hard, centred)
 
@@ -174,12 +175,17 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "captions": (any_row, CONVERSATIONS, 30000),
     "easy-two": (partial(easy_row, objects=2), CONVERSATIONS, 12000),
     "easy-three": (partial(easy_row, objects=3), CONVERSATIONS, 12000),
-    "text-centred": (partial(text_row, hard=0, centred=True), CONVERSATIONS, 6000),
-    "text-placed": (partial(text_row, hard=0), CONVERSATIONS, 30000),
-    "text": (partial(text_row, hard=1), CONVERSATIONS, 30000),
+    "text-centred": (partial(text_row, hard=(0, 0), centred=True), CONVERSATIONS, 6000),
+    "text-placed": (partial(text_row, hard=(0, 0)), CONVERSATIONS, 30000),
+    "text": (partial(text_row, hard=(0, 1)), CONVERSATIONS, 30000),
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
+    "reading-centred": (partial(reading_row, hard=(0, 0), centred=True), CONVERSATIONS, 8000),
+    "reading-placed": (partial(reading_row, hard=(0, 0)), CONVERSATIONS, 40000),
+    "reading-quarter": (partial(reading_row, hard=(1 / 8, 1 / 4)), CONVERSATIONS, 20000),
+    "reading-half": (partial(reading_row, hard=(1 / 4, 1 / 2)), CONVERSATIONS, 20000),
+    "reading": (partial(reading_row, hard=(1 / 2, 1)), CONVERSATIONS, 40000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
     "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
 }
