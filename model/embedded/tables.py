@@ -1,6 +1,6 @@
 """Training tables of the embedded world, for every stage of the paper's training at toy size.
 
-    python -m model.embedded.tables --out runs/training/data
+    python -m model.embedded.tables --out runs/training/data           (those of `reading` only by name, in --tables)
 
 | table                | stage            | a row                                                                    |
 |----------------------|------------------|--------------------------------------------------------------------------|
@@ -105,13 +105,12 @@ def caption_row(rng: random.Random, objects: int) -> Row:
 
 def any_row(rng: random.Random) -> Row:
     if rng.random() < 0.2:
-        return ocr_row(rng)
+        return of_text(ocr.sample_text(rng), rng)
     scene = sample_scene(rng)
     return about([render(scene)], [tasks.Branch("", honest(scene, rng), "text")])
 
 
-def ocr_row(rng: random.Random) -> Row:
-    text = ocr.sample_text(rng)
+def of_text(text: ocr.Text, rng: random.Random) -> Row:
     return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
 
 
@@ -122,7 +121,7 @@ def reading_row(rng: random.Random, hard: tuple[float, float] = (0, 1), centred:
     text = ocr.eased(ocr.sample_text(rng), rng.uniform(*hard), rng)
     if centred:
         text = replace(text, place=(0.5, 0.5))
-    return about([ocr.render_text(text)], [ocr.reading(text.words, rng)])
+    return of_text(text, rng)
 
 
 def text_row(rng: random.Random, hard: tuple[float, float], centred: bool = False) -> Row:
@@ -166,7 +165,16 @@ def judging_row(rng: random.Random, splits: float) -> Row:
     return about([render(scene)], judging(scene, rng, 8, 0.7))
 
 
-TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
+Table = tuple[Callable[[random.Random], Row], Features, int]  # what makes a row, its columns, how many rows
+
+READING: dict[str, Table] = {
+    "reading-centred": (partial(reading_row, hard=(0, 0), centred=True), CONVERSATIONS, 8000),
+    "reading-placed": (partial(reading_row, hard=(0, 0)), CONVERSATIONS, 40000),
+    "reading-quarter": (partial(reading_row, hard=(1 / 8, 1 / 4)), CONVERSATIONS, 20000),
+    "reading-half": (partial(reading_row, hard=(1 / 4, 1 / 2)), CONVERSATIONS, 20000),
+    "reading": (partial(reading_row, hard=(1 / 2, 1)), CONVERSATIONS, 40000),
+}
+RECIPE: dict[str, Table] = {
     "copying": (splitting_row, CONVERSATIONS, 16000),
     "language": (language_row, CONVERSATIONS, 24000),
     "first": (partial(caption_row, objects=1), CAPTIONS, 40000),
@@ -181,14 +189,10 @@ TABLES: dict[str, tuple[Callable[[random.Random], Row], Features, int]] = {
     "recognition": (recognition_row, CONVERSATIONS, 24000),
     "instructions": (instruction_row, CONVERSATIONS, 24000),
     "web": (web_row, CONVERSATIONS, 30000),
-    "reading-centred": (partial(reading_row, hard=(0, 0), centred=True), CONVERSATIONS, 8000),
-    "reading-placed": (partial(reading_row, hard=(0, 0)), CONVERSATIONS, 40000),
-    "reading-quarter": (partial(reading_row, hard=(1 / 8, 1 / 4)), CONVERSATIONS, 20000),
-    "reading-half": (partial(reading_row, hard=(1 / 4, 1 / 2)), CONVERSATIONS, 20000),
-    "reading": (partial(reading_row, hard=(1 / 2, 1)), CONVERSATIONS, 40000),
     "judging": (partial(judging_row, splits=0.35), CONVERSATIONS, 30000),
     "labeling": (partial(judging_row, splits=0.6), CONVERSATIONS, 40000),
 }
+TABLES = RECIPE | READING
 
 
 def write(file: Path, name: str, seed: int, rows: int | None) -> None:
@@ -207,7 +211,9 @@ def write(file: Path, name: str, seed: int, rows: int | None) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m model.embedded.tables", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--tables", nargs="*", choices=TABLES, default=list(TABLES), help="default: all")
+    parser.add_argument(
+        "--tables", nargs="*", choices=TABLES, default=list(RECIPE), help="default: those of `make embedded-models`"
+    )
     parser.add_argument("--rows", type=int, help="rows of each table; default: as many as its stage needs")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
