@@ -80,7 +80,7 @@ def test_full_size_is_measured_by_what_runs_small(
 ) -> None:
     def alone(work: Any, *arguments: Any) -> Any:
         if work is full_size.matrix_rate:
-            return 1e12
+            return 1e11  # of the order of a core: with more, a small model on a busy one has a share of 0.0%
         if arguments[0] == "stock":
             raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
         return work(*arguments)
