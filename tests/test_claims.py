@@ -76,8 +76,6 @@ def test_read_split_lets_a_claim_be_put_in_other_words() -> None:
 INVENTED = {"claim": "There is a yellow dog running.", "question": "Is there a yellow dog running?"}
 # Content words of the question: small, red, circle, top, left; of the claim blue, square, center.
 MISMATCHED = {"claim": BLUE["claim"], "question": RED["question"]}
-
-
 # One word of the claim, and one of the response (which has a red circle) in its place.
 SWAPPED = {"claim": BLUE["claim"], "question": BLUE["question"].replace("square", "circle")}
 

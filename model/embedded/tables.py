@@ -13,7 +13,7 @@
 | text-centred, -placed| sft-1            | the same, most of them a picture of a plain word (centred, anywhere)     |
 | text.parquet         | sft-1            | the same, texts ever less plain (face, size, colour, ...), numbers too   |
 | recognition.parquet  | sft-1            | an image, short questions and answers, a short caption, or a text to read|
-| instructions.parquet | sft-2            | an image, a detailed description and harder questions, or a text to split|
+| instructions.parquet | sft-2            | an image, a detailed description, harder questions; text to split or read|
 | web.parquet          | policy           | an image and its caption as the web writes it                            |
 | reading-centred, ... | reading          | a text to read, from plain words in the middle to any text anywhere      |
 | judging.parquet      | judge            | an image and claims about it to judge, or a text to split                |
