@@ -184,10 +184,14 @@ def check_start(arguments: StageArguments) -> None:
     Errors: ValueError: there is no such model, it is no MiniCPM-V, or not what the stage before wrote.
     """
     folder = Path(arguments.model)
+    before = None if arguments.after_any else STAGES[arguments.stage].after
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise ValueError(f"{folder} is no model folder: it has no config.json")
     if not folder.is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", arguments.model):
-        raise ValueError(f"there is no model folder {folder}; `model` names one, or an id on the hub (owner/name)")
+        first = f"train {before} first" if before else "make it first (`make help`)"
+        raise ValueError(
+            f"there is no model folder {folder}; {first}, or name another in `model`, or an id on the hub (owner/name)"
+        )
     if not folder.is_dir():  # what is loaded is what was looked at: the folder of a snapshot is called by its commit
         config = cached_file(arguments.model, CONFIG_NAME, revision=arguments.revision)
         assert config is not None, "cached_file raises where there is none"
@@ -198,8 +202,7 @@ def check_start(arguments: StageArguments) -> None:
         raise ValueError(
             f"{arguments.model} is a model of type {kind!r}; this trains MiniCPM-V, {MiniCPMVConfig.model_type!r}"
         )
-    before = STAGES[arguments.stage].after
-    if before is None or arguments.after_any:
+    if before is None:
         return
     record = folder / "training.json"
     made_by = json.loads(record.read_text(encoding="utf-8"))["stage"] if record.is_file() else None
@@ -367,7 +370,11 @@ def parse(argv: Sequence[str] | None = None) -> tuple[StageArguments, TrainingAr
     parser = TrlParser(kinds, prog="python -m model.train", description=SUMMARY)
     # without use_cpu, transformers refuses bf16 where there is no GPU
     parser.set_defaults(use_cpu=not torch.cuda.is_available(), dataloader_pin_memory=torch.cuda.is_available())
-    arguments, training = parser.parse_args_and_config(argv)
+    try:
+        arguments, training = parser.parse_args_and_config(argv)
+    except FileNotFoundError as error:
+        known = ", ".join(sorted(map(str, Path(error.filename).parent.glob("*.yaml")))) or "none"
+        raise ValueError(f"no configuration file {error.filename}; in that folder there are: {known}") from error
     return arguments, training
 
 

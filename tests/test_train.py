@@ -191,7 +191,9 @@ def test_tables_are_fed_mixed_or_one_after_the_other_as_the_paper_has_it_unless_
         ({"data": ["nowhere.parquet"]}, "there is no training table nowhere.parquet"),
         ({"data": ["prompts"]}, "has the columns id, text; a training table has images and messages, images and con"),
         ({"data": ["pyproject.toml"]}, "pyproject.toml is no parquet file"),
-        ({"model": "nowhere"}, "there is no model folder nowhere"),
+        ({"model": "nowhere"}, "there is no model folder nowhere; make it first"),
+        ({"stage": "pretrain-2", "model": "nowhere"}, "no model folder nowhere; train pretrain-1 first, or"),
+        ({"stage": "sft-2", "model": "nowhere", "after_any": True}, "no model folder nowhere; make it first"),
         ({"model": "tests"}, "tests is no model folder: it has no config.json"),
         ({"model": "other"}, "is a model of type 'llava'; this trains MiniCPM-V, 'minicpmv'"),
         ({"freeze": ["llm"]}, "freeze is for finetune; pretrain-1 trains resampler"),
@@ -222,6 +224,13 @@ def test_bad_input_is_one_line(
     last = capsys.readouterr().err.strip().splitlines()[-1]
     assert status == 2 and re.search(message, last), last
     assert not any((tmp_path / "out" / name).exists() for name in ("config.json", "settings.json"))
+
+
+def test_a_stage_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """As in `make pretrain STAGE=7`."""
+    assert main(["--config", "configs/training/pretrain-7.yaml"]) == 2
+    told = capsys.readouterr().err.strip()
+    assert re.fullmatch("error: no configuration file .*/pretrain-7.yaml; .*: .*/pretrain-1.yaml, .*/splits.yaml", told)
 
 
 def test_a_folder_begun_with_other_settings_is_left_alone(
