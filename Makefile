@@ -27,7 +27,7 @@ VENV := .venv/bin
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
 BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# some shells export HOST, which is no wish of the user's
-TRAIN = $(LAUNCH) model.train --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
+TRAIN = $(LAUNCH) training.stage --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -54,41 +54,41 @@ dpo: .venv/.ready ## pairs -> aligned policy, in RUN/policy
 	@$(VENV)/python -m dpo $(STAGE_ARGS)
 
 evaluate: .venv/.ready ## hallucination, recall and length before and after, and the labeler against the truth
-	@$(VENV)/python -m feedback.evaluate $(STAGE_ARGS)
+	@$(VENV)/python -m evaluation $(STAGE_ARGS)
 
 benchmark: .venv/.ready ## a public benchmark before and after: NAME=chair, amber, pope or mmhal (files: SET="benchmark.path=FOLDER"; none: scenes)
-	@$(VENV)/python -m feedback.benchmarks $(STAGE_ARGS) --set 'benchmark.name=$(NAME)'
+	@$(VENV)/python -m evaluation.benchmarks $(STAGE_ARGS) --set 'benchmark.name=$(NAME)'
 
 report: .venv/.ready ## all of it on one page, RUN/report.html
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
 
 export: .venv/.ready ## pairs for other tools, with a data-set card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
-	@$(VENV)/python -m rlaif.export $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
+	@$(VENV)/python -m rlaif.interchange.export $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
 
 best-of-n: .venv/.ready ## N answers of RUN's policy to each test prompt, the best chosen by its own reward and by the labeler, in RUN/best-of-n
-	@$(VENV)/python -m rlaif.best_of_n $(STAGE_ARGS) --set best_of=$(N)
+	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)
 
 rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
 rounds: .venv/.ready ## the whole round ROUNDS times, each from the policy of the one before; the best on validation, measured on test
-	@$(VENV)/python -m rlaif.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS)
+	@$(VENV)/python -m rlaif.pipelines.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS)
 
 ablations: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/ablations.yaml,$(CONFIG))
 ablations: .venv/.ready ## what each part of the method is worth: runs that differ in one thing each, in one table
-	@$(VENV)/python -m rlaif.ablations $(STAGE_ARGS)
+	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS)
 
 compare-labelers: .venv/.ready ## two labelers of the same responses, RUNS="runs/a runs/b": agreement, calibration, cost, in one table
-	@$(VENV)/python -m feedback.compare $(RUNS)
+	@$(VENV)/python -m evaluation.compare_labelers $(RUNS)
 
 serve: .venv/.ready ## a labeler as OpenAI-compatible endpoint on this machine: MODEL=, PORT=; to others only by HOST=
-	@$(VENV)/python -m rlaif.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
+	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
 language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
-	@$(VENV)/python -m model.embedded.tables --out runs/training/data
-	@test -f runs/training/random/config.json || $(VENV)/python -m model.embedded.start --out runs/training/random
+	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data
+	@test -f runs/training/random/config.json || $(VENV)/python -m scenes.recipe.start --out runs/training/random
 	@$(call TRAIN,language-1) && $(call TRAIN,language-2)
 
 assemble: .venv/.ready ## what pre-training starts from at full size: language model LLM= and SigLIP encoder VISION=, in runs/training/start
-	@$(VENV)/python -m model.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start
+	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start
 
 pretrain: .venv/.ready ## one of the paper's pre-training stages, on training tables: STAGE=1, 2 or 3
 	@$(call TRAIN,pretrain-$(STAGE))
@@ -97,31 +97,31 @@ sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long 
 	@$(call TRAIN,sft-$(PART))
 
 reading: .venv/.ready ## fine-tune the shipped policy to read rendered text and nothing else, and show what that adds
-	@$(VENV)/python -m model.embedded.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
+	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
 	@$(call TRAIN,reading)
-	@$(VENV)/python -m model.embedded.evaluate assets/policy runs/training/reading
+	@$(VENV)/python -m scenes.recipe.training_table assets/policy runs/training/reading
 
 rewriter: .venv/.ready ## fine-tune the language model that rewrites captions, on seed examples (first made, of the embedded scenes)
-	@test -f runs/captions/seeds.parquet || $(VENV)/python -m model.embedded.raw_captions --out runs/captions
+	@test -f runs/captions/seeds.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions
 	@$(call TRAIN,rewriter)
 
 rewrite-captions: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rewrite.yaml,$(CONFIG))
 rewrite-captions: .venv/.ready ## raw captions -> rewritten ones as a training table, and their errors where the truth is known
-	@$(if $(filter configs/rewrite.yaml,$(CONFIG)),test -f runs/captions/raw.parquet || $(VENV)/python -m model.embedded.raw_captions --out runs/captions)
+	@$(if $(filter configs/rewrite.yaml,$(CONFIG)),test -f runs/captions/raw.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions)
 	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
-	@$(VENV)/python -m feedback.rewrites $(STAGE_ARGS)
+	@$(VENV)/python -m evaluation.caption_errors $(STAGE_ARGS)
 
 embedded-models: language-model rewriter ## train the shipped models in assets/ anew: every stage in order, then policy, labeler, rewriter (hours)
-	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m model.embedded.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
+	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
 training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
-	@$(VENV)/python -m model.embedded.evaluate runs/training/start $(STAGES:%=runs/training/%)
+	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
 bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or one, NAME=dpo_full (a name that is none lists them)
 	@$(VENV)/python -m bench $(if $(filter file,$(origin NAME)),,$(NAME))
 
 bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows a second and peak memory (minutes)
-	@$(VENV)/python -m bench.pairs
+	@$(VENV)/python -m bench.comparisons.pairs
 
 bench-growth: .venv/.ready ## seconds of each stage against images (100 to 800) and against slices (half an hour)
 	@$(VENV)/python -m bench.growth

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench import claims, dpo, packing, pairs, responses, startup
+from bench.comparisons import claims, dpo, packing, pairs, responses, startup
 from bench.result import Result, machine, read, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {

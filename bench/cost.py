@@ -28,12 +28,12 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from bench import pairs
+from bench.comparisons import pairs
 from generation.prompts import build_prompts, read_pictures
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor
 from rlaif.config import DataSection
-from rlaif.run import Run
-from rlaif.tables import TableWriter
+from rlaif.storage.run import Run
+from rlaif.storage.writer import TableWriter
 
 GPUS = (1, 8, 64)
 WORDING = 20  # tokens of a request to divide that are not the response's nor the same for all

@@ -24,14 +24,14 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from bench import dpo
 from bench.alone import alone
+from bench.comparisons import dpo
+from bench.comparisons.packing import FEATURES
 from bench.meter import Meter, matrix_rate, peak
 from bench.models import picture, save_full_size
-from bench.packing import FEATURES
 from bench.result import machine
-from model.packing import content_tokens
-from model.train import StageArguments, prepare
+from training.packing import content_tokens
+from training.stage import StageArguments, prepare
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def rows(size: Size) -> list[dict[str, Any]]:
 
 
 def train_stage(stage: Any, folder: Path, size: Size) -> Row:
-    """Some steps of a stage of `model.train`, packed; called in a process of its own."""
+    """Some steps of a stage of `training.stage`, packed; called in a process of its own."""
     arguments = StageArguments(
         stage,
         str(folder / "model"),

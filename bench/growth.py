@@ -24,10 +24,10 @@ from PIL import Image
 
 from bench.result import machine
 from model import MiniCPMVProcessor
-from model.embedded.scenes import scene_rows
-from rlaif.command import load_config
 from rlaif.config import Config
-from rlaif.stages import STAGES, run_stages
+from rlaif.config.load import load_config
+from rlaif.pipelines.stages import STAGES, run_stages
+from scenes.source import scene_rows
 
 CONFIG = "configs/demo.yaml"
 MEASURED = STAGES[:3]  # generation, feedback, dpo

@@ -13,7 +13,7 @@ from PIL import Image
 from transformers import set_seed
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
-from model.embedded.tokenizer import build_tokenizer
+from scenes.recipe.tokenizer import build_tokenizer
 
 PATCH = 14
 

@@ -17,8 +17,9 @@ from pathlib import Path
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.run import Run, model_revision
-from rlaif.tables import atomic_folder
+from rlaif.inference.revision import model_revision
+from rlaif.storage.files import atomic_folder
+from rlaif.storage.run import Run
 
 WEIGHTS = "*.safetensors"
 

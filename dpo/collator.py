@@ -19,9 +19,9 @@ from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
 from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
+from model.images import open_image
 from model.processing import with_images
-from rlaif.images import open_image
-from rlaif.words import inert, special_tokens
+from rlaif.text import inert, special_tokens
 
 Row = dict[str, Any]
 
@@ -118,7 +118,7 @@ class StockCollator:
     """TRL's vision collator, for whatever model its processor is of: the whole of each answer, images sent twice.
 
     It tokenises the rendered template as one string: texts in it that look like special tokens are broken up by a
-    space, as they are where the model is served (`rlaif.engine`).
+    space, as they are where the model is served (`rlaif.inference.engine`).
     """
 
     processor: ProcessorMixin

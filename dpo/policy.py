@@ -19,7 +19,7 @@ from model import MiniCPMVConfig, MiniCPMVProcessor
 from model.parts import PARTS
 from rlaif.config import Config, DpoSection, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
-from rlaif.tables import atomic_folder
+from rlaif.storage.files import atomic_folder
 
 
 def check_policy(config: Config) -> None:

@@ -19,8 +19,10 @@ from tqdm import tqdm
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.run import Run, model_revision
-from rlaif.tables import TableWriter, count_rows, read_rows
+from rlaif.inference.revision import model_revision
+from rlaif.storage.run import Run
+from rlaif.storage.tables import count_rows, read_rows
+from rlaif.storage.writer import TableWriter
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,8 +22,10 @@ from typing import TYPE_CHECKING
 from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.imports import uncollected
-from rlaif.run import Run, model_revision, pinned
-from rlaif.tables import atomic_write, read_rows
+from rlaif.inference.revision import model_revision, pinned
+from rlaif.storage.files import atomic_write
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -63,7 +65,7 @@ def train(run: Run, args: "DPOConfig") -> None:
     with uncollected():
         from dpo.policy import load_collator, save_policy
         from dpo.trainer import build_trainer, reference_parameters
-        from model.checkpoints import fingerprint, last_complete_checkpoint
+        from model.checkpoint import fingerprint, last_complete_checkpoint
         from model.parts import parameter_counts
 
     config = run.config

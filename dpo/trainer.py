@@ -13,7 +13,7 @@ from trl import DPOConfig, DPOTrainer
 
 from dpo.collator import Collator, PairCollator
 from dpo.policy import load_policy, lora_config
-from model.checkpoints import ReleasedCheckpoints
+from model.checkpoint import ReleasedCheckpoints
 from model.parts import freeze
 from rlaif.config import Config
 

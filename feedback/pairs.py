@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rlaif.words import words
+from rlaif.text import words
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
     python -m feedback --config configs/demo.yaml --run runs/demo
 
-Reads `prompts` (never its column `reference`: the truth is for `feedback.evaluate` alone) and `responses`, and writes
+Reads `prompts` (never its column `reference`: the truth is for `evaluation` alone) and `responses`, and writes
 
     splits   one row a divided response, where `splitter` names a model of its own for that
     claims   one row a claim: the claim, its question, p_yes, p_no, p_other, verdict
@@ -24,19 +24,25 @@ from typing import Any
 
 import numpy as np
 
-from feedback.answers import pair_rows, scored_answers
-from feedback.claims import Claim, Split
-from feedback.cost import Cost, Metered
-from feedback.labelling import Labeler, Labels, Prompt, note, split_responses
+from feedback.divide import Claim, Split
+from feedback.labeling import Labeler, Labels, Prompt, note, split_responses
 from feedback.pairs import Drop, build_pairs
+from feedback.prompt_files import Wording, read_wording
+from feedback.scored import pair_rows, scored_answers
 from feedback.summary import Summary
-from feedback.wording import Wording, read_wording
-from rlaif.by_prompt import join_by_prompt, join_parts
 from rlaif.config import Config, ModelSection
-from rlaif.engine import Engine, OpenEngine, open_engine
-from rlaif.run import Run, model_revision, pinned
-from rlaif.tables import TableWriter, count_rows, make_id, read_parts
-from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
+from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.engine import Engine, OpenEngine
+from rlaif.inference.metering import Cost, Metered
+from rlaif.inference.open import open_engine
+from rlaif.inference.revision import model_revision, pinned
+from rlaif.inference.work import work
+from rlaif.storage.files import make_id
+from rlaif.storage.join import join_by_prompt, join_parts
+from rlaif.storage.rows import placed, places_of, take
+from rlaif.storage.run import Run
+from rlaif.storage.tables import count_rows, read_parts
+from rlaif.storage.writer import TableWriter
 
 PROMPTS_PER_CHUNK = 128  # labelled together, and lost if the stage is killed
 PAIRS_AT_ONCE = 250  # rows of `pairs` made in one go; each has its image

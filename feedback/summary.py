@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow.compute as pc
 
-from feedback.answers import Answers
 from feedback.pairs import Pair
-from rlaif.words import words
+from feedback.scored import Answers
+from rlaif.text import words
 
 
 @dataclass

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore2 as http
 
-from generation.pictures import Unusable, named
+from generation.unusable import Unusable, named
 
 MAX_BYTES = 50 * 2**20
 SECONDS = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # for each step

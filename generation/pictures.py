@@ -7,35 +7,25 @@
 | url_not_allowed      | is at a host that `data.image_hosts` does not name, or leads to one, or is no public address |
 | url_failed           | could not be fetched: an error, too large, too slow                                      |
 | image_too_large      | has more bytes or pixels than are read                                                   |
-| empty_image, unreadable_image, broken_image | cannot be opened: see rlaif.images                                |
+| empty_image, unreadable_image, broken_image | cannot be opened: see model.images                                |
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from rlaif.words import storable
+from generation.unusable import URL, Unusable
 
-# heads of rlaif.images.open_image's messages
+# heads of model.images.open_image's messages
 IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
 MAX_FILE_BYTES = 200 * 2**20
 THREADS = 8  # at most; each may have an image decoded, which can take half a gigabyte
 
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
 Drop = Callable[[str, str, str], None]  # (row_id, reason, detail)
-
-
-class Unusable(Exception):
-    """Why a picture is put aside."""
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
 
 
 @dataclass(frozen=True)
@@ -58,7 +48,7 @@ class Picture:
 
 def usable_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
     """The file bytes of a picture that can be opened. `hosts`: from which URLs are fetched. Errors: Unusable."""
-    from rlaif.images import open_image
+    from model.images import open_image
 
     try:
         data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
@@ -92,19 +82,12 @@ def _checked(picture: Picture, image: Future[bytes]) -> tuple[Picture, bytes | U
         return picture, problem
 
 
-def named(path: str) -> str:
-    """A path or URL as a table may show it: of a URL no user, password or query, which may hold a key."""
-    if _URL.match(path):
-        path = re.sub(r"(?<=://)[^/?#]*@", "", re.sub(r"[?#].*", "", path, flags=re.DOTALL))
-    return storable(path)
-
-
 def _read(picture: Picture, hosts: Collection[str]) -> bytes:
     """Errors: Unusable."""
     assert not isinstance(picture.image, bytes)
     if picture.image is None:
         raise Unusable("missing_image", "the source has no image here")
-    if _URL.match(picture.image):
+    if URL.match(picture.image):
         from generation.fetch import fetch
 
         return fetch(picture.image, hosts)

@@ -14,11 +14,12 @@ from collections.abc import Container, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.pictures import Drop, Picture, Unusable, named, usable_images
+from generation.pictures import Drop, Picture, usable_images
+from generation.unusable import Unusable, named
 from rlaif.config import DataSection
 from rlaif.errors import InputError
-from rlaif.run import hub_commit
-from rlaif.tables import make_id, parquet_files
+from rlaif.inference.revision import hub_commit
+from rlaif.storage.files import make_id, parquet_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -46,7 +47,7 @@ def build_prompts(
     pictures: Iterable[Picture], data: DataSection, done: Container[str], drop: Drop, round: int = 1
 ) -> Iterator[dict[str, Any]]:
     """Rows of `prompts`, at most `data.limit`; those in `done` were written by an earlier try and are left out. An
-    instruction is asked as it is: nothing in it can act as more than text (see rlaif.engine).
+    instruction is asked as it is: nothing in it can act as more than text (see rlaif.inference.engine).
 
     Every image is opened once. What cannot be used goes to `drop` with its reason; nothing stops.
     """
@@ -139,7 +140,7 @@ def files_digest(root: Path) -> str:
 
 
 def _read_scenes(data: DataSection, seed: int, round: int) -> Iterator[Picture]:
-    from model.embedded.scenes import scene_rows
+    from scenes.source import scene_rows
 
     counts = {"train": data.train_prompts, "validation": data.validation_prompts, "test": data.test_prompts}
     for split, count in counts.items():

@@ -15,7 +15,7 @@ The limits are those of the configuration's section `rewrite`; the first rule th
 from dataclasses import dataclass
 
 from rlaif.config import RewriteSection
-from rlaif.words import content_words, words
+from rlaif.text import content_words, words
 
 SEQUENCE = 4  # words
 

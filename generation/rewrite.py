@@ -24,16 +24,19 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
-from generation.pictures import Unusable, usable_image
+from generation.pictures import usable_image
 from generation.prompts import files_digest, read_parquet
 from generation.quality import Fault, find_fault, repetition, share_invented
+from generation.unusable import Unusable
 from rlaif.command import run_stage
 from rlaif.config import RewriteConfig
-from rlaif.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request, open_engine
 from rlaif.errors import ConfigError, InputError
-from rlaif.run import Run, model_revision, pinned
-from rlaif.tables import TableWriter
-from rlaif.words import clean
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request
+from rlaif.inference.open import open_engine
+from rlaif.inference.revision import model_revision, pinned
+from rlaif.storage.run import Run
+from rlaif.storage.writer import TableWriter
+from rlaif.text import clean
 
 DEFAULT_PROMPT = Path(__file__).with_name("rewrite.txt")
 PLACEHOLDER = "{caption}"

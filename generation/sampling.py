@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import Config
-from rlaif.engine import REFUSALS, Completion, Engine, Request
-from rlaif.run import Run
-from rlaif.tables import TableWriter, make_id
-from rlaif.words import storable
-from rlaif.work import Chunk, Workplace, placed, places_of, take, together, work
+from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.engine import REFUSALS, Completion, Engine, Request
+from rlaif.inference.work import work
+from rlaif.storage.files import make_id
+from rlaif.storage.rows import placed, places_of, take
+from rlaif.storage.run import Run
+from rlaif.storage.writer import TableWriter
+from rlaif.text import storable
 
 PROMPTS_AT_ONCE = 200  # asked for in one go and then on disk; bounds memory and what a kill costs
 

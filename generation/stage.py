@@ -14,11 +14,14 @@ from tqdm import tqdm
 from generation.prompts import build_prompts, pinned_data, read_pictures, source_files
 from generation.sampling import sample_responses
 from rlaif.config import Config
-from rlaif.engine import OpenEngine, open_engine
 from rlaif.errors import ConfigError, InputError
-from rlaif.run import Run, model_revision, pinned
-from rlaif.tables import TableWriter, count_rows, read_rows
-from rlaif.work import Workplace
+from rlaif.inference.chunks import Workplace
+from rlaif.inference.engine import OpenEngine
+from rlaif.inference.open import open_engine
+from rlaif.inference.revision import model_revision, pinned
+from rlaif.storage.run import Run
+from rlaif.storage.tables import count_rows, read_rows
+from rlaif.storage.writer import TableWriter
 
 
 def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in the released layout with a random MiniCPM-V of about a million parameters, float32."""
-    from tests.tiny import save_tiny_model
+    from tests.support.tiny import save_tiny_model
 
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_tiny_model(folder)
@@ -25,7 +25,7 @@ def instructions(tmp_path: Path) -> str:
 @pytest.fixture
 def config_file(tmp_path: Path) -> Path:
     """A configuration for feedback on a scripted engine."""
-    from tests.two_images import write_config
+    from tests.support.two_images import write_config
 
     return write_config(tmp_path)
 
@@ -33,8 +33,8 @@ def config_file(tmp_path: Path) -> Path:
 @pytest.fixture
 def run_path(config_file: Path, tmp_path: Path) -> Path:
     """A run folder with prompts and responses about two images."""
-    from rlaif.command import load_config
-    from tests.two_images import write_inputs
+    from rlaif.config.load import load_config
+    from tests.support.two_images import write_inputs
 
     write_inputs(load_config(config_file), tmp_path / "run")
     return tmp_path / "run"

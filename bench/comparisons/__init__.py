@@ -1,0 +1,1 @@
+"""Two ways of doing the same work, measured side by side."""

@@ -1,0 +1,123 @@
+"""Packed sequences against padded batches: tokens of content a second, in one run on one machine.
+
+    make bench NAME=packing
+
+Both ways train all of a model on the same rows in the same order through `training.stage`; what differs is padding. The
+mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
+"""
+
+import io
+import json
+import random
+import tempfile
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset, Features, Image, List, Value
+from transformers import TrainingArguments
+
+from bench.models import save_model
+from bench.result import Result, compared
+from scenes.world import render, sample_scene
+from training.stage import StageArguments, StageTrainer, prepare
+
+# answers in words, and the share of rows that have such
+MIX = {"caption": ((8, 30), 0.4), "question": ((1, 5), 0.35), "long answer": ((150, 700), 0.25)}
+FEATURES = Features(
+    {
+        "images": List(Image()),
+        "messages": List({"role": Value("string"), "content": Value("string")}),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Load:
+    """batch: rows of a padded batch; packed_batch: sequences of a packed one."""
+
+    width: int = 384
+    layers: int = 6
+    sequence_length: int = 1024
+    batch: int = 16
+    packed_batch: int = 2
+    rows: int = 192
+
+
+def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
+    made = []
+    for _ in range(count):
+        shortest, longest = rng.choices([span for span, _ in MIX.values()], [share for _, share in MIX.values()])[0]
+        answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(shortest, longest)))
+        messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
+        made.append({"images": [render(sample_scene(rng))], "messages": messages})
+    return made
+
+
+def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
+    """One pass over the rows (or `steps` of it), and what the run's log says of it."""
+    arguments = StageArguments(
+        "sft-2",
+        str(folder / "model"),
+        [str(folder / "rows.parquet")],
+        packing=packing,
+        sequence_length=sequence_length,
+        after_any=True,
+    )
+    training = TrainingArguments(
+        output_dir=str(folder / f"{packing}-{steps}"),
+        per_device_train_batch_size=batch,
+        num_train_epochs=1,
+        max_steps=steps,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataloader_pin_memory=torch.cuda.is_available(),
+        bf16=torch.cuda.is_available(),
+    )
+    with redirect_stdout(io.StringIO()):
+        trainer = prepare(arguments, training)
+        assert isinstance(trainer, StageTrainer)
+        computed = 0  # tokens of the batches, padding included
+        collate = trainer.data_collator
+
+        def counted(rows: list[Any]) -> dict[str, torch.Tensor]:
+            nonlocal computed
+            made = collate(rows)
+            computed += made["input_ids"].numel()
+            return made
+
+        trainer.data_collator = counted
+        trainer.train()
+    summary = trainer.state.log_history[-1]
+    content, seconds = summary["num_input_tokens_seen"], summary["train_runtime"]
+    return {
+        "content tokens": content,
+        "computed tokens": computed,
+        "content share": round(content / computed, 3),
+        "seconds": round(seconds, 1),
+        "computed tokens / s": round(computed / seconds),
+        "content tokens / s": round(content / seconds),
+    }
+
+
+def told(repeats: int, load: Load | None = None) -> Result:
+    """Measures both ways in turn, and prints where the time goes."""
+    load = load or Load()
+    found: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        Dataset.from_list(rows(load.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
+        parameters = save_model(folder / "model", load.width, load.layers)
+        print(f"{parameters:,} parameters, {load.rows} rows, {torch.get_num_threads()} threads")
+        measure("best_fit", folder, load.sequence_length, load.packed_batch, steps=1)  # what only a first step pays
+        for _ in range(repeats):
+            found["padded"].append(measure("none", folder, load.sequence_length, load.batch))
+            found["packed"].append(measure("best_fit", folder, load.sequence_length, load.packed_batch))
+    for way, figures in found.items():
+        print(f"{way}: {json.dumps(figures[-1])}")
+    packed, padded = ([one["content tokens / s"] for one in found[way]] for way in ("packed", "padded"))
+    return compared(packed, padded, "content tokens/s")

@@ -1,0 +1,104 @@
+"""Responses sampled a second, ten to an image: ours by vLLM, against transformers' generate, one image or many at once.
+
+    make bench NAME=responses            # or responses_batched
+
+The reference's way (github RLHF-V/RLAIF-V) is generate for one item at a time, ten copies of it, so that its image is
+encoded ten times; `batched` is generate with as many items together as is fastest of a few sizes. All sample at
+temperature 1 and stop at the end of an answer; both compute in one precision, the embedded model in that of its
+weights. What they say is random: their mean lengths are held against each other instead, within 10%, or it is no
+comparison. Loading and a first answer do not count.
+"""
+
+import io
+import time
+from collections.abc import Sequence
+from contextlib import closing, redirect_stderr, redirect_stdout
+from statistics import mean
+
+from bench.alone import alone
+from bench.models import Load, model_of, pictures
+from bench.result import Result, compared
+
+N = 10
+MAX_TOKENS = 64
+INSTRUCTION = "Describe the picture in detail."
+TOGETHER = (1, 2, 4, 8)  # items, each with its N copies
+TOGETHER_IN_VLLM = 512  # answers; the smaller the model, the more a step costs that does not depend on them
+SMALL = Load(images=48, dtype="bfloat16")  # as it is stored
+LARGE = Load(images=4, width=768, layers=12, side=800)
+
+
+def by_vllm(model: str, load: Load) -> tuple[float, float]:
+    """Responses a second, and their mean length in tokens."""
+    from rlaif.config import EngineSection, ModelSection
+    from rlaif.inference.engine import Request
+    from rlaif.inference.vllm_engine import VllmEngine
+
+    images = pictures(load).values()
+    with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+        section = ModelSection.model_validate({"model": model, "dtype": load.dtype})
+        engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=TOGETHER_IN_VLLM), 0)
+        with closing(engine):
+            engine.generate([Request(INSTRUCTION, None, max_tokens=2)], "first")
+            began = time.perf_counter()
+            requests = [
+                Request(INSTRUCTION, image, n=N, seed=0, temperature=1.0, max_tokens=MAX_TOKENS) for image in images
+            ]
+            answers = [answer for answers in engine.generate(requests, "bench") for answer in answers]
+            seconds = time.perf_counter() - began
+    return len(answers) / seconds, mean(answer.num_tokens for answer in answers)
+
+
+def by_generate(model: str, load: Load, together: int) -> tuple[float, float]:
+    """The same by transformers, so many items at a time."""
+    import torch
+
+    from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+    from model.images import open_image
+
+    torch.manual_seed(0)
+    processor = MiniCPMVProcessor.from_pretrained(model)
+    net = MiniCPMVForConditionalGeneration.from_pretrained(model, dtype=getattr(torch, load.dtype)).eval()
+    end = processor.end_of_turn
+    parts = [{"type": "image"}, {"type": "text", "text": INSTRUCTION}]
+    prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+
+    @torch.no_grad()
+    def sample(images: Sequence[bytes], most: int) -> list[int]:
+        opened = [open_image(image) for image in images for _ in range(N)]
+        batch = processor([[image] for image in opened], [prompt] * len(opened))
+        ids = net.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=most, eos_token_id=end)
+        ended = (ids[:, batch["input_ids"].shape[1] :] == end).long().cumsum(1)
+        before = torch.nn.functional.pad(ended[:, :-1], (1, 0))
+        return (before == 0).sum(1).tolist()  # the token that ends it counts, padding behind it does not
+
+    images = list(pictures(load).values())
+    sample(images[:1], 2)
+    began = time.perf_counter()
+    lengths = [
+        length
+        for start in range(0, len(images), together)
+        for length in sample(images[start : start + together], MAX_TOKENS)
+    ]
+    return len(lengths) / (time.perf_counter() - began), mean(lengths)
+
+
+def told(load: Load, peer: str, repeats: int) -> Result:
+    """Our rate against a peer's, "one item" or "batched". Errors: SystemExit: answers are of other lengths."""
+    ours, theirs = [], []
+    with model_of(load, "assets/policy") as model:
+        sizes = [1] if peer == "one item" else [size for size in TOGETHER if size <= load.images]
+        for _ in range(repeats):
+            rate, length = alone(by_vllm, model, load)
+            found = {size: alone(by_generate, model, load, size) for size in sizes}
+            best = max(found, key=lambda size: found[size][0])
+            print(
+                f"ours {rate:.2f} responses a second of {length:.1f} tokens, generate with {best} item(s) "
+                f"{found[best][0]:.2f} of {found[best][1]:.1f}",
+                flush=True,
+            )
+            if abs(length / found[best][1] - 1) > 0.1:
+                raise SystemExit("the answers are of other lengths: nothing to compare")
+            ours.append(rate)
+            theirs.append(found[best][0])
+    return compared(ours, theirs, "responses/s")

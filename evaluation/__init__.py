@@ -1,0 +1,1 @@
+"""Measures: hallucination before and after alignment, the labeler against the truth, public benchmarks."""

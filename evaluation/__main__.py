@@ -1,0 +1,29 @@
+"""The command `python -m evaluation`; what it does: evaluation.stage."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rlaif.command import run_stage
+from rlaif.config import Config
+
+
+def run(config: Config, path: Path) -> None:
+    from evaluation.stage import evaluate
+
+    evaluate(config, path)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    return run_stage(
+        Config,
+        "evaluation",
+        "Hallucination before and after, and the labeler against the truth.",
+        run,
+        argv,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

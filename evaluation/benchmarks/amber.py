@@ -1,0 +1,193 @@
+"""AMBER: what a description names that is not there, and yes/no questions on existence, attributes and relations.
+
+Source: Wang et al. 2023, arXiv 2311.07397; files and counting of github junyangwang0410/AMBER (inference.py).
+
+    FOLDER/data/query/query_all.json        a list of: id, image (a file name), query; or the file of that folder that
+                                            benchmark.questions names (query_generative.json, ...)
+    FOLDER/data/annotations.json            a list of: id, type, truth ("yes", "no", or the objects that are there), and
+                                            for descriptions hallu (objects that one might imagine)
+    FOLDER/data/relation.json               word -> words that may stand for it
+    FOLDER/data/safe_words.txt              words that are never held false
+    FOLDER/images/                          or benchmark.images
+
+metrics.txt of the reference holds starting values of its sums and is not read. Followed as there: the sums run over
+all answers; a word counts for the first object that it may stand for, looked up in relation.json before its own name;
+Cog is taken of the objects that one might imagine. Not followed: near-synonyms by word vectors (what relation.json does
+not join is not joined, so chair and hal are somewhat higher), and the small numbers added to denominators.
+
+| figure                         |                                                                         |
+|--------------------------------|-------------------------------------------------------------------------|
+| chair                          | words for objects that are not there / words for objects                |
+| cover                          | objects named / objects there                                           |
+| hal                            | descriptions with such a word / descriptions                            |
+| cog                            | imagined objects that are named / objects that one might imagine        |
+| accuracy, precision, recall, f1| of the yes/no questions; what is looked for is the answer no            |
+| existence_..., attribute_...   | the same of one kind of questions                                       |
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluation.benchmarks.objects import Names
+from evaluation.benchmarks.questions import (
+    Question,
+    field,
+    number_of,
+    one_file,
+    read_json,
+    read_records,
+    read_text,
+    texts,
+)
+from evaluation.benchmarks.yes_no import answer_counts, first_word, yes_no_figures
+from evaluation.statistics import Counts, Figures, ratio
+from rlaif.config import BenchmarkSection
+from rlaif.errors import InputError
+from rlaif.text import words
+
+# type of a question -> the kinds that it counts for, beside all; the published relation questions have two types
+KINDS = {
+    "discriminative-hallucination": ("existence",),
+    "discriminative-attribute-state": ("attribute", "state"),
+    "discriminative-attribute-number": ("attribute", "number"),
+    "discriminative-attribute-action": ("attribute", "action"),
+    "discriminative-relation": ("relation",),
+    "relation": ("relation",),
+}
+SHOWN = ("all", "existence", "attribute", "state", "number", "action", "relation")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What is annotated for a description."""
+
+    truth: Sequence[str]
+    imaginable: Sequence[str]
+
+
+@dataclass(frozen=True)
+class YesNo:
+    """What is annotated for a yes/no question."""
+
+    kinds: Sequence[str]
+    truth: bool
+
+
+@dataclass(frozen=True)
+class Amber:
+    """questions; annotations by question_id; relations: word -> words that may stand for it; safe: never false."""
+
+    questions: list[Question]
+    annotations: dict[str, Scene | YesNo]
+    relations: dict[str, list[str]]
+    safe: frozenset[str]
+    names: Names
+
+    def count(self, question: Question, answer: str) -> Counts:
+        """See Benchmark."""
+        annotation = self.annotations[question.question_id]
+        if isinstance(annotation, Scene):
+            return self._describe(annotation, answer)
+        counts: Counts = Counter()
+        for kind in ("all", *annotation.kinds):
+            counts.update(answer_counts(kind, annotation.truth, first_word(answer), positive=False))
+        return counts
+
+    def _describe(self, scene: Scene, answer: str) -> Counts:
+        named = self.names.find(answer)
+        covered: set[int] = set()
+        imagined: set[int] = set()
+        false = 0
+        for word in named:
+            if word in self.safe:
+                continue
+            if (place := self._place(word, scene.truth)) is not None:
+                covered.add(place)
+                continue
+            if (place := self._place(word, scene.imaginable)) is not None:
+                imagined.add(place)
+            false += 1
+        return Counter(
+            descriptions=1,
+            words=len(words(answer)),
+            named=len(named),
+            false=false,
+            hallucinating=int(false > 0),
+            objects=len(scene.truth),
+            covered=len(covered),
+            imaginable=len(scene.imaginable),
+            imagined=len(imagined),
+        )
+
+    def _place(self, word: str, objects: Sequence[str]) -> int | None:
+        """Which of the objects a word stands for."""
+        for place, name in enumerate(objects):
+            if word in self.relations[name]:
+                return place
+        return objects.index(word) if word in objects else None
+
+    def figures(self, totals: Counts) -> Figures:
+        """See Benchmark. Of tasks and kinds that were not asked there are no figures."""
+        figures: Figures = {}
+        asked = list(self.annotations.values())
+        if any(isinstance(item, Scene) for item in asked):
+            figures |= {
+                "chair": ratio(totals["false"], totals["named"]),
+                "cover": ratio(totals["covered"], totals["objects"]),
+                "hal": ratio(totals["hallucinating"], totals["descriptions"]),
+                "cog": ratio(totals["imagined"], totals["imaginable"]),
+                "mean_words": ratio(totals["words"], totals["descriptions"]),
+                "descriptions": totals["descriptions"],
+            }
+        kinds = {kind for item in asked if isinstance(item, YesNo) for kind in ("all", *item.kinds)}
+        for kind in (kind for kind in SHOWN if kind in kinds):
+            of_kind: Figures = {**yes_no_figures(totals, kind), "questions": totals[f"{kind} asked"]}
+            if kind == "all":
+                of_kind["unread_answers"] = totals["all unread"]
+            figures |= {name if kind == "all" else f"{kind}_{name}": value for name, value in of_kind.items()}
+        return figures
+
+
+def read_amber(folder: Path, section: BenchmarkSection) -> Amber:
+    """Questions and annotations. Errors: InputError: a file is missing or not as published."""
+    data = folder / "data"
+    relations = _relations(one_file(data, "relation.json"))
+    safe = frozenset(
+        word for line in read_text(one_file(data, "safe_words.txt")).splitlines() if (word := line.strip())
+    )
+    path = one_file(data, "annotations.json")
+    known = {number_of(record, "id", f"{path}, record"): record for record in read_records(path)}
+    query = one_file(data / "query", section.questions or "query_all.json")
+    questions: list[Question] = []
+    annotations: dict[str, Scene | YesNo] = {}
+    for number, record in enumerate(read_records(query)[: section.limit], start=1):
+        where = f"{query}, record {number}"
+        key, image = number_of(record, "id", where), field(record, "image", str, where)
+        if key not in known:
+            raise InputError(f"{where}: id {key} is not in {path}; get both files anew")
+        annotations[str(key)] = _annotation(known[key], relations, f"{path}, id {key}")
+        questions.append(Question(str(key), image, field(record, "query", str, where), image))
+    vocabulary = [*relations, *(word for others in relations.values() for word in others)]
+    return Amber(questions, annotations, relations, safe, Names({word: word for word in vocabulary}))
+
+
+def _relations(path: Path) -> dict[str, list[str]]:
+    return {word: texts(others, f"{path}: {word!r}") for word, others in read_json(path, dict).items()}
+
+
+def _annotation(record: dict[str, Any], relations: dict[str, list[str]], where: str) -> Scene | YesNo:
+    kind = field(record, "type", str, where)
+    if kind == "generative":
+        there, imaginable = (texts(field(record, name, list, where), f"{where}: {name}") for name in ("truth", "hallu"))
+        if unknown := [word for word in (*there, *imaginable) if word not in relations]:
+            raise InputError(f"{where}: {unknown[0]!r} is not in relation.json; get both files anew")
+        return Scene(there, imaginable)
+    if kind not in KINDS:
+        raise InputError(f"{where}: type {kind!r}; allowed: generative, {', '.join(KINDS)}")
+    truth = field(record, "truth", str, where)
+    if truth not in ("yes", "no"):
+        raise InputError(f"{where}: truth {truth!r}; allowed: yes, no")
+    return YesNo(KINDS[kind], truth == "yes")

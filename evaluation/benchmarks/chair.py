@@ -1,0 +1,183 @@
+"""CHAIR and Object HalBench: of the objects that a description names, which are not in the image?
+
+Source: Rohrbach et al. 2018, arXiv 1809.02156, github LisaAnne/Hallucination (objects, synonyms, rules for MSCOCO);
+Object HalBench is 300 of its images with questions for detailed descriptions (RLHF-V, arXiv 2312.00849).
+
+    FOLDER/synonyms*.txt                           one object a line: its name, then its synonyms, by commas
+    FOLDER/instances_*.json, captions_*.json       COCO's annotations, any number of files of each
+    FOLDER/obj_halbench*.jsonl                     one object a line: image_id, question, image (the file in base64)
+        without it: all images of instances_*.json, as FOLDER/images/<file_name> (or benchmark.images), are asked
+        benchmark.instruction
+
+An object is in the image if it is annotated, or a reference caption names it. Every mention counts, as in CHAIR. What
+Object HalBench adds by a paid model, taking out objects that an answer names without saying that they are there, is
+left out, so figures are somewhat higher than its own.
+
+| figure        |                                                                                          |
+|---------------|------------------------------------------------------------------------------------------|
+| mention_rate  | mentions of objects that are not there / all mentions (CHAIR_i)                          |
+| response_rate | answers with such a mention / answers that mention any object (Object HalBench)          |
+| chair_s       | answers with such a mention / all answers (CHAIR_s)                                      |
+| recall        | objects found / objects there, summed over all answers                                   |
+| mean_words    | words of an answer: silence games the rates                                              |
+"""
+
+import base64
+import binascii
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluation.benchmarks.objects import Names
+from evaluation.benchmarks.questions import (
+    Question,
+    field,
+    number_of,
+    one_file,
+    read_json,
+    read_records,
+    read_text,
+    records_in,
+)
+from evaluation.statistics import Counts, Figures, ratio
+from rlaif.config import BenchmarkSection
+from rlaif.errors import InputError
+from rlaif.text import words
+
+# CHAIR's rules for MSCOCO: a young or grown animal is no person, a jet or train for passengers neither
+_ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
+_WHOLES: dict[str, str | None] = {
+    **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
+    **{f"passenger {vehicle}": vehicle for vehicle in ("jet", "train")},
+    "toilet seat": "toilet",
+    "home plate": None,
+    "train track": None,
+}
+
+
+@dataclass(frozen=True)
+class Chair:
+    """questions; truth: image_id -> the objects that are there; names: what objects are called."""
+
+    questions: list[Question]
+    truth: dict[str, set[str]]
+    names: Names
+
+    def count(self, question: Question, answer: str) -> Counts:
+        """See Benchmark."""
+        there = self.truth[question.image_id]
+        named = find_objects(self.names, answer)
+        false = sum(name not in there for name in named)
+        return Counter(
+            answers=1,
+            words=len(words(answer)),
+            mentions=len(named),
+            false=false,
+            mentioning=int(bool(named)),
+            hallucinating=int(false > 0),
+            found=len(there.intersection(named)),
+            objects=len(there),
+        )
+
+    def figures(self, totals: Counts) -> Figures:
+        """See Benchmark."""
+        return {
+            "mention_rate": ratio(totals["false"], totals["mentions"]),
+            "response_rate": ratio(totals["hallucinating"], totals["mentioning"]),
+            "chair_s": ratio(totals["hallucinating"], totals["answers"]),
+            "recall": ratio(totals["found"], totals["objects"]),
+            "mean_words": ratio(totals["words"], totals["answers"]),
+            "answers": totals["answers"],
+        }
+
+
+def read_chair(folder: Path, section: BenchmarkSection) -> Chair:
+    """Questions, annotations and names. Errors: InputError: a file is missing or not as published."""
+    synonyms = read_synonyms(one_file(folder, "synonyms*.txt"))
+    names = Names(with_rules(synonyms))
+    files, truth = read_instances(folder, synonyms)
+    for image_id, caption in _captions(folder):
+        if image_id in truth:
+            truth[image_id].update(find_objects(names, caption))
+    pattern = section.questions or "obj_halbench*.jsonl"
+    if section.questions is not None or any(folder.glob(pattern)):
+        questions = list(_halbench(one_file(folder, pattern), section, truth))
+    else:
+        questions = [Question(image_id, image_id, section.instruction, name) for image_id, name in files.items()]
+    return Chair(questions[: section.limit], truth, names)
+
+
+def read_synonyms(path: Path) -> dict[str, str]:
+    """name or synonym -> object, which is the first name of its line. Errors: InputError: no name in the file."""
+    found: dict[str, str] = {}
+    for line in read_text(path).splitlines():
+        same = [name.strip() for name in line.split(",") if name.strip()]
+        found |= {name: same[0] for name in same}
+    if not found:
+        raise InputError(f"{path} has no names; it holds one object a line: its name, then its synonyms, by commas")
+    return found
+
+
+def with_rules(synonyms: dict[str, str]) -> dict[str, str | None]:
+    """The names with those of `_WHOLES`, which stand for the object of their last word, or for none."""
+    wholes = {name: synonyms.get(part) if part else None for name, part in _WHOLES.items()}
+    return {**wholes, **synonyms}
+
+
+def find_objects(names: Names, text: str) -> list[str]:
+    """The objects that a text names; where it names a toilet, a seat is a part of that and no chair."""
+    said = words(text)
+    if "toilet" in said:
+        text = " ".join(word for word in said if word not in ("seat", "seats"))
+    return names.find(text)
+
+
+def read_instances(folder: Path, synonyms: dict[str, str]) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Of every image its file name, and the objects that are annotated in it. Errors: InputError."""
+    files: dict[str, str] = {}
+    truth: dict[str, set[str]] = defaultdict(set)
+    for path in _several(folder, "instances_*.json"):
+        content = read_json(path, dict)
+        objects = {}
+        for item in records_in(content, "categories", str(path)):
+            name = field(item, "name", str, f"{path}, categories")
+            if name not in synonyms:
+                raise InputError(f"{path}: category {name!r} is in no line of the synonyms file; add it there")
+            objects[field(item, "id", int, f"{path}, categories")] = synonyms[name]
+        for item in records_in(content, "images", str(path)):
+            image_id = str(field(item, "id", int, f"{path}, images"))
+            files[image_id] = field(item, "file_name", str, f"{path}, images")
+            truth[image_id] = set()
+        for item in records_in(content, "annotations", str(path)):
+            category = field(item, "category_id", int, f"{path}, annotations")
+            if category not in objects:
+                raise InputError(f"{path}, annotations: category_id {category} is not among its categories")
+            truth[str(field(item, "image_id", int, f"{path}, annotations"))].add(objects[category])
+    return files, dict(truth)
+
+
+def _captions(folder: Path) -> Iterator[tuple[str, str]]:
+    for path in _several(folder, "captions_*.json"):
+        for item in records_in(read_json(path, dict), "annotations", str(path)):
+            where = f"{path}, annotations"
+            yield str(field(item, "image_id", int, where)), field(item, "caption", str, where)
+
+
+def _halbench(path: Path, section: BenchmarkSection, truth: dict[str, set[str]]) -> Iterator[Question]:
+    for number, record in enumerate(read_records(path)[: section.limit], start=1):
+        where = f"{path}, record {number}"
+        image_id = str(number_of(record, "image_id", where))
+        if image_id not in truth:
+            raise InputError(f"{where}: image_id {image_id} is in no instances_*.json; put those of all images there")
+        try:
+            image = base64.b64decode(field(record, "image", str, where), validate=True)
+        except binascii.Error as error:
+            raise InputError(f"{where}: field 'image' is not base64 ({error}); get the file anew") from error
+        yield Question(str(number), image_id, field(record, "question", str, where), image)
+
+
+def _several(folder: Path, pattern: str) -> list[Path]:
+    if not (found := sorted(folder.glob(pattern))):
+        raise InputError(f"{folder} has no file {pattern}; benchmark.path names a folder with COCO's annotations")
+    return found

@@ -1,0 +1,184 @@
+"""What the benchmarks share: their questions, and reading published files, with one clear error where one is not right.
+
+An image is named in these files by a path below a folder. It stays inside that folder: a name that leads out of it, by
+`..` or a symbolic link, is put aside like one that is missing.
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from evaluation.statistics import Counts, Figures
+from rlaif.config import BenchmarkSection
+from rlaif.errors import InputError
+from rlaif.storage.files import make_id
+
+Value = TypeVar("Value")
+Drop = Callable[[str, str, str], None]  # (question_id, reason, detail)
+
+
+@dataclass(frozen=True)
+class Question:
+    """One question about an image. Questions with the same image_id are drawn together for confidence intervals.
+
+    image: the file itself, or its name below the folder of images.
+    """
+
+    question_id: str
+    image_id: str
+    text: str
+    image: bytes | str
+
+
+class Benchmark(Protocol):
+    """A benchmark whose answers are counted by rules."""
+
+    @property
+    def questions(self) -> Sequence[Question]: ...
+
+    def count(self, question: Question, answer: str) -> Counts:
+        """What one answer adds to the sums."""
+
+    def figures(self, totals: Counts) -> Figures:
+        """The figures that the sums make."""
+
+
+def images_folder(folder: Path, section: BenchmarkSection) -> Path:
+    """Where a benchmark's images are."""
+    return Path(section.images) if section.images else folder / "images"
+
+
+def one_file(folder: Path, *patterns: str) -> Path:
+    """The file of a folder that matches the first pattern that has a match. Errors: InputError: none, or several."""
+    if not folder.is_dir():
+        raise InputError(f"no folder {folder}; benchmark.path names the folder with the benchmark's files")
+    for pattern in patterns:
+        found = sorted(folder.glob(pattern))
+        if len(found) > 1:
+            names = ", ".join(file.name for file in found)
+            raise InputError(
+                f"{folder} has several files {pattern}: {names}; leave one, or name it in benchmark.questions"
+            )
+        if found:
+            return found[0]
+    raise InputError(f"{folder} has no file {' or '.join(patterns)}; benchmark.path names the folder with that file")
+
+
+def read_text(path: Path) -> str:
+    """A file as text. Errors: InputError: missing, or not UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(
+            f"cannot read {path} ({error.strerror}); benchmark.path names a folder with that file"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}); get the file anew") from error
+
+
+def read_json(path: Path, kind: type[Value]) -> Value:
+    """A JSON file that holds a list or an object. Errors: InputError."""
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); get the file anew") from error
+    if not isinstance(content, kind):
+        raise InputError(f"{path} holds {_kind(type(content))}; allowed: {_kind(kind)}")
+    return content
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """The objects of a JSON list, or of a file with one object a line. Errors: InputError: none, or another form."""
+    text = read_text(path)
+    if text.lstrip().startswith("["):
+        records = read_json(path, list)
+    else:
+        records = []
+        for number, line in enumerate(text.splitlines(), start=1):
+            if not line.strip():
+                continue
+            try:
+                records.append(json.loads(line))
+            except json.JSONDecodeError as error:
+                raise InputError(f"{path}, line {number} is not valid JSON ({error}); get the file anew") from error
+    if not records:
+        raise InputError(f"{path} is empty; get the file anew")
+    return _objects(records, str(path))
+
+
+def field(record: dict[str, Any], name: str, kind: type[Value], where: str) -> Value:
+    """A field of a record. Errors: InputError: missing, or of another kind."""
+    if name not in record:
+        raise InputError(f"{where} has no field {name!r}; it has: {', '.join(map(str, record)) or 'none'}")
+    value = record[name]
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise InputError(f"{where}: field {name!r} holds {_kind(type(value))}; allowed: {_kind(kind)}")
+    return value
+
+
+def number_of(record: dict[str, Any], name: str, where: str) -> int:
+    """A field that holds a whole number, as one or as text ("285"). Errors: InputError."""
+    if isinstance(value := record.get(name), str) and value.isdecimal():
+        return int(value)
+    return field(record, name, int, where)
+
+
+def records_in(content: dict[str, Any], name: str, where: str) -> list[dict[str, Any]]:
+    """A field that holds a list of objects. Errors: InputError."""
+    return _objects(field(content, name, list, where), f"{where}, {name}")
+
+
+def texts(values: Any, where: str) -> list[str]:
+    """A list of texts. Errors: InputError: anything else."""
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise InputError(f"{where} is {json.dumps(values)[:80]}; allowed: a list of texts")
+    return values
+
+
+def digest(questions: Sequence[Question], images: Path) -> str:
+    """16 hex digits over what is asked: ids, texts, and names and sizes of the images."""
+
+    def content(image: bytes | str) -> str:
+        if isinstance(image, bytes):
+            return make_id(image.hex())
+        path = images / image
+        return f"{image} {path.stat().st_size if path.is_file() else 'missing'}"
+
+    return make_id(*(f"{it.question_id}\x1f{it.text}\x1f{content(it.image)}" for it in questions))
+
+
+def usable_image(question: Question, images: Path, drop: Drop) -> bytes | None:
+    """The file bytes of a question's image if it can be opened; None after a drop."""
+    from model.images import open_image
+
+    data = question.image
+    if isinstance(data, str):
+        path = (images / data).resolve()
+        if not path.is_relative_to(images.resolve()):
+            drop(question.question_id, "image_outside_folder", f"{data} leads out of {images}")
+            return None
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            drop(question.question_id, "missing_image", f"{path}: {error.strerror}")
+            return None
+    try:
+        open_image(data)
+    except ValueError as error:
+        drop(question.question_id, "unusable_image", str(error))
+        return None
+    return data
+
+
+def _objects(records: list[Any], where: str) -> list[dict[str, Any]]:
+    for number, record in enumerate(records, start=1):
+        if not isinstance(record, dict):
+            raise InputError(f"{where}, record {number} is {_kind(type(record))}; allowed: an object with named fields")
+    return records
+
+
+def _kind(kind: type) -> str:
+    names = {dict: "an object", list: "a list", str: "text", int: "a whole number", float: "a number"}
+    return names.get(kind, "true or false" if kind is bool else "nothing")

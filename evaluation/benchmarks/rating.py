@@ -1,0 +1,150 @@
+"""Rates answers by a local model, several times each (MMHal-Bench). Answers in, ratings out.
+
+The request is a text file (`benchmark.judge.prompt`, by default rate.txt); the judge sees no image. Its answer is JSON
+held to `SCHEMA`: an explanation first, so that the rating follows from it, and of bounded length, so that the rating
+comes. One that is cut all the same has no rating: it is dropped as `unrated`.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from evaluation.benchmarks.mmhal import RATINGS, MMHal
+from rlaif.config import Config
+from rlaif.errors import ConfigError
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request
+from rlaif.inference.revision import model_revision
+from rlaif.storage.files import make_id
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from rlaif.storage.writer import TableWriter
+
+DEFAULT_WORDING = Path(__file__).with_name("rate.txt")
+PLACEHOLDERS = ("{image_content}", "{question}", "{gt_answer}", "{response}")
+ANSWERS_AT_ONCE = 100  # rated in one go and then on disk
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "explanation": {"type": "string", "maxLength": 400},
+        "rating": {"type": "integer", "enum": list(RATINGS)},
+    },
+    "required": ["explanation", "rating"],
+    "additionalProperties": False,
+}
+
+
+def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[str, dict[int, int]]:
+    """Ratings by question_id and run of the answers in `home`; those that are on disk are not asked for again.
+
+    Errors: RlaifError for whatever the user can put right.
+    """
+    settings = config.benchmark.judge
+    if settings.temperature == 0 and settings.runs > 1:
+        raise ConfigError(
+            f"benchmark.judge.temperature is 0 and runs {settings.runs}: greedy ratings are all the same; set "
+            "temperature above 0, or runs to 1"
+        )
+    judge = settings.model or config.labeler
+    wording, revision = read_wording(settings.prompt), model_revision(judge)
+    run = Run(home, config, "judging")
+    identity = {
+        "seed": config.seed,
+        "judge": {**judge.identity(), "revision": revision},
+        "wording": wording,
+        "known": make_id(*(mmhal.request("".join(PLACEHOLDERS), key, "") for key in mmhal.known)),
+        **settings.model_dump(include={"runs", "temperature", "max_tokens"}),
+        "max_model_len": config.engine.max_model_len,
+    }
+    if run.begin(["ratings"], identity, inputs=["answers"]):
+        run.announce(f"{judge.model} rates each answer {settings.runs} times")
+        answers = {row["question_id"]: row["text"] for row in read_rows(run, "answers", ["question_id", "text"])}
+        with TableWriter(run, "ratings", key="question_id") as writer:
+            todo = [key for key in answers if key not in writer.done and key not in run.dropped()]
+            if todo:
+                with closing(serve(judge, config.engine, config.seed)) as engine:
+                    for start in range(0, len(todo), ANSWERS_AT_ONCE):
+                        some = {key: answers[key] for key in todo[start : start + ANSWERS_AT_ONCE]}
+                        _rate(run, engine, mmhal, wording, some, writer, (judge.model, revision))
+        run.finish({"ratings": writer.finish()}, next_command=None)
+    ratings: dict[str, dict[int, int]] = defaultdict(dict)
+    for row in read_rows(run, "ratings", ["question_id", "run_index", "rating"]):
+        ratings[row["question_id"]][row["run_index"]] = row["rating"]
+    return ratings
+
+
+def _rate(
+    run: Run[Config],
+    engine: Engine,
+    mmhal: MMHal,
+    wording: str,
+    answers: Mapping[str, str],
+    writer: TableWriter,
+    judge: tuple[str, str],
+) -> None:
+    settings = run.config.benchmark.judge
+    requests = [
+        Request(
+            mmhal.request(wording, key, text),
+            n=settings.runs,
+            seed=int(make_id(str(run.config.seed), key), 16) % 2**31,
+            temperature=settings.temperature,
+            max_tokens=settings.max_tokens,
+            json_schema=SCHEMA,
+        )
+        for key, text in answers.items()
+    ]
+    rated = engine.generate(requests, "ratings")
+    for key, request, completions in zip(answers, requests, rated, strict=True):
+        if completions[0].finish_reason == PROMPT_TOO_LONG:
+            run.drop(key, PROMPT_TOO_LONG, "does not fit the judge; see engine.max_model_len")
+            continue
+        rows = []
+        for index, completion in enumerate(completions):
+            if (rating := read_rating(completion)) is None:
+                run.drop(f"{key}, run {index + 1}", "unrated", completion.text[:200])
+                continue
+            rows.append(_row(key, index, request, rating, completion, judge))
+        if not rows:
+            run.drop(key, "never_rated", f"in none of {settings.runs} runs")
+        writer.write(rows)
+    writer.flush()
+
+
+def _row(
+    key: str, index: int, request: Request, rating: int, completion: Completion, judge: tuple[str, str]
+) -> dict[str, Any]:
+    return {
+        "question_id": key,
+        "run_index": index,
+        "seed": request.seed,
+        "rating": rating,
+        "text": completion.text,
+        "judge": judge[0],
+        "judge_revision": judge[1],
+    }
+
+
+def read_rating(completion: Completion) -> int | None:
+    """The rating in one answer of the judge; None where it was cut or is not of the schema."""
+    try:
+        rating = json.loads(completion.text, strict=False)["rating"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return rating if type(rating) is int and rating in RATINGS else None
+
+
+def read_wording(path: str | None) -> str:
+    """The request to the judge. Errors: ConfigError: the file, or one of its placeholders, is missing."""
+    file = Path(path) if path else DEFAULT_WORDING
+    if not file.is_file():
+        raise ConfigError(f"benchmark.judge.prompt: no file {file}; name a text file such as {DEFAULT_WORDING.name}")
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"benchmark.judge.prompt: {file} is not UTF-8 text ({error.reason})") from error
+    if missing := [placeholder for placeholder in PLACEHOLDERS if placeholder not in text]:
+        raise ConfigError(f"benchmark.judge.prompt: {file} lacks {', '.join(missing)}; put it where the text goes")
+    return text

@@ -1,0 +1,99 @@
+"""The labeler's judgement of the greedy answers in `evaluations`: a figure of hallucination where no truth is known.
+
+Answers are divided and judged as responses are in training, so that a policy cannot do well by saying nothing: beside
+the share of rejected claims stands how many claims an answer makes.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Set
+from contextlib import closing
+from itertools import groupby, islice
+from typing import Any
+
+from evaluation.statistics import Counts, Figures, ratio
+from feedback.divide import Split
+from feedback.labeling import Labeler, Prompt, note, split_responses
+from feedback.prompt_files import read_wording
+from rlaif.config import ModelSection
+from rlaif.inference.engine import OpenEngine
+from rlaif.storage.files import make_id
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from rlaif.storage.writer import TableWriter
+
+PROMPTS_PER_CHUNK = 64
+Row = dict[str, Any]
+
+
+def judge_answers(
+    run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
+) -> None:
+    """Writes `judged`: claims and rejected claims of every answer that could be divided.
+
+    A splitter divides all answers before the labeler judges; what it makes of them is held in memory meanwhile.
+    """
+    config = run.config
+    wording = read_wording(config.feedback.prompts)
+
+    with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
+        if writer.path.is_file():
+            return
+        splits: dict[str, Split] | None = None
+        if splitter:
+            splits = {}
+            with closing(open_engine(splitter, config.engine, config.seed)) as engine:
+                for which, prompts in _chunks(run, writer.done):
+                    answers = [answer for prompt in prompts for answer in prompt.responses]
+                    found, drops = split_responses(
+                        engine, answers, wording, config.feedback, config.seed, f"answers {which}"
+                    )
+                    splits |= found
+                    note(run, drops)
+        with closing(open_engine(model, config.engine, config.seed)) as engine:
+            labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
+            for which, prompts in _chunks(run, writer.done):
+                labels = labeler.label(prompts, f"answers {which}", splits)
+                note(run, labels.drops)
+                for row in labels.scores:
+                    columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}
+                    writer.write([{"which": which, **columns}])
+                writer.flush()
+
+
+def judged_counts(claims: int, rejected: int) -> Counts:
+    """What one answer adds to the sums behind `judged_figures`."""
+    return Counter(judged=1, judged_claims=claims, judged_rejected=rejected, judged_rejecting=int(rejected > 0))
+
+
+def judged_figures(totals: Counts) -> Figures:
+    """What the labeler says of a set of answers, from the sums of their `judged_counts`.
+
+    - rejected_share: rejected claims / claims;
+    - rejected_response_share: answers with at least one rejected claim / answers judged;
+    - mean_claims: claims / answers judged;
+    - judged: answers judged.
+    """
+    return {
+        "rejected_share": ratio(totals["judged_rejected"], totals["judged_claims"]),
+        "rejected_response_share": ratio(totals["judged_rejecting"], totals["judged"]),
+        "mean_claims": ratio(totals["judged_claims"], totals["judged"]),
+        "judged": totals["judged"],
+    }
+
+
+def _chunks(run: Run, done: Set[tuple[str, str]]) -> Iterator[tuple[str, list[Prompt]]]:
+    """Whose answers, and some prompts, each with its answer as its only response; those that are done are left out."""
+    for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
+        by_prompt = {row["prompt_id"]: row for row in answers if (which, row["prompt_id"]) not in done}
+        prompts = _prompts(run, which, by_prompt)
+        while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
+            yield which, chunk
+
+
+def _prompts(run: Run, which: str, by_prompt: Mapping[str, Row]) -> Iterator[Prompt]:
+    """The prompts that were answered, each with its answer as its only response."""
+    columns = ["prompt_id", "image", "image_sha256"]
+    for prompt in read_rows(run, "prompts", columns, {"split": run.config.evaluation.split}):
+        if answer := by_prompt.get(prompt["prompt_id"]):
+            response = {"response_id": make_id(which, prompt["prompt_id"]), **answer}
+            yield Prompt(prompt["prompt_id"], prompt["image"]["bytes"], prompt["image_sha256"], [response])

@@ -1,0 +1,1 @@
+"""What vLLM needs to serve MiniCPM-V without remote code."""

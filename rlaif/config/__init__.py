@@ -1,0 +1,41 @@
+"""The configuration of the whole pipeline, described once: YAML files and the command line follow from these classes.
+
+A YAML file in `configs/` gives the sections; `--set section.key=value` changes single values after it. An unknown key
+is an error.
+"""
+
+from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, JudgeSection
+from rlaif.config.models import EndpointSection, EngineSection, ModelSection, Section
+from rlaif.config.pipeline import (
+    AblationsConfig,
+    AnyConfig,
+    CaptionsSection,
+    Config,
+    RewriteConfig,
+    RewriteSection,
+    VariantSection,
+)
+from rlaif.config.stages import DataSection, DpoSection, FeedbackSection, GenerationSection, LoraSection
+
+__all__ = [
+    "AblationsConfig",
+    "AnyConfig",
+    "BenchmarkSection",
+    "CaptionsSection",
+    "Config",
+    "DataSection",
+    "DpoSection",
+    "EndpointSection",
+    "EngineSection",
+    "EvaluationSection",
+    "ExportSection",
+    "FeedbackSection",
+    "GenerationSection",
+    "JudgeSection",
+    "LoraSection",
+    "ModelSection",
+    "RewriteConfig",
+    "RewriteSection",
+    "Section",
+    "VariantSection",
+]

@@ -1,0 +1,161 @@
+"""Chat completions of the OpenAI API, the part of the format that we write and read. Pure.
+
+Text that looks like a special token: the server tokenises the rendered conversation as one string, so it would become
+one. Which tokens it has is not known here; nearly all are written in `<...>` or `[...]`, so `defuse` puts a space
+behind each such bracket. Text without them arrives as it is.
+
+Pictures travel inside the request: as the bytes that they came as, where every reader sees the same in them, else as
+the PNG of what `model.images` sees; never as an address to fetch.
+"""
+
+import base64
+import functools
+import io
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from rlaif.errors import ModelError
+from rlaif.inference.engine import Completion, Request, reads_as, what_tokens_add
+
+CONTENT_FILTER = "content_filter"
+SAFE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
+EXIF_ORIENTATION = 0x0112
+
+# <|eot_id|>, </s>, <image>, [INST], and with U+FF5C for the bar: the bracket, where what follows can make it a token
+_OPENING = re.compile(r"<(?=[|\uff5c/\w])|\[(?=/?[A-Za-z_]\w*\])")
+
+
+class _TopToken(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Token(_TopToken):
+    top_logprobs: list[_TopToken] | None = None
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str
+    logprobs: _Logprobs | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class _Reply(BaseModel):
+    """What we read of a chat completion."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Usage
+
+
+def chat_request(request: Request, index: int, model: str, top_logprobs: int) -> dict[str, Any]:
+    """The body of one chat completion: answer `index` of a request."""
+    content: list[dict[str, Any]] = [{"type": "text", "text": defuse(request.text)}]
+    if request.image is not None:
+        content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [{"role": "user", "content": content}],
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "max_tokens": request.max_tokens,
+    }
+    if request.seed is not None:
+        body["seed"] = request.seed + index
+    if request.json_schema is not None:
+        schema = {"name": "answer", "schema": request.json_schema, "strict": True}
+        body["response_format"] = {"type": "json_schema", "json_schema": schema}
+    if request.first_words or request.token_logprobs:
+        body["logprobs"] = True
+    if request.first_words:
+        body["top_logprobs"] = top_logprobs
+    return body
+
+
+def defuse(text: str) -> str:
+    """Text in which nothing reads as a special token, and which JSON can carry: see the top of this file."""
+    text = text.encode("utf-8", "replace").decode()  # a lone surrogate becomes "?"
+    return _OPENING.sub(lambda match: match.group() + " ", text)
+
+
+@functools.lru_cache(maxsize=64)  # all questions about an image stand together
+def data_url(data: bytes) -> str:
+    """An encoded image as a data URL. Errors: ValueError, as `model.images.open_image`."""
+    from PIL import Image
+
+    from model.images import open_image
+
+    picture = open_image(data)
+    file = Image.open(io.BytesIO(data))
+    plain = (
+        file.format in SAFE_FORMATS
+        and file.mode in ("RGB", "L")
+        and "transparency" not in file.info
+        and getattr(file, "n_frames", 1) == 1
+        and file.getexif().get(EXIF_ORIENTATION, 1) == 1
+    )
+    if plain and file.format is not None:
+        return f"data:{SAFE_FORMATS[file.format]};base64,{base64.b64encode(data).decode()}"
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def read_reply(content: bytes, request: Request, model: str) -> Completion:
+    """A chat completion as the stages take it.
+
+    Errors: pydantic's ValidationError where it is none; ModelError where log-probabilities were asked for and are not
+    in it.
+    """
+    reply = _Reply.model_validate_json(content)
+    choice = reply.choices[0]
+    text = choice.message.content or ""
+    tokens = (choice.logprobs.content if choice.logprobs is not None else None) or []
+    first_words = None
+    if request.first_words and choice.finish_reason != CONTENT_FILTER:
+        first_words = word_probabilities(tokens[0].top_logprobs if tokens else None, request.first_words, model)
+    token_logprobs = None
+    if request.token_logprobs:
+        if text and not tokens:
+            raise _no_logprobs(model)
+        token_logprobs = what_tokens_add(text, [(token.token, token.logprob) for token in tokens])
+    return Completion(
+        text,
+        reply.usage.completion_tokens,
+        choice.finish_reason,
+        first_words,
+        token_logprobs,
+        prompt_tokens=reply.usage.prompt_tokens,
+    )
+
+
+def word_probabilities(top: Sequence[_TopToken] | None, words: Sequence[str], model: str) -> dict[str, float]:
+    """The summed probability of each word's spellings among the most probable first tokens. Errors: ModelError."""
+    if not top:
+        raise _no_logprobs(model)
+    if math.fsum(math.exp(min(item.logprob, 1.0)) for item in top) > 1.01:  # NaN is the verdict's matter
+        raise ModelError(f"the endpoint's log-probabilities of {model!r} add up to more than 1; use another endpoint")
+    return {word: sum(math.exp(item.logprob) for item in top if reads_as(item.token, word)) for word in words}
+
+
+def _no_logprobs(model: str) -> ModelError:
+    return ModelError(
+        f"the endpoint gives no log-probabilities of {model!r}, so nothing can be judged by it; use one that answers "
+        "`logprobs` and `top_logprobs`, as vLLM does"
+    )

@@ -1,0 +1,55 @@
+"""What labelling costs: seconds and tokens of the claims that one try of the stage labels, summed over its chunks.
+
+A stage that was stopped counts only from where it went on, the claims as well as the rest: a cost a claim stays right.
+Loading the labeler is not counted. Seconds are those of the engines: of several at once, their sum.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+
+from rlaif.inference.engine import Completion, Engine, Request
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of some claims."""
+
+    seconds: float = 0.0
+    claims: int = 0
+    prompt_tokens: int = 0  # a prompt once, however many answers it has
+    answer_tokens: int = 0
+
+    def __add__(self, other: "Cost") -> "Cost":
+        return Cost(
+            *(mine + theirs for mine, theirs in zip(asdict(self).values(), asdict(other).values(), strict=True))
+        )
+
+    def figures(self) -> dict[str, float | int]:
+        """For metrics.json."""
+        return {**asdict(self), "seconds": round(self.seconds, 3)}
+
+
+@dataclass
+class Metered:
+    """An engine that counts, from when it was made."""
+
+    engine: Engine
+    prompt_tokens: int = 0
+    answer_tokens: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+        """See Engine."""
+        results = self.engine.generate(requests, description)
+        self.prompt_tokens += sum(row[0].prompt_tokens for row in results)
+        self.answer_tokens += sum(completion.num_tokens for row in results for completion in row)
+        return results
+
+    def close(self) -> None:
+        """See Engine."""
+        self.engine.close()
+
+    def cost(self, claims: int) -> Cost:
+        """So far."""
+        return Cost(time.monotonic() - self.began, claims, self.prompt_tokens, self.answer_tokens)

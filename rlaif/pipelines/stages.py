@@ -1,0 +1,35 @@
+"""Runs stages as the Makefile does, each a process of its own: for what is made of several of them."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import yaml
+
+from rlaif.config import Config
+from rlaif.errors import RlaifError
+from rlaif.storage.files import atomic_write
+
+STAGES = ("generation", "feedback", "dpo", "evaluation", "rlaif.report")  # a whole round
+
+RunStages = Callable[[Sequence[str], Config, Path], None]
+
+
+def run_stages(stages: Sequence[str], config: Config, folder: Path) -> None:
+    """Run stages by their own commands, with a configuration that is left beside their tables.
+
+    Errors: RlaifError: a stage has failed, and has said why.
+    """
+    folder.mkdir(exist_ok=True)
+    file = folder / "config.yaml"
+    with atomic_write(file) as temporary:
+        temporary.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    for stage in stages:
+        command = [sys.executable, "-m", stage, "--config", str(file), "--run", str(folder)]
+        status = subprocess.run(command, check=False).returncode
+        if status:
+            raise RlaifError(
+                f"`{' '.join(command[1:])}` ended with status {status}; put right what it says and start the same "
+                "command again: what was finished stays"
+            )

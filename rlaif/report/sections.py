@@ -1,0 +1,195 @@
+"""What the report says in figures: before and after, the labeler, benchmarks, rounds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlaif.errors import InputError
+from rlaif.report.charts import Line, line_chart
+from rlaif.report.figures import shown, shown_interval
+
+MINUS = "\N{MINUS SIGN}"
+Spread = dict[str, dict[str, list[float] | None]]  # before, after, change -> figure -> confidence interval
+
+
+def change(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Headline and tiles of before and after; None before `make evaluate`."""
+    if "before" not in metrics:
+        return None
+    before, after, spread = metrics["before"], metrics["after"], metrics.get("intervals", {})
+    tiles = [
+        tile(before, after, "mention_rate", "Mentions that are not in the image", -1, spread),
+        tile(before, after, "response_rate", "Answers with at least one of them", -1, spread),
+        tile(before, after, "recall", "Objects of the image that are found", 1, spread),
+        tile(before, after, "mean_words", "Words in an answer", 0, spread),
+    ]
+    return {
+        "headline": headline(before["mention_rate"], after["mention_rate"]),
+        "tiles": [one for one in tiles if one],
+        "responses": after["responses"],
+        "before": before,
+        "after": after,
+    }
+
+
+def headline(before: float | None, after: float | None) -> str:
+    """One sentence on mention-level hallucination; both None where no truth is known."""
+    if before is None or after is None:
+        return "Answers before and after alignment"
+    if before == after:
+        return f"Hallucination stayed at {percent(before)}"
+    if before == 0:
+        return f"Hallucination rose from 0% to {percent(after)}"
+    relative = abs(after / before - 1)
+    return f"Hallucination {'fell' if after < before else 'rose'} by {percent(relative, 0)}"
+
+
+def tile(
+    before: dict[str, Any], after: dict[str, Any], name: str, title: str, better: int, spread: Spread
+) -> dict[str, Any] | None:
+    """One figure, twice, with its change; better: +1 if more is better, -1 if less is, 0 neither. None: unknown."""
+    old, new = before[name], after[name]
+    if old is None or new is None:
+        return None
+    show = (lambda value: f"{value:.1f}") if name == "mean_words" else percent
+    full = 1.0 if name == "recall" else max(old, new) or 1.0
+    if name == "recall":
+        shift = f"{signed(100 * (new - old))} points"
+    else:
+        shift = f"{signed(100 * (new / old - 1), 0)}%" if old else "was 0"
+    verdict = "" if new == old or not better else "good" if (new > old) == (better > 0) else "bad"
+    bars = [(label, show(value), 100 * value / full) for label, value in (("before", old), ("after", new))]
+    made = {"title": title, "value": show(new), "shift": shift, "verdict": verdict, "bars": bars}
+    return made | {"intervals": tile_intervals(name, spread)}
+
+
+def tile_intervals(name: str, spread: Spread) -> str:
+    """The confidence intervals of a tile's figures and of its change in one line; empty where there are none."""
+    found = [
+        f"{which} {shown_interval('change' if which == 'change' else name, spread[which][name])}"
+        for which in ("before", "after", "change")
+        if spread.get(which, {}).get(name)
+    ]
+    return ", ".join(found).replace("-", MINUS)
+
+
+def rounds(history: Path) -> dict[str, Any] | None:
+    """What validation says of each round's policy, and of their average; None for a run of one round."""
+    if not history.is_file():
+        return None
+    found = read_json(history, "make rounds")
+    candidates = found["candidates"]
+    in_turn = [one for one in candidates if one["round"] is not None]
+
+    def line(name: str, tone: str, key: str, scale: float) -> Line:
+        points = [(one["round"], scale * one["figures"][key]) for one in in_turn if one["figures"][key] is not None]
+        return Line(name, tone, points)
+
+    charts = [
+        (
+            "False in percent",
+            [
+                line("claims that the labeler rejects", "rejected", "rejected_share", 100),
+                line("mentions that are not in the image", "margin", "mention_rate", 100),
+            ],
+        ),
+        ("Claims in an answer", [line("claims", "chosen", "mean_claims", 1)]),
+    ]
+    figures = [name for name in candidates[0]["figures"] if any(one["figures"][name] is not None for one in candidates)]
+    return {
+        "chosen": candidates[found["chosen"]]["name"],
+        "charts": [
+            {"title": title, "lines": drawn, "svg": line_chart(drawn, x_label="round")}
+            for title, lines in charts
+            if (drawn := [line for line in lines if line.points])
+        ],
+        "names": figures,
+        "rows": [
+            {
+                "name": one["name"],
+                "report": f"{one['folder']}/report.html" if one["round"] != 0 else None,
+                "values": [
+                    (shown(name, one["figures"][name]), shown_interval(name, one["intervals"].get(name)))
+                    for name in figures
+                ],
+            }
+            for one in candidates
+        ],
+    }
+
+
+def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Figures of the labeler against the truth; None where they are not known."""
+    found, spread = metrics.get("labeler", {}), metrics.get("intervals", {}).get("labeler", {})
+    if found.get("claim_accuracy") is None:
+        return None
+    wrong = [
+        f"{percent(found[name])} of {kind}"
+        for name, kind in (
+            ("false_claims_accepted", "false ones accepted"),
+            ("true_claims_rejected", "true ones rejected"),
+        )
+        if found[name] is not None
+    ]
+    meters = [
+        ("Verdicts that are right", "claim_accuracy", "; ".join([f"of {found['claims']:,} claims", *wrong])),
+        (
+            "Responses split rightly",
+            "split_accuracy",
+            f"of {found['responses']:,} responses; no claim lost or invented",
+        ),
+    ]
+    orders = [
+        ("claim by claim", "pair_agreement", "after"),
+        ("whole response, same pairs", "whole_response_same_pairs_agreement", "before"),
+        ("whole response, its own pairs", "whole_response_pair_agreement", "before"),
+    ]
+    return {
+        "meters": [
+            (title, found[name], shown_interval(name, spread.get(name)), detail) for title, name, detail in meters
+        ],
+        "orders": [
+            (title, found[name], shown_interval(name, spread.get(name)), tone)
+            for title, name, tone in orders
+            if found[name] is not None
+        ],
+        "pairs": found["pairs"],
+        "ties": found["pair_ties"],
+    }
+
+
+def benchmarks(metrics: dict[str, Any]) -> list[dict[str, Any]]:
+    """A table of each benchmark that was run: its figures with their intervals, before and after."""
+    tables = []
+    for name, sides in metrics.get("benchmarks", {}).items():
+        rows = [
+            (
+                figure,
+                [
+                    (shown(figure, side["figures"].get(figure)), shown_interval(figure, side["intervals"].get(figure)))
+                    for side in sides.values()
+                ],
+            )
+            for figure in next(iter(sides.values()))["figures"]
+        ]
+        tables.append({"name": name, "sides": list(sides), "rows": rows})
+    return tables
+
+
+def percent(share: float, digits: int = 1) -> str:
+    """0.1234 -> "12.3%"."""
+    return f"{100 * share:.{digits}f}%"
+
+
+def signed(value: float, digits: int | None = 1) -> str:
+    """A number with its sign and a true minus; digits None: as short as it is."""
+    text = f"{abs(value):g}" if digits is None else f"{abs(value):.{digits}f}"
+    plus = "" if digits is None else "+"
+    return text if not float(text) else (MINUS if value < 0 else plus) + text
+
+
+def read_json(file: Path, made_by: str) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{file} is damaged ({error}); run `{made_by}` again") from error

@@ -1,0 +1,269 @@
+"""The embedded scenes as public hallucination benchmarks, in the files that those are published as.
+
+    write_files("pope", Path("runs/pope"), scenes=200)
+
+| name  | files                                                     | what is asked                                 |
+|-------|-----------------------------------------------------------|-----------------------------------------------|
+| chair | synonyms.txt, instances_scenes.json,                      | a description in detail                       |
+|       | captions_scenes.json, obj_halbench_scenes.jsonl           |                                               |
+| amber | data/query/query_*.json, data/annotations.json,           | a description; whether there is such an       |
+|       | data/relation.json, data/safe_words.txt                   | object, of such a size, in such a place       |
+| pope  | scenes_pope_{random,popular,adversarial}.json             | whether there is such an object               |
+| mmhal | response_template.json                                    | what is in a place; a description             |
+
+An object is its colour and shape ("red circle"). Questions are worded as the embedded models were taught them
+(tasks.py). These models can neither count nor tell how two objects touch, so AMBER's questions on numbers and actions
+are left out, and its relation is that of an object to its place. The scenes are drawn for the purpose: no training and
+no run has them. What an eye might imagine (AMBER's `hallu`) is what the world's habits suggest and the scene has not.
+
+The embedded labeler was never taught to rate: as the judge of mmhal it shows that the stage runs, and no more.
+"""
+
+import base64
+import io
+import json
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from scenes.language import (
+    Mention,
+    caption,
+    honest_mentions,
+    join,
+    mention_is_true,
+    mention_of,
+    place_phrase,
+    question_of,
+)
+from scenes.recipe.tasks import VERIFY_PROMPT
+from scenes.world import (
+    COLORS,
+    COMPANIONS,
+    PLACES,
+    SHAPES,
+    SIZES,
+    USUAL_COLORS,
+    Scene,
+    SceneObject,
+    render,
+    sample_scene,
+)
+
+NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
+DESCRIBE = "Describe the image in detail."
+POSITIVES = 3  # objects of an image that POPE asks for, and as many that are not there
+IMAGINED = 4  # objects that one might imagine, for AMBER
+
+
+def write_files(name: str, folder: Path, scenes: int) -> None:
+    """Write the files of a benchmark and its images, the same ones every time, into a new folder."""
+    (folder / "images").mkdir(parents=True)
+    writers: dict[str, Callable[[Path, int], None]] = {
+        "chair": write_chair,
+        "amber": write_amber,
+        "pope": write_pope,
+        "mmhal": write_mmhal,
+    }
+    writers[name](folder, scenes)
+
+
+def drawn(purpose: str, least: int = 1) -> Iterator[tuple[Scene, random.Random]]:
+    """Scenes with at least so many objects of different names, without end, each with a generator for its questions."""
+    index = 0
+    while True:
+        rng = random.Random(f"benchmark {purpose}/{index}")
+        scene = sample_scene(rng)
+        if len(names_in(scene)) >= least:
+            yield scene, rng
+        index += 1
+
+
+def name_of(item: SceneObject) -> str:
+    return f"{item.color} {item.shape}"
+
+
+def names_in(scene: Scene) -> list[str]:
+    """The different objects of a scene, in reading order."""
+    return list(dict.fromkeys(map(name_of, scene.objects)))
+
+
+def is_there(name: str) -> str:
+    return verify(question_of(Mention(*name.split())))
+
+
+def verify(question: str) -> str:
+    return VERIFY_PROMPT.replace("{question}", question)
+
+
+def png(scene: Scene) -> bytes:
+    buffer = io.BytesIO()
+    render(scene).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+# ----- POPE
+
+
+def write_pope(folder: Path, count: int) -> None:
+    scenes = [scene for scene, _ in _first(count, drawn("pope", POSITIVES))]
+    objects = {f"scene_{index:06d}.png": names_in(scene) for index, scene in enumerate(scenes)}
+    for image, scene in zip(objects, scenes, strict=True):
+        (folder / "images" / image).write_bytes(png(scene))
+    for kind in ("random", "popular", "adversarial"):
+        lines = [json.dumps(record) for record in pope_records(kind, objects)]
+        (folder / f"scenes_pope_{kind}.json").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def pope_records(kind: str, objects: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
+    """Questions about images with these objects: each about one that is there is followed by one about one that is not.
+
+    Of those not there, and not asked for yet, the next is drawn at random, or is the most frequent in all images
+    (popular), or the one that most often comes with the object just asked for (adversarial); at random where none does.
+    """
+    rng = random.Random(f"pope {kind}")
+    frequent = Counter(name for own in objects.values() for name in own)
+    together = {name: Counter(other for own in objects.values() if name in own for other in own) for name in NAMES}
+    records: list[dict[str, Any]] = []
+    for image, own in objects.items():
+        left = [name for name in NAMES if name not in own]
+        for name in rng.sample(list(own), POSITIVES):
+            order = {"random": Counter[str](), "popular": frequent, "adversarial": together[name]}[kind]
+            absent = max(left, key=lambda other: order[other]) if any(order[it] for it in left) else rng.choice(left)
+            left.remove(absent)
+            for asked, label in ((name, "yes"), (absent, "no")):
+                records.append(
+                    {"question_id": len(records) + 1, "image": image, "text": is_there(asked), "label": label}
+                )
+    return records
+
+
+# ----- CHAIR and Object HalBench
+
+
+def write_chair(folder: Path, count: int) -> None:
+    images: list[dict[str, Any]] = []
+    instances: list[dict[str, Any]] = []
+    captions: list[dict[str, Any]] = []
+    questions: list[dict[str, Any]] = []
+    for image_id, (scene, rng) in enumerate(_first(count, drawn("chair")), start=1):
+        file_name, data = f"scene_{image_id:06d}.png", png(scene)
+        (folder / "images" / file_name).write_bytes(data)
+        images.append({"id": image_id, "file_name": file_name, "width": scene.width, "height": scene.height})
+        for item in scene.objects:
+            category = NAMES.index(name_of(item)) + 1
+            instances.append({"id": len(instances) + 1, "image_id": image_id, "category_id": category})
+        text = caption(honest_mentions(scene, DESCRIBE), rng)
+        captions.append({"id": image_id, "image_id": image_id, "caption": text})
+        encoded = base64.b64encode(data).decode()
+        questions.append({"org_idx": image_id, "image_id": image_id, "question": DESCRIBE, "image": encoded})
+    categories = [{"id": index, "name": name} for index, name in enumerate(NAMES, start=1)]
+    (folder / "synonyms.txt").write_text("".join(f"{name}\n" for name in NAMES), encoding="utf-8")
+    _write(folder / "instances_scenes.json", {"images": images, "categories": categories, "annotations": instances})
+    _write(folder / "captions_scenes.json", {"images": images, "annotations": captions})
+    lines = [json.dumps(question) for question in questions]
+    (folder / "obj_halbench_scenes.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# ----- AMBER
+
+
+def write_amber(folder: Path, count: int) -> None:
+    (folder / "data" / "query").mkdir(parents=True)
+    generative: list[tuple[str, str, dict[str, Any]]] = []  # image, query, annotation
+    asked: list[tuple[str, str, dict[str, Any]]] = []
+    for index, (scene, rng) in enumerate(_first(count, drawn("amber")), start=1):
+        image = f"AMBER_{index}.png"
+        (folder / "images" / image).write_bytes(png(scene))
+        hallu = imaginable(scene, rng)
+        generative.append((image, DESCRIBE, {"type": "generative", "truth": names_in(scene), "hallu": hallu}))
+        asked += [(image, is_there(name), {"type": "discriminative-hallucination", "truth": "no"}) for name in hallu]
+        asked += [(image, verify(question), annotation) for question, annotation in attribute_questions(scene, rng)]
+    rows = [
+        ({"id": index, "image": image, "query": query}, {"id": index, **annotation})
+        for index, (image, query, annotation) in enumerate([*generative, *asked], start=1)
+    ]
+    queries = [query for query, _ in rows]
+    _write(folder / "data" / "query" / "query_all.json", queries)
+    _write(folder / "data" / "query" / "query_generative.json", queries[: len(generative)])
+    _write(folder / "data" / "query" / "query_discriminative.json", queries[len(generative) :])
+    _write(folder / "data" / "annotations.json", [annotation for _, annotation in rows])
+    _write(folder / "data" / "relation.json", {name: [] for name in NAMES})
+    (folder / "data" / "safe_words.txt").write_text("", encoding="utf-8")
+
+
+def imaginable(scene: Scene, rng: random.Random) -> list[str]:
+    """Objects that the world's habits suggest here and that are not there, filled up by others."""
+    there = names_in(scene)
+    habits = []
+    for item in scene.objects:
+        if companion := COMPANIONS.get((item.color, item.shape)):
+            habits.append(f"{companion[0]} {companion[1]}")
+        if usual := USUAL_COLORS.get((item.color, item.shape)):
+            habits.append(f"{usual} {item.shape}")
+    others = [*habits, *rng.sample(NAMES, len(NAMES))]
+    return [name for name in dict.fromkeys(others) if name not in there][:IMAGINED]
+
+
+def attribute_questions(scene: Scene, rng: random.Random) -> list[tuple[str, dict[str, str]]]:
+    """Of one object: its size and the other one (state), its place and another one (relation, as the published types).
+
+    What is to be answered with no holds of no object of the scene.
+    """
+    item = rng.choice(scene.objects)
+    placed = mention_of(item, with_size=False)
+    sized = mention_of(item, with_size=True)
+    other_size = next(size for size in SIZES if size != item.size)
+    elsewhere = [replace(placed, place=place) for place in PLACES]
+    wrong = rng.choice([mention for mention in elsewhere if not mention_is_true(mention, scene.truth["objects"])])
+    return [
+        (question_of(sized), {"type": "discriminative-attribute-state", "truth": "yes"}),
+        (question_of(replace(sized, size=other_size)), {"type": "discriminative-attribute-state", "truth": "no"}),
+        (question_of(placed), {"type": "discriminative-relation", "truth": "yes"}),
+        (question_of(wrong), {"type": "relation", "truth": "no"}),
+    ]
+
+
+# ----- MMHal-Bench
+
+
+def write_mmhal(folder: Path, count: int) -> None:
+    records = []
+    for index, (scene, rng) in enumerate(_first(count, drawn("mmhal")), start=1):
+        image_id = f"{index:016x}"
+        (folder / "images" / f"{image_id}.png").write_bytes(png(scene))
+        kind, question, answer = open_question(("attribute", "adversarial", "holistic")[index % 3], scene, rng)
+        records.append(
+            {
+                "question_type": kind,
+                "question_topic": "scene",
+                "image_id": image_id,
+                "image_src": f"{image_id}.png",
+                "image_content": names_in(scene),
+                "question": question,
+                "gt_answer": answer,
+                "model_answer": "",
+            }
+        )
+    _write(folder / "response_template.json", records)
+
+
+def open_question(kind: str, scene: Scene, rng: random.Random) -> tuple[str, str, str]:
+    """(question_type, question, what a person would answer)."""
+    if kind == "holistic":
+        return kind, DESCRIBE, f"The picture shows {join([it.phrase for it in honest_mentions(scene, DESCRIBE)])}."
+    there = {item.place: replace(mention_of(item, with_size=True), place=None) for item in scene.objects}
+    place = rng.choice([it for it in PLACES if (it in there) == (kind == "attribute")])
+    answer = f"It is {there[place].phrase}." if place in there else f"There is nothing {place_phrase(place)}."
+    return kind, f"What is {place_phrase(place)}?", answer
+
+
+def _first(count: int, scenes: Iterator[tuple[Scene, random.Random]]) -> list[tuple[Scene, random.Random]]:
+    return [next(scenes) for _ in range(count)]
+
+
+def _write(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

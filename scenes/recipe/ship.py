@@ -1,0 +1,30 @@
+"""Put trained models where the demo looks for them, in bfloat16.
+
+python -m scenes.recipe.ship runs/training/policy runs/training/labeler --out assets
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from scenes.recipe.start import save
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scenes.recipe.ship", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("models", type=Path, nargs="+", help="model folders; each keeps its name")
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args(argv)
+    for folder in arguments.models:
+        model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
+        save(model, MiniCPMVProcessor.from_pretrained(folder), arguments.out / folder.name)
+        print(f"{arguments.out / folder.name}: {sum(value.numel() for value in model.parameters()):,} parameters")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

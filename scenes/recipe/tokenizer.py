@@ -1,0 +1,82 @@
+"""A small byte-level BPE tokenizer for the embedded models: the words of their world are single tokens, and any other
+text still has an encoding.
+"""
+
+import random
+from collections.abc import Iterator
+
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = (
+    "<|begin_of_text|>", "<|end_of_text|>", "<unk>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
+    "<image>", "</image>", "<slice>", "</slice>",
+)  # fmt: skip
+VOCABULARY = 640
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+)
+
+
+def corpus(seed: int) -> Iterator[str]:
+    from scenes import rendered_text
+    from scenes.recipe import tasks
+    from scenes.world import sample_scene
+
+    for index in range(4000):
+        rng = random.Random(f"tokenizer/{seed}/{index}")
+        for branch in [
+            *tasks.captioning(sample_scene(rng), rng),
+            *tasks.questions(sample_scene(rng), rng, 4),
+            *tasks.splitting(rng, 1),
+        ]:
+            yield branch.prompt
+            yield branch.answer
+    yield from rendered_text.INSTRUCTIONS * 500
+    yield from [
+        "(<image>./</image>)\n",
+        "user",
+        "assistant",
+        "system",
+        "Yes",
+        "No",
+        " Yes",
+        " No",
+        "yes",
+        "no",
+        " yes",
+        " no",
+    ] * 500
+
+
+def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
+    """Train the vocabulary on the language of the tasks; the special tokens have the released model's names."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(corpus(seed), trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|begin_of_text|>",
+        eos_token="<|eot_id|>",
+        unk_token="<unk>",
+        pad_token="<|end_of_text|>",
+        extra_special_tokens=[
+            token
+            for token in SPECIAL_TOKENS
+            if token not in ("<|begin_of_text|>", "<|eot_id|>", "<unk>", "<|end_of_text|>")
+        ],
+        chat_template=CHAT_TEMPLATE,
+        model_max_length=2048,
+        clean_up_tokenization_spaces=False,
+    )

@@ -1,0 +1,226 @@
+"""The benchmarks run, at a size at which their figures mean nothing."""
+
+import io
+import json
+from argparse import Namespace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from bench import cost, full_size, growth
+from bench.__main__ import main as bench
+from bench.comparisons import claims, dpo, packing, pairs, responses, startup
+from bench.meter import Meter
+from bench.models import Load
+from bench.result import Result, compared, read, table, write
+from rlaif.config import Config
+from tests.support import ROOT
+
+
+def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
+    found = compared([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
+    assert found == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
+    assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": found})
+
+
+def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
+    one, other = (Result(ratio, ratio, ratio, ratio, 1.0, "x/s") for ratio in (2.0, 3.0))
+    write({"one": one, "other": one}, tmp_path)
+    write({"other": other}, tmp_path)
+    kept = json.loads((tmp_path / "latest.json").read_text())
+    assert read(tmp_path) == {"one": one, "other": other} and "torch" in kept["one"]["machine"]
+
+
+def test_the_readme_shows_the_results() -> None:
+    assert table(read()) in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench(["packing", "speed"]) == 2
+    assert "no benchmark 'speed'; there are: claims_small" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("method", "side"), [("full", 300), ("lora", 300), ("full", 0)])
+def test_dpo_is_measured_against_stock_and_has_its_losses(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str, side: int
+) -> None:
+    """In this process: starting one a way would take longer than what is tested."""
+    monkeypatch.setattr(dpo, "alone", lambda work, *arguments: work(*arguments))
+    small = dpo.Load(side, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
+    found = dpo.told(method, small, repeats=1)
+    assert found.unit == "steps/s" and found.ratio > 0
+    ways = [line.removeprefix("| ").split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert ways == list(dpo.WAYS)
+
+
+def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = {"stock": [0.6931, 0.7], "images once": [0.6931, 0.7002]}
+    monkeypatch.setattr(dpo, "alone", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
+    with pytest.raises(SystemExit, match=r"images once: the losses differ from stock TRL's by 0\.0002"):
+        dpo.measure(dpo.Load(width=128, layers=1), "full", 1, ways=list(losses))
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
+    small = packing.Load(width=128, layers=1, sequence_length=768, batch=4, packed_batch=1, rows=12)
+    found = packing.told(1, small)
+    told = capsys.readouterr().out
+    assert "12 rows" in told and "padded: {" in told and "packed: {" in told
+    assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_full_size_is_measured_by_what_runs_small(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def alone(work: Any, *arguments: Any) -> Any:
+        if work is full_size.matrix_rate:
+            return 1e11  # of the order of a core: with more, a small model on a busy one has a share of 0.0%
+        if arguments[0] == "stock":
+            raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
+        return work(*arguments)
+
+    monkeypatch.setattr(full_size, "alone", alone)
+    full_size.main(["--only", "dpo-lora", "sft-2"])
+    told = capsys.readouterr().out.splitlines()
+    assert "dpo-lora, stock: does not fit in memory (out of memory. Tried to allocate 20 GiB.)" in told
+    for name in ("dpo-lora, ours", "sft-2"):
+        (row,) = {line for line in told if line.startswith(f"| {name} ")}
+        tokens, peak, share = (float(cell.strip(" %").replace(",", "")) for cell in row.split("|")[2:5])
+        assert tokens > 0 and peak > 0 and 0 < share < 100
+
+
+def test_operations_of_a_step_by_hand() -> None:
+    """Of 5 rows through 3 x 2 weights: forward 2 * 5 * 3 * 2, and as much for the gradient of the weights."""
+    net = torch.nn.Linear(3, 2, bias=False)
+    trainer = SimpleNamespace(add_callback=lambda callback: None)
+    trainer.training_step = lambda model, inputs: model(inputs["x"]).sum().backward()
+    meter = Meter(trainer, tokens=lambda batch: len(batch["x"]))  # type: ignore[arg-type]
+    for step in (1, 2, 3):
+        trainer.training_step(net, {"x": torch.ones(5, 3)})
+        meter.on_step_end(None, SimpleNamespace(global_step=step), None)
+    assert (meter.tokens, meter.operations, meter.steps) == (5, 120, 2) and meter.seconds > 0
+
+
+def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
+    pairs.main(["--responses", "30", "60", "--reference-up-to", "30"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        ["30", "300", "reference", "6"],
+        ["30", "300", "ours", "6"],
+        ["60", "600", "ours", "12"],
+    ]
+    assert float(lines[2][-1]) > 0  # the ratio
+
+
+def test_both_ways_find_as_many_pairs(tmp_path: Path) -> None:
+    pairs.write_run(tmp_path / "run", 200)
+    pairs.write_reference_files(tmp_path / "files", 200)
+    assert pairs.ours(tmp_path / "run") == pairs.reference(tmp_path / "files") == 40
+
+
+def test_the_cost_of_a_stage_by_hand() -> None:
+    load = Namespace(images=10, slices=2, prompt_tokens=8, responses=3, answer_tokens=5, claims=4, claim_tokens=7)
+    vars(load).update(question_tokens=6, pairs=2, batch=1, computing=0.5, reading=0.5)
+    rates = cost.Rates(prompts=2, slices=4, rows=10, paired=5, operations=2, bytes=2)
+    assert cost.stages(load, cost.Model(language=1, vision=1, token_bytes=1), rates) == [
+        # 2 * (2 * 96 + 8 tokens + 2 * 1024 patches) and 15 steps of 2 bytes of weights and 202.5 of keys and values
+        cost.Stage("sampling", 10 * (2 * (200 + 2048) + 15 * 204.5), 10 * 2 / 4, 10 * (1 / 2 + 3 / 10)),
+        cost.Stage("dividing", 10 * (2 * 75 + 84 * (2 + 5 + 14)), 0, 0),
+        cost.Stage("judging", 10 * 2 * (192 + 72 + 2048), 10 * 2 / 4, 10 * 12 / 10),
+        cost.Stage("pairs", 0, 0, 10 * 3 / 5),
+        cost.Stage("training", 10 * 2 * (4 * 2 * 210 + 2 * 2048), 10 * 2 * 2 / 4, 0),
+    ]
+
+
+def test_what_holds_up_a_stage() -> None:
+    stage = cost.Stage("sampling", gpu=100, cutting=10, writing=20)
+    assert stage.seconds(1, start=5) == (105, "GPU")
+    assert stage.seconds(8, start=5) == (25, "tables")
+    assert stage.seconds(8, start=30) == (50, "start")
+    assert "| sampling | 0.03 h, GPU | 0.01 h, tables | 0.01 h, tables |" in cost.table([stage], start=5)
+
+
+def test_the_full_size_model_is_counted() -> None:
+    """Llama-3 8B less its embeddings; 32 layers of 8 heads of 128, keys and values, 2 bytes each."""
+    found = cost.full_size()
+    assert found.language == 7_504_924_672 and found.token_bytes == 32 * 8 * 128 * 2 * 2
+
+
+def test_the_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(cost.main(["--sample", "2", "--pixels", "600"])) == 5
+    told = capsys.readouterr().out
+    assert "one process:" in told and "| together |" in told and "GPU hours" in told
+
+
+def test_claims_judged_otherwise_are_no_result() -> None:
+    found = {("0", "a"): 0.7, ("0", "b"): 0.4}
+    claims.agree(found, {**found, ("0", "a"): 0.7015})
+    with pytest.raises(SystemExit, match=r"p_yes differs by 0\.1 \(at most 0\.002\), 0 verdicts are others"):
+        claims.agree(found, {**found, ("0", "a"): 0.6})
+    with pytest.raises(SystemExit, match="1 verdicts are others"):
+        claims.agree(found, {**found, ("0", "b"): 0.6})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("peer", ["forward passes", "no cache"])
+def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+    """The shipped labeler for real, on one picture with slices."""
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(claims, "alone", lambda work, *arguments: work(*arguments))
+    assert len(set(claims.QUESTIONS)) == 60
+    assert claims.told(Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    load = Load(images=2, side=160)
+    for _, length in (responses.by_vllm("assets/policy", load), responses.by_generate("assets/policy", load, 2)):
+        assert 10 < length < responses.MAX_TOKENS
+
+
+def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    lengths = {responses.by_vllm: 30.0, responses.by_generate: 34.0}
+    monkeypatch.setattr(responses, "alone", lambda work, *_: (2.0, lengths[work]))
+    with pytest.raises(SystemExit, match="of other lengths"):
+        responses.told(responses.SMALL, "one item", repeats=1)
+    lengths[responses.by_generate] = 32.0
+    assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(startup, "alone", lambda work: work())
+    monkeypatch.setattr(startup, "STAGES", ("rlaif.report",))
+    assert startup.told(1).unit == "starts/min"
+    told = capsys.readouterr().out
+    assert "python -m rlaif.report --help: " in told and "our_start: " in told and "vllm_start: " in told
+
+
+def test_growth_is_a_line_through_what_the_stages_take(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stages are not run; the settings and the scaled scenes that they would get are looked at."""
+    sizes = {}
+
+    def seconds(config: Config, folder: Path) -> dict[str, float]:
+        count = config.data.train_prompts
+        if config.data.path:
+            rows = pq.read_table(config.data.path).to_pylist()
+            sizes[Image.open(io.BytesIO(rows[0]["image"])).size] = count = len(rows)
+        return {"generation": 10.0 + 0.5 * count, "feedback": 20.0 + count, "dpo": 5.0 + 0.01 * count}
+
+    monkeypatch.setattr(growth, "seconds", seconds)
+    growth.main(["--images", "100", "300", "--sides", "84", "118", "--scaled", "3", "--set", "seed=4"])
+    told = capsys.readouterr().out
+    assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in told
+    assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in told
+    assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in told  # 118 x 118: two slices and the overview

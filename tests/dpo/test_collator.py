@@ -1,0 +1,139 @@
+"""The batch that DPO trains on, token by token."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from dpo.collator import PairCollator
+from model import MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
+from scenes.recipe.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
+from tests.support.pair_rows import pair_row
+
+END, PAD = "<|eot_id|>", "!"  # the released model pads with an ordinary token, and so does this one
+USER = ["<|begin_of_text|>", "<|start_header_id|>", *"user", "<|end_header_id|>", "Ċ", "Ċ"]
+ASSISTANT = [END, "<|start_header_id|>", *"assistant", "<|end_header_id|>", "Ċ", "Ċ"]
+VIEW = ["<image>", "<unk>", "<unk>", "<unk>", "<unk>", "</image>"]
+
+
+@pytest.fixture(scope="module")
+def processor() -> MiniCPMVProcessor:
+    """Every byte of text is a token of its own; slices of 56 x 56 pixels have 4 placeholders."""
+    vocabulary = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
+    bytes_only = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_only,
+        bos_token="<|begin_of_text|>",
+        eos_token=END,
+        unk_token="<unk>",
+        pad_token=PAD,
+        extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in ("<|begin_of_text|>", END, "<unk>")],
+        chat_template=CHAT_TEMPLATE,
+    )
+    images = MiniCPMVImageProcessor(max_slice_nums=4, scale_resolution=56, patch_size=14, image_feature_size=4)
+    return MiniCPMVProcessor(images, tokenizer)
+
+
+def tokens(processor: MiniCPMVProcessor, batch: dict[str, Any]) -> list[list[str]]:
+    return [processor.tokenizer.convert_ids_to_tokens(row) for row in batch["input_ids"].tolist()]
+
+
+def test_batch_of_two_pairs_literally(processor: MiniCPMVProcessor) -> None:
+    rows = [pair_row("a", "hue?", "red", "blue!", (56, 56)), pair_row("b", "two?", "no", "a", (112, 56))]
+    batch = PairCollator(processor)(rows)
+
+    one_slice = [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT]  # 34 tokens
+    three_slices = [*USER, *VIEW, "<slice>", *VIEW, *VIEW, "</slice>", "Ċ", *"two?", *ASSISTANT]  # 48 tokens
+    assert tokens(processor, batch) == [
+        [*one_slice, *"red", END, *[PAD] * 13],
+        [*three_slices, *"no", END],
+        [*one_slice, *"blue!", END, *[PAD] * 11],
+        [*three_slices, *"a", END, PAD],
+    ]
+    assert batch["completion_mask"].tolist() == [
+        [0] * 34 + [1] * 4 + [0] * 13,
+        [0] * 48 + [1] * 3,
+        [0] * 34 + [1] * 6 + [0] * 11,
+        [0] * 48 + [1] * 2 + [0],
+    ]
+    assert batch["attention_mask"].tolist() == [
+        [1] * 38 + [0] * 13,
+        [1] * 51,
+        [1] * 40 + [0] * 11,
+        [1] * 50 + [0],
+    ]
+    # once per pair: one slice of 4x4 patches; overview of 3x6 and two slices of 4x4, padded to 18 patches of 14 pixels
+    assert batch["tgt_sizes"].tolist() == [[4, 4], [3, 6], [4, 4], [4, 4]]
+    assert batch["pixel_values"].shape == (4, 3, 14, 18 * 14)
+    assert batch["image_repeats"] == 2
+
+
+def test_without_images_there_are_no_pixels(processor: MiniCPMVProcessor) -> None:
+    batch = PairCollator(processor)([pair_row("a", "hue?", "red", "sad", None)])
+    prompt = [*USER, *"hue?", *ASSISTANT]
+    assert tokens(processor, batch) == [[*prompt, *"red", END], [*prompt, *"sad", END]]
+    assert batch.keys() == {"input_ids", "attention_mask", "completion_mask"}
+
+
+def test_prompt_is_that_of_generation_and_text_is_never_special(processor: MiniCPMVProcessor) -> None:
+    question, answer = "is <unk> (<image>./</image>) red<|eot_id|>", "no <unk><|eot_id|>"
+    batch = PairCollator(processor)([pair_row("a", question, answer, "yes", (112, 56))])
+    prompt = processor.expand(processor.encode_turn(question, has_image=True), [(112, 56)])
+    assert batch["input_ids"][0, : len(prompt)].tolist() == prompt
+    assert (batch["input_ids"] == processor.image_token_id).sum() == 2 * 3 * 4  # two rows, three slices, four each
+    assert tokens(processor, batch)[0].count(END) == 2  # of the user's turn and of the answer's
+
+
+@pytest.mark.parametrize(
+    "limits, chosen, rejected",
+    [
+        ({}, [*"blue", END], ["a", END]),
+        ({"max_answer_tokens": 5}, [*"blue", END], ["a", END]),
+        ({"max_answer_tokens": 4}, [*"blue"], ["a", END]),
+        ({"max_answer_tokens": 1}, ["b"], ["a"]),
+        ({"max_length": 34 + 2}, [*"bl"], ["a", END]),
+        ({"max_length": 34 + 2, "max_answer_tokens": 1}, ["b"], ["a"]),
+        ({"max_length": 34 + 9, "max_answer_tokens": 3}, [*"blu"], ["a", END]),
+    ],
+)
+def test_answers_are_cut_and_prompts_never(
+    processor: MiniCPMVProcessor, limits: dict[str, int], chosen: list[str], rejected: list[str]
+) -> None:
+    row = pair_row("a", "hue?", "blue", "a")
+    collator = PairCollator(processor, **limits)
+    prompt = [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT]
+    padding = len(chosen) - len(rejected)
+    assert tokens(processor, collator([row])) == [prompt + chosen, prompt + rejected + [PAD] * padding]
+    assert collator.unusable(row) is None
+
+
+def test_rows_that_teach_nothing_are_named(processor: MiniCPMVProcessor) -> None:
+    row = pair_row("a", "hue?", "blue", "blau")
+    too_long = ("prompt_too_long", "34 tokens; dpo.trainer.max_length is 34")
+    assert PairCollator(processor, max_length=34).unusable(row) == too_long
+    same = ("same_after_cut", "chosen and rejected begin with the same 2 tokens")
+    assert PairCollator(processor, max_answer_tokens=2).unusable(row) == same
+    assert PairCollator(processor, max_answer_tokens=3).unusable(row) is None
+
+
+def test_images_once_per_pair_give_the_log_probs_of_images_twice(tiny_model: Path) -> None:
+    model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
+    rows = [
+        pair_row("a", "red", "yes", "no no", (56, 56)),
+        pair_row("b", "is red", "no", "a", (150, 60)),
+        pair_row("c", "blue", "yes", "no", None),
+        pair_row("d", "star", "a star", "a circle", (40, 90)),
+    ]
+    once = PairCollator(MiniCPMVProcessor.from_pretrained(tiny_model))(rows)
+    answers = once.pop("completion_mask").bool()
+    twice = {**once, "image_repeats": 1}
+    for name in ("pixel_values", "tgt_sizes"):
+        twice[name] = torch.cat([once[name], once[name]])
+    with torch.no_grad():
+        log_probs = [model(**batch).logits.log_softmax(-1)[answers] for batch in (once, twice)]
+    torch.testing.assert_close(log_probs[0], log_probs[1], rtol=0, atol=1e-6)

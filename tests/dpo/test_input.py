@@ -1,0 +1,138 @@
+"""What the dpo stage is given: pairs that cannot be used, settings, models of another kind."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from dpo.__main__ import main
+from dpo.arguments import trainer_arguments
+from dpo.stage import run_dpo
+from rlaif.config import Config
+from rlaif.errors import ConfigError, InputError, ModelError
+from rlaif.storage.run import Run
+from tests.dpo.test_stage import align, config_of
+from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
+
+
+def test_unusable_pairs_are_dropped_with_their_reason(tiny_model: Path, tmp_path: Path) -> None:
+    rows = [
+        *varied_pairs(4),
+        pair_row("long", "is there a red circle in this picture " * 20, "yes", "no"),
+        pair_row("same", "red", "a circle " * 30 + "left", "a circle " * 30 + "right"),
+        *varied_pairs(2, split="validation"),
+    ]
+    config = config_of(tiny_model, {"max_length": 160, "logging_steps": 10}, max_answer_tokens=20)
+    run = align(tmp_path / "run", config, rows)
+    dropped = pq.read_table(run / "dropped.parquet").to_pylist()
+    assert {(row["stage"], row["row_id"], row["reason"]) for row in dropped} == {
+        ("dpo", "long", "prompt_too_long"),
+        ("dpo", "same", "same_after_cut"),
+    }
+    assert json.loads((run / "metrics.json").read_text())["dpo"]["pairs"] == 4
+
+
+@pytest.mark.parametrize(
+    "trainer, message",
+    [
+        ({"learning_rat": 1e-6}, "unknown key 'dpo.trainer.learning_rat'; did you mean learning_rate"),
+        ({"learning_rate": "fast"}, "dpo.trainer.learning_rate is 'fast': Input should be a valid number"),
+        ({"output_dir": "elsewhere"}, "dpo.trainer.output_dir cannot be set: checkpoints lie in the run folder"),
+        ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "`loss_weights` must have the same length"),
+        ({"label_smoothing": 0.1}, r"label_smoothing is 0.1, but loss_type \['sigmoid'\] ignores it"),
+    ],
+)
+def test_trainer_keys_are_read_strictly(tmp_path: Path, trainer: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        trainer_arguments(config_of(tmp_path, trainer), tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_defaults_and_given_trainer_keys(tmp_path: Path) -> None:
+    args = trainer_arguments(config_of(tmp_path, {"loss_type": "ipo", "beta": 0.2}), tmp_path / "dpo")
+    assert (args.max_length, args.seed, args.report_to, args.beta, args.loss_type) == (None, 3, [], 0.2, ["ipo"])
+    assert (args.remove_unused_columns, args.disable_dropout, args.output_dir) == (False, True, str(tmp_path / "dpo"))
+    lora = config_of(tmp_path, method="lora", lora={"dropout": 0.05})
+    assert trainer_arguments(lora, tmp_path).disable_dropout is False
+
+
+def no_pairs(path: Path, config: Config) -> None:
+    pass
+
+
+def good_pairs(path: Path, config: Config) -> None:
+    write_pairs(path, config, varied_pairs(3))
+
+
+def no_train_pairs(path: Path, config: Config) -> None:
+    write_pairs(path, config, varied_pairs(3, split="test"))
+
+
+@pytest.mark.parametrize(
+    "prepare, change, kind, message",
+    [
+        (no_pairs, {}, InputError, "pairs.parquet is missing; first run `make feedback"),
+        (no_train_pairs, {}, InputError, "has no pairs of split 'train'"),
+        (no_pairs, {"freeze": ["vision", "resampler", "llm"]}, ConfigError, "dpo.freeze names every part"),
+        (
+            good_pairs,
+            {"max_answer_tokens": 1, "trainer": {"max_length": 30}},
+            InputError,
+            "none of the 3 pairs of split 'train' can be used: prompt_too_long: .* dpo.trainer.max_length is 30",
+        ),
+        (
+            no_pairs,
+            {"method": "lora", "lora": {"target_modules": ["q_proj", "fc1"]}},
+            ConfigError,
+            "target_modules is .*'fc1'.*; allowed are some of down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj",
+        ),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    tiny_model: Path,
+    tmp_path: Path,
+    prepare: Callable[[Path, Config], None],
+    change: dict[str, Any],
+    kind: type[ValueError],
+    message: str,
+) -> None:
+    config = config_of(tiny_model, **change)
+    prepare(tmp_path / "run", config)
+    with pytest.raises(kind, match=message) as caught:
+        run_dpo(Run(tmp_path / "run", config, "dpo"))
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "policy").exists()
+
+
+def test_model_of_another_kind_is_refused_before_the_run_is_bound_to_it(tiny_model: Path, tmp_path: Path) -> None:
+    other = shutil.copytree(tiny_model, tmp_path / "other")
+    settings = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**settings, "model_type": "llama"}))
+    with pytest.raises(ModelError, match="of type 'llama', which transformers has as no image-text model"):
+        run_dpo(Run(tmp_path / "run", config_of(other), "dpo"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_cut_short_is_one_clear_line(tiny_model: Path, tmp_path: Path) -> None:
+    cut = Path(shutil.copytree(tiny_model, tmp_path / "cut"))
+    whole = (cut / "model.safetensors").read_bytes()
+    (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    config = config_of(cut)
+    good_pairs(tmp_path / "run", config)
+    with pytest.raises(ModelError, match="a weights file is damaged or cut short"):
+        run_dpo(Run(tmp_path / "run", config, "dpo"))
+    assert not (tmp_path / "run" / "policy").exists()
+
+
+def test_command_line_reports_an_unknown_part(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text("policy: {model: a}\nlabeler: {model: b}\ndpo: {freeze: [eyes]}\n")
+    assert main(["--config", str(file), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert "'vision', 'resampler' or 'llm'" in error
+    assert error.count("\n") == 1

@@ -1,0 +1,291 @@
+"""Files of the benchmarks as they are published, good and bad; and the embedded scenes in those formats."""
+
+import base64
+import json
+
+import pytest
+
+from evaluation.benchmarks.amber import Scene, YesNo, read_amber
+from evaluation.benchmarks.chair import read_chair
+from evaluation.benchmarks.mmhal import Known, read_mmhal
+from evaluation.benchmarks.pope import read_pope
+from evaluation.benchmarks.questions import Question, read_records, usable_image
+from rlaif.config import BenchmarkSection
+from rlaif.errors import InputError
+from scenes.benchmarks import NAMES, pope_records, write_files
+from scenes.language import find_mentions
+from scenes.recipe.tasks import VERIFY_PROMPT
+
+DEFAULT = BenchmarkSection()
+READERS = {"pope": read_pope, "chair": read_chair, "amber": read_amber, "mmhal": read_mmhal}
+
+POPE = [
+    {"question_id": 0, "image": "COCO_1.jpg", "image_id": 1, "text": "Is there a dog in the image?", "label": "yes"},
+    {"question_id": 1, "image": "COCO_1.jpg", "image_id": 1, "text": "Is there a tv in the image?", "label": "no"},
+]
+SYNONYMS = "person, man, woman\ndog, puppy \n\ncat, kitten\n"
+INSTANCES = {
+    "images": [{"id": 7, "file_name": "COCO_7.jpg"}, {"id": 8, "file_name": "COCO_8.jpg"}],
+    "categories": [{"id": 18, "name": "dog"}, {"id": 1, "name": "person"}],
+    "annotations": [{"id": 1, "image_id": 7, "category_id": 18}, {"id": 2, "image_id": 7, "category_id": 1}],
+}
+CAPTIONS = {"annotations": [{"id": 5, "image_id": 7, "caption": "A kitten looks at a puppy."}]}
+HALBENCH = [{"org_idx": 4, "image_id": 8, "question": "What is there?", "image": base64.b64encode(b"jpeg").decode()}]
+QUERIES = [
+    {"id": 1, "image": "AMBER_1.jpg", "query": "Describe this image."},
+    {"id": 2, "image": "AMBER_1.jpg", "query": "Is the sky sunny in this image?"},
+    {"id": 3, "image": "AMBER_2.jpg", "query": "Is there direct contact between the dog and sea?"},
+]
+ANNOTATIONS = [
+    {"id": 1, "type": "generative", "truth": ["sky", "dog"], "hallu": ["sea"]},
+    {"id": 2, "type": "discriminative-attribute-state", "truth": "yes"},
+    {"id": 3, "type": "relation", "truth": "no"},
+]
+RELATION = {"sky": [], "dog": [], "sea": ["water"]}
+MMHAL = [
+    {
+        "question_type": "attribute", "question_topic": "outdoor", "image_id": "df62",
+        "image_content": ["Fire hydrant"], "image_src": "https://example.org/8/7206072054_o.jpg",
+        "question": "What color is the cap?", "gt_answer": "It is yellow.", "model_answer": "",
+    }
+]  # fmt: skip
+
+
+def lines(records):
+    return "\n".join(map(json.dumps, records)) + "\n"
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder for each benchmark."""
+    content = {
+        "pope/coco_pope_random.json": lines(POPE),
+        "pope/coco_pope_popular.json": lines(POPE[:1]),
+        "chair/synonyms.txt": SYNONYMS,
+        "chair/instances_val2014.json": json.dumps(INSTANCES),
+        "chair/captions_val2014.json": json.dumps(CAPTIONS),
+        "chair/obj_halbench_300_with_image.jsonl": lines(HALBENCH),
+        "amber/data/query/query_all.json": json.dumps(QUERIES),
+        "amber/data/query/query_generative.json": json.dumps(QUERIES[:1]),
+        "amber/data/annotations.json": json.dumps(ANNOTATIONS),
+        "amber/data/relation.json": json.dumps(RELATION),
+        "amber/data/safe_words.txt": "orange\nlight",
+        "mmhal/response_template.json": json.dumps(MMHAL),
+    }
+    for name, text in content.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    return tmp_path
+
+
+def test_pope_files(files):
+    pope = read_pope(files / "pope", DEFAULT)
+    assert pope.labels == {"random-0": ("random", True), "random-1": ("random", False), "popular-0": ("popular", True)}
+    assert pope.questions[1] == Question("random-1", "COCO_1.jpg", "Is there a tv in the image?", "COCO_1.jpg")
+    limited = read_pope(files / "pope", BenchmarkSection(limit=1, questions="coco_pope_random.json"))
+    assert list(limited.labels) == ["random-0"]
+
+
+def test_chair_files(files):
+    chair = read_chair(files / "chair", DEFAULT)
+    assert chair.truth == {"7": {"dog", "person", "cat"}, "8": set()}  # annotated, or named by a reference caption
+    assert chair.questions == [Question("1", "8", "What is there?", b"jpeg")]
+    assert chair.names.find("two puppies and a woman") == ["dog", "person"]
+
+
+def test_chair_without_questions_asks_about_all_annotated_images(files):
+    (files / "chair/obj_halbench_300_with_image.jsonl").unlink()
+    chair = read_chair(files / "chair", BenchmarkSection(instruction="Describe it."))
+    assert chair.questions == [
+        Question("7", "7", "Describe it.", "COCO_7.jpg"),
+        Question("8", "8", "Describe it.", "COCO_8.jpg"),
+    ]
+
+
+def test_amber_files(files):
+    amber = read_amber(files / "amber", DEFAULT)
+    assert amber.annotations == {
+        "1": Scene(["sky", "dog"], ["sea"]),
+        "2": YesNo(("attribute", "state"), True),
+        "3": YesNo(("relation",), False),
+    }
+    assert amber.safe == {"orange", "light"}
+    assert amber.names.find("Waters and dogs") == ["water", "dog"]
+    assert amber.questions[2].image == "AMBER_2.jpg" and amber.questions[1].image_id == "AMBER_1.jpg"
+    assert len(read_amber(files / "amber", BenchmarkSection(questions="query_generative.json")).questions) == 1
+
+
+def test_mmhal_files(files):
+    section = BenchmarkSection(judge={"runs": 4})
+    mmhal = read_mmhal(files / "mmhal", section)
+    assert mmhal.known == {"1": Known("What color is the cap?", "It is yellow.", ["Fire hydrant"], "attribute")}
+    assert (mmhal.runs, mmhal.questions[0].image, mmhal.questions[0].image_id) == (4, "7206072054_o.jpg", "df62")
+    (files / "mmhal/images").mkdir()
+    (files / "mmhal/images/df62.png").write_bytes(b"")
+    assert read_mmhal(files / "mmhal", section).questions[0].image == "df62.png"
+
+
+QUESTIONS = "obj_halbench_300_with_image.jsonl"
+TRUTH = "data/annotations.json"
+BAD = [
+    ("pope", "coco_pope_popular.json", "{", r"coco_pope_popular.json, line 1 is not valid JSON"),
+    ("pope", "coco_pope_popular.json", "\n", r"coco_pope_popular.json is empty"),
+    ("pope", "coco_pope_popular.json", "[1]", r"record 1 is a whole number; allowed: an object"),
+    ("pope", "coco_pope_random.json", lines([*POPE, POPE[0]]), r"record 3: question_id 0 came before"),
+    ("pope", "coco_pope_random.json", lines([POPE[0] | {"label": "maybe"}]), r"label 'maybe'; allowed: yes, no"),
+    ("pope", "coco_pope_random.json", lines([{"question_id": 1}]), r"no field 'image'; it has: question_id"),
+    ("pope", "gqa_pope_random.json", lines(POPE), r"several files \*pope_random.json: coco_.*, gqa_"),
+    ("chair", "synonyms.txt", "\n", r"synonyms.txt has no names"),
+    ("chair", "synonyms.txt", "cat", r"category 'dog' is in no line of the synonyms file"),
+    ("chair", "synonyms.txt", None, r"has no file synonyms\*.txt"),
+    ("chair", "captions_val2014.json", None, r"has no file captions_\*.json"),
+    ("chair", "captions_val2014.json", "[]", r"captions_val2014.json holds a list; allowed: an object"),
+    ("chair", "instances_val2014.json", json.dumps(INSTANCES | {"categories": []}), r"category_id 18 is not among"),
+    ("chair", "instances_val2014.json", json.dumps({"images": []}), r"has no field 'categories'; it has: images"),
+    ("chair", QUESTIONS, lines([HALBENCH[0] | {"image_id": 9}]), r"image_id 9 is in no instances"),
+    ("chair", QUESTIONS, lines([HALBENCH[0] | {"image": "%"}]), r"field 'image' is not base64"),
+    ("amber", TRUTH, json.dumps(ANNOTATIONS[:2]), r"id 3 is not in .*annotations.json"),
+    ("amber", TRUTH, json.dumps([{"id": 1, "type": "new"}]), r"type 'new'; allowed: generative, disc"),
+    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"truth": ["fog"]}]), r"'fog' is not in relation.json"),
+    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"truth": "yes"}]), r"'truth' holds text; allowed: a list"),
+    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"hallu": [1]}]), r"hallu is \[1\]; allowed: a list of te"),
+    ("amber", "data/relation.json", json.dumps({"sky": "blue"}), r"'sky' is \"blue\"; allowed: a list of texts"),
+    ("amber", "data/relation.json", "{", r"relation.json is not valid JSON"),
+    ("amber", "data/query/query_all.json", None, r"query has no file query_all.json"),
+    ("mmhal", "response_template.json", json.dumps([MMHAL[0] | {"gt_answer": None}]), r"'gt_answer' holds nothing"),
+    ("mmhal", "response_template.json", None, r"has no file response_template.json or \*answer_template.json"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "file", "content", "message"), BAD, ids=lambda value: str(value)[:30])
+def test_bad_files_are_one_clear_error(files, name, file, content, message):
+    path = files / name / file
+    if content is None:
+        path.unlink()
+    else:
+        path.write_text(content)
+    with pytest.raises(InputError, match=message) as caught:
+        READERS[name](files / name, DEFAULT)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_no_such_folder(tmp_path, name):
+    with pytest.raises(InputError, match=r"no folder .*none.*; benchmark.path names the folder"):
+        READERS[name](tmp_path / "none", DEFAULT)
+
+
+def test_a_kind_that_cannot_be_told(files):
+    (files / "pope/mine.json").write_text(lines(POPE))
+    with pytest.raises(InputError, match=r"the kind is read from the end of the name; allowed: random, popular"):
+        read_pope(files / "pope", BenchmarkSection(questions="mine.json"))
+
+
+def test_not_utf8(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xff")
+    with pytest.raises(InputError, match=r"x.json is not UTF-8 text"):
+        read_records(tmp_path / "x.json")
+
+
+def test_images_stay_inside_their_folder(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    (tmp_path / "secret.png").write_bytes(b"png")
+    (images / "link.png").symlink_to(tmp_path / "secret.png")
+    (images / "broken.png").write_bytes(b"png")
+    drops = []
+    for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "none.png", "broken.png"):
+        assert usable_image(Question(name, name, "?", name), images, lambda *drop: drops.append(drop)) is None
+    assert [reason for _, reason, _ in drops] == ["image_outside_folder"] * 3 + ["missing_image", "unusable_image"]
+
+
+# ----- the embedded scenes
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("embedded")
+    for name in READERS:
+        write_files(name, folder / name, 12)
+    return folder
+
+
+def test_the_same_files_every_time(embedded, tmp_path):
+    for name in READERS:
+        write_files(name, tmp_path / name, 12)
+        for file in (path for path in (embedded / name).rglob("*") if path.is_file()):
+            assert (tmp_path / name / file.relative_to(embedded / name)).read_bytes() == file.read_bytes(), file
+
+
+@pytest.mark.parametrize(("name", "count"), [("pope", 3 * 12 * 6), ("chair", 12), ("amber", 12 * 9), ("mmhal", 12)])
+def test_embedded_files_are_read_as_published_ones(embedded, name, count):
+    data = READERS[name](embedded / name, DEFAULT)
+    assert len(data.questions) == count
+    drops = []
+    for question in data.questions:
+        assert usable_image(question, embedded / name / "images", lambda *drop: drops.append(drop))
+    assert not drops
+
+
+def test_embedded_pope_asks_as_the_models_were_taught(embedded):
+    pope = read_pope(embedded / "pope", DEFAULT)
+    ending = VERIFY_PROMPT.replace("{question}", "")
+    assert all(question.text.endswith(ending) and len(find_mentions(question.text)) == 1 for question in pope.questions)
+    assert sum(there for _, there in pope.labels.values()) * 2 == len(pope.labels)
+
+
+def test_popular_and_adversarial_objects_come_from_the_images():
+    """A red circle is in three images; what most often comes with each object of d, and is not in d, is a blue star."""
+    objects = {
+        "a": ["red circle", "blue star", "green square"],
+        "b": ["red circle", "blue star", "orange star"],
+        "c": ["purple star", "yellow circle", "red square"],
+        "d": ["red circle", "green square", "orange star"],
+    }
+
+    def absent(kind, image):
+        records = [record for record in pope_records(kind, objects) if record["image"] == image]
+        assert [record["label"] for record in records] == ["yes", "no"] * 3
+        named = [find_mentions(record["text"])[0] for record in records]
+        names = [f"{mention.color} {mention.shape}" for mention in named]
+        assert set(names[0::2]) == set(objects[image]) and not set(names[1::2]) & set(objects[image])
+        return dict(zip(names[0::2], names[1::2], strict=True))
+
+    assert list(absent("popular", "c").values()) == ["red circle", "green square", "blue star"]  # 3, 2, 2 images
+    assert next(iter(absent("popular", "d").values())) == "blue star"
+    assert next(iter(absent("adversarial", "d").values())) == "blue star"
+    assert set(absent("random", "a").values()) <= set(NAMES)
+
+
+def test_embedded_amber_is_true_of_its_scenes(embedded):
+    """Every question's truth follows from what the image's description holds, as far as names go."""
+    amber = read_amber(embedded / "amber", DEFAULT)
+    scenes = {it.image: amber.annotations[it.question_id] for it in amber.questions[:12]}
+    assert all(isinstance(scene, Scene) and not set(scene.truth) & set(scene.imaginable) for scene in scenes.values())
+    for question in amber.questions[12:]:
+        mention = find_mentions(question.text)[0]
+        name, annotation = f"{mention.color} {mention.shape}", amber.annotations[question.question_id]
+        if annotation.kinds == ("existence",):
+            assert name in scenes[question.image].imaginable and not annotation.truth
+        else:
+            assert name in scenes[question.image].truth
+            assert mention.place and bool(mention.size) == ("state" in annotation.kinds)
+
+
+def test_embedded_chair_truth_is_that_of_its_captions(embedded):
+    chair = read_chair(embedded / "chair", DEFAULT)
+    captions = json.loads((embedded / "chair/captions_scenes.json").read_text())["annotations"]
+    for item in captions:
+        named = set(chair.names.find(item["caption"]))
+        assert named == chair.truth[str(item["image_id"])] and named <= set(NAMES)
+
+
+def test_embedded_mmhal_answers_hold_what_is_known(embedded):
+    mmhal = read_mmhal(embedded / "mmhal", DEFAULT)
+    kinds = {known.kind for known in mmhal.known.values()}
+    assert kinds == {"attribute", "adversarial", "holistic"}
+    for known in mmhal.known.values():
+        said = {f"{mention.color} {mention.shape}" for mention in find_mentions(known.answer)}
+        assert said <= set(known.objects) and bool(said) == (known.kind != "adversarial")
+        if known.kind == "holistic":
+            assert said == set(known.objects)

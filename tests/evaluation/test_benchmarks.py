@@ -1,0 +1,341 @@
+"""The stage: benchmarks on scripted models, resumed, refused; and for real on the models that ship."""
+
+import io
+import json
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import evaluation.benchmarks.__main__ as stage
+from evaluation.benchmarks.__main__ import benchmark, main
+from rlaif.config import Config
+from rlaif.errors import ConfigError, InputError, RunMismatchError
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion
+from rlaif.report.page import report
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from scenes.benchmarks import write_files
+from tests.support import ROOT
+from tests.support.doubles import ScriptedEngine
+from tests.support.synthetic_run import model_folder
+
+SCENES = 8
+
+
+def png():
+    buffer = io.BytesIO()
+    Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    """The embedded scenes, as a user would have published files."""
+    folder = tmp_path_factory.mktemp("published")
+    for name in ("chair", "amber", "pope", "mmhal"):
+        write_files(name, folder / name, SCENES)
+    return folder
+
+
+@pytest.fixture
+def home(tmp_path):
+    """A run folder with an aligned policy, and models beside it."""
+    for name in ("p", "l", "run/policy"):
+        model_folder(tmp_path / name, name)
+    return tmp_path
+
+
+def config_of(home, **section):
+    values = {"policy": {"model": str(home / "p")}, "labeler": {"model": str(home / "l")}, "benchmark": section}
+    return Config.model_validate({**values, "evaluation": {"max_tokens": 44}})
+
+
+class Models:
+    """Opens a scripted engine for a model: the policy says yes to all, the aligned one `after`; the labeler rates."""
+
+    def __init__(self, after=lambda request: "No"):
+        self.after = after
+        self.opened = []
+
+    def __call__(self, section, engine, seed):
+        answers = {
+            "p": lambda request: ["Yes, a red circle and a blue star."],
+            "policy": lambda request: [self.after(request)],
+            "l": lambda request: [json.dumps({"explanation": "So.", "rating": rating}) for rating in (6, 2, 1)],
+        }
+        name = Path(section.model).name
+        self.opened.append((name, ScriptedEngine(answers[name])))
+        return self.opened[-1][1]
+
+    @property
+    def requests(self):
+        return [request for _, engine in self.opened for request in engine.requests]
+
+
+def metrics_of(home, name):
+    return json.loads((home / "run/metrics.json").read_text())["benchmarks"][name]
+
+
+def answers_of(home, name, which="before"):
+    run = Run(home / "run/benchmarks" / name / which, config_of(home), "test")
+    return list(read_rows(run, "answers"))
+
+
+def labels_of(folder):
+    """The right answer to each question of POPE, by image and text."""
+    return {
+        ((folder / "images" / record["image"]).read_bytes(), record["text"]): record["label"].capitalize()
+        for file in folder.glob("*.json")
+        for record in map(json.loads, file.read_text().splitlines())
+    }
+
+
+def test_pope_before_and_after(home, published, capsys):
+    labels = labels_of(published / "pope")
+    models = Models(after=lambda request: labels[request.image, request.text])
+    benchmark(config_of(home, name="pope", path=str(published / "pope")), home / "run", models)
+    sides = metrics_of(home, "pope")
+    for kind in ("random", "popular", "adversarial"):
+        before, after = (
+            [sides[which]["figures"][f"{kind}_{name}"] for name in ("accuracy", "precision", "recall", "yes_ratio")]
+            for which in ("before", "after")
+        )
+        assert before == [0.5, 0.5, 1.0, 1.0] and after == [1.0, 1.0, 1.0, 0.5]
+        assert sides["after"]["intervals"][f"{kind}_accuracy"] == [1.0, 1.0]
+    assert sides["before"]["answers"] == SCENES * 6 * 3 and sides["before"]["dropped"] == 0
+    assert "popular_accuracy" in (told := capsys.readouterr().out) and "100.0% [100.0, 100.0]" in told
+
+
+def test_answers_are_greedy_and_kept(home, published):
+    models = Models()
+    benchmark(config_of(home, name="chair", path=str(published / "chair"), suffix=" Now."), home / "run", models)
+    assert [name for name, _ in models.opened] == ["p", "policy"] and all(engine.closed for _, engine in models.opened)
+    for request in models.requests:
+        assert (request.temperature, request.n, request.max_tokens) == (0.0, 1, 44)
+        assert request.text == "Describe the image in detail. Now." and request.image
+    rows = answers_of(home, "chair", "after")
+    assert len(rows) == SCENES and {row["text"] for row in rows} == {"No"}
+    assert {row["model"] for row in rows} == {str(home / "run/policy")}
+
+
+def test_chair_of_honest_captions(home, published):
+    captions = {
+        (published / "chair/images" / f"scene_{item['image_id']:06d}.png").read_bytes(): item["caption"]
+        for item in json.loads((published / "chair/captions_scenes.json").read_text())["annotations"]
+    }
+    models = Models(after=lambda request: captions[request.image])
+    benchmark(config_of(home, name="chair", path=str(published / "chair")), home / "run", models)
+    figures = metrics_of(home, "chair")["after"]["figures"]
+    assert (figures["mention_rate"], figures["chair_s"], figures["recall"]) == (0.0, 0.0, 1.0)
+    assert figures["answers"] == SCENES and metrics_of(home, "chair")["before"]["figures"]["mention_rate"] > 0.5
+
+
+def test_amber_of_a_policy_that_denies_everything(home, published):
+    benchmark(config_of(home, name="amber", path=str(published / "amber")), home / "run", Models())
+    sides = metrics_of(home, "amber")
+    after = sides["after"]["figures"]
+    assert (after["recall"], after["existence_accuracy"], after["state_accuracy"]) == (1.0, 1.0, 0.5)
+    assert (after["chair"], after["cover"], after["hal"]) == (None, 0.0, 0.0)  # "No" names nothing
+    before = sides["before"]["figures"]
+    assert before["recall"] == 0.0 and before["precision"] is None and before["questions"] == SCENES * 8
+
+
+def test_mmhal_is_rated_several_times_by_the_labeler(home, published):
+    models = Models()
+    config = config_of(home, name="mmhal", path=str(published / "mmhal"))
+    benchmark(config, home / "run", models)
+    assert [name for name, _ in models.opened] == ["p", "l", "policy", "l"]
+    for request in models.opened[1][1].requests:
+        assert (request.image, request.n, request.temperature) == (None, 3, 0.7)
+        assert "Yes, a red circle and a blue star." in request.text
+    figures = metrics_of(home, "mmhal")["before"]["figures"]
+    assert (figures["score"], figures["hallucination_rate"]) == (3.0, pytest.approx(2 / 3))
+    assert [figures[f"score_run_{run}"] for run in (1, 2, 3)] == [6.0, 2.0, 1.0]
+    assert figures["ratings"] == 3 * SCENES
+    again = Models()
+    first = metrics_of(home, "mmhal")
+    benchmark(config, home / "run", again)
+    assert not again.opened and metrics_of(home, "mmhal") == first
+
+
+def test_a_rating_that_cannot_be_read_is_dropped(home, published):
+    class Judges(Models):
+        def __call__(self, section, engine, seed):
+            if Path(section.model).name != "l":
+                return super().__call__(section, engine, seed)
+            return ScriptedEngine(lambda request: ['{"explanation":"x","rating":4}', "so...", "{}"])
+
+    shutil.rmtree(home / "run/policy")
+    config = config_of(home, name="mmhal", path=str(published / "mmhal"), limit=2)
+    benchmark(config, home / "run", Judges())
+    figures = metrics_of(home, "mmhal")["before"]["figures"]
+    assert (figures["ratings"], figures["unrated"], figures["score"]) == (2, 4, 4.0)
+    run = Run(home / "run/benchmarks/mmhal/before", config, "test")
+    assert Counter(row["reason"] for row in read_rows(run, "dropped")) == {"unrated": 4}
+
+
+def test_without_an_aligned_policy_there_is_no_after(home, published):
+    shutil.rmtree(home / "run/policy")
+    config = config_of(home, name="pope", path=str(published / "pope"))
+    benchmark(config, home / "run", Models())
+    assert list(metrics_of(home, "pope")) == ["before"]
+    model_folder(home / "run/policy", "later")
+    models = Models()
+    benchmark(config, home / "run", models)
+    assert [name for name, _ in models.opened] == ["policy"]  # what is there is not asked again
+    assert list(metrics_of(home, "pope")) == ["before", "after"]
+
+
+def test_killed_midway_it_goes_on(home, published, monkeypatch):
+    monkeypatch.setattr(stage, "QUESTIONS_AT_ONCE", 10)
+    config = config_of(home, name="pope", path=str(published / "pope"))
+
+    class Killed(Models):
+        def __call__(self, section, engine, seed):
+            double = super().__call__(section, engine, seed)
+            answer = double.answer
+            double.answer = lambda request: answer(request) if len(double.requests) <= 30 else self.die()
+            return double
+
+        def die(self):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        benchmark(config, home / "run", Killed())
+    models = Models()
+    benchmark(config, home / "run", models)
+    asked = SCENES * 6 * 3
+    assert len(models.opened[0][1].requests) == asked - 30
+    ids = [row["question_id"] for row in answers_of(home, "pope")]
+    assert len(ids) == len(set(ids)) == asked
+
+
+def test_other_questions_are_not_mixed_in(home, published, tmp_path):
+    benchmark(config_of(home, name="pope", path=str(published / "pope")), home / "run", Models())
+    shutil.copytree(published / "pope", tmp_path / "mine")
+    file = tmp_path / "mine/scenes_pope_random.json"
+    file.write_text(file.read_text().replace("Is there", "Can you see", 1))
+    with pytest.raises(RunMismatchError, match=r"questions: .* -> .*; use another RUN="):
+        benchmark(config_of(home, name="pope", path=str(tmp_path / "mine")), home / "run", Models())
+
+
+def pope_file(folder, *images):
+    (folder / "images").mkdir(parents=True)
+    records = [
+        {"question_id": index, "image": image, "text": f"{index}?", "label": "yes"}
+        for index, image in enumerate(images)
+    ]
+    (folder / "coco_pope_random.json").write_text("\n".join(map(json.dumps, records)))
+
+
+def test_images_that_cannot_be_used_are_counted(home, tmp_path, capsys):
+    pope_file(tmp_path / "mine", "a.png", "none.png", "../a.png", "broken.png", "none.png", "a.png")
+    (tmp_path / "mine/images/a.png").write_bytes(png())
+    (tmp_path / "mine/images/broken.png").write_bytes(b"png")
+    config = config_of(home, name="pope", path=str(tmp_path / "mine"))
+    benchmark(config, home / "run", Models())
+    assert [row["question_id"] for row in answers_of(home, "pope")] == ["random-0", "random-5"]
+    run = Run(home / "run/benchmarks/pope/before", config, "test")
+    assert Counter(row["reason"] for row in read_rows(run, "dropped")) == {
+        "missing_image": 2,
+        "image_outside_folder": 1,
+        "unusable_image": 1,
+    }
+    assert metrics_of(home, "pope")["before"]["dropped"] == 4
+    assert "before: 4 questions are left out" in capsys.readouterr().out
+
+
+def test_no_image_at_all_is_an_error_that_can_be_put_right(home, tmp_path):
+    pope_file(tmp_path / "mine", "a.png", "b.png")
+    config = config_of(home, name="pope", path=str(tmp_path / "mine"))
+    with pytest.raises(
+        InputError, match=r"no question of pope could be asked \(2 missing_image\); .* benchmark.images"
+    ):
+        benchmark(config, home / "run", Models())
+    for name in ("a.png", "b.png"):
+        (tmp_path / "mine/images" / name).write_bytes(png())
+    benchmark(config, home / "run", Models())
+    assert metrics_of(home, "pope")["before"]["answers"] == 2
+
+
+def test_a_question_too_long_is_dropped_by_name(home, tmp_path):
+    pope_file(tmp_path / "mine", "a.png", "a.png")
+    (tmp_path / "mine/images/a.png").write_bytes(png())
+
+    class Short(ScriptedEngine):
+        def generate(self, requests, description):
+            answers = super().generate(requests, description)
+            return [[Completion("", 0, PROMPT_TOO_LONG)], *answers[1:]]
+
+    benchmark(
+        config_of(home, name="pope", path=str(tmp_path / "mine")), home / "run", lambda *_: Short(lambda _: ["Yes"])
+    )
+    assert [row["question_id"] for row in answers_of(home, "pope")] == ["random-1"]
+
+
+@pytest.mark.parametrize("name", ["chair", "amber", "pope", "mmhal"])
+def test_without_files_the_embedded_scenes_are_asked_about(home, name):
+    benchmark(config_of(home, name=name, scenes=4), home / "run", Models())
+    assert (home / "run/benchmarks" / name / "scenes-4").is_dir()
+    sides = metrics_of(home, name)
+    assert sides["before"]["answers"] > 0 and sides["before"]["dropped"] == 0
+    for side in sides.values():
+        for figure, interval in side["intervals"].items():
+            value = side["figures"][figure]
+            assert (interval is None) == (value is None) and not isinstance(value, int), figure
+            assert interval is None or interval[0] <= value <= interval[1], figure
+
+
+def test_the_report_shows_benchmarks_with_their_intervals(home, published):
+    config = config_of(home, name="pope", path=str(published / "pope"))
+    benchmark(config, home / "run", Models())
+    text = report(config, home / "run").read_text()
+    assert "<h2>Benchmarks</h2>" in text and "<h3>pope</h3>" in text and "random accuracy" in text
+    assert "50.0% <small>[50.0, 50.0]</small>" in text
+
+
+def test_what_cannot_be_meant(home):
+    with pytest.raises(ConfigError, match=r"benchmark.name is not set; .*chair, amber, pope, mmhal"):
+        benchmark(config_of(home), home / "run", Models())
+    photos = config_of(home, name="pope").model_copy(
+        update={"data": Config.model_fields["data"].default.model_copy(update={"source": "folder", "path": "x"})}
+    )
+    with pytest.raises(ConfigError, match=r"benchmark.path is not set: .* not for folder"):
+        benchmark(photos, home / "run", Models())
+    greedy = config_of(home, name="mmhal", scenes=3, judge={"temperature": 0})
+    with pytest.raises(ConfigError, match=r"judge.temperature is 0 and runs 3"):
+        benchmark(greedy, home / "run", Models())
+
+
+def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    command = ["--config", "configs/demo.yaml", "--run", str(tmp_path / "run"), "--set", "benchmark.name=popes"]
+    assert main(command) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: configs/demo.yaml: benchmark.name is 'popes'") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "model"), [("pope", "labeler"), ("amber", "labeler"), ("chair", "policy"), ("mmhal", "policy")]
+)
+def test_for_real_on_the_models_that_ship(tmp_path, name, model):
+    """A process of its own with vLLM. The labeler answers yes/no questions, as it was taught; the policy describes."""
+    command = [sys.executable, "-m", "evaluation.benchmarks", "--config", "configs/demo.yaml", "--run", str(tmp_path)]
+    changes = [f"benchmark.name={name}", "benchmark.scenes=12", f"policy.model=assets/{model}"]
+    done = subprocess.run([*command, "--set", *changes], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    side = json.loads((tmp_path / "metrics.json").read_text())["benchmarks"][name]["before"]
+    figures = side["figures"]
+    assert side["dropped"] == 0
+    if name == "pope":
+        assert all(figures[f"{kind}_accuracy"] > 0.85 for kind in ("random", "popular", "adversarial"))
+    elif name == "amber":
+        assert figures["accuracy"] > 0.85 and figures["unread_answers"] == 0
+    elif name == "chair":
+        assert figures["recall"] > 0.5 and 0 < figures["mention_rate"] < 0.6
+    else:  # the labeler was never taught to rate: that its ratings come and are counted is all that can be said
+        assert figures["ratings"] + figures["unrated"] == 3 * 12

@@ -1,0 +1,243 @@
+"""Evaluation of a synthetic run; the policies are scripted."""
+
+import json
+
+import pytest
+
+from evaluation.__main__ import main
+from evaluation.stage import evaluate
+from rlaif.config import ModelSection
+from rlaif.errors import InputError
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from tests.support.doubles import ScriptedEngine
+from tests.support.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run
+from tests.support.two_images import write_model
+
+
+class Policies:
+    """Opens a scripted engine for a model: the aligned one says what is there, the other a red circle in addition."""
+
+    def __init__(self, config, path):
+        run = Run(path, config, "test")
+        self.references = {
+            (row["image"]["bytes"], row["instruction"]): row["reference"]
+            for row in read_rows(run, "prompts", ["image", "instruction", "reference"])
+        }
+        self.aligned = str(path / "policy")
+        self.opened = {}
+
+    def __call__(self, section, engine, seed):
+        which = "after" if section.model == self.aligned else "before"
+        self.opened[which] = ScriptedEngine(lambda request: [self.say(request, which)])
+        return self.opened[which]
+
+    def say(self, request, which):
+        objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
+        phrases = [f"a {item['color']} {item['shape']}" for item in objects]
+        # a circle of no place is false unless the scene has a red circle
+        return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
+
+
+def judges(request):
+    """Divides an answer at its commas; a red circle is never there."""
+    if request.json_schema is not None:
+        seen = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
+        return [json.dumps({"claims": [{"claim": f"There is {it}.", "question": f"Is there {it}?"} for it in seen]})]
+    return {1: -9.0, 2: -9.0, 3: -0.1, 4: -9.0} if "a red circle" in request.text else {1: -0.1, 2: -9, 3: -9, 4: -9}
+
+
+@pytest.mark.parametrize("splitter", [False, True])
+def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
+    monkeypatch.setattr("evaluation.labeled_answers.PROMPTS_PER_CHUNK", 3)
+    config, path = make_run(tmp_path, evaluation={"labeler": True})
+    if splitter:
+        folder = write_model(tmp_path / "splitter")
+        config = config.model_copy(update={"splitter": ModelSection(model=str(folder))})
+    policies, engines = Policies(config, path), {}
+
+    def serve(section, engine, seed):
+        if len(policies.opened) < 2:
+            return policies(section, engine, seed)
+        assert all(engine.closed for engine in engines.values())
+        engines[section.model] = ScriptedEngine(judges)
+        return engines[section.model]
+
+    evaluate(config, path, serve)
+    assert list(engines) == ([config.splitter.model] if splitter else []) + [config.labeler.model]
+    asked = [[request.json_schema is not None for request in engine.requests] for engine in engines.values()]
+    assert [set(kinds) for kinds in asked] == ([{True}, {False}] if splitter else [{True, False}])
+    answers = {
+        (row["which"], row["prompt_id"]): row["text"] for row in read_rows(Run(path, config, "test"), "evaluations")
+    }
+    judged = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "judged")}
+    assert judged.keys() == answers.keys() and len(judged) == 2 * TEST_PROMPTS
+    for key, text in answers.items():
+        claims = set(text.partition("I can see ")[2].rstrip(".").split(", "))
+        assert (judged[key]["num_claims"], judged[key]["num_rejected"]) == (len(claims), "a red circle" in claims)
+    assert metrics_of(path)["before"]["rejected_response_share"] == 1.0
+
+
+def metrics_of(path):
+    return json.loads((path / "metrics.json").read_text())
+
+
+def test_before_and_after(tmp_path, capsys):
+    config, path = make_run(tmp_path)
+    policies = Policies(config, path)
+    evaluate(config, path, policies)
+
+    test = [
+        json.loads(row["reference"])["objects"]
+        for row in read_rows(Run(path, config, "test"), "prompts")
+        if row["split"] == "test"
+    ]
+    invented = sum(
+        not any(item["color"] == "red" and item["shape"] == "circle" for item in objects) for objects in test
+    )
+    metrics = metrics_of(path)
+    assert metrics["before"]["mention_rate"] == invented / (sum(map(len, test)) + TEST_PROMPTS)
+    assert metrics["before"]["response_rate"] == invented / TEST_PROMPTS
+    assert metrics["after"] == {
+        "mention_rate": 0.0,
+        "response_rate": 0.0,
+        "recall": 1.0,
+        "mean_words": metrics["before"]["mean_words"] - 3,  # "a red circle"
+        "responses": TEST_PROMPTS,
+    }
+    assert metrics["stages"]["evaluate"]["kept"] == {"evaluations": 2 * TEST_PROMPTS}
+    assert "mention_rate" in capsys.readouterr().out
+
+
+def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path):
+    config, path = make_run(tmp_path, evaluation={"max_tokens": 33})
+    policies = Policies(config, path)
+    evaluate(config, path, policies)
+    for engine in policies.opened.values():
+        assert engine.closed
+        assert len(engine.requests) == TEST_PROMPTS
+        assert {(request.temperature, request.max_tokens, request.n) for request in engine.requests} == {(0.0, 33, 1)}
+    rows = list(read_rows(Run(path, config, "test"), "evaluations"))
+    assert [row["which"] for row in rows] == ["before"] * TEST_PROMPTS + ["after"] * TEST_PROMPTS
+
+
+def test_labeler_is_held_against_the_truth(tmp_path):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    labeler = metrics_of(path)["labeler"]
+    assert {"claim_accuracy", "split_accuracy", "pair_agreement", "whole_response_pair_agreement"} <= labeler.keys()
+    assert 0.9 < labeler["claim_accuracy"] < 1.0  # wrong by chance in 5%
+    assert labeler["split_accuracy"] == 1.0
+    assert labeler["responses"] == TRAIN_PROMPTS * RESPONSES
+    assert labeler["pair_agreement"] > labeler["whole_response_pair_agreement"]
+
+
+def test_every_figure_has_an_interval(tmp_path, capsys):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    metrics = metrics_of(path)
+    for section in ("before", "after", "change", "labeler"):
+        spread = metrics["intervals"][section]
+        shares = {name: value for name, value in metrics[section].items() if not isinstance(value, int)}
+        assert spread.keys() == shares.keys()
+        for name, value in shares.items():
+            if value is not None:
+                assert spread[name][0] <= value <= spread[name][1], (section, name)
+    assert metrics["change"]["mention_rate"] == -1.0  # nothing false is left
+    low, high = metrics["intervals"]["before"]["mention_rate"]
+    assert f"[{100 * low:.1f}, {100 * high:.1f}]" in capsys.readouterr().out
+
+
+def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path):
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    first = metrics_of(path)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert not again.opened
+    assert metrics_of(path) == first
+
+
+def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
+    config, path = make_run(tmp_path)
+    policies = Policies(config, path)
+
+    def killed(section, engine, seed):
+        if section.model == policies.aligned:
+            raise KeyboardInterrupt
+        return policies(section, engine, seed)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, path, killed)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert list(again.opened) == ["after"]
+    assert metrics_of(path)["before"]["responses"] == TEST_PROMPTS
+
+
+def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("evaluation.stage.PROMPTS_AT_ONCE", 5)
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    whole = list(read_rows(Run(path, config, "test"), "evaluations"))
+    figures = metrics_of(path)
+
+    config, path = make_run(tmp_path / "again")
+    policies = Policies(config, path)
+    asked = []
+
+    def killed(request, which):
+        if len(asked) == 8:  # in the second five of the first policy
+            raise KeyboardInterrupt
+        asked.append(request)
+        return Policies.say(policies, request, which)
+
+    policies.say = killed
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, path, policies)
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert [len(again.opened[which].requests) for which in ("before", "after")] == [TEST_PROMPTS - 5, TEST_PROMPTS]
+    assert list(read_rows(Run(path, config, "test"), "evaluations")) == whole
+    assert {name: metrics_of(path)[name] for name in ("before", "after", "labeler")} == {
+        name: figures[name] for name in ("before", "after", "labeler")
+    }
+
+
+def test_without_truth_only_what_needs_none_is_reported(tmp_path, capsys):
+    config, path = make_run(tmp_path, truth=False)
+    evaluate(config, path, Policies(config, path))
+    metrics = metrics_of(path)
+    assert metrics["after"]["mention_rate"] is None and metrics["after"]["recall"] is None
+    assert metrics["after"]["mean_words"] > 0
+    assert metrics["labeler"]["claim_accuracy"] is None and metrics["labeler"]["pair_agreement"] is None
+    assert "no truth is known" in capsys.readouterr().out
+
+
+def test_no_aligned_model(tmp_path):
+    config, path = make_run(tmp_path)
+    (path / "policy").rename(path / "elsewhere")
+    with pytest.raises(InputError, match=r"no aligned model in .*policy; make it with: make dpo"):
+        evaluate(config, path, Policies(config, path))
+    assert not (path / "evaluations.parquet").exists()
+
+
+def test_no_prompt_of_the_split(tmp_path):
+    config, path = make_run(tmp_path, evaluation={"split": "validation"})
+    with pytest.raises(InputError, match=r"no prompts of split 'validation' .* only of test, train"):
+        evaluate(config, path, Policies(config, path))
+
+
+def test_a_missing_table_comes_to_light_before_any_answer(tmp_path):
+    config, path = make_run(tmp_path)
+    (path / "pairs.parquet").unlink()
+    policies = Policies(config, path)
+    with pytest.raises(InputError, match=r"pairs.parquet is missing; first run `make feedback"):
+        evaluate(config, path, policies)
+    assert not policies.opened
+
+
+def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
+    assert main(["--config", str(tmp_path / "none.yaml"), "--run", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: no configuration file") and error.count("\n") == 1

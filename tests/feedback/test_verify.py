@@ -1,0 +1,74 @@
+import math
+
+import pytest
+
+from feedback.verify import Verdict, conquer, read_verdict
+from rlaif.errors import ModelError
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
+from tests.support.doubles import ScriptedEngine
+
+
+def test_what_is_left_of_yes_and_no_is_other() -> None:
+    verdict = read_verdict({"yes": 0.5, "no": 0.3})
+    assert verdict.p_other == pytest.approx(0.2)
+    assert verdict.accepted
+
+
+def test_a_claim_needs_more_yes_than_no() -> None:
+    assert not Verdict(0.4, 0.4).accepted
+    assert not Verdict(0.1, 0.2).accepted
+    assert Verdict(0.2, 0.1).accepted
+
+
+def test_left_over_mass_is_never_negative() -> None:
+    assert Verdict(0.75, 0.2500001).p_other == 0.0
+
+
+def test_nan_is_an_error() -> None:
+    assert read_verdict({"yes": 0.0, "no": 1.0}) == Verdict(0.0, 1.0)
+    with pytest.raises(ModelError, match="log-probabilities are NaN"):
+        read_verdict({"yes": math.nan, "no": 1.0})
+
+
+def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
+    def labeler(request: Request) -> dict[int, float]:
+        p_yes = 0.6 if request.image == b"one" else 0.1
+        return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(0.3), 4: -math.inf}
+
+    engine = ScriptedEngine(labeler)
+    questions = [("b", "Dog?"), ("a", "Dog?"), ("b", "Cat?"), ("a", "Dog?"), ("b", "Dog?")]
+    verdicts = conquer(engine, questions, {"a": b"one", "b": b"two"}, "prompts 1-2")
+    assert [(request.image, request.text) for request in engine.requests] == [
+        (b"one", "Dog?"),
+        (b"two", "Cat?"),
+        (b"two", "Dog?"),
+    ]
+    assert all(request.max_tokens == 1 and request.first_words == ("yes", "no") for request in engine.requests)
+    assert engine.descriptions == ["prompts 1-2: verify"]
+    assert {key: verdict.accepted for key, verdict in verdicts.items()} == {
+        ("a", "Dog?"): True,
+        ("b", "Cat?"): False,
+        ("b", "Dog?"): False,
+    }
+    assert verdicts["a", "Dog?"].p_yes == pytest.approx(0.6)
+    assert verdicts["a", "Dog?"].p_other == pytest.approx(0.1)
+
+
+def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
+    class Small(ScriptedEngine):
+        def _complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super()._complete(request)
+
+    engine = Small(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
+    verdicts = conquer(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"}, "all")
+    assert list(verdicts) == [("a", "Dog?")]
+
+
+def test_conquer_leaves_out_what_an_endpoint_refuses_to_answer() -> None:
+    class Prudish(ScriptedEngine):
+        def _complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)
+
+    engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
+    verdicts = conquer(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}, "all")
+    assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}

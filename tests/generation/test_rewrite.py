@@ -1,0 +1,354 @@
+"""Caption rewriting: the stage, its measure against the truth, and the noise of the embedded captions."""
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import generation.rewrite
+from evaluation.caption_errors import Errors, find_errors, measure
+from evaluation.caption_errors import main as measure_main
+from evaluation.caption_errors import raw_captions as rows_of
+from generation.rewrite import main, rewrite
+from rlaif.config import CaptionsSection, EngineSection, ModelSection, RewriteConfig, RewriteSection
+from rlaif.config.load import load_config_of
+from rlaif.errors import InputError, RunMismatchError
+from rlaif.inference.engine import Request
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from rlaif.text import words
+from scenes import noise
+from scenes.language import find_mentions
+from scenes.recipe import raw_captions
+from tests.support import ROOT
+from tests.support.doubles import ScriptedEngine
+from tests.support.photographs import encoded, photo
+from training.conversations import read_table
+
+PROMPT = ROOT / "generation" / "rewrite.txt"
+RULES = RewriteSection()
+
+# --- the stage ---------------------------------------------------------------------------------------------------
+
+
+def raw_table(path: Path, captions: list[str | None], **columns: list[Any]) -> Path:
+    image = {"bytes": encoded(photo(20, 20), "PNG"), "path": None}
+    pq.write_table(pa.table({"image": [image] * len(captions), "caption": captions} | columns), path)
+    return path
+
+
+def make_config(model: Path, table: Path, **rules: Any) -> RewriteConfig:
+    return RewriteConfig(
+        rewriter=ModelSection(model=str(model), dtype="float32"),
+        captions=CaptionsSection(path=str(table)),
+        rewrite=RewriteSection(**{"max_tokens": 40, **rules}),
+        engine=EngineSection(max_model_len=512, max_num_seqs=8),
+    )
+
+
+ANSWERS = {
+    "redcircle at teh tpo": "A red circle at the top.",
+    "IMG_1.jpg": "",
+    "red star red star": "A red star and a blue circle.",
+    "blue star, small": "A blue zzz star, small.",
+    "big dog": "big dog big dog big dog big dog...",
+}
+
+
+def mended(request: Request) -> list[str]:
+    raw = request.text.rpartition("Caption: ")[2]
+    answer = ANSWERS.get(raw, raw)
+    return [answer if answer.endswith("...") else json.dumps({"question": "What is it?", "answer": answer})]
+
+
+def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = raw_table(tmp_path / "raw.parquet", [*ANSWERS, None, " <s> ", "a red star", "no json"])
+    config = make_config(tiny_model, table, max_invented=0.3)
+    double = ScriptedEngine(
+        lambda request: ["{"] if "no json" in request.text else mended(request), unlikely={"zzz", "small"}
+    )
+    rewrite(config, tmp_path / "run", lambda *_: double)
+    run = Run(tmp_path / "run", config, "x")
+    rows = list(read_rows(run, "rewrites"))
+    assert [(row["caption_id"], row["raw_caption"], row["caption"]) for row in rows] == [
+        ("raw.parquet:0", "redcircle at teh tpo", "A red circle at the top."),
+        ("raw.parquet:7", "a red star", "a red star"),
+    ]
+    assert rows[0]["question"] == "What is it?" and rows[0]["rewriter"] == str(tiny_model)
+    assert rows[0]["fluency"] == pytest.approx(-0.1) and (rows[0]["invented"], rows[0]["repetition"]) == (0, 0)
+    assert {row["row_id"].partition(":")[2]: row["reason"] for row in read_rows(run, "dropped")} == {
+        "1": "no_description",
+        "2": "invented",
+        "3": "not_fluent",
+        "4": "answer_truncated",
+        "5": "empty_caption",
+        "6": "empty_caption",
+        "8": "answer_invalid",
+    }
+    request = double.requests[0]
+    assert request.text == PROMPT.read_text().strip().replace("{caption}", "redcircle at teh tpo")
+    assert request.token_logprobs and request.temperature == 0 and request.image is None
+    assert read_table(str(tmp_path / "run" / "rewrites.parquet"))[1]["caption"] == "a red star"
+    printed = capsys.readouterr().out
+    assert "kept     2 rewrites" in printed and "1 invented" in printed
+    assert f'make pretrain STAGE=1 SET="data={tmp_path}/run/rewrites.parquet"' in printed
+
+
+def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Path, tmp_path: Path) -> None:
+    images = [{"bytes": encoded(photo(9 + index, 9), "PNG"), "path": None} for index in range(2)]
+    captions = pa.array([b"a red \xed\xa0\x80", b"a red star"]).view(pa.string())
+    truth = [json.dumps({"objects": []})] * 2
+    table = pa.table({"image": images, "caption": captions, "reference": truth})
+    pq.write_table(table, tmp_path / "raw.parquet")
+    config = make_config(tiny_model, tmp_path / "raw.parquet")
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    (dropped,) = read_rows(Run(tmp_path / "run", config, "x"), "dropped")
+    assert (dropped["row_id"], dropped["reason"]) == ("raw.parquet:0", "broken_text")
+    assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red star"]
+
+
+def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path) -> None:
+    images = [
+        {"bytes": b"x", "path": None},
+        {"bytes": None, "path": None},
+        {"bytes": encoded(photo(9, 9), "PNG"), "path": "p"},
+    ]
+    pq.write_table(pa.table({"image": images, "caption": ["a", "b", "a red star"]}), tmp_path / "raw.parquet")
+    config = make_config(tiny_model, tmp_path / "raw.parquet")
+    double = ScriptedEngine(mended)
+    rewrite(config, tmp_path / "run", lambda *_: double)
+    run = Run(tmp_path / "run", config, "x")
+    assert [row["image"]["path"] for row in read_rows(run, "rewrites")] == ["p"]
+    assert [row["reason"] for row in read_rows(run, "dropped")] == ["unreadable_image", "missing_image"]
+    assert len(double.requests) == 1
+
+
+def test_a_stopped_stage_goes_on_and_asks_nothing_twice(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation.rewrite, "CAPTIONS_AT_ONCE", 2)
+    captions: list[str | None] = ["a red star", "IMG_1.jpg", "a blue star", "IMG_1.jpg", "a green star"]
+    config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", captions))
+    rewrite(config, tmp_path / "whole", lambda *_: ScriptedEngine(mended))
+
+    def stopping(request: Request) -> list[str]:
+        if "blue" in request.text:
+            raise KeyboardInterrupt
+        return mended(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        rewrite(config, tmp_path / "stopped", lambda *_: ScriptedEngine(stopping))
+    double = ScriptedEngine(mended)
+    rewrite(config, tmp_path / "stopped", lambda *_: double)
+    assert len(double.requests) == 3
+    for table in ("rewrites", "dropped"):
+        whole, stopped = (list(read_rows(Run(tmp_path / name, config, "x"), table)) for name in ("whole", "stopped"))
+        assert whole == stopped
+    rewrite(config, tmp_path / "stopped", lambda *_: pytest.fail("nothing is left to ask"))
+    with pytest.raises(RunMismatchError, match=r"rewrite\.min_words: 3 -> 4"):
+        rewrite(make_config(tiny_model, tmp_path / "raw.parquet", min_words=4), tmp_path / "stopped")
+
+
+def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> None:
+    for part in ("a", "b"):
+        (tmp_path / "raw" / part).mkdir(parents=True)
+        raw_table(tmp_path / "raw" / part / "0.parquet", ["a red star", "a blue star"])
+    config = make_config(tiny_model, tmp_path / "raw")
+    config = config.model_copy(update={"captions": config.captions.model_copy(update={"limit": 3})})
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    rows = list(read_rows(Run(tmp_path / "run", config, "x"), "rewrites", ["caption_id"]))
+    assert [row["caption_id"] for row in rows] == ["a/0.parquet:0", "a/0.parquet:1", "b/0.parquet:0"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"captions.path": "no.parquet"}, "no parquet file at no.parquet; captions.path names a .parquet file or a"),
+        ({"captions.path": "c.yaml"}, "c.yaml is not a parquet file"),
+        ({"captions.caption_column": "text"}, "raw.parquet has no column 'text'; it has: image, caption, count; set"),
+        ({"captions.caption_column": "text"}, "set captions.caption_column"),
+        (
+            {"captions.image_column": "picture"},
+            "has no column 'picture'; it has: image, caption, count; set captions.i",
+        ),
+        ({"captions.caption_column": "count"}, "column 'count' holds int64; allowed: text; set captions.caption_col"),
+        ({"captions.path": "empty.parquet"}, "no caption in empty.parquet can be used (it is empty)"),
+        ({"captions.path": "blank.parquet"}, "no caption in blank.parquet can be used (2 empty_caption)"),
+        ({"rewrite.prompt": "no.txt"}, "no file no.txt; rewrite.prompt names a text file with {caption} where"),
+        ({"rewrite.prompt": "c.yaml"}, "c.yaml lacks the placeholder {caption}; put it where the raw caption goes"),
+        ({"rewriter.model": "nowhere"}, "no model folder nowhere; give a folder with config.json"),
+        ({"rewrite.min_word": "3"}, "unknown key 'rewrite.min_word'; did you mean 'min_words'?"),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    settings: dict[str, str],
+    message: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    raw_table(Path("raw.parquet"), ["a red star"], count=[1])
+    raw_table(Path("blank.parquet"), ["", None])
+    pq.write_table(pq.read_table("raw.parquet").slice(0, 0), "empty.parquet")
+    Path("c.yaml").write_text(f"rewriter: {{model: {tiny_model}}}\ncaptions: {{path: raw.parquet}}\n")
+    changes = [f"{key}={value}" for key, value in settings.items()]
+    assert main(["--config", "c.yaml", "--run", "run", "--set", *changes]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not list(tmp_path.glob("run/*.parquet"))
+
+
+# --- against the truth -------------------------------------------------------------------------------------------
+
+OBJECTS = [
+    {"shape": "circle", "color": "red", "size": "small", "place": "top"},
+    {"shape": "star", "color": "blue", "size": "large", "place": "left"},
+]
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("There is a red circle at the top. I can also see a large blue star on the left.", set()),
+        ("There is a red circle at the top.", {"lost"}),
+        ("A red circle at the top, a green star on the left.", {"lost", "false"}),
+        ("A red circle, a blue star, a blue star on the left.", {"repeated"}),
+        ("A red circle at the top and a blue star. Click here.", {"stray"}),
+        ("", {"lost"}),
+    ],
+)
+def test_errors_of_a_caption(text: str, wrong: set[str]) -> None:
+    errors = find_errors(text, OBJECTS)
+    assert errors == Errors(**{name: name in wrong for name in ("lost", "false", "repeated", "stray")})
+    assert errors.error == bool(wrong - {"stray"})
+
+
+def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = json.dumps({"objects": OBJECTS[:1]})
+    captions: list[str | None] = ["redcircle at teh tpo", "a red circle", "IMG_1.jpg", "a blue star"]
+    table = raw_table(tmp_path / "raw.parquet", captions, reference=[truth] * 4)
+    config = make_config(tiny_model, table)
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    capsys.readouterr()
+    measure(config, tmp_path / "run")
+    assert capsys.readouterr().out.splitlines()[:3] == [
+        f"{'':34}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}",
+        f"{'captions':34}{4:>20}{3:>20}{3:>20}",
+        f"{'with an error':34}{'75.0% [25.0, 100.0]':>20}{'66.7% [0.0, 100.0]':>20}{'33.3% [0.0, 100.0]':>20}",
+    ]
+    figures = Run(tmp_path / "run", config, "x").metrics()["rewrites"]
+    assert figures["kept_after"] == {
+        "captions": 3, "error": 1 / 3, "lost": 1 / 3, "false": 1 / 3, "repeated": 0, "stray": 0
+    }  # fmt: skip
+    other = raw_table(tmp_path / "other.parquet", ["else"] * 4, reference=[truth] * 4).rename(table)
+    with pytest.raises(InputError, match=r"was made of other captions than .* has \(raw.parquet:0 differs\)"):
+        measure(make_config(tiny_model, other), tmp_path / "run")
+
+
+def test_without_truth_there_is_nothing_to_measure(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", ["a red star"]))
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    (tmp_path / "c.yaml").write_text(f"rewriter: {{model: x}}\ncaptions: {{path: {tmp_path}/raw.parquet}}\n")
+    command = ["--config", str(tmp_path / "c.yaml"), "--run"]
+    assert measure_main([*command, str(tmp_path / "run")]) == 0
+    assert "no truth is known" in capsys.readouterr().out
+    assert measure_main([*command, str(tmp_path / "none")]) == 2
+    assert "rewrites.parquet is missing; first run `make rewrite-captions" in capsys.readouterr().err
+
+
+# --- the embedded captions ---------------------------------------------------------------------------------------
+
+
+def test_the_rewriter_is_taught_the_prompt_that_it_is_asked() -> None:
+    assert PROMPT.read_text().strip() == raw_captions.REWRITE_PROMPT
+
+
+def test_noise_is_of_two_kinds() -> None:
+    rng = random.Random(0)
+    text = "There is a small red circle at the top left. I can also see a blue star on the right."
+    found = [noise.as_found(text, rng) for _ in range(500)]
+    assert 0.1 < sum(not one.mendable for one in found) / 500 < 0.25
+    assert sum(find_mentions(one.text) == find_mentions(text) for one in found) < 300
+    for one in found:
+        assert one.text
+        if not one.mendable:
+            assert text not in one.text
+    assert noise.as_found(text, random.Random(3)) == noise.as_found(text, random.Random(3))
+
+
+def test_each_noise_does_what_it_says() -> None:
+    rng = random.Random(0)
+    assert noise.flatten("There is a star. It looks calm.", rng) == "there is a star it looks calm"
+    assert noise.glue("a red star.", rng, share=1.0) == "aredstar."
+    assert noise.misspell("a red star", rng, share=0.0) == "a red star"
+    assert all(noise.misspell_word("star", rng)[0] == "s" and noise.misspell_word("star", rng) for _ in range(50))
+    assert noise.repeat("a star", rng).count("a star") in (2, 3)
+    assert all(len(noise.cut_off("A red star.", rng).removesuffix("...")) < 10 for _ in range(50))
+    assert not find_mentions(" ".join(noise.empty(rng) for _ in range(100)))
+
+
+def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert raw_captions.main(["--out", str(tmp_path), "--raw", "30", "--seeds", "40"]) == 0
+    assert "seeds.parquet: 10 rows" in capsys.readouterr().out
+    seeds = read_table(str(tmp_path / "seeds.parquet"))
+    answers = [json.loads(example[1]["content"]) for row in seeds for example in row["conversations"]]
+    assert {tuple(answer) for answer in answers} == {("question", "answer")}
+    assert 0 < sum(not answer["answer"] for answer in answers) < 20
+    raw = pq.read_table(tmp_path / "raw.parquet").to_pylist()
+    errors = [find_errors(row["caption"], json.loads(row["reference"])["objects"]) for row in raw]
+    assert 5 < sum(error.error for error in errors) < 30
+    assert read_table(str(tmp_path / "raw.parquet")).column_names == ["image", "caption"]
+    for index in range(100):
+        _, text = raw_captions.honest(random.Random(index))
+        assert noise.WORDS.issuperset(words(text))
+
+
+# --- for real ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_language_model_without_eyes_is_asked_for_real(tmp_path: Path) -> None:
+    """vLLM serves a Llama of random weights; what it says is not worth keeping, and each caption has its reason."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from tests.support.tiny import tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        hidden_size=128, intermediate_size=128, num_hidden_layers=1, num_attention_heads=2, vocab_size=len(tokenizer)
+    )
+    LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
+    tokenizer.save_pretrained(tmp_path / "llama")
+    table = raw_table(tmp_path / "raw.parquet", ["a red star", "blue circle"])
+    settings = make_config(tmp_path / "llama", table)
+    rewrite(settings, tmp_path / "run")
+    run = Run(tmp_path / "run", settings, "x")
+    ids = [row["caption_id"] for row in read_rows(run, "rewrites")] + [
+        row["row_id"] for row in read_rows(run, "dropped")
+    ]
+    assert sorted(ids) == ["raw.parquet:0", "raw.parquet:1"]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_rewriter_that_ships_mends_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw_captions.main(["--out", str(tmp_path), "--raw", "40", "--seeds", "4", "--seed", "7"])
+    monkeypatch.chdir(ROOT)
+    settings = load_config_of(RewriteConfig, "configs/rewrite.yaml", [f"captions.path={tmp_path / 'raw.parquet'}"])
+    rewrite(settings, tmp_path / "run")
+    measure(settings, tmp_path / "run")
+    figures = json.loads((tmp_path / "run" / "metrics.json").read_text())["rewrites"]
+    assert figures["kept_after"]["captions"] > 20
+    assert figures["kept_after"]["error"] < figures["kept_before"]["error"] / 2
+    assert figures["kept_after"]["stray"] == 0

@@ -1,0 +1,260 @@
+"""Sampling, and the stage for real on a tiny random MiniCPM-V."""
+
+import json
+import resource
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import generation.sampling
+from generation.__main__ import main
+from generation.stage import generate
+from rlaif.config import Config, DataSection, EngineSection, GenerationSection, ModelSection
+from rlaif.errors import InputError, RunMismatchError
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
+from rlaif.storage.files import make_id
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from tests.support.doubles import ScriptedEngine
+from tests.support.photographs import as_bytes, encoded, folder_data, good_photos, parquet_file, photo, write_files
+
+
+def make_config(model: Path, data: DataSection, **generation: Any) -> Config:
+    section = ModelSection(model=str(model), dtype="float32")
+    sampling = GenerationSection(**{"num_responses": 3, "temperature": 1.0, "max_tokens": 8, **generation})
+    engine = EngineSection(max_model_len=512, max_num_seqs=8)
+    return Config(policy=section, labeler=section, data=data, generation=sampling, engine=engine)
+
+
+def scripted(request: Request) -> list[str]:
+    return [["one two", "cut off...", ""][index % 3] for index in range(request.n)]
+
+
+SCENES = DataSection(train_prompts=5, test_prompts=2)
+
+
+def test_responses_carry_all_that_made_them(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config, double = make_config(tiny_model, SCENES), ScriptedEngine(scripted)
+    generate(config, tmp_path / "run", lambda *_: double)
+    run = Run(tmp_path / "run", config, "test")
+    prompts = {row["prompt_id"]: row for row in read_rows(run, "prompts")}
+    rows = list(read_rows(run, "responses"))
+    assert len(prompts) == 7 and len(rows) == 15 and len(double.requests) == 5
+    assert {prompts[row["prompt_id"]]["split"] for row in rows} == {"train"}
+    for index, row in enumerate(rows):
+        assert row["sample_index"] == index % 3
+        assert row["response_id"] == make_id(row["prompt_id"], "1", str(index % 3))
+        assert row["seed"] == int(make_id("0", row["prompt_id"]), 16) % 2**31
+        assert (row["text"], row["finish_reason"], row["num_tokens"]) == [
+            ("one two", "stop", 2),
+            ("cut off...", "length", 2),
+            ("", "stop", 0),
+        ][index % 3]
+        assert (row["temperature"], row["top_p"], row["round"]) == (1.0, 1.0, 1)
+        assert row["policy"] == str(tiny_model) and len(row["policy_revision"]) == 16
+    assert len({row["seed"] for row in rows}) == 5
+    assert double.closed
+    request = double.requests[0]
+    prompt = prompts[rows[0]["prompt_id"]]
+    assert (request.image, request.text) == (prompt["image"]["bytes"], prompt["instruction"])
+    assert run.metrics()["generation"] == {"responses_cut_off": 5, "responses_empty": 5}
+    printed = capsys.readouterr().out
+    assert "15 responses: 5 were cut off by max_tokens, 5 are empty" in printed and "next     make feedback" in printed
+
+
+def test_truth_is_never_read_by_sampling(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    columns: set[str] = set()
+
+    def spy(read: Callable[..., Any]) -> Callable[..., Any]:
+        def reading(source: Any, what: Any, names: list[str]) -> Any:
+            columns.update(names)
+            return read(source, what, names)
+
+        return reading
+
+    for name in ("placed", "take"):
+        monkeypatch.setattr(generation.sampling, name, spy(getattr(generation.sampling, name)))
+    generate(make_config(tiny_model, SCENES), tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+    assert columns == {"prompt_id", "image", "image_sha256", "instruction", "split"}
+
+
+def test_a_stopped_stage_goes_on_and_ends_the_same(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generation.sampling, "PROMPTS_AT_ONCE", 2)
+    config = make_config(tiny_model, SCENES)
+    generate(config, tmp_path / "whole", lambda *_: ScriptedEngine(scripted))
+    asked = 0
+
+    def stopping(request: Request) -> list[str]:
+        nonlocal asked
+        asked += 1
+        if asked == 4:
+            raise KeyboardInterrupt
+        return scripted(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(config, tmp_path / "stopped", lambda *_: ScriptedEngine(stopping))
+    double = ScriptedEngine(scripted)
+    generate(config, tmp_path / "stopped", lambda *_: double)
+    assert len(double.requests) == 3, "the first two prompts were on disk"
+    assert double.descriptions[0] == "responses to prompts 3-4 of 5"
+    for table in ("prompts", "responses"):
+        whole, stopped = (list(read_rows(Run(tmp_path / name, config, "x"), table)) for name in ("whole", "stopped"))
+        assert whole == stopped
+
+
+def test_a_prompt_too_long_is_dropped_by_name(tiny_model: Path, tmp_path: Path) -> None:
+    class Short(ScriptedEngine):
+        def _complete(self, request: Request) -> list[Completion]:
+            return (
+                [Completion("", 0, PROMPT_TOO_LONG)]
+                if len(self.requests[0].text) == len(request.text)
+                else super()._complete(request)
+            )
+
+    config = make_config(tiny_model, DataSection(train_prompts=8, test_prompts=0))
+    double = Short(scripted)
+    generate(config, tmp_path / "run", lambda *_: double)
+    run = Run(tmp_path / "run", config, "x")
+    dropped = [row for row in read_rows(run, "dropped") if row["reason"] == PROMPT_TOO_LONG]
+    answered = {row["prompt_id"] for row in read_rows(run, "responses")}
+    assert dropped and len(dropped) + len(answered) == 8
+    assert not answered & {row["row_id"] for row in dropped}
+
+
+def test_done_is_done_and_other_settings_are_refused(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
+    write_files(tmp_path / "photos", {"1.png": encoded(photo(40, 40), "PNG")})
+    config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))
+    generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+    generate(config, tmp_path / "run", lambda *_: pytest.fail("nothing is left to ask"))
+    hotter = make_config(tiny_model, config.data, temperature=0.9)
+    with pytest.raises(RunMismatchError, match=r"generation\.temperature: 1\.0 -> 0\.9"):
+        generate(hotter, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+    write_files(tmp_path / "photos", {"2.png": encoded(photo(50, 40), "PNG")})
+    with pytest.raises(RunMismatchError, match=r"data\.files_digest"):
+        generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+
+
+def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
+    write_files(tmp_path / "photos", {"1.png": b"x", "2.png": b"y"})
+    config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))
+    with pytest.raises(InputError, match=r"no prompt in .*photos can be used \(2 unreadable_image\)"):
+        generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+
+
+# --- the command line --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"source": "folder", "path": "nowhere"}, "no folder nowhere; data.path names a folder"),
+        ({"source": "folder", "path": "ask.txt"}, "no folder ask.txt (it is a file); data.path names a folder"),
+        ({"source": "folder", "path": "empty"}, "no images in empty; data.path names a folder with jpeg, png, webp"),
+        ({"source": "folder", "path": "photos", "instructions": "no.txt"}, "no instructions file no.txt;"),
+        (
+            {"source": "folder", "path": "photos", "instructions": "blank.txt"},
+            "no instructions in blank.txt; write one",
+        ),
+        ({"source": "folder", "path": "photos", "instructions": "photos/1.png"}, "photos/1.png is not UTF-8 text"),
+        ({"source": "parquet", "path": "no.parquet"}, "no parquet file at no.parquet; data.path names a .parquet file"),
+        ({"source": "parquet", "path": "photos"}, "no parquet file at photos;"),
+        ({"source": "parquet", "path": "ask.txt"}, "ask.txt is not a parquet file"),
+        (
+            {"source": "parquet", "path": "d.parquet", "question_column": "ask"},
+            "d.parquet has no column 'image'; it has: id, pic, ask; set data.image_column",
+        ),
+        (
+            {"source": "parquet", "path": "d.parquet", "image_column": "pic"},
+            "d.parquet has no column 'question'; it has: id, pic, ask; set data.question_column",
+        ),
+        (
+            {"source": "parquet", "path": "d.parquet", "image_column": "id", "question_column": "ask"},
+            "column 'id' holds int64; allowed: bytes, struct<bytes, path>, or path",
+        ),
+        (
+            {"source": "parquet", "path": "d.parquet", "image_column": "pic", "question_column": "id"},
+            "column 'id' holds int64; allowed: text; set data.question_column",
+        ),
+        ({"source": "datasets", "path": "./no_set"}, "cannot load data set ./no_set: "),
+    ],
+)
+def test_bad_input_is_one_clear_line(
+    settings: dict[str, str],
+    message: str,
+    tiny_model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_files(
+        tmp_path, {"ask.txt": b"Describe it.", "blank.txt": b"\n \n", "photos/1.png": encoded(photo(9, 9), "PNG")}
+    )
+    (tmp_path / "empty").mkdir()
+    parquet_file(tmp_path, as_bytes([b"x"], tmp_path), ["q"])
+    if settings["source"] == "folder":
+        settings = {"instructions": "ask.txt", **settings}
+    model = {"model": str(tiny_model)}
+    (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model, "data": settings}))
+    assert main(["--config", "c.yaml", "--run", "run"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not list(tmp_path.glob("run/*.parquet"))
+
+
+def test_greedy_responses_are_not_asked_for_many_times(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
+    model = {"model": str(tiny_model)}
+    (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model}))
+    command = [
+        "--config",
+        str(tmp_path / "c.yaml"),
+        "--run",
+        str(tmp_path / "run"),
+        "--set",
+        "generation.temperature=0",
+    ]
+    assert main(command) == 2
+    assert "greedy responses are all the same" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_table(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No file may grow beyond 40 kB, which stands for a disk with no room."""
+    model = {"model": str(tiny_model)}
+    data = {"train_prompts": 60, "test_prompts": 0}
+    (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model, "data": data}))
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        assert main(["--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run")]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert "File too large" in line and "what was finished stays" in line
+    assert not list((tmp_path / "run").glob("**/*.parquet"))
+
+
+# --- for real ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_photographs_to_responses_for_real(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
+    """vLLM answers every kind of photograph, and nothing is put aside."""
+    photos = good_photos()
+    write_files(tmp_path / "photos", photos)
+    config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))
+    generate(config, tmp_path / "run")
+    run = Run(tmp_path / "run", config, "x")
+    rows = list(read_rows(run, "responses"))
+    assert len(rows) == 3 * 2 * len(photos)
+    assert {row["finish_reason"] for row in rows} <= {"stop", "length"}
+    assert len({row["text"] for row in rows}) > len(photos), "samples differ"
+    assert not list(read_rows(run, "dropped"))

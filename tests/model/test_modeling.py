@@ -1,0 +1,282 @@
+"""The model: layout, merging, batching, and the same log-probabilities as vLLM serving the saved checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.resampler import sincos_positions
+from model.vision import bucket_1d, bucket_2d, interpolated
+from tests.support.tiny import save_tiny_model
+
+SIZES = [
+    (56, 56),
+    (30, 100),
+    (112, 56),
+    (120, 110),
+    (300, 40),
+    (57, 200),
+    (41, 43),
+]  # no slices, two, four; tall, wide, odd
+
+
+def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    noise = torch.randint(
+        0, 256, (size[1], size[0], 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
+    )
+    return Image.fromarray(noise.numpy())
+
+
+def load(folder: Path) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
+    model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, MiniCPMVProcessor.from_pretrained(folder)
+
+
+def prompt(processor: MiniCPMVProcessor, text: str = "Describe the picture.") -> str:
+    return processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}], add_generation_prompt=True
+    )
+
+
+def test_released_size_and_names() -> None:
+    with torch.device("meta"):
+        model = MiniCPMVForConditionalGeneration(MiniCPMVConfig())
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_537_092_336
+    assert sum(parameter.numel() for parameter in model.model.vision_model.parameters()) == 417_792_240
+    assert sum(parameter.numel() for parameter in model.model.resampler.parameters()) == 89_038_848
+    assert len(model.state_dict()) == 741
+
+
+def test_the_next_version_is_a_config_of_the_same_classes() -> None:
+    """The constants of the released 2.6."""
+    config = MiniCPMVConfig(
+        version="2.6",
+        hidden_size=3584,
+        intermediate_size=18944,
+        num_hidden_layers=28,
+        num_attention_heads=28,
+        num_key_value_heads=4,
+        vocab_size=151666,
+        rms_norm_eps=1e-6,
+        rope_theta=1e6,
+        max_position_embeddings=32768,
+        query_num=64,
+    )
+    with torch.device("meta"):
+        model = MiniCPMVForConditionalGeneration(config)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 8_099_175_152
+    names = model.state_dict()
+    assert "model.language_model.layers.0.self_attn.q_proj.bias" in names  # Qwen2 has biases on q, k and v
+    assert "model.language_model.layers.0.self_attn.o_proj.bias" not in names
+
+
+def test_saved_in_the_released_layout(tiny_model: Path) -> None:
+    config = json.loads((tiny_model / "config.json").read_text())
+    assert config["architectures"] == ["MiniCPMV"] and config["version"] == "2.5" and config["rope_theta"] == 500000.0
+    assert config["vision_config"]["model_type"] == "idefics2"
+    assert "auto_map" not in config
+    with safe_open(tiny_model / "model.safetensors", framework="pt") as file:
+        names = set(file.keys())
+    assert {name.split(".")[0] for name in names} == {"llm", "vpm", "resampler"}
+    assert {
+        "llm.lm_head.weight",
+        "llm.model.embed_tokens.weight",
+        "vpm.post_layernorm.weight",
+        "resampler.proj",
+        "resampler.attn.in_proj_weight",
+    } <= names
+    assert not any("pos_embed" in name for name in names)
+
+
+def test_round_trip_is_bit_for_bit(tiny_model: Path, tmp_path: Path) -> None:
+    model, _ = load(tiny_model)
+    model.save_pretrained(tmp_path)
+    again = MiniCPMVForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), name
+
+
+def test_unknown_version_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"version '9\.9' is not supported; allowed: '2\.5', '2\.6'"):
+        MiniCPMVConfig(version="9.9")
+
+
+def test_unknown_positions_are_an_error() -> None:
+    allowed = r"allowed: 'interpolate', 'bucket_1d', 'bucket_2d'"
+    with pytest.raises(ValueError, match=f"position_embedding_type is 'rope'; {allowed}"):
+        MiniCPMVConfig(vision_config={"position_embedding_type": "rope"})
+
+
+def test_position_ids_of_the_released_behaviour() -> None:
+    # table side 70; 2 x 3 = 6 patches: ids k * 70 // 6 = 0, 11, 23, 35, 46, 58; the second slice has 2 patches:
+    # 0, 35, then padding
+    ids = bucket_1d(torch.tensor([[2, 3], [1, 2]]), 6, 70)
+    assert ids.tolist() == [[0, 11, 23, 35, 46, 58], [0, 35, 0, 0, 0, 0]]
+
+
+def test_position_ids_in_two_dimensions() -> None:
+    # table side 70; 2 x 3 patches: rows 0, 35, columns 0, 23, 46; then 1 x 2 patches and padding
+    ids = bucket_2d(torch.tensor([[2, 3], [1, 2]]), 6, 70)
+    assert ids.tolist() == [[0, 23, 46, 2450, 2473, 2496], [0, 35, 0, 0, 0, 0]]
+    tall = bucket_2d(torch.tensor([[140, 1]]), 140, 70)  # more rows than the table has: two share one
+    assert tall[0].tolist() == [row // 2 * 70 for row in range(140)]
+
+
+def test_interpolated_positions() -> None:
+    side = 4
+    ramp = torch.stack([torch.arange(16) // side, torch.arange(16) % side], dim=1).float()  # (row, column) of each
+    same, wide = interpolated(ramp, torch.tensor([[4, 4], [2, 8]]), 20, side)
+    assert torch.equal(same[:16], ramp) and not same[16:].any()
+    # 2 rows of 8 columns: centres of the halves lie at rows 0.5 and 2.5, columns at (k + 0.5) / 2 - 0.5
+    assert torch.allclose(wide[:16, 0].reshape(2, 8)[:, 0], torch.tensor([0.5, 2.5]), atol=0.1)
+    assert torch.allclose(wide[3:5, 1], torch.tensor([1.25, 1.75]), atol=0.05)
+
+
+def test_resampler_positions_have_the_column_first() -> None:
+    positions = sincos_positions(
+        torch.tensor([[2, 2]]), 4, 8
+    )  # width 8: [sin col x2 | cos col x2 | sin row x2 | cos row x2], frequencies 1 and 0.01
+    one, small = torch.tensor(1.0), torch.tensor(0.01)
+    expected = torch.stack(
+        [one.sin(), small.sin(), one.cos(), small.cos(), torch.tensor(0.0), torch.tensor(0.0), one, one]
+    )
+    assert torch.allclose(positions[0, 1], expected)  # patch (row 0, column 1)
+    assert torch.allclose(positions[0, 2], expected[[4, 5, 6, 7, 0, 1, 2, 3]])  # patch (row 1, column 0)
+
+
+def test_mismatched_images_are_an_error(tiny_model: Path) -> None:
+    model, processor = load(tiny_model)
+    batch = processor(text=prompt(processor), images=picture((56, 56)))
+    batch["input_ids"][batch["input_ids"] == processor.image_token_id] = 20
+    with pytest.raises(ValueError, match="Image features and image tokens do not match"):
+        model(**batch)
+
+
+@torch.no_grad()
+def test_a_batch_gives_what_its_members_give_alone(tiny_model: Path) -> None:
+    model, processor = load(tiny_model)
+    pictures = [picture(size) for size in SIZES]
+    texts = [prompt(processor, "the red circle " * (index % 3 + 1)) for index in range(len(SIZES))]
+    together = model(**processor(text=texts, images=[[image] for image in pictures])).logits
+    for row, (text, image) in enumerate(zip(texts, pictures, strict=True)):
+        alone = model(**processor(text=text, images=image)).logits[0]
+        assert torch.allclose(together[row, : alone.shape[0]], alone, atol=1e-5)
+
+
+@torch.no_grad()
+def test_image_repeats_equals_sending_the_images_twice(tiny_model: Path) -> None:
+    model, processor = load(tiny_model)
+    pictures = [[picture((112, 56))], [picture((40, 60), seed=1)]]
+    texts = [prompt(processor, text) for text in ("a star", "a circle")]
+    once, twice = processor(text=texts, images=pictures), processor(text=texts * 2, images=pictures * 2)
+    shared = model(
+        input_ids=twice["input_ids"],
+        attention_mask=twice["attention_mask"],
+        image_repeats=2,
+        pixel_values=once["pixel_values"],
+        tgt_sizes=once["tgt_sizes"],
+    )
+    assert torch.allclose(shared.logits, model(**twice).logits, atol=1e-6)
+
+
+@torch.no_grad()
+def test_generate_continues_as_the_whole_sequence_says(tiny_model: Path) -> None:
+    model, processor = load(tiny_model)
+    batch = processor(text=prompt(processor), images=picture((112, 56)))
+    out = model.generate(**batch, max_new_tokens=5, do_sample=False, eos_token_id=[])
+    again = model(**{**batch, "input_ids": out, "attention_mask": torch.ones_like(out)}).logits
+    assert again[0, -6:-1].argmax(-1).tolist() == out[0, -5:].tolist()
+
+
+@pytest.mark.filterwarnings("ignore")  # vLLM's own, about its dependencies
+@pytest.mark.parametrize(
+    ("version", "kind"),
+    [("2.5", "bucket_1d"), ("2.5", "bucket_2d"), ("2.5", "interpolate"), ("2.6", "bucket_2d"), ("2.6", "interpolate")],
+)
+def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path: Path) -> None:
+    """Float32, text alone and images of seven shapes: at most 1e-3 apart (vLLM's native MiniCPM-V serves what we save
+    where it has the position behaviour, our registration where it has not).
+    """
+    save_tiny_model(tmp_path, version=version, positions=kind)
+    model, processor = load(tmp_path)
+    with torch.no_grad():  # as strong as the patches, so that a wrong position shows
+        model.model.vision_model.embeddings.position_embedding.weight.normal_()
+    model.save_pretrained(tmp_path)
+    import rlaif.inference.vllm_engine  # sets what vLLM reads from the environment
+
+    rlaif.inference.vllm_engine.prepare_environment()
+    from vllm import LLM, SamplingParams
+
+    llm = LLM(
+        str(tmp_path),
+        dtype="float32",
+        enforce_eager=True,
+        block_size=32,
+        kv_cache_memory_bytes=2**28,
+        max_model_len=512,
+        limit_mm_per_prompt={"image": 1},
+    )
+    params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
+    worst, control = 0.0, 0.0
+    for image in [None, *(picture(size) for size in SIZES)]:
+        ids = processor.encode_turn(
+            "Is there a red <unk> circle on the left?", has_image=image is not None
+        ) + processor.encode_answer("yes no star")
+        request = {"prompt_token_ids": ids}
+        features = {}
+        expanded = ids
+        if image is not None:
+            request["multi_modal_data"] = {"image": [image]}
+            expanded = processor.expand(ids, [image.size])
+            sliced = processor(text=prompt(processor), images=image)
+            features = {"pixel_values": sliced["pixel_values"], "tgt_sizes": sliced["tgt_sizes"]}
+        (output,) = llm.generate([request], params, use_tqdm=False)
+        assert output.prompt_token_ids == expanded
+        theirs = [next(iter(entry.values())).logprob for entry in output.prompt_logprobs[1:]]
+        tokens = torch.tensor([expanded])
+        with torch.no_grad():
+            logits = model(input_ids=tokens, **features).logits[0, :-1].log_softmax(-1)
+        ours = logits.gather(1, tokens[0, 1:, None])[:, 0]
+        worst = max(worst, (ours - torch.tensor(theirs)).abs().max().item())
+        if image is not None:
+            model.model.vision_model.embeddings.kind = "bucket_1d" if kind != "bucket_1d" else "bucket_2d"
+            with torch.no_grad():
+                wrong = model(input_ids=tokens, **features).logits[0, :-1].log_softmax(-1)
+            model.model.vision_model.embeddings.kind = kind
+            control = max(control, (wrong - logits).abs().max().item())
+    llm.llm_engine.engine_core.shutdown()
+    assert worst < 1e-3
+    assert control > 1e-2  # other positions would have shown
+
+
+def test_a_checkpoint_that_is_not_the_model_is_refused_by_the_names_of_its_tensors(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    weights = load_file(folder / "model.safetensors")
+    layers = [f"llm.model.layers.{layer}.mlp.up_proj.weight" for layer in (0, 1)]
+    cases = {
+        r"missing llm\.lm_head\.weight, resampler\.proj$": (["llm.lm_head.weight", "resampler.proj"], {}),
+        r"unexpected stray\.weight$": ([], {"stray.weight": torch.zeros(2)}),
+        r"missing vpm.*; misshapen llm.*layers\.0.* \[3, 2\] instead of \[128, 128\], llm": (
+            ["vpm.post_layernorm.weight"],
+            dict.fromkeys(layers, torch.zeros(3, 2)),
+        ),
+        r"missing .* and \d+ more$": ([name for name in weights if name.startswith("vpm.")], {}),
+    }
+    for message, (gone, others) in cases.items():
+        kept = {name: value for name, value in weights.items() if name not in gone} | others
+        save_file({name: value.clone() for name, value in kept.items()}, folder / "model.safetensors", {"format": "pt"})
+        with pytest.raises(ValueError, match=message):
+            MiniCPMVForConditionalGeneration.from_pretrained(folder)
+    whole = (tiny_model / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="damaged or cut short"):
+        MiniCPMVForConditionalGeneration.from_pretrained(folder)

@@ -1,0 +1,157 @@
+"""Work handed out in chunks: where rows stand, what stays together, and the same tables from a local Ray cluster."""
+
+import logging
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+import feedback.stage
+import generation.sampling
+from feedback.stage import feedback as run_feedback
+from generation.stage import generate
+from rlaif.config import Config, EngineSection, ModelSection
+from rlaif.errors import ModelError
+from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.engine import Engine, OpenEngine
+from rlaif.inference.open import open_engine
+from rlaif.inference.work import work
+from rlaif.storage.rows import placed, places_of, take
+from rlaif.storage.writer import TableWriter
+from tests.rlaif.storage.test_tables import open_run, scores
+from tests.support.doubles import ScriptedEngine
+from tests.support.killed_stages import answer
+
+OUTPUTS = {"generation": ("prompts", "responses"), "feedback": ("claims", "scores", "pairs")}
+
+
+def test_rows_are_found_again_where_they_stand(tmp_path: Path) -> None:
+    run = open_run(tmp_path)
+    with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
+        for prompt in "abcde":
+            writer.write(scores(prompt))
+    rows = [row for part in placed(run, "scores", ["prompt_id"]) for row in part.to_pylist()]
+    assert [(row["group"], row["row"]) for row in rows[3:6]] == [(0, 3), (1, 0), (1, 1)]
+    some = [row for row in rows if row["prompt_id"] in "bce"]
+    assert places_of(some) == ((0, (2, 3)), (1, (0, 1)), (2, (0, 1)))
+    assert take(writer.path, places_of(some), ["score", "prompt_id"]) == [
+        {"score": -float(index), "prompt_id": prompt} for prompt in "bce" for index in range(2)
+    ]
+
+
+def test_all_questions_of_an_image_stay_together() -> None:
+    rows = [{"image_sha256": image} for image in "aabbbcd"]
+    assert [[row["image_sha256"] for row in some] for some in together(rows, 3)] == [list("aabbb"), list("cd")]
+    assert list(together([], 3)) == []
+
+
+def test_no_engine_is_opened_for_nothing_and_one_for_many() -> None:
+    opened: list[ScriptedEngine] = []
+
+    def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+        opened.append(ScriptedEngine(lambda request: ["a"]))
+        return opened[-1]
+
+    place = Workplace(ModelSection(model="m"), EngineSection(), 0, open_engine)
+    assert list(work(place, [], lambda engine, chunk: 0)) == [] and not opened
+    chunks = [Chunk(title, {}) for title in "ab"]
+    assert list(work(place, chunks, lambda engine, chunk: chunk.title)) == list(zip(chunks, "ab", strict=True))
+    assert len(opened) == 1 and opened[0].closed
+
+
+# --- on a local Ray cluster --------------------------------------------------------------------------------------
+
+
+class MortalEngine:
+    """An engine that dies with its process at its second chunk, once: the first to make the file `died` does."""
+
+    def __init__(self, engine: Engine, died: Path) -> None:
+        self.engine, self.died, self.asked = engine, died, 0
+
+    def generate(self, requests: Any, description: str) -> Any:
+        self.asked += 1
+        if self.asked > 1 and not self.died.exists():
+            self.died.write_text(str(os.getpid()))
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.engine.generate(requests, description)
+
+    def close(self) -> None:
+        self.engine.close()
+
+
+def open_scripted(*_: Any) -> ScriptedEngine:
+    return ScriptedEngine(answer, words={"yes": (1,), "no": (2,)})
+
+
+def open_mortal(opened: OpenEngine, died: Path, model: ModelSection, engine: EngineSection, seed: int) -> MortalEngine:
+    return MortalEngine(opened(model, engine, seed), died)
+
+
+def open_broken(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+    raise ModelError("no such model")
+
+
+@pytest.fixture
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(generation.sampling, "PROMPTS_AT_ONCE", 3)
+    monkeypatch.setattr(feedback.stage, "PROMPTS_PER_CHUNK", 3)
+
+
+def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:
+    section = {"model": str(model)}
+    return Config.model_validate(
+        {
+            "policy": section,
+            "labeler": section,
+            "data": {"train_prompts": 14, "test_prompts": 2},
+            "generation": {"num_responses": 4, "temperature": 1.0, "max_tokens": max_tokens},
+            "engine": engine,
+        }
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("small_chunks")
+def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_model: Path, tmp_path: Path) -> None:
+    import ray
+
+    alone, on_ray = tmp_path / "alone", tmp_path / "ray"
+    config = config_of(tiny_model)
+    generate(config, alone, open_scripted)
+    run_feedback(config, alone, open_scripted)
+    config = config_of(tiny_model, backend="ray", actors=2)
+    ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        for stage, run in (("generation", generate), ("feedback", run_feedback)):
+            died = tmp_path / f"died-{stage}"
+            run(config, on_ray, partial(open_mortal, open_scripted, died))
+            assert died.exists(), "no actor was killed"
+            for table in OUTPUTS[stage]:
+                found, expected = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (on_ray, alone))
+                assert found == expected, table
+        with pytest.raises(ModelError, match="no such model"):
+            generate(config, tmp_path / "broken", open_broken)
+    finally:
+        ray.shutdown()
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("small_chunks")
+def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: Path) -> None:
+    import ray
+
+    alone, on_ray, died = tmp_path / "alone", tmp_path / "ray", tmp_path / "died"
+    generate(config_of(tiny_model, max_tokens=16), alone)
+    ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
+    try:
+        config = config_of(tiny_model, max_tokens=16, backend="ray", actors=2)
+        generate(config, on_ray, partial(open_mortal, open_engine, died))
+    finally:
+        ray.shutdown()
+    assert died.exists(), "no actor was killed"
+    found, expected = (pq.read_table(path / "responses.parquet").to_pylist() for path in (on_ray, alone))
+    assert found == expected

@@ -1,0 +1,311 @@
+"""Exports: what each peer reads, literally; the card by hand; nothing leaves the machine unless asked to."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from model.images import open_image
+from rlaif.errors import InputError
+from rlaif.interchange.card import length_figures, size_category
+from rlaif.interchange.export import main
+from rlaif.interchange.formats import image_file
+from rlaif.storage.run import Run
+from rlaif.storage.schemas import RLAIF_V, SCHEMAS
+from rlaif.storage.writer import TableWriter
+from tests.support.exported_run import PAIRS, dropped, exported, front_matter, json_lines, labelled_run, made_config
+from tests.support.pair_rows import pair_row, png
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return labelled_run(tmp_path / "my run")
+
+
+def test_trl_gets_the_rows_as_they_are(path: Path) -> None:
+    folder = exported(path, "trl")
+    assert folder == path / "export" / "trl"
+    assert sorted(file.name for file in folder.iterdir()) == ["README.md", "train.parquet", "validation.parquet"]
+    train = pq.read_table(folder / "train.parquet")
+    assert train.schema.metadata == SCHEMAS["pairs"].metadata  # the features; not the settings, which name folders
+    assert [row["pair_id"] for row in train.to_pylist()] == ["one", "two", "three"]
+    assert [pq.read_table(folder / "validation.parquet").to_pylist()] == [PAIRS[3:]]
+    assert train.equals(pq.read_table(path / "pairs.parquet").slice(0, 3))
+    assert pq.ParquetFile(folder / "train.parquet").num_row_groups == 3  # a part of `pairs` at a time
+
+
+def test_trl_loads_it_with_its_images(path: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+    from trl.data_utils import is_conversational
+
+    folder = exported(path, "trl")
+    configs = front_matter(folder)["configs"]
+    assert configs == [
+        {
+            "config_name": "default",
+            "data_files": [
+                {"split": "train", "path": "train.parquet"},
+                {"split": "validation", "path": "validation.parquet"},
+            ],
+        }
+    ]
+    data = load_dataset(str(folder), cache_dir=str(tmp_path / "cache"))  # by the card's front matter, as the hub does
+    assert {split: len(rows) for split, rows in data.items()} == {"train": 3, "validation": 1}
+    example = data["train"][1]
+    assert is_conversational(example)
+    assert example["images"][0].size == (112, 56)
+    assert example["rejected"] == [{"role": "assistant", "content": "Two."}]
+
+
+def test_rlaif_v_has_the_columns_of_its_data_set(path: Path) -> None:
+    folder = exported(path, "rlaif-v")
+    table = pq.read_table(folder / "train.parquet")
+    columns = "ds_name image question chosen rejected origin_dataset origin_split idx image_path"
+    assert table.schema.names == columns.split()
+    assert {str(field.type) for field in table.schema if field.name != "image"} == {"string"}
+    assert table.schema.metadata == RLAIF_V.metadata
+    row = table.to_pylist()[1]
+    assert json.loads(row.pop("origin_split")) == {
+        "model": "policy (revision aaaa)",
+        "labeler": "owner/labeler (revision bbbb)",
+    }
+    assert row == {
+        "ds_name": "my run",
+        "image": {"bytes": png((112, 56)), "path": None},
+        "question": "Describe.",
+        "chosen": "There is one circle.",
+        "rejected": "Two.",
+        "origin_dataset": "folder",
+        "idx": "two",
+        "image_path": None,
+    }
+
+
+def test_rlaif_v_is_loaded_by_datasets(path: Path, tmp_path: Path) -> None:
+    from datasets import load_dataset
+
+    data = load_dataset(str(exported(path, "rlaif-v")), split="train", cache_dir=str(tmp_path / "cache"))
+    assert data[0]["image"].size == (56, 56)
+    assert {feature.dtype for name, feature in data.features.items() if name != "image"} == {"string"}
+
+
+def test_a_pair_without_an_image_is_none_of_rlaif_v(path: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    run = Run(other, made_config(), "feedback")
+    run.begin(["pairs"], {}, inputs=[])
+    with TableWriter(run, "pairs", key="prompt_id") as writer:
+        writer.write([pair_row("blind", "What?", "A.", "B.", size=None)])
+    run.finish({}, None)
+    for table in ("prompts", "responses"):
+        (other / f"{table}.parquet").write_bytes((path / f"{table}.parquet").read_bytes())
+    with pytest.raises(InputError, match=r"none of the 1 pairs of .*other can be exported as rlaif-v"):
+        exported(other, "rlaif-v")
+    assert not (other / "export" / "rlaif-v").exists()
+    assert json_lines(exported(other, "ms-swift") / "train.jsonl")[0]["images"] == []
+
+
+def test_llama_factory_by_its_rules(path: Path) -> None:
+    folder = exported(path, "llama-factory")
+    first, second = json_lines(folder / "train.jsonl")
+    assert first == {
+        "messages": [{"role": "user", "content": "<image>What is it?"}],
+        "chosen": {"role": "assistant", "content": "A red circle."},
+        "rejected": {"role": "assistant", "content": "A red circle, and a\nblue star \u2028 there."},
+        "images": first["images"],
+    }
+    assert second["messages"] == [{"role": "user", "content": "<image>Describe."}]
+    assert (folder / first["images"][0]).read_bytes() == png((56, 56))
+    assert (folder / second["images"][0]).read_bytes() == png((112, 56))
+    assert [row["chosen"]["content"] for row in json_lines(folder / "validation.jsonl")] == ["A circle."]
+    columns = {"messages": "messages", "chosen": "chosen", "rejected": "rejected", "images": "images"}
+    tags = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+    assert json.loads((folder / "dataset_info.json").read_text()) == {
+        f"my_run_{split}": {
+            "file_name": f"{split}.jsonl",
+            "formatting": "sharegpt",
+            "ranking": True,
+            "columns": columns,
+            "tags": tags,
+        }
+        for split in ("train", "validation")
+    }
+    for row in json_lines(folder / "train.jsonl"):  # as many marks as images, or LLaMA-Factory stops
+        texts = [message["content"] for message in [*row["messages"], row["chosen"], row["rejected"]]]
+        assert "".join(texts).count("<image>") == len(row["images"]) == 1
+    assert dropped(path, "export-llama-factory") == [("three", "image_mark_in_text", "<image> in prompt")]
+
+
+def test_ms_swift_by_its_rules(path: Path) -> None:
+    folder = exported(path, "ms-swift")
+    first, second = json_lines(folder / "train.jsonl")
+    assert first.keys() == {"messages", "rejected_response", "images"}
+    assert second == {
+        "messages": [
+            {"role": "user", "content": "<image>Describe."},
+            {"role": "assistant", "content": "There is one circle."},
+        ],
+        "rejected_response": "Two.",
+        "images": second["images"],
+    }
+    assert not (folder / "validation.jsonl").exists()
+    assert dropped(path, "export-ms-swift") == [
+        ("three", "image_mark_in_text", "<image> in prompt"),
+        ("four", "image_mark_in_text", "<bbox> in rejected"),
+    ]
+    assert front_matter(folder)["configs"][0]["data_files"] == [{"split": "train", "path": "train.jsonl"}]
+
+
+def test_equal_images_are_one_file(path: Path) -> None:
+    assert len(list((exported(path, "llama-factory") / "images").iterdir())) == 2  # (56, 56) twice, (112, 56)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "rotated", "suffix"),
+    [
+        ("PNG", "RGB", False, ".png"),
+        ("JPEG", "L", False, ".jpeg"),
+        ("WEBP", "RGB", False, ".webp"),
+        ("JPEG", "RGB", True, ".png"),
+        ("JPEG", "CMYK", False, ".png"),
+        ("PNG", "RGBA", False, ".png"),
+        ("PNG", "I;16", False, ".png"),
+    ],
+)
+def test_a_peer_sees_the_picture_that_the_policy_saw(kind: str, mode: str, rotated: bool, suffix: str) -> None:
+    picture = Image.new(mode, (6, 4))
+    if mode == "RGBA":
+        picture.putpixel((0, 0), (255, 0, 0, 255))
+    if mode == "I;16":
+        picture.putpixel((0, 0), 40_000)
+    exif = picture.getexif()
+    if rotated:
+        exif[0x0112] = 6
+    file = io.BytesIO()
+    picture.save(file, kind, exif=exif)
+    content, found = image_file(file.getvalue())
+    assert found == suffix
+    assert (content == file.getvalue()) == (not rotated and mode in ("RGB", "L"))
+    with Image.open(io.BytesIO(content)) as seen:
+        ours = open_image(file.getvalue())
+        assert seen.size == ours.size == ((4, 6) if rotated else (6, 4))
+        assert seen.convert("RGB").tobytes() == ours.tobytes()
+
+
+def test_the_card_by_hand(path: Path) -> None:
+    folder = exported(path, "llama-factory")
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert front_matter(folder) == {
+        "annotations_creators": ["machine-generated"],
+        "size_categories": ["n<1K"],
+        "task_categories": ["image-text-to-text"],
+        "pretty_name": "my run",
+        "tags": ["preference", "dpo", "rlaif", "hallucination", "llama-factory"],
+        "configs": [
+            {
+                "config_name": "default",
+                "data_files": [
+                    {"split": "train", "path": "train.jsonl"},
+                    {"split": "validation", "path": "validation.jsonl"},
+                ],
+            }
+        ],
+    }
+    for line in (
+        "# my run: preference pairs of a vision-language model",
+        "- Licence: none was given; ask whoever made this before you use it",
+        "| pairs here, split train | 2 |",
+        "| pairs here, split validation | 1 |",
+        "| prompts of these splits | 4 |",
+        "| different images of these splits | 3 |",
+        "| responses of the run | 8 |",
+        "| claims of the run | 5 |",
+        "| pairs of the run | 4 |",
+        "| generation | unreadable_image | 1 |",
+        "| feedback | equal_text | 2 |",
+        "| export-llama-factory | image_mark_in_text | 1 |",
+        "| chosen | 3.0 | 3.0 | 3.9 |",  # words 3, 4, 2
+        "| rejected | 3.7 | 2.0 | 7.4 |",  # words 8, 1, 2: 2 + 0.9 * 6
+        "- Answers: `policy (revision aaaa)`",
+        "- Claims and verdicts: `owner/labeler (revision bbbb)`",
+        "seed: 3",
+        "generation:",
+        "  temperature: 0.5",
+        "feedback:",
+        "  score: rejected_count",
+        "- The labeler errs, and how often is not known: it was not held against a truth here.",
+        "- For 12.5% of the claims the labeler put little probability on yes and no together; their verdicts count "
+        "like the others.",
+        "- The claims hold 90% of the content words of the answers; what they leave out was not judged.",
+    ):
+        assert line in card.splitlines()
+    assert "coloured shapes" not in card
+    assert "/secret/place" not in card and "/home/somebody" not in card and str(path) not in card
+
+
+def test_the_card_takes_up_what_came_later(path: Path) -> None:
+    exported(path, "trl")
+    run = Run(path, made_config(), "evaluate")
+    figures = {"claim_accuracy": 0.972, "split_accuracy": 0.5, "responses": 8, "claims": 5}
+    run.update_metrics(labeler={**figures, "pairs": 4, "pair_agreement": 0.75, "pair_ties": 0.25})
+    before = (path / "export" / "trl" / "train.parquet").stat()
+    folder = exported(path, "trl", license="cc-by-4.0")
+    assert (folder / "train.parquet").stat() == before
+    card = (folder / "README.md").read_text(encoding="utf-8")
+    assert (
+        "- The labeler errs. Held against the truth of 8 answers (5 claims), 97.2% of its verdicts were right and "
+        "50.0% of the answers were divided rightly. Of 4 pairs, 75.0% have fewer false claims in the chosen answer and "
+        "25.0% equally many; the rest are the wrong way round." in card
+    )
+    assert front_matter(folder)["license"] == "cc-by-4.0" and "- Licence: cc-by-4.0" in card
+
+
+def test_the_hub_reads_the_card_back(path: Path) -> None:
+    from huggingface_hub import DatasetCard
+
+    card = DatasetCard.load(exported(path, "trl", license="mit") / "README.md")
+    assert (card.data.license, card.data.size_categories) == ("mit", ["n<1K"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "name"),
+    [(0, "n<1K"), (999, "n<1K"), (1000, "1K<n<10K"), (10**8 - 1, "10M<n<100M"), (10**8, "100M<n<1B")],
+)
+def test_size_categories(rows: int, name: str) -> None:
+    assert size_category(rows) == name
+
+
+def test_lengths() -> None:
+    assert length_figures([1, 2, 3, 10]) == {"mean": 4.0, "median": 2.5, "95th percentile": pytest.approx(8.95)}
+
+
+def test_a_killed_export_starts_over(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rlaif.interchange.export.os.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            exported(path, "ms-swift")
+    assert not (path / "export").exists() or not any((path / "export").iterdir())
+    folder = exported(path, "ms-swift")
+    assert len(json_lines(folder / "train.jsonl")) == 2
+    assert not (path / "export-ms-swift").exists()
+    assert len(dropped(path, "export-ms-swift")) == 2
+
+
+def test_pairs_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match=r"pairs.parquet is missing; first run `make feedback"):
+        exported(tmp_path / "nothing", "trl")
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: {model: p}\nlabeler: {model: l}\n")
+    arguments = ["--config", str(config), "--run", str(tmp_path / "nothing"), "--set"]
+    assert main([*arguments, "export.format=csv"]) == 2
+    assert main([*arguments, "export.push=not-a-name"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert "export.format is 'csv': input should be 'trl', 'rlaif-v', 'llama-factory' or 'ms-swift'" in errors[0]
+    assert "export.push is 'not-a-name': string should match pattern" in errors[1]

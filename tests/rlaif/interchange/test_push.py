@@ -1,0 +1,163 @@
+"""Exports on the hub: by explicit wish only, into a data set that is private unless told otherwise."""
+
+import base64
+import http.server
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlaif.errors import ConfigError, PushError
+from rlaif.interchange.export import main
+from tests.support.exported_run import exported, labelled_run
+
+TOKEN = "hf_do_not_tell_anybody"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return labelled_run(tmp_path / "my run")
+
+
+class Hub(http.server.ThreadingHTTPServer):
+    """Answers as the hub does when a data set is made and filled; keeps what it was sent."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), HubHandler)
+        self.calls: list[tuple[str, str]] = []
+        self.created: dict[str, Any] = {}
+        self.files: dict[str, bytes] = {}
+        self.private = True
+        self.refuses = 0  # status with which every call is refused
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class HubHandler(http.server.BaseHTTPRequestHandler):
+    server: Hub
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+    def answer(self, content: Any, status: int = 200) -> None:
+        body = json.dumps(content).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:
+        self.server.calls.append(("GET", self.path))
+        siblings = [{"rfilename": name} for name in (".gitattributes", *self.server.files)]
+        self.answer({"id": "owner/pairs", "sha": "0" * 40, "private": self.server.private, "siblings": siblings})
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.calls.append(("POST", self.path))
+        assert self.headers["Authorization"] == f"Bearer {TOKEN}"
+        if self.server.refuses:
+            self.answer({"error": f"not with {TOKEN}"}, self.server.refuses)
+        elif self.path == "/api/repos/create":
+            self.server.created = json.loads(body)
+            self.answer({"url": f"{self.server.url}/datasets/owner/pairs"})
+        elif self.path == "/api/validate-yaml":
+            self.answer({"errors": [], "warnings": []})
+        elif "/preupload/" in self.path:
+            files = [file["path"] for file in json.loads(body)["files"]]
+            self.answer({"files": [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]})
+        elif "/commit/" in self.path:
+            for line in body.decode().splitlines():
+                entry = json.loads(line)
+                if entry["key"] == "file":
+                    self.server.files[entry["value"]["path"]] = base64.b64decode(entry["value"]["content"])
+            self.answer({"commitUrl": f"{self.server.url}/datasets/owner/pairs/commit/1", "commitOid": "1" * 40})
+        else:
+            self.answer({"error": "no such call"}, 404)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    server = Hub()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_nothing_is_sent_without_push(path: Path, hub: Hub) -> None:
+    exported(path, "llama-factory", license="mit")
+    assert hub.calls == []
+
+
+def test_a_push_fills_a_private_data_set(path: Path, hub: Hub, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = exported(path, "llama-factory", license="mit", push="owner/pairs")
+    assert {name: hub.created[name] for name in ("organization", "name", "type", "visibility")} == {
+        "organization": "owner",
+        "name": "pairs",
+        "type": "dataset",
+        "visibility": "private",
+    }
+    assert hub.files == {
+        file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
+    }
+    said = capsys.readouterr()
+    assert f"pushed   {hub.url}/datasets/owner/pairs/commit/1" in said.out
+    assert TOKEN not in said.out + said.err
+
+
+def test_a_push_needs_a_licence(path: Path, hub: Hub) -> None:
+    with pytest.raises(ConfigError, match=r"export.license is not set; say under which licence .* SET="):
+        exported(path, "trl", push="owner/pairs")
+    assert hub.calls == [] and not (path / "export").exists()
+
+
+def test_a_push_needs_a_token(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
+    with pytest.raises(PushError, match="no token to push owner/pairs with; run `hf auth login`, or set HF_TOKEN"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.calls == []
+
+
+def test_what_others_have_there_stays(path: Path, hub: Hub) -> None:
+    hub.files["theirs.csv"] = b"1"
+    with pytest.raises(PushError, match=r"owner/pairs has files that are not of this export, such as theirs.csv"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.files == {"theirs.csv": b"1"}
+
+
+def test_a_public_data_set_is_not_filled_by_mistake(path: Path, hub: Hub) -> None:
+    hub.private = False
+    with pytest.raises(PushError, match=r"owner/pairs is public; push to a new name, or set export.private=false"):
+        exported(path, "trl", license="mit", push="owner/pairs")
+    assert hub.files == {}
+    exported(path, "trl", license="mit", push="owner/pairs", private=False)
+    assert hub.created["visibility"] == "public"
+    assert set(hub.files) == {"README.md", "train.parquet", "validation.parquet"}
+
+
+def test_a_hub_that_refuses_is_told_in_one_line(path: Path, hub: Hub, tmp_path: Path, capsys: Any) -> None:
+    hub.refuses = 403
+    config = tmp_path / "config.yaml"
+    config.write_text("policy: {model: p}\nlabeler: {model: l}\nexport: {license: mit, push: owner/pairs}\n")
+    assert main(["--config", str(config), "--run", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot push to owner/pairs (") and error.count("\n") == 1
+    assert "403" in error and TOKEN not in error
+    assert (path / "export" / "trl" / "train.parquet").is_file()
+
+
+def test_a_hub_that_is_not_there(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    with pytest.raises(PushError, match=r"cannot push to owner/pairs \(ConnectError"):
+        exported(path, "trl", license="mit", push="owner/pairs")

@@ -1,0 +1,194 @@
+"""The page about a run: complete, self-contained, and safe whatever a model wrote."""
+
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from evaluation.stage import evaluate
+from rlaif.config import Config
+from rlaif.errors import InputError
+from rlaif.report.__main__ import main
+from rlaif.report.charts import Group, Line, histogram, line_chart
+from rlaif.report.page import data_uri, render, report
+from rlaif.report.sections import headline, signed, tile
+from tests.support.doubles import ScriptedEngine
+from tests.support.synthetic_run import make_run
+
+VOID = {"meta", "img"}
+
+
+class Page(HTMLParser):
+    """Collects tags, attributes and text, and checks that tags are balanced."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tags, self.attributes, self.words = [], [], [], []
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words.append(data)
+
+    @property
+    def text(self):
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run that has everything; its policies say a fixed sentence."""
+    config, path = make_run(tmp_path_factory.mktemp("report"))
+
+    def serve(section, engine, seed):
+        extra = "" if section.model.endswith("run/policy") else " and a red circle at the top"
+        return ScriptedEngine(lambda request: [f"I can see a blue square{extra}."])
+
+    evaluate(config, path, serve)
+    return config, path
+
+
+@pytest.fixture(scope="module")
+def page(finished):
+    return Page(report(*finished).read_text(encoding="utf-8"))
+
+
+def test_page_has_every_part(page):
+    for title in (
+        "The labeler",
+        "How sure it was",
+        "Training",
+        "Lengths",
+        "What was kept",
+        "Pairs to check",
+        "Where this",
+    ):
+        assert title in page.text
+    assert "will be here after" not in page.text
+    assert page.tags.count("article") == 20
+    assert page.tags.count("svg") == 5
+    assert "1 unreadable image" in page.text
+
+
+def test_page_is_self_contained(page):
+    assert not {"script", "link", "iframe", "object"} & set(page.tags)
+    for name, value in page.attributes:
+        assert not name.startswith("on")
+        if name in ("src", "href"):
+            assert value.startswith("data:image/webp;base64,")
+    assert "url(" not in page.text and "@import" not in page.text
+    policy = next(value for name, value in page.attributes if name == "content" and value.startswith("default-src"))
+    assert policy.startswith("default-src 'none'")
+
+
+def test_every_chip_is_coloured_by_verdict_and_probability(page):
+    chips = [value for name, value in page.attributes if name == "style" and value.startswith("--sure:")]
+    assert chips and all(0 <= float(chip.removeprefix("--sure:")) <= 1 for chip in chips)
+    assert {"yes", "no"} <= {value for name, value in page.attributes if name == "class"}
+
+
+def test_a_run_that_has_only_begun(tmp_path):
+    path = tmp_path / "run"
+    path.mkdir()
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    text = Page(report(config, path).read_text(encoding="utf-8")).text
+    for command in ("make generate", "make feedback", "make dpo", "make evaluate"):
+        assert command in text
+
+
+def test_what_a_model_wrote_is_escaped(finished, monkeypatch):
+    seen = {}
+    monkeypatch.setattr("rlaif.report.page.render", lambda page: seen.update(page) or "")
+    report(*finished)
+    attack = "</p><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
+    card = seen["pairs"][0]
+    card["instruction"] = attack
+    card["sides"][0] |= {"text": attack}
+    card["sides"][0]["claims"] = [{"claim": attack, "verdict": False, "p_yes": 0.1, "sure": 0.8, "detail": attack}]
+    seen["name"] = attack
+    html = render(seen)
+    assert "<script" not in html and "<img src=x" not in html
+    assert attack in Page(html).text
+
+
+def test_no_such_run(tmp_path):
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    with pytest.raises(InputError, match=r"no run folder .*; make one with `make generate"):
+        report(config, tmp_path / "none")
+    assert main(["--config", str(tmp_path / "none.yaml"), "--run", str(tmp_path)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.30, 0.12, "Hallucination fell by 60%"),
+        (0.10, 0.15, "Hallucination rose by 50%"),
+        (0.10, 0.10, "Hallucination stayed at 10.0%"),
+        (0.0, 0.02, "Hallucination rose from 0% to 2.0%"),
+        (None, None, "Answers before and after alignment"),
+    ],
+)
+def test_headline(before, after, said):
+    assert headline(before, after) == said
+
+
+@pytest.mark.parametrize(
+    ("name", "better", "old", "new", "shift", "verdict"),
+    [
+        ("mention_rate", -1, 0.4, 0.1, "\N{MINUS SIGN}75%", "good"),
+        ("mention_rate", -1, 0.0, 0.1, "was 0", "bad"),
+        ("recall", 1, 0.90, 0.885, "\N{MINUS SIGN}1.5 points", "bad"),
+        ("mean_words", 0, 20.0, 22.0, "+10%", ""),
+    ],
+)
+def test_tile(name, better, old, new, shift, verdict):
+    made = tile({name: old}, {name: new}, name, "title", better, {})
+    assert (made["shift"], made["verdict"]) == (shift, verdict)
+    assert all(0 <= width <= 100 for _, _, width in made["bars"])
+
+
+def test_signed():
+    assert [signed(value, None) for value in (0.0, -2.0, 0.25)] == ["0", "\N{MINUS SIGN}2", "0.25"]
+
+
+def encoded(image, kind, **options):
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_data_uri_of_any_kind_of_image(mode):
+    uri = data_uri(encoded(Image.new(mode, (2000, 900)), "JPEG"))
+    assert re.match(r"data:image/webp;base64,[A-Za-z0-9+/=]+$", uri)
+
+
+def test_histogram_bars_are_shares():
+    svg = histogram([Group("a", "chosen", [0, 0, 0, 9])], low=0, high=10, bins=2, x_label="tokens")
+    assert re.findall(r"<title>a, (.*?)</title>", svg) == ["0 to 5: 75.0%", "5 to 10: 25.0%"]
+
+
+@pytest.mark.parametrize("values", [[5], [5, 5, 5], [0, 1000]])
+def test_charts_of_hardly_any_data(values):
+    histogram([Group("a", "chosen", values), Group("b", "rejected", values)], low=0, high=1001, bins=7, x_label="x")
+    svg = line_chart([Line("a", "chosen", [(1, value) for value in values])], x_label="step")
+    assert "nan" not in svg and "inf" not in svg
+
+
+def test_names_in_charts_are_escaped():
+    assert "<b>" not in line_chart([Line("<b>", "chosen", [(0, 1), (1, 2)])], x_label="<b>")

@@ -1,0 +1,159 @@
+"""The embedded world as training tables, and the configurations that name them."""
+
+import random
+import re
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from accelerate import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from scenes import rendered_text
+from scenes.recipe.start import main as start
+from scenes.recipe.tables import TABLES, main
+from scenes.rendered_text import FACES, WORDS, Text, eased, render_text, sample_text
+from tests.support import ROOT
+from tests.support.photographs import bad_photos, encoded, photo, write_files
+from training.conversations import Conversations, read_table
+from training.stage import STAGES, parse
+
+CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+
+
+def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        assert main(["--out", str(tmp_path / folder), "--rows", "6", "--tables", *TABLES]) == 0
+    assert start(["--out", str(tmp_path / "random")]) == 0
+    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "random")
+    assert MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / "random").config.version == "2.5"
+    with_images = set()
+    for name in TABLES:
+        table = Conversations(read_table(str(tmp_path / "a" / f"{name}.parquet")), processor, 1024)
+        assert len(table) == 6 and not table.problems
+        if table[0].slices:
+            with_images.add(name)
+        again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
+        assert list(again) == list(table.rows)
+    assert {"first", "captions", "recognition"} <= with_images and "language" not in with_images
+
+
+def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: Path) -> None:
+    """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
+    folder = tmp_path / "data"
+    write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
+    write_files(tmp_path, {"secret.png": encoded(photo(50, 50), "PNG")})
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    bad: list[tuple[bytes | None, str | None]] = [(content, None) for content, _ in bad_photos().values()]
+    bad += [(None, path) for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "a\0.png")]
+    bad += [(None, None)]
+    good: list[tuple[bytes | None, str | None]] = [(encoded(photo(56, 56), "PNG"), None), (None, "pictures/a.png")]
+    images = [{"bytes": content, "path": path} for content, path in [good[0], *bad, good[1]]]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    captions = ["a red circle"] * len(images)
+    pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
+    processor = MiniCPMVProcessor.from_pretrained(tiny_model)
+    table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
+    assert [row for row, _ in table.problems] == list(range(1, len(images) - 1))
+    assert len(table) == 2 and len(table[1].slices) == 1
+    without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
+    assert len(without) == 1 and without.problems[-1][1] == "the picture has no bytes"
+
+
+def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
+    texts = [sample_text(random.Random(seed)) for seed in range(200)]
+    assert {text.face for text in texts} == set(FACES)
+    assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
+    for text in texts:
+        pixels = np.asarray(render_text(text)).astype(int)
+        assert pixels.shape == (text.canvas_height, text.width, 3)
+        inked = np.abs(pixels - np.array(text.paper)).sum(-1) > 60
+        assert inked.sum() > 20
+    plain = Text("EXIT", 20, 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
+    leaning = Text("EXIT", 20, 0, 0.25, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
+    dark = np.asarray(render_text(plain))[..., 0] < 128
+    assert dark[:20, :60].sum() == dark.sum() > 50  # at the top left, as it was placed
+    assert (np.asarray(render_text(leaning))[..., 0] < 128)[:, 1:].any(0).nonzero()[0].max() > dark.any(0).nonzero()[
+        0
+    ].max()
+
+
+def texts_drawn(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    """Those in 300 rows of a table."""
+    drawn: list[Text] = []
+    monkeypatch.setattr(rendered_text, "render_text", lambda text: drawn.append(text) or render_text(text))
+    for seed in range(300):
+        TABLES[name][0](random.Random(seed))
+    return drawn
+
+
+def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of pre-training 3 and of both parts of SFT."""
+    for name in ("captions", "text", "recognition", "instructions"):
+        drawn = texts_drawn(name, monkeypatch)
+        assert {text.face for text in drawn} == set(FACES), name
+        assert len({text.height for text in drawn}) > 5 and len({text.place for text in drawn}) == len(drawn)
+
+
+def test_texts_of_sft_begin_plain_and_have_scenes_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, centred in (("text-centred", True), ("text-placed", False)):
+        drawn = texts_drawn(name, monkeypatch)
+        assert 200 < len(drawn) < 280, name  # the others are scenes
+        assert {text.face for text in drawn} == {FACES[0]} and {text.words for text in drawn} == set(WORDS)
+        assert all((text.place == (0.5, 0.5)) == centred for text in drawn)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result "))
+    arguments, training = parse(["--config", str(path)])
+    assert arguments.stage in STAGES
+    before = STAGES[arguments.stage].after
+    if before is not None:
+        assert arguments.model == f"runs/training/{before}"
+    assert training.output_dir.startswith("runs/training/")
+
+
+def test_embedded_models_trains_each_stage_after_the_one_it_goes_on_from() -> None:
+    command = ["make", "-n", "embedded-models"]
+    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    made = {"runs/training/random"}
+    for path in re.findall(r"configs/training/\S+\.yaml", told):
+        arguments, training = parse(["--config", str(ROOT / path)])
+        assert arguments.model in made, path
+        made.add(str(training.output_dir))
+    assert {"runs/training/policy", "runs/training/labeler"} <= made
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_accelerate_config_is_one_and_names_layers_that_the_model_has(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result ")) and str(path.relative_to(ROOT)) in header
+    config = load_config_from_file(str(path))
+    assert config.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.num_machines == 1
+    layers = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
+    assert set(filter(None, layers.split(","))) <= set(MiniCPMVForConditionalGeneration._no_split_modules)
+
+
+def test_reading_gets_harder_by_single_aspects() -> None:
+    """How much of a text is not plain goes with how hard it is; where it stands is left alone."""
+    unlike = {}
+    for hard in (0.0, 0.5, 1.0):
+        rng = random.Random(0)
+        unlike[hard] = 0
+        for _ in range(300):
+            text = sample_text(rng)
+            easy = eased(text, hard, rng)
+            assert easy.place == text.place
+            if hard == 1.0:
+                assert easy == text
+            if hard == 0.0:
+                assert easy.words in WORDS and easy.paper == (255, 255, 255) and 18 <= easy.height <= 26
+            unlike[hard] += (easy.ink, easy.paper) != ((0, 0, 0), (255, 255, 255))
+            unlike[hard] += easy.face != FACES[0]
+    assert unlike[0.0] == 0 and 0.4 < unlike[0.5] / unlike[1.0] < 0.6

@@ -1,0 +1,65 @@
+"""The one public double: an engine whose answers a test writes. For unit tests; every stage has a real test too."""
+
+import math
+import re
+from collections.abc import Callable, Container, Sequence
+
+from rlaif.inference.engine import Completion, Request
+
+Answer = list[str] | dict[int, float]
+
+
+class ScriptedEngine:
+    """Implements `rlaif.inference.engine.Engine` from a function: Request -> n texts, or log-probabilities of first
+    tokens by id.
+
+    `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
+    what was asked, `descriptions` the names of the progress bars. `words` gives the ids of each word's spellings.
+    Log-probabilities of an answer's tokens, where asked for, are -9 for the words in `unlikely` and -0.1 for all else.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Answer],
+        words: dict[str, tuple[int, ...]] | None = None,
+        unlikely: Container[str] = (),
+    ) -> None:
+        self.answer = answer
+        self.unlikely = unlikely
+        self.words = words if words is not None else {"yes": (1, 2), "no": (3, 4)}
+        self.requests: list[Request] = []
+        self.descriptions: list[str] = []
+        self.closed = False
+
+    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+        """The scripted answers, in the order of the requests."""
+        assert not self.closed, "the engine was closed"
+        self.requests += requests
+        self.descriptions.append(description)
+        return [self._complete(request) for request in requests]
+
+    def _complete(self, request: Request) -> list[Completion]:
+        answer = self.answer(request)
+        if isinstance(answer, dict):
+            assert set(answer) == {token for word in request.first_words for token in self.words[word]}
+            words = {word: sum(math.exp(answer[token]) for token in self.words[word]) for word in request.first_words}
+            return [Completion("", 1, "length", words, prompt_tokens=len(request.text.split()))]
+        assert len(answer) == request.n, f"{len(answer)} texts for n={request.n}"
+        return [
+            Completion(
+                text,
+                len(text.split()),
+                "length" if text.endswith("...") else "stop",
+                tokens=self._tokens(text) if request.token_logprobs else None,
+                prompt_tokens=len(request.text.split()),
+            )
+            for text in answer
+        ]
+
+    def _tokens(self, text: str) -> tuple[tuple[str, float], ...]:
+        pieces = re.findall(r"\w+|\W+", text)
+        return tuple((piece, -9.0 if piece in self.unlikely else -0.1) for piece in pieces)
+
+    def close(self) -> None:
+        """Later calls of `generate` fail."""
+        self.closed = True

@@ -1,0 +1,87 @@
+"""Stages in a process that kills itself: at the n-th of the moments at which something is asked for or comes to disk.
+
+The double answers as a real engine would, request by request, and writes down what it was asked.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from evaluation.stage import evaluate
+from feedback.stage import feedback
+from generation.rewrite import rewrite
+from generation.stage import generate
+from rlaif.config import Config, EngineSection, ModelSection, RewriteConfig
+from rlaif.inference.engine import Completion, Request
+from tests.support.doubles import ScriptedEngine
+
+MOMENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "tests.asked"}
+COLOURS = ("red", "blue")
+
+
+class CountingEngine(ScriptedEngine):
+    """A scripted engine, each of whose answers is a moment; what it was asked is a line of `asked`."""
+
+    def __init__(self, asked: Path) -> None:
+        super().__init__(answer, words={"yes": (1,), "no": (2,)})
+        self.asked = asked
+
+    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+        answers = []
+        for request in requests:
+            sys.audit("tests.asked")
+            answers += super().generate([request], description)
+        with self.asked.open("a") as file:
+            file.writelines(json.dumps(request.text) + "\n" for request in requests)
+        return answers
+
+
+def answer(request: Request) -> list[str] | dict[int, float]:
+    """Says one or two sentences, splits at full stops, and takes what is red for true."""
+    if request.first_words:
+        return {1: -0.1, 2: -2.4} if "red" in request.text else {1: -2.4, 2: -0.1}
+    if request.json_schema and "claims" in request.json_schema["properties"]:
+        facts = [part.strip() for part in request.text.rpartition("Text: ")[2].split(".") if part.strip()]
+        claims = [{"claim": f"{fact}.", "question": fact.replace("There is", "Is there") + "?"} for fact in facts]
+        return [json.dumps({"claims": claims})]
+    if request.json_schema:
+        return [json.dumps({"question": "What is it?", "answer": request.text.rpartition("Caption: ")[2]})]
+    start = request.seed or 0
+    said = [f"There is a {COLOURS[(start + index) % 2]} circle." for index in range(request.n)]
+    return [text + " There is a blue star." * (index % 2) for index, text in enumerate(said)]
+
+
+def run_until(stage: str, settings: dict[str, Any], path: Path, moment: int | None) -> int:
+    """Run a stage to its end and return how many moments it had; at `moment` the process is killed."""
+    count = 0
+
+    def hook(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal count
+        if event not in MOMENTS or (event == "open" and not str(arguments[0]).startswith(str(path))):
+            return
+        count += 1
+        if count == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+    os.environ["TQDM_DISABLE"] = "1"
+    asked = path.with_suffix(".asked")
+
+    def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> CountingEngine:
+        return CountingEngine(asked)
+
+    if stage == "rewrite":
+        rewrite(RewriteConfig.model_validate(settings), path, open_engine)
+        return count
+    config = Config.model_validate(settings)
+    if stage == "generation":
+        generate(config, path, open_engine)
+    elif stage in ("feedback", "divided"):
+        feedback(config, path, open_engine)
+    else:
+        evaluate(config, path, open_engine)
+    return count

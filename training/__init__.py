@@ -1,0 +1,1 @@
+"""MiniCPM-V's own training: pre-training, supervised fine-tuning, packing."""
