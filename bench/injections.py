@@ -24,12 +24,12 @@ from typing import Any
 from PIL import Image, ImageDraw
 
 from feedback.labeling import Labeler, Labels, Prompt
-from feedback.prompt_files import read_wording
+from feedback.prompt_files import read_prompts
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pinned
+from rlaif.inference.revision import model_revision, pin_revision
 from scenes.language import Mention, claim_of, find_mentions, honest_mentions
 from scenes.source import SceneRow, scene_rows
 
@@ -195,7 +195,7 @@ def with_text(png: bytes, text: str) -> bytes:
 
 def measure(config: Config, engine: Engine, revision: str, count: int) -> dict[str, Comparison]:
     """Both comparisons, over `count` scenes."""
-    wording = read_wording(config.feedback.prompts)
+    wording = read_prompts(config.feedback.prompts)
     labeler = Labeler(engine, wording, config.feedback, config.seed, config.labeler.model, revision)
     scenes = described_scenes(count, config.seed)
     return {"texts in responses": in_responses(labeler, scenes), "texts in pictures": in_pictures(labeler, scenes)}
@@ -207,7 +207,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--scenes", type=int, default=100)
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
-    section = pinned(config.labeler)
+    section = pin_revision(config.labeler)
     with closing(open_engine(section, config.engine, config.seed)) as engine:
         found = measure(config, engine, model_revision(section), arguments.scenes)
     for title, comparison in found.items():

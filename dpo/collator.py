@@ -21,7 +21,7 @@ from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
 from model.images import open_image
 from model.processing import with_images
-from rlaif.text import inert, special_tokens
+from rlaif.text import break_special_tokens, special_tokens
 
 Row = dict[str, Any]
 
@@ -130,11 +130,14 @@ class StockCollator:
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """A batch as the model's own processor makes it, with completion_mask [2B, T]."""
         sides = ("prompt", "chosen", "rejected")
-        examples = [{"images": open_images(row), **{side: self.inert(row[side]) for side in sides}} for row in rows]
+        examples = [
+            {"images": open_images(row), **{side: self.break_special_tokens(row[side]) for side in sides}}
+            for row in rows
+        ]
         return DataCollatorForVisionPreference(self.processor)(examples)
 
-    def inert(self, messages: Sequence[Row]) -> list[Row]:
-        return [{**message, "content": inert(message["content"], self._special)} for message in messages]
+    def break_special_tokens(self, messages: Sequence[Row]) -> list[Row]:
+        return [{**message, "content": break_special_tokens(message["content"], self._special)} for message in messages]
 
     def unusable(self, row: Row) -> tuple[str, str] | None:
         """None: nothing is cut, and the pair builder makes no pair of equal answers."""

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.imports import uncollected
-from rlaif.inference.revision import model_revision, pinned
+from rlaif.imports import gc_paused
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.storage.files import atomic_write
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -43,10 +43,10 @@ def align(config: Config, path: Path) -> None:
 def run_dpo(run: Run) -> None:
     """Makes `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
-    policy = pinned(run.config.policy)
+    policy = pin_revision(run.config.policy)
     config = run.config = run.config.model_copy(update={"policy": policy})
     revision = model_revision(policy)  # a folder that is no model is found before the slow imports
-    with uncollected():
+    with gc_paused():
         from dpo.arguments import trainer_arguments
         from dpo.policy import check_policy
 
@@ -62,7 +62,7 @@ def run_dpo(run: Run) -> None:
 
 
 def train(run: Run, args: "DPOConfig") -> None:
-    with uncollected():
+    with gc_paused():
         from dpo.policy import load_collator, save_policy
         from dpo.trainer import build_trainer, reference_parameters
         from model.checkpoint import fingerprint, last_complete_checkpoint

@@ -20,7 +20,7 @@ from evaluation.statistics import Counts, Figures, Intervals, intervals, ratio, 
 from rlaif.command import run_stage
 from rlaif.config import CaptionsSection, RewriteConfig
 from rlaif.errors import InputError
-from rlaif.report.figures import with_interval
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import parquet_files
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -138,7 +138,7 @@ def figures_table(figures: dict[str, Figures], spread: dict[str, Intervals]) -> 
     """
     lines = [f"{'':34}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}"]
     for name, label in {"captions": "captions", **LABELS}.items():
-        cells = (with_interval(name, figures[which][name], spread[which].get(name)) for which in figures)
+        cells = (format_with_interval(name, figures[which][name], spread[which].get(name)) for which in figures)
         lines.append(f"{label:34}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 

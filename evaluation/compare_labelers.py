@@ -25,7 +25,7 @@ from evaluation.agreement import Agreement, Calibration
 from evaluation.hallucination import claim_truth
 from rlaif.config import Section
 from rlaif.errors import InputError, RlaifError
-from rlaif.report.figures import shown
+from rlaif.report.figures import format_figure
 from rlaif.storage.join import Row, join_by_prompt
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_metadata, read_parts
@@ -87,17 +87,17 @@ def table(first: Side, second: Side, agreement: Agreement) -> str:
         ("labeler", [side.labeler for side in sides]),
         ("claims", [f"{side.claims:,}" for side in sides]),
         ("  with known truth", [f"{item.claims:,}" for item in calibrations]),
-        ("verdicts right", [shown("accuracy", item.accuracy()) for item in calibrations]),
+        ("verdicts right", [format_figure("accuracy", item.accuracy()) for item in calibrations]),
         ("Brier score of p_yes", [_number(item.brier()) for item in calibrations]),
         ("calibration error of p_yes", [_number(item.expected_error()) for item in calibrations]),
         ("seconds a claim", [_number(_per_claim(side, "seconds")) for side in sides]),
-        ("prompt tokens a claim", [shown("mean_tokens", _per_claim(side, "prompt_tokens")) for side in sides]),
-        ("answer tokens a claim", [shown("mean_tokens", _per_claim(side, "answer_tokens")) for side in sides]),
+        ("prompt tokens a claim", [format_figure("mean_tokens", _per_claim(side, "prompt_tokens")) for side in sides]),
+        ("answer tokens a claim", [format_figure("mean_tokens", _per_claim(side, "answer_tokens")) for side in sides]),
         ("claims that both made", [f"{agreement.claims:,}"]),
-        ("  equal verdicts", [shown("share", agreement.share())]),
+        ("  equal verdicts", [format_figure("share", agreement.share())]),
         ("  Cohen's kappa", [_number(agreement.kappa())]),
         ("pairs that both order", [f"{agreement.pairs:,}"]),
-        ("  ordered alike", [shown("share", agreement.pairs_share())]),
+        ("  ordered alike", [format_figure("share", agreement.pairs_share())]),
     ]
     return "\n".join(f"{name:28}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in lines)
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from evaluation.statistics import Counts, Figures, ratio
 from feedback.divide import Split
-from feedback.labeling import Labeler, Prompt, note, split_responses
-from feedback.prompt_files import read_wording
+from feedback.labeling import Labeler, Prompt, record_drops, split_responses
+from feedback.prompt_files import read_prompts
 from rlaif.config import ModelSection
 from rlaif.inference.engine import OpenEngine
 from rlaif.storage.files import make_id
@@ -25,7 +25,7 @@ PROMPTS_PER_CHUNK = 64
 Row = dict[str, Any]
 
 
-def judge_answers(
+def label_answers(
     run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
 ) -> None:
     """Writes `judged`: claims and rejected claims of every answer that could be divided.
@@ -33,7 +33,7 @@ def judge_answers(
     A splitter divides all answers before the labeler judges; what it makes of them is held in memory meanwhile.
     """
     config = run.config
-    wording = read_wording(config.feedback.prompts)
+    wording = read_prompts(config.feedback.prompts)
 
     with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
@@ -48,25 +48,25 @@ def judge_answers(
                         engine, answers, wording, config.feedback, config.seed, f"answers {which}"
                     )
                     splits |= found
-                    note(run, drops)
+                    record_drops(run, drops)
         with closing(open_engine(model, config.engine, config.seed)) as engine:
             labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
             for which, prompts in _chunks(run, writer.done):
                 labels = labeler.label(prompts, f"answers {which}", splits)
-                note(run, labels.drops)
+                record_drops(run, labels.drops)
                 for row in labels.scores:
                     columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}
                     writer.write([{"which": which, **columns}])
                 writer.flush()
 
 
-def judged_counts(claims: int, rejected: int) -> Counts:
-    """What one answer adds to the sums behind `judged_figures`."""
+def labeled_counts(claims: int, rejected: int) -> Counts:
+    """What one answer adds to the sums behind `labeled_figures`."""
     return Counter(judged=1, judged_claims=claims, judged_rejected=rejected, judged_rejecting=int(rejected > 0))
 
 
-def judged_figures(totals: Counts) -> Figures:
-    """What the labeler says of a set of answers, from the sums of their `judged_counts`.
+def labeled_figures(totals: Counts) -> Figures:
+    """What the labeler says of a set of answers, from the sums of their `labeled_counts`.
 
     - rejected_share: rejected claims / claims;
     - rejected_response_share: answers with at least one rejected claim / answers judged;

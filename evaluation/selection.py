@@ -18,26 +18,26 @@ from evaluation.hallucination import answer_counts, hallucination_of, judge
 from evaluation.statistics import Counts, Figures, Intervals, intervals, total
 from rlaif.command import run_stage
 from rlaif.config import Config
-from rlaif.report.figures import with_interval
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_parts
 
-JUDGES = {"reward": "rewards", "score": "scores"}  # column -> table
+SELECTORS = {"reward": "rewards", "score": "scores"}  # column -> table
 SHOWN = ("mention_rate", "response_rate", "recall", "mean_words")
 
 
 def best_of_n(config: Config, path: Path) -> None:
     """The stage. Errors: InputError: a table is missing."""
     run = Run(path, config, "best_of_n")
-    found: dict[str, dict[int, list[Counts]]] = {name: {n: [] for n in sizes(config.best_of)} for name in JUDGES}
+    found: dict[str, dict[int, list[Counts]]] = {name: {n: [] for n in sizes(config.best_of)} for name in SELECTORS}
     for prompt, rows in join_by_prompt(
         read_parts(run, "prompts", ["prompt_id", "reference"]),
         responses=read_parts(run, "responses", ["prompt_id", "response_id", "text"]),
-        **{name: read_parts(run, name, ["prompt_id", "response_id", column]) for column, name in JUDGES.items()},
+        **{name: read_parts(run, name, ["prompt_id", "response_id", column]) for column, name in SELECTORS.items()},
     ):
         truth = json.loads(prompt["reference"])["objects"] if prompt["reference"] else None
-        for column, name in JUDGES.items():
+        for column, name in SELECTORS.items():
             worth = {row["response_id"]: row[column] for row in rows[name]}
             for n, counts in found[column].items():
                 if rows["responses"]:
@@ -69,7 +69,7 @@ def table(figures: Mapping[str, Mapping[int, Figures]], spread: Mapping[str, Map
     for column, by_n in figures.items():
         lines.append(f"{'best by ' + column:20}" + "".join(f"{f'N = {n}':>20}" for n in by_n))
         for name in SHOWN:
-            cells = (with_interval(name, one[name], spread[column][n].get(name)) for n, one in by_n.items())
+            cells = (format_with_interval(name, one[name], spread[column][n].get(name)) for n, one in by_n.items())
             lines.append(f"  {name:18}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join(lines)
 

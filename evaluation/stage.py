@@ -38,22 +38,22 @@ from evaluation.hallucination import (
     reordered,
     split_is_right,
 )
-from evaluation.labeled_answers import judge_answers, judged_counts, judged_figures
+from evaluation.labeled_answers import label_answers, labeled_counts, labeled_figures
 from evaluation.statistics import Counts, Figures, Intervals, intervals, ratio, total
 from feedback.pairs import Scored, build_pairs
-from feedback.prompt_files import read_wording
+from feedback.prompt_files import read_prompts
 from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError
 from rlaif.inference.engine import REFUSALS, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pinned
-from rlaif.report.figures import with_interval
+from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts, read_rows
 from rlaif.storage.writer import TableWriter
-from rlaif.text import storable, words
+from rlaif.text import replace_surrogates, words
 
 PROMPTS_AT_ONCE = 500  # asked for in one go and then on disk; bounds memory and what a kill costs
 
@@ -61,7 +61,7 @@ PROMPTS_AT_ONCE = 500  # asked for in one go and then on disk; bounds memory and
 def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> None:
     """Ask both policies, then write every figure; raises RlaifError for whatever the user can put right."""
     run = Run(path, config, "evaluate")
-    policies = {"before": pinned(config.policy), "after": aligned_policy(path, config)}
+    policies = {"before": pin_revision(config.policy), "after": aligned_policy(path, config)}
     settings: dict[str, Any] = {
         "evaluation": config.evaluation.model_dump(),
         "policies": {which: model_revision(section) for which, section in policies.items()},
@@ -69,9 +69,9 @@ def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> Non
     tables = ["evaluations"]
     if config.evaluation.labeler:
         tables.append("judged")
-        labeler, splitter = pinned(config.labeler), config.splitter and pinned(config.splitter)
+        labeler, splitter = pin_revision(config.labeler), config.splitter and pin_revision(config.splitter)
         revision = model_revision(labeler)
-        wording = asdict(read_wording(config.feedback.prompts))
+        wording = asdict(read_prompts(config.feedback.prompts))
         settings["labeler"] = {"revision": revision, **config.feedback.model_dump(), "prompts": wording}
         if splitter:
             settings["splitter"] = model_revision(splitter)
@@ -86,7 +86,7 @@ def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> Non
         )
         ask_policies(run, policies, serve)
         if config.evaluation.labeler:
-            judge_answers(run, labeler, revision, splitter, serve)
+            label_answers(run, labeler, revision, splitter, serve)
     figures, spread = evaluate_answers(run)
     if labelled:
         figures["labeler"] = labeler_figures(total(labeling))
@@ -137,7 +137,7 @@ def ask(run: Run, which: str, prompts: Sequence[dict[str, Any]], engine: Engine)
             yield {
                 "which": which,
                 "prompt_id": prompt["prompt_id"],
-                "text": storable(answer.text),
+                "text": replace_surrogates(answer.text),
                 "finish_reason": answer.finish_reason,
                 "num_tokens": answer.num_tokens,
                 "split": run.config.evaluation.split,
@@ -178,13 +178,13 @@ def count_answers(run: Run, which: str) -> Iterator[tuple[str, Counts]]:
             (answer,) = rows["evaluations"]
             counts = answer_counts(judge(answer["text"], true_objects(prompt)))
             for row in rows.get("judged", []):
-                counts.update(judged_counts(row["num_claims"], row["num_rejected"]))
+                counts.update(labeled_counts(row["num_claims"], row["num_rejected"]))
             yield prompt["prompt_id"], counts
 
 
 def answer_figures(totals: Counts) -> Figures:
     """Against the truth, and where the labeler has judged answers, what it says of them."""
-    return hallucination_of(totals) | (judged_figures(totals) if totals["judged"] else {})
+    return hallucination_of(totals) | (labeled_figures(totals) if totals["judged"] else {})
 
 
 def change_of(totals: Counts) -> Figures:
@@ -273,13 +273,13 @@ def figures_table(figures: dict[str, Figures], spread: dict[str, Intervals]) -> 
     """Before, after and their difference, then the labeler, with their intervals, as text for the terminal."""
 
     def cell(which: str, name: str) -> str:
-        return with_interval(name, figures[which].get(name), spread[which].get(name))
+        return format_with_interval(name, figures[which].get(name), spread[which].get(name))
 
     lines = [f"{'':24}{'before':>22}{'after':>22}{'change':>28}"]
     for name in figures["before"]:
         moved = ""
         if name in figures["change"]:  # a change of a mean is a share too
-            moved = with_interval("change", figures["change"][name], spread["change"].get(name))
+            moved = format_with_interval("change", figures["change"][name], spread["change"].get(name))
         lines.append(f"{name:24}{cell('before', name):>22}{cell('after', name):>22}{moved:>28}".rstrip())
     lines.append("change: relative to before, of recall in points; in brackets: 95% confidence intervals")
     if "labeler" in figures:

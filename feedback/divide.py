@@ -16,7 +16,7 @@ sentence, of words that its claim has and the response before it, and none may s
 | split_invalid       | is no JSON of the schema, or has an empty claim or question          |
 | no_claims           | is an empty list (an answer like any other, not asked again)        |
 | invented_claim      | has a claim most of whose content words the response does not have  |
-| mismatched_question | has a question about something else than its claim (`asks_another`)  |
+| mismatched_question | has a question about something else than its claim (`is_other_question`)  |
 | unfit_question      | has a question of several sentences, with braces, or that says what to answer |
 | too_many_claims     | has more different claims than the response has words               |
 """
@@ -27,7 +27,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from feedback.prompt_files import Wording
+from feedback.prompt_files import LabelerPrompts
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.storage.files import make_id
 from rlaif.text import clean, content_words, share_in, words
@@ -86,7 +86,7 @@ class Refusal:
 def divide(
     engine: Engine,
     responses: Iterable[str],
-    wording: Wording,
+    wording: LabelerPrompts,
     title: str,
     *,
     max_tokens: int,
@@ -126,7 +126,7 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     for item in found:
         if share_in(item.claim, said) < 0.5:
             return Refusal("invented_claim", item.claim)
-        if asks_another(item, said):
+        if is_other_question(item, said):
             return Refusal("mismatched_question", f"{item.claim} | {item.question}")
     for question in (clean(item["question"]) for item in items):  # as it was, with its line breaks
         if _SENTENCE_END.search(question) or _TELLS.search(question):
@@ -138,7 +138,7 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     return Split(claims, duplicates)
 
 
-def asks_another(item: Claim, said: set[str]) -> bool:
+def is_other_question(item: Claim, said: set[str]) -> bool:
     """Whether a question is not that of its claim; `said` are the content words of the response.
 
     It has most of its content words from elsewhere, or one word of the response in place of another of its claim:
@@ -163,7 +163,7 @@ def _content_set(claim: str) -> frozenset[str]:
     return frozenset(content_words(claim))
 
 
-def _request(text: str, wording: Wording, max_tokens: int, seed: int, attempt: int) -> Request:
+def _request(text: str, wording: LabelerPrompts, max_tokens: int, seed: int, attempt: int) -> Request:
     return Request(
         text=wording.ask_split(text),
         seed=int(make_id(str(seed), text, str(attempt)), 16) % 2**31,

@@ -11,14 +11,14 @@ from typing import Any
 
 from feedback.divide import Refusal, Split, coverage, divide
 from feedback.pairs import Drop
-from feedback.prompt_files import Wording
+from feedback.prompt_files import LabelerPrompts
 from feedback.score import count_rejected, score, whole_response_score
-from feedback.verify import Verdict, conquer
+from feedback.verify import Verdict, verify
 from rlaif.config import FeedbackSection
 from rlaif.inference.engine import Engine
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
-from rlaif.text import clean, loops
+from rlaif.text import clean, is_degenerate
 
 Row = dict[str, Any]
 Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one without an answer is not there
@@ -43,14 +43,14 @@ class Labels:
     drops: list[Drop] = field(default_factory=list)
 
 
-def note(run: Run, drops: Iterable[Drop]) -> None:
+def record_drops(run: Run, drops: Iterable[Drop]) -> None:
     """Into `dropped`; before the rows of the same key are written, see Run.drop."""
     for drop in drops:
         run.drop(drop.row_id, drop.reason, drop.detail)
 
 
 def split_responses(
-    engine: Engine, responses: Iterable[Row], wording: Wording, settings: FeedbackSection, seed: int, title: str
+    engine: Engine, responses: Iterable[Row], wording: LabelerPrompts, settings: FeedbackSection, seed: int, title: str
 ) -> tuple[dict[str, Split], list[Drop]]:
     """Claims by response_id; what has none, and claims said twice, are drops."""
     drops: list[Drop] = []
@@ -59,7 +59,7 @@ def split_responses(
         response_id, text = response["response_id"], clean(response["text"])
         if not text:
             drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
-        elif loops(text):
+        elif is_degenerate(text):
             drops.append(Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}"))
         elif response["finish_reason"] != "stop":
             detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
@@ -91,7 +91,7 @@ class Labeler:
     """A model that judges, and divides unless another does, and the words in which it is asked."""
 
     engine: Engine
-    wording: Wording
+    wording: LabelerPrompts
     settings: FeedbackSection
     seed: int
     name: str
@@ -124,7 +124,7 @@ class Labeler:
             if response["response_id"] in splits
             for request in self._questions(response, splits[response["response_id"]])
         }
-        return conquer(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts}, title)
+        return verify(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts}, title)
 
     def _questions(self, response: Row, split: Split) -> list[str]:
         """One request a claim, in order, then the one about the whole response."""

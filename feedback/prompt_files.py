@@ -20,7 +20,7 @@ _PLACEHOLDERS = {"split": "{response}", "verify": "{question}", "whole": "{respo
 
 
 @dataclass(frozen=True)
-class Wording:
+class LabelerPrompts:
     """The three requests, with their placeholders still in."""
 
     split: str
@@ -37,10 +37,12 @@ class Wording:
         return self.whole.replace("{response}", response)
 
 
-def read_wording(folder: str | None) -> Wording:
+def read_prompts(folder: str | None) -> LabelerPrompts:
     """Reads split.txt, verify.txt and whole.txt; ConfigError where a file or its placeholder is missing."""
     root = _DEFAULT_FOLDER if folder is None else Path(folder)
-    return Wording(**{name: _read(root / f"{name}.txt", placeholder) for name, placeholder in _PLACEHOLDERS.items()})
+    return LabelerPrompts(
+        **{name: _read(root / f"{name}.txt", placeholder) for name, placeholder in _PLACEHOLDERS.items()}
+    )
 
 
 def _read(path: Path, placeholder: str) -> str:

@@ -16,11 +16,11 @@ from rlaif.storage.files import make_id
 from rlaif.storage.join import Rows
 from rlaif.storage.schemas import SCHEMAS
 
-JUDGED = ("claim", "question", "p_yes", "p_no", "verdict")
+VERIFIED_COLUMNS = ("claim", "question", "p_yes", "p_no", "verdict")
 
 
 @dataclass(frozen=True)
-class Answers:
+class ScoredResponses:
     """The scored responses of some prompts, in the order of `scores`.
 
     coverage: of each response. starts: those of the i-th prompt are starts[i] to starts[i + 1]. claims: of all of them,
@@ -35,7 +35,7 @@ class Answers:
     claim_starts: np.ndarray
 
 
-def scored_answers(tables: Mapping[str, Rows]) -> Answers:
+def scored_answers(tables: Mapping[str, Rows]) -> ScoredResponses:
     """The scored responses from rows of `responses`, `claims` and `scores`; claims of others are left out.
 
     Errors: InputError where a score has no response.
@@ -53,7 +53,7 @@ def scored_answers(tables: Mapping[str, Rows]) -> Answers:
     owners = pc.index_in(claims["response_id"].combine_chunks(), ids).fill_null(len(ids)).to_numpy()
     claim_starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(ids))[: len(ids)])])
     order = np.argsort(owners, kind="stable")[: claim_starts[-1]]
-    return Answers(
+    return ScoredResponses(
         scored,
         responses["round"].take(found).combine_chunks(),
         scores["coverage"],
@@ -63,7 +63,7 @@ def scored_answers(tables: Mapping[str, Rows]) -> Answers:
     )
 
 
-def pair_rows(prompts: pa.Table, answers: Answers, picked: Sequence[tuple[int, int, int]]) -> pa.Table:
+def pair_rows(prompts: pa.Table, answers: ScoredResponses, picked: Sequence[tuple[int, int, int]]) -> pa.Table:
     """Rows of `pairs`: messages as TRL takes them, the image, and why the one was preferred.
 
     picked: (prompt, chosen, rejected), rows of `prompts` and places in `answers`.
@@ -71,7 +71,8 @@ def pair_rows(prompts: pa.Table, answers: Answers, picked: Sequence[tuple[int, i
     places = dict(zip(("prompt", "chosen", "rejected"), map(pa.array, zip(*picked, strict=True)), strict=True))
     asked = prompts.take(places["prompt"])
     judged = pa.ListArray.from_arrays(
-        pa.array(answers.claim_starts, pa.int32()), answers.claims.select(JUDGED).to_struct_array().combine_chunks()
+        pa.array(answers.claim_starts, pa.int32()),
+        answers.claims.select(VERIFIED_COLUMNS).to_struct_array().combine_chunks(),
     )
     columns = {
         "prompt_id": asked["prompt_id"],

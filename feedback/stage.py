@@ -25,21 +25,21 @@ from typing import Any
 import numpy as np
 
 from feedback.divide import Claim, Split
-from feedback.labeling import Labeler, Labels, Prompt, note, split_responses
+from feedback.labeling import Labeler, Labels, Prompt, record_drops, split_responses
 from feedback.pairs import Drop, build_pairs
-from feedback.prompt_files import Wording, read_wording
+from feedback.prompt_files import LabelerPrompts, read_prompts
 from feedback.scored import pair_rows, scored_answers
 from feedback.summary import Summary
 from rlaif.config import Config, ModelSection
-from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
 from rlaif.inference.engine import Engine, OpenEngine
-from rlaif.inference.metering import Cost, Metered
+from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pinned
-from rlaif.inference.work import work
+from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.work import map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt, join_parts
-from rlaif.storage.rows import placed, places_of, take
+from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts
 from rlaif.storage.writer import TableWriter
@@ -53,8 +53,8 @@ CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "p_yes", "p_no
 def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
     """The stage. Errors: RlaifError for whatever the user can put right."""
     run = Run(path, config, "feedback")
-    wording = read_wording(config.feedback.prompts)
-    labeler, splitter = pinned(config.labeler), config.splitter and pinned(config.splitter)
+    wording = read_prompts(config.feedback.prompts)
+    labeler, splitter = pin_revision(config.labeler), config.splitter and pin_revision(config.splitter)
     revision = model_revision(labeler)
     settings: dict[str, Any] = {
         "seed": config.seed,
@@ -87,24 +87,24 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
 
 
 def divide_responses(
-    run: Run, wording: Wording, model: ModelSection, revision: str, open_engine: OpenEngine
+    run: Run, wording: LabelerPrompts, model: ModelSection, revision: str, open_engine: OpenEngine
 ) -> tuple[int, Cost]:
     """Divide, by a model of its own: writes `splits`, one part a chunk of prompts; returns its rows and the cost."""
     config, cost = run.config, Cost()
     with TableWriter(run, "splits", key="prompt_id") as writer:
         if not writer.path.is_file():
-            place = Workplace(model, config.engine, config.seed, open_engine)
+            place = EngineSpec(model, config.engine, config.seed, open_engine)
             action = partial(divide, run.path, config, wording, model.model, revision)
-            for _, (rows, drops, spent) in work(place, list(chunks(run, writer.done, ["responses"])), action):
+            for _, (rows, drops, spent) in map_chunks(place, list(chunks(run, writer.done, ["responses"])), action):
                 cost += spent
-                note(run, drops)
+                record_drops(run, drops)
                 writer.write(rows)
                 writer.flush()
         return writer.finish(), cost
 
 
 def label_responses(
-    run: Run, wording: Wording, model: ModelSection, revision: str, open_engine: OpenEngine, cost: Cost
+    run: Run, wording: LabelerPrompts, model: ModelSection, revision: str, open_engine: OpenEngine, cost: Cost
 ) -> dict[str, int]:
     """Divide (if no splitter has), conquer, combine: writes `claims` and `scores`, one part a chunk of prompts.
 
@@ -115,11 +115,11 @@ def label_responses(
     scores = TableWriter(run, "scores", key="prompt_id")
     claims = TableWriter(run, "claims", key="prompt_id", until=scores.done)
     if not claims.path.is_file():
-        place = Workplace(model, config.engine, config.seed, open_engine)
+        place = EngineSpec(model, config.engine, config.seed, open_engine)
         action = partial(label, run.path, config, wording, revision)
-        for _, (labels, spent) in work(place, list(chunks(run, scores.done, inputs)), action):
+        for _, (labels, spent) in map_chunks(place, list(chunks(run, scores.done, inputs)), action):
             cost += spent
-            note(run, labels.drops)
+            record_drops(run, labels.drops)
             # Scores go last: a prompt is done when they are in. Killed in between, its claims are made again.
             claims.write(labels.claims)
             claims.flush()
@@ -156,7 +156,7 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
                     surplus=summary.extra_words if settings.balance_length else None,
                     min_margin=settings.min_margin,
                 )
-                note(run, drops)
+                record_drops(run, drops)
                 for pair in pairs:
                     summary.add_pair(pair)
                 if prompt_id not in writer.done:
@@ -177,26 +177,26 @@ def chunks(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[Chunk]:
     done_ahead = len(done)
     todo = []
     for prompt, rows in join_by_prompt(
-        placed(run, "prompts", ["prompt_id", "image_sha256"]),
-        **{table: placed(run, table, ["prompt_id"]) for table in tables},
+        read_located_parts(run, "prompts", ["prompt_id", "image_sha256"]),
+        **{table: read_located_parts(run, table, ["prompt_id"]) for table in tables},
     ):
         if prompt["prompt_id"] in done:
             done_ahead -= 1
         elif done_ahead == 0 and rows["responses"]:
             todo.append({**prompt, **rows})
     first = len(done) + 1
-    for some in together(todo, PROMPTS_PER_CHUNK):
-        places = {table: places_of(row for prompt in some for row in prompt[table]) for table in tables}
-        yield Chunk(f"prompts {first:,}-{first + len(some) - 1:,}", {"prompts": places_of(some), **places})
+    for some in batch_by_image(todo, PROMPTS_PER_CHUNK):
+        places = {table: row_locations(row for prompt in some for row in prompt[table]) for table in tables}
+        yield Chunk(f"prompts {first:,}-{first + len(some) - 1:,}", {"prompts": row_locations(some), **places})
         first += len(some)
 
 
 def divide(
-    path: Path, config: Config, wording: Wording, name: str, revision: str, engine: Engine, chunk: Chunk
+    path: Path, config: Config, wording: LabelerPrompts, name: str, revision: str, engine: Engine, chunk: Chunk
 ) -> tuple[list[dict[str, Any]], list[Drop], Cost]:
     """Rows of `splits` and drops of the responses to some prompts, and what they cost."""
-    metered = Metered(engine)
-    responses = take(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
+    metered = MeteredEngine(engine)
+    responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
     splits, drops = split_responses(metered, responses, wording, config.feedback, config.seed, chunk.title)
     rows = [
         {
@@ -213,20 +213,22 @@ def divide(
 
 
 def label(
-    path: Path, config: Config, wording: Wording, revision: str, engine: Engine, chunk: Chunk
+    path: Path, config: Config, wording: LabelerPrompts, revision: str, engine: Engine, chunk: Chunk
 ) -> tuple[Labels, Cost]:
     """Claims, scores and drops of the responses to some prompts, and what they cost."""
-    metered = Metered(engine)
+    metered = MeteredEngine(engine)
     labeler = Labeler(metered, wording, config.feedback, config.seed, config.labeler.model, revision)
-    responses = take(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
+    responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
     by_prompt = {prompt_id: list(rows) for prompt_id, rows in groupby(responses, key=itemgetter("prompt_id"))}
     prompts = [
         Prompt(row["prompt_id"], row["image"]["bytes"], row["image_sha256"], by_prompt[row["prompt_id"]])
-        for row in take(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "image_sha256"])
+        for row in read_rows_at(
+            path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "image_sha256"]
+        )
     ]
     splits = None
     if config.splitter:
-        rows = take(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
+        rows = read_rows_at(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
         splits = {row["response_id"]: Split(tuple(Claim(**claim) for claim in row["claims"])) for row in rows}
     labels = labeler.label(prompts, chunk.title, splits)
     return labels, metered.cost(len(labels.claims))

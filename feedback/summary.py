@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from feedback.pairs import Pair
-from feedback.scored import Answers
+from feedback.scored import ScoredResponses
 from rlaif.text import words
 
 
@@ -23,7 +23,7 @@ class Summary:
     words_chosen: int = 0
     words_rejected: int = 0
 
-    def add_answers(self, answers: Answers, min_yes_no_mass: float) -> None:
+    def add_answers(self, answers: ScoredResponses, min_yes_no_mass: float) -> None:
         """Counts scored responses and their claims."""
         claims = answers.claims
         self.responses += len(answers.scored)

@@ -30,7 +30,7 @@ class Verdict:
         return self.p_yes > self.p_no
 
 
-def conquer(
+def verify(
     engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes], title: str
 ) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (image, request), for image keys and the full texts of requests; `images` maps keys to encoded files.

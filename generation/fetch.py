@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore2 as http
 
-from generation.unusable import Unusable, named
+from generation.unusable import Unusable, redacted
 
 MAX_BYTES = 50 * 2**20
 SECONDS = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # for each step
@@ -77,11 +77,11 @@ def fetch(url: str, hosts: Collection[str], pool: http.ConnectionPool | None = N
                 if response.status == 200:
                     return _body(url, response)
                 if response.status not in (301, 302, 303, 307, 308) or b"location" not in headers:
-                    raise Unusable("url_failed", f"{named(url)}: status {response.status}")
+                    raise Unusable("url_failed", f"{redacted(url)}: status {response.status}")
                 url = urljoin(url, headers[b"location"].decode("latin-1"))
         except (http.NetworkError, http.ProtocolError, http.TimeoutException, OSError) as error:
-            raise Unusable("url_failed", f"{named(url)}: {type(error).__name__}") from error
-    raise Unusable("url_failed", f"{named(url)}: more than {MAX_REDIRECTS} redirects")
+            raise Unusable("url_failed", f"{redacted(url)}: {type(error).__name__}") from error
+    raise Unusable("url_failed", f"{redacted(url)}: more than {MAX_REDIRECTS} redirects")
 
 
 def allowed(url: str, hosts: Collection[str]) -> http.URL:
@@ -90,9 +90,9 @@ def allowed(url: str, hosts: Collection[str]) -> http.URL:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname or "", parts.port
     except ValueError as error:
-        raise Unusable("url_not_allowed", f"{named(url)}: {error}") from error
+        raise Unusable("url_not_allowed", f"{redacted(url)}: {error}") from error
     if scheme not in ("http", "https") or host not in hosts:
-        raise Unusable("url_not_allowed", f"{named(url)} is not at a host of data.image_hosts")
+        raise Unusable("url_not_allowed", f"{redacted(url)} is not at a host of data.image_hosts")
     target = quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
     if parts.query:
         target += "?" + quote(parts.query, safe="%/:@!$&'()*+,;=~?")
@@ -105,9 +105,9 @@ def _body(url: str, response: http.Response) -> bytes:
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise Unusable("url_failed", f"{named(url)}: more than {MAX_BYTES:,} bytes")
+            raise Unusable("url_failed", f"{redacted(url)}: more than {MAX_BYTES:,} bytes")
         if time.monotonic() > end:
-            raise Unusable("url_failed", f"{named(url)}: more than {SECONDS_IN_ALL:.0f} seconds")
+            raise Unusable("url_failed", f"{redacted(url)}: more than {SECONDS_IN_ALL:.0f} seconds")
     return bytes(body)
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.pictures import Drop, Picture, usable_images
-from generation.unusable import Unusable, named
+from generation.unusable import Unusable, redacted
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
@@ -160,7 +160,7 @@ def _read_folder(folder: Path, instructions: list[str]) -> Iterator[Picture]:
     if not names:
         raise InputError(f"no images in {folder}; data.path names a folder with jpeg, png, webp or other image files")
     for name in names:
-        yield Picture(name, f"./{name}", instructions, named(name), folders=[folder])  # "./": a name is no URL
+        yield Picture(name, f"./{name}", instructions, redacted(name), folders=[folder])  # "./": a name is no URL
 
 
 def _may_be_image(name: str) -> bool:
@@ -194,7 +194,7 @@ def read_parquet(
             yield from _pictures(name, batches, image_column, text_column, folders)
 
 
-def pinned_data(data: DataSection) -> DataSection:
+def pin_data(data: DataSection) -> DataSection:
     """The section with the commit of a data set on the hub, so that no later one is read; any other as it is.
 
     Errors: InputError.
@@ -280,7 +280,7 @@ def _pictures(
             path = path and os.fsdecode(path)  # names of files may be no UTF-8 either
             where = f"{name}:{index}"
             image = path if content is None else content
-            yield Picture(where, image, [_text(text)], named(path or where), folders=folders)
+            yield Picture(where, image, [_text(text)], redacted(path or where), folders=folders)
             index += 1
 
 

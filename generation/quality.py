@@ -35,7 +35,7 @@ def repetition(text: str) -> float:
     return 1 - len(set(sequences)) / len(sequences) if sequences else 0.0
 
 
-def slips(one: str, other: str) -> int:
+def edits_per_character(one: str, other: str) -> int:
     """Letters added, lost, changed, or swapped with a neighbour between two spellings (optimal string alignment)."""
     before: list[int] = []
     row = list(range(len(other) + 1))
@@ -60,7 +60,7 @@ def invented_words(caption: str, raw: str, max_slips: float) -> list[str]:
         if word in there or (len(word) > 2 and any(word in other for other in there)):
             return True
         most = int(max_slips * len(word))
-        return any(abs(len(word) - len(other)) <= most and slips(word, other) <= most for other in there)
+        return any(abs(len(word) - len(other)) <= most and edits_per_character(word, other) <= most for other in there)
 
     return [word for word in content_words(caption) if not is_there(word)]
 

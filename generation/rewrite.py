@@ -33,7 +33,7 @@ from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pinned
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 from rlaif.text import clean
@@ -71,7 +71,7 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
     """The stage. Errors: RlaifError for whatever the user can put right."""
     run = Run(path, config, "rewrite")
     prompt = read_prompt(config.rewrite.prompt)
-    rewriter = pinned(config.rewriter)
+    rewriter = pin_revision(config.rewriter)
     revision = model_revision(rewriter)
     source = Path(config.captions.path)
     settings = {

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import Config
-from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
 from rlaif.inference.engine import REFUSALS, Completion, Engine, Request
-from rlaif.inference.work import work
+from rlaif.inference.work import map_chunks
 from rlaif.storage.files import make_id
-from rlaif.storage.rows import placed, places_of, take
+from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from rlaif.text import storable
+from rlaif.text import replace_surrogates
 
 PROMPTS_AT_ONCE = 200  # asked for in one go and then on disk; bounds memory and what a kill costs
 
 
-def sample_responses(run: Run, place: Workplace, policy_revision: str, writer: TableWriter) -> None:
+def sample_responses(run: Run, place: EngineSpec, policy_revision: str, writer: TableWriter) -> None:
     """Answer the prompts that `writer` has no responses to. A prompt that the policy cannot take is dropped by name."""
     action = partial(answer, run.path, run.config, policy_revision)
-    for _, answered in work(place, list(chunks(run, writer.done)), action):
+    for _, answered in map_chunks(place, list(chunks(run, writer.done)), action):
         for prompt_id, rows in answered:
             if isinstance(rows, str):
                 run.drop(prompt_id, rows, REFUSALS[rows])
@@ -39,14 +39,14 @@ def sample_responses(run: Run, place: Workplace, policy_revision: str, writer: T
 
 def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
     """Prompts that are not done, so many at a time; those of one image stay together, so that they meet one cache."""
-    parts = placed(run, "prompts", ["prompt_id", "split", "image_sha256"])
+    parts = read_located_parts(run, "prompts", ["prompt_id", "split", "image_sha256"])
     splits = run.config.generation.splits
     rows = (row for part in parts for row in part.to_pylist())
     todo = [row for row in rows if row["split"] in splits and row["prompt_id"] not in done]
     first, total = len(done) + 1, len(done) + len(todo)
-    for some in together(todo, PROMPTS_AT_ONCE):
+    for some in batch_by_image(todo, PROMPTS_AT_ONCE):
         title = f"responses to prompts {first}-{first + len(some) - 1} of {total}"
-        yield Chunk(title, {"prompts": places_of(some)})
+        yield Chunk(title, {"prompts": row_locations(some)})
         first += len(some)
 
 
@@ -54,7 +54,7 @@ def answer(
     path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
 ) -> list[tuple[str, list[dict[str, Any]] | str]]:
     """Of each prompt of a chunk its id, and rows of `responses` or the refusal."""
-    prompts = take(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
+    prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
     requests = [response_request(row, config) for row in prompts]
     answered: list[tuple[str, list[dict[str, Any]] | str]] = []
     for prompt, request, completions in zip(prompts, requests, engine.generate(requests, chunk.title), strict=True):
@@ -88,7 +88,7 @@ def response_rows(
             "prompt_id": prompt_id,
             "sample_index": index,
             "seed": request.seed,
-            "text": storable(completion.text),
+            "text": replace_surrogates(completion.text),
             "finish_reason": completion.finish_reason,
             "num_tokens": completion.num_tokens,
             "temperature": request.temperature,

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from generation.prompts import build_prompts, pinned_data, read_pictures, source_files
+from generation.prompts import build_prompts, pin_data, read_pictures, source_files
 from generation.sampling import sample_responses
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError
-from rlaif.inference.chunks import Workplace
+from rlaif.inference.chunks import EngineSpec
 from rlaif.inference.engine import OpenEngine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pinned
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_rows
 from rlaif.storage.writer import TableWriter
@@ -32,10 +32,10 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
             f"generation.temperature is 0 and num_responses {sampling.num_responses}: greedy responses are all the "
             "same; set temperature above 0, or num_responses to 1"
         )
-    config = config.model_copy(update={"data": pinned_data(config.data)})
+    config = config.model_copy(update={"data": pin_data(config.data)})
     data = config.data
     run = Run(path, config, "generation")
-    policy = pinned(config.policy)
+    policy = pin_revision(config.policy)
     revision = model_revision(policy)
     settings = {
         "seed": config.seed,
@@ -56,7 +56,7 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     if not (path / "prompts.parquet").is_file():
         write_prompts(run)
     with TableWriter(run, "responses", key="prompt_id") as writer:
-        sample_responses(run, Workplace(policy, config.engine, config.seed, open_engine), revision, writer)
+        sample_responses(run, EngineSpec(policy, config.engine, config.seed, open_engine), revision, writer)
     report(run)
 
 

@@ -2,7 +2,7 @@
 
 import re
 
-from rlaif.text import storable
+from rlaif.text import replace_surrogates
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 
@@ -15,8 +15,8 @@ class Unusable(Exception):
         self.reason = reason
 
 
-def named(path: str) -> str:
+def redacted(path: str) -> str:
     """A path or URL as a table may show it: of a URL no user, password or query, which may hold a key."""
     if URL.match(path):
         path = re.sub(r"(?<=://)[^/?#]*@", "", re.sub(r"[?#].*", "", path, flags=re.DOTALL))
-    return storable(path)
+    return replace_surrogates(path)

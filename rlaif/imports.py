@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def uncollected() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """No garbage is collected within. If modules were imported, what is there by then is passed over by later
     collections too: looking for garbage among them is a fifth of what starting an engine takes
     (`make bench NAME=startup`).

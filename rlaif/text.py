@@ -89,7 +89,7 @@ def special_tokens(tokenizer: Any) -> tuple[str, ...]:
     return tuple(sorted({*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}))
 
 
-def inert(text: str, tokens: Iterable[str]) -> str:
+def break_special_tokens(text: str, tokens: Iterable[str]) -> str:
     """`text` with a space behind the first character of each of `tokens` in it, so that no tokenizer finds one there.
 
     For models whose prompt is rendered and tokenised as one string, where text of a user and the template's own tokens
@@ -102,12 +102,12 @@ def inert(text: str, tokens: Iterable[str]) -> str:
     return re.sub(starts, " ", text)
 
 
-def storable(text: str) -> str:
+def replace_surrogates(text: str) -> str:
     """`text` as a table can hold it: the replacement character for lone surrogates."""
     return _SURROGATE.sub("\ufffd", text)
 
 
-def loops(text: str) -> bool:
+def is_degenerate(text: str) -> bool:
     """Whether `text` ends in saying the same again and again: its last 1,000 characters compress to less than a fifth.
 
     Compression finds a loop of any length in any script, of letters as of sentences.

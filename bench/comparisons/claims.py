@@ -37,7 +37,7 @@ def asked(load: Load) -> list[tuple[str, str]]:
 
 def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]:
     """Claims a second, and what was found; with the prefix cache and images together, or without both."""
-    from feedback.verify import conquer, read_verdict
+    from feedback.verify import read_verdict, verify
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.engine import Request
     from rlaif.inference.vllm_engine import VllmEngine
@@ -54,7 +54,7 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
             engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))], "first")
             began = time.perf_counter()
             if cached:
-                found = conquer(engine, questions, images, "bench")
+                found = verify(engine, questions, images, "bench")
             else:
                 answers = engine.generate(requests, "bench")
                 found = {
@@ -70,13 +70,13 @@ def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
 
     from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
     from model.images import open_image
-    from rlaif.inference.engine import reads_as
+    from rlaif.inference.engine import is_spelling_of
 
     processor = MiniCPMVProcessor.from_pretrained(model)
     net = MiniCPMVForConditionalGeneration.from_pretrained(model, dtype=torch.float32).eval()
     vocabulary = list(range(len(processor.tokenizer)))
     texts = processor.tokenizer.batch_decode([[token] for token in vocabulary])
-    yes, no = ([token for token in vocabulary if reads_as(texts[token], word)] for word in ("yes", "no"))
+    yes, no = ([token for token in vocabulary if is_spelling_of(texts[token], word)] for word in ("yes", "no"))
     images, questions = pictures(load), asked(load)
 
     @torch.no_grad()

@@ -32,7 +32,7 @@ from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import REFUSALS, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
-from rlaif.report.figures import with_interval
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_folder
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -184,7 +184,8 @@ def figures_table(name: str, sides: dict[str, Side]) -> str:
     lines = [f"{name:28}" + "".join(f"{which:>24}" for which in sides)]
     for figure in next(iter(sides.values()))["figures"]:
         cells = [
-            with_interval(figure, side["figures"].get(figure), side["intervals"].get(figure)) for side in sides.values()
+            format_with_interval(figure, side["figures"].get(figure), side["intervals"].get(figure))
+            for side in sides.values()
         ]
         lines.append(f"{figure:28}" + "".join(f"{cell:>24}" for cell in cells))
     lines.append("in brackets: 95% confidence intervals, by drawing other images")

@@ -48,7 +48,7 @@ def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[st
             "temperature above 0, or runs to 1"
         )
     judge = settings.model or config.labeler
-    wording, revision = read_wording(settings.prompt), model_revision(judge)
+    wording, revision = read_prompt(settings.prompt), model_revision(judge)
     run = Run(home, config, "judging")
     identity = {
         "seed": config.seed,
@@ -136,7 +136,7 @@ def read_rating(completion: Completion) -> int | None:
     return rating if type(rating) is int and rating in RATINGS else None
 
 
-def read_wording(path: str | None) -> str:
+def read_prompt(path: str | None) -> str:
     """The request to the judge. Errors: ConfigError: the file, or one of its placeholders, is missing."""
     file = Path(path) if path else DEFAULT_WORDING
     if not file.is_file():

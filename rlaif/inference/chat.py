@@ -1,8 +1,8 @@
 """Chat completions of the OpenAI API, the part of the format that we write and read. Pure.
 
 Text that looks like a special token: the server tokenises the rendered conversation as one string, so it would become
-one. Which tokens it has is not known here; nearly all are written in `<...>` or `[...]`, so `defuse` puts a space
-behind each such bracket. Text without them arrives as it is.
+one. Which tokens it has is not known here; nearly all are written in `<...>` or `[...]`, so `break_brackets` puts a
+space behind each such bracket. Text without them arrives as it is.
 
 Pictures travel inside the request: as the bytes that they came as, where every reader sees the same in them, else as
 the PNG of what `model.images` sees; never as an address to fetch.
@@ -19,7 +19,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from rlaif.errors import ModelError
-from rlaif.inference.engine import Completion, Request, reads_as, what_tokens_add
+from rlaif.inference.engine import Completion, Request, is_spelling_of, text_by_token
 
 CONTENT_FILTER = "content_filter"
 SAFE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -66,7 +66,7 @@ class _Reply(BaseModel):
 
 def chat_request(request: Request, index: int, model: str, top_logprobs: int) -> dict[str, Any]:
     """The body of one chat completion: answer `index` of a request."""
-    content: list[dict[str, Any]] = [{"type": "text", "text": defuse(request.text)}]
+    content: list[dict[str, Any]] = [{"type": "text", "text": break_brackets(request.text)}]
     if request.image is not None:
         content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
     body: dict[str, Any] = {
@@ -88,7 +88,7 @@ def chat_request(request: Request, index: int, model: str, top_logprobs: int) ->
     return body
 
 
-def defuse(text: str) -> str:
+def break_brackets(text: str) -> str:
     """Text in which nothing reads as a special token, and which JSON can carry: see the top of this file."""
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate becomes "?"
     return _OPENING.sub(lambda match: match.group() + " ", text)
@@ -134,7 +134,7 @@ def read_reply(content: bytes, request: Request, model: str) -> Completion:
     if request.token_logprobs:
         if text and not tokens:
             raise _no_logprobs(model)
-        token_logprobs = what_tokens_add(text, [(token.token, token.logprob) for token in tokens])
+        token_logprobs = text_by_token(text, [(token.token, token.logprob) for token in tokens])
     return Completion(
         text,
         reply.usage.completion_tokens,
@@ -151,7 +151,7 @@ def word_probabilities(top: Sequence[_TopToken] | None, words: Sequence[str], mo
         raise _no_logprobs(model)
     if math.fsum(math.exp(min(item.logprob, 1.0)) for item in top) > 1.01:  # NaN is the verdict's matter
         raise ModelError(f"the endpoint's log-probabilities of {model!r} add up to more than 1; use another endpoint")
-    return {word: sum(math.exp(item.logprob) for item in top if reads_as(item.token, word)) for word in words}
+    return {word: sum(math.exp(item.logprob) for item in top if is_spelling_of(item.token, word)) for word in words}
 
 
 def _no_logprobs(model: str) -> ModelError:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.inference.engine import OpenEngine
-from rlaif.storage.rows import Places, Row
+from rlaif.storage.rows import Row, RowLocations
 
 
 @dataclass(frozen=True)
@@ -13,11 +13,11 @@ class Chunk:
     """Some prompts, and where their rows stand in each table."""
 
     title: str
-    tables: dict[str, Places]
+    tables: dict[str, RowLocations]
 
 
 @dataclass(frozen=True)
-class Workplace:
+class EngineSpec:
     """The model that works, and how it is served."""
 
     model: ModelSection
@@ -26,7 +26,7 @@ class Workplace:
     open_engine: OpenEngine
 
 
-def together(rows: Sequence[Row], count: int) -> Iterator[list[Row]]:
+def batch_by_image(rows: Sequence[Row], count: int) -> Iterator[list[Row]]:
     """`count` rows at a time, or more where the last one's image has more: all questions of an image meet one cache."""
     some: list[Row] = []
     for row in rows:

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 
 from rlaif.errors import ModelError, RlaifError
-from rlaif.inference.chunks import Chunk, Workplace
+from rlaif.inference.chunks import Chunk, EngineSpec
 from rlaif.inference.engine import Engine
 
 
 class Worker:
     """One actor: an engine, and what it does with a chunk."""
 
-    def __init__(self, place: Workplace, action: Callable[[Engine, Chunk], Any]) -> None:
+    def __init__(self, place: EngineSpec, action: Callable[[Engine, Chunk], Any]) -> None:
         self._engine = place.open_engine(place.model, place.engine, place.seed)
         self._action = action
 
@@ -30,8 +30,8 @@ class Worker:
         return {"result": result}
 
 
-def work_on_ray(
-    place: Workplace, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
+def map_chunks_on_ray(
+    place: EngineSpec, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
 ) -> Iterator[tuple[Chunk, Any]]:
     """See rlaif.inference.work. Errors: ModelError: no cluster, or what an actor could not do."""
     import ray

@@ -4,8 +4,8 @@
 Why prompts of our own architecture are built from token ids: the policy must see in vLLM exactly the tokens that it is
 trained on, and text of a user that looks like a special token (`<unk>`, `<image>`, `<|eot_id|>`, the image marker) must
 stay text. vLLM's chat entry point, which serves every other architecture, tokenises the rendered template as one string
-and cannot tell the two apart: there such texts are broken up by a space before they go in (`rlaif.text.inert`; what
-`rlaif.inference.endpoint` does about it is said there).
+and cannot tell the two apart: there a space breaks such texts up before they go in
+(`rlaif.text.break_special_tokens`; `rlaif.inference.endpoint` says what it does about them).
 vLLM puts an image's placeholders where it first finds the tokenised marker; the image stands first, so it is ours.
 """
 
@@ -87,12 +87,12 @@ class Engine(Protocol):
 OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]  # with the seed
 
 
-def reads_as(token: str, word: str) -> bool:
+def is_spelling_of(token: str, word: str) -> bool:
     """Whether a token is a spelling of a word: "yes", "Yes", " YES"."""
     return token.strip().lower() == word.lower()
 
 
-def what_tokens_add(text: str, tokens: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
+def text_by_token(text: str, tokens: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
     """(what it adds to `text`, log-probability) of each token; what goes beyond the text (an end token) is cut."""
     left = len(text)
     added = []

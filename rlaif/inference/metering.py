@@ -31,7 +31,7 @@ class Cost:
 
 
 @dataclass
-class Metered:
+class MeteredEngine:
     """An engine that counts, from when it was made."""
 
     engine: Engine

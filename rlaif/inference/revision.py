@@ -24,7 +24,7 @@ def model_revision(section: ModelSection) -> str:
     """What exactly a model section names.
 
     For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the commit of the given
-    revision, or the newest one; what is then loaded is another matter, see `pinned`. For an endpoint: the given
+    revision, or the newest one; what is then loaded is another matter, see `pin_revision`. For an endpoint: the given
     revision, or what it says that it serves (`rlaif.inference.endpoint`).
     Errors: ModelError for a folder that holds no model, a hub id that cannot be resolved, an endpoint that fails.
     """
@@ -61,7 +61,7 @@ def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
     return Path(snapshot).name  # the folder of a snapshot is called by its commit
 
 
-def pinned(section: ModelSection) -> ModelSection:
+def pin_revision(section: ModelSection) -> ModelSection:
     """The section with the commit that `model_revision` finds, so that no later one is loaded; a folder's or an
     endpoint's as it is.
 

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
-from rlaif.imports import uncollected
-from rlaif.text import inert, special_tokens
+from rlaif.imports import gc_paused
+from rlaif.text import break_special_tokens, special_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,8 +25,8 @@ from rlaif.inference.engine import (
     PROMPT_TOO_LONG,
     Completion,
     Request,
-    reads_as,
-    what_tokens_add,
+    is_spelling_of,
+    text_by_token,
 )
 
 
@@ -34,7 +34,7 @@ class VllmEngine:
     """vLLM in this process on CPU, in processes of its own on GPU."""
 
     def __init__(self, model: ModelSection, engine: EngineSection, seed: int) -> None:
-        with uncollected():
+        with gc_paused():
             on_cpu = prepare_environment()
             from vllm import LLM
 
@@ -116,7 +116,9 @@ class VllmEngine:
                     prompt |= {"multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [image_id]}}
                 self._llm.enqueue(prompt, params, use_tqdm=False)
             else:
-                content: list[dict[str, Any]] = [{"type": "text", "text": inert(request.text, self._special)}]
+                content: list[dict[str, Any]] = [
+                    {"type": "text", "text": break_special_tokens(request.text, self._special)}
+                ]
                 if image is not None:
                     content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
                 messages: Any = [{"role": "user", "content": content}]
@@ -153,7 +155,7 @@ class VllmEngine:
             ids = sorted(self._tokenizer.get_vocab().values())
             texts = self._tokenizer.batch_decode([[token_id] for token_id in ids])
             self._spellings[word] = tuple(
-                token_id for token_id, text in zip(ids, texts, strict=True) if reads_as(text, word)
+                token_id for token_id, text in zip(ids, texts, strict=True) if is_spelling_of(text, word)
             )
         if not self._spellings[word]:
             raise ModelError(f"the vocabulary of {self._model} has no token {word!r}; use a model that has one")
@@ -170,7 +172,7 @@ class VllmEngine:
         tokens = None
         if request.token_logprobs:
             logprobs = [position[token] for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
-            tokens = what_tokens_add(answer.text, [(it.decoded_token or "", it.logprob) for it in logprobs])
+            tokens = text_by_token(answer.text, [(it.decoded_token or "", it.logprob) for it in logprobs])
         return Completion(
             answer.text,
             len(answer.token_ids),

@@ -9,20 +9,20 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from rlaif.inference.chunks import Chunk, Workplace
+from rlaif.inference.chunks import Chunk, EngineSpec
 from rlaif.inference.engine import Engine
 
 
-def work(
-    place: Workplace, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
+def map_chunks(
+    place: EngineSpec, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
 ) -> Iterator[tuple[Chunk, Any]]:
     """Each chunk with what `action` makes of it, in order. No engine is opened for no chunks."""
     if not chunks:
         return
     if place.engine.backend == "ray":
-        from rlaif.inference.cluster import work_on_ray
+        from rlaif.inference.cluster import map_chunks_on_ray
 
-        yield from work_on_ray(place, chunks, action)
+        yield from map_chunks_on_ray(place, chunks, action)
         return
     with closing(place.open_engine(place.model, place.engine, place.seed)) as engine:
         for chunk in chunks:

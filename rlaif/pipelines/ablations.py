@@ -17,7 +17,7 @@ from rlaif.config import AblationsConfig, Config
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError
 from rlaif.pipelines.stages import STAGES, run_stages
-from rlaif.report.figures import with_interval
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write
 
 COLUMNS = {
@@ -81,7 +81,7 @@ def table(metrics: dict[str, dict[str, Any]]) -> str:
 def cell(metrics: dict[str, Any], section: str, key: str) -> str:
     """A figure with its interval."""
     spread = metrics.get("intervals", {}).get(section, {})
-    return with_interval(key, metrics.get(section, {}).get(key), spread.get(key))
+    return format_with_interval(key, metrics.get(section, {}).get(key), spread.get(key))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.pipelines.stages import STAGES, RunStages, run_stages
-from rlaif.report.figures import with_interval
+from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write, lock
 
 LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
@@ -148,7 +148,7 @@ def table(candidates: Sequence[Candidate], chosen: int) -> str:
     """What validation says of every policy, as text for the terminal; in brackets 95% confidence intervals."""
     lines = [f"{'validation':24}" + "".join(f"{one.name:>20}" for one in candidates)]
     for name in candidates[0].figures:
-        cells = (with_interval(name, one.figures[name], one.intervals.get(name)) for one in candidates)
+        cells = (format_with_interval(name, one.figures[name], one.intervals.get(name)) for one in candidates)
         lines.append(f"{name:24}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join([*lines, f"chosen: {candidates[chosen].name}"])
 

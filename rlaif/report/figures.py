@@ -9,7 +9,7 @@ from collections.abc import Sequence
 NOT_SHARES = ("mean", "score")
 
 
-def shown(name: str, value: float | int | None) -> str:
+def format_figure(name: str, value: float | int | None) -> str:
     """25.7%, 24.6, 1,200; "-" for a figure that cannot be had."""
     if value is None:
         return "-"
@@ -18,7 +18,7 @@ def shown(name: str, value: float | int | None) -> str:
     return _number(name, value) + ("" if name.startswith(NOT_SHARES) else "%")
 
 
-def shown_interval(name: str, interval: Sequence[float] | None) -> str:
+def format_interval(name: str, interval: Sequence[float] | None) -> str:
     """[23.1, 28.4]; nothing where there is no interval."""
     if interval is None:
         return ""
@@ -26,9 +26,9 @@ def shown_interval(name: str, interval: Sequence[float] | None) -> str:
     return f"[{low}, {high}]"
 
 
-def with_interval(name: str, value: float | int | None, interval: Sequence[float] | None) -> str:
+def format_with_interval(name: str, value: float | int | None, interval: Sequence[float] | None) -> str:
     """25.7% [23.1, 28.4]."""
-    return f"{shown(name, value)} {shown_interval(name, interval)}".rstrip()
+    return f"{format_figure(name, value)} {format_interval(name, interval)}".rstrip()
 
 
 def _number(name: str, value: float) -> str:

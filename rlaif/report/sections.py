@@ -6,7 +6,7 @@ from typing import Any
 
 from rlaif.errors import InputError
 from rlaif.report.charts import Line, line_chart
-from rlaif.report.figures import shown, shown_interval
+from rlaif.report.figures import format_figure, format_interval
 
 MINUS = "\N{MINUS SIGN}"
 Spread = dict[str, dict[str, list[float] | None]]  # before, after, change -> figure -> confidence interval
@@ -66,7 +66,7 @@ def tile(
 def tile_intervals(name: str, spread: Spread) -> str:
     """The confidence intervals of a tile's figures and of its change in one line; empty where there are none."""
     found = [
-        f"{which} {shown_interval('change' if which == 'change' else name, spread[which][name])}"
+        f"{which} {format_interval('change' if which == 'change' else name, spread[which][name])}"
         for which in ("before", "after", "change")
         if spread.get(which, {}).get(name)
     ]
@@ -109,7 +109,7 @@ def rounds(history: Path) -> dict[str, Any] | None:
                 "name": one["name"],
                 "report": f"{one['folder']}/report.html" if one["round"] != 0 else None,
                 "values": [
-                    (shown(name, one["figures"][name]), shown_interval(name, one["intervals"].get(name)))
+                    (format_figure(name, one["figures"][name]), format_interval(name, one["intervals"].get(name)))
                     for name in figures
                 ],
             }
@@ -146,10 +146,10 @@ def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     ]
     return {
         "meters": [
-            (title, found[name], shown_interval(name, spread.get(name)), detail) for title, name, detail in meters
+            (title, found[name], format_interval(name, spread.get(name)), detail) for title, name, detail in meters
         ],
         "orders": [
-            (title, found[name], shown_interval(name, spread.get(name)), tone)
+            (title, found[name], format_interval(name, spread.get(name)), tone)
             for title, name, tone in orders
             if found[name] is not None
         ],
@@ -166,7 +166,10 @@ def benchmarks(metrics: dict[str, Any]) -> list[dict[str, Any]]:
             (
                 figure,
                 [
-                    (shown(figure, side["figures"].get(figure)), shown_interval(figure, side["intervals"].get(figure)))
+                    (
+                        format_figure(figure, side["figures"].get(figure)),
+                        format_interval(figure, side["intervals"].get(figure)),
+                    )
                     for side in sides.values()
                 ],
             )

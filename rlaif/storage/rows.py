@@ -14,10 +14,10 @@ from rlaif.storage.tables import read_parts
 Row = dict[str, Any]
 
 
-Places = tuple[tuple[int, tuple[int, ...]], ...]  # rows of a table, in order: (row group, its rows)
+RowLocations = tuple[tuple[int, tuple[int, ...]], ...]  # rows of a table, in order: (row group, its rows)
 
 
-def placed(run: Run, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+def read_located_parts(run: Run, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
     """The parts of a table with two columns more, `group` and `row`: where each row stands."""
     for group, part in enumerate(read_parts(run, table, columns)):
         rows = pa.array(range(part.num_rows), pa.int64())
@@ -26,15 +26,15 @@ def placed(run: Run, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
         )
 
 
-def places_of(rows: Iterable[Row]) -> Places:
-    """Where rows of `placed` stand."""
+def row_locations(rows: Iterable[Row]) -> RowLocations:
+    """Where rows of `read_located_parts` stand."""
     groups: dict[int, list[int]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row["row"])
     return tuple((group, tuple(found)) for group, found in groups.items())
 
 
-def take(file: Path, places: Places, columns: Sequence[str]) -> list[Row]:
+def read_rows_at(file: Path, places: RowLocations, columns: Sequence[str]) -> list[Row]:
     """The rows that stand there."""
     changed = file.stat().st_mtime_ns  # a file made anew is another
     groups = (_group(file, changed, group, tuple(columns)).take(rows) for group, rows in places)

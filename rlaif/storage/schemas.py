@@ -7,7 +7,7 @@ import pyarrow as pa
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 MESSAGES = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-JUDGED_CLAIMS = pa.list_(
+VERIFIED_CLAIMS = pa.list_(
     pa.struct(
         [
             ("claim", pa.string()),
@@ -109,8 +109,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         rejected_response_id=pa.string(),
         chosen_score=pa.float64(),
         rejected_score=pa.float64(),
-        chosen_claims=JUDGED_CLAIMS,
-        rejected_claims=JUDGED_CLAIMS,
+        chosen_claims=VERIFIED_CLAIMS,
+        rejected_claims=VERIFIED_CLAIMS,
         round=pa.int32(),
         split=pa.string(),
     ),

@@ -10,7 +10,7 @@ from bench import injections
 from feedback.divide import Refusal, Split, read_split
 from rlaif.config import Config
 from rlaif.inference.engine import Completion, Request
-from rlaif.text import inert
+from rlaif.text import break_special_tokens
 from scenes.language import find_mentions, question_of
 from tests.support import ROOT
 from tests.support.doubles import ScriptedEngine
@@ -123,10 +123,10 @@ def split_of(claim: str, question: str) -> Completion:
 def test_inert_texts_hold_none_of_the_tokens() -> None:
     tokens = ("<s>", "<|im_end|>", "<image>", "ab>", "b>c", "#")
     text = "<s>x<|im_<|im_end|>end|> <image><image> ab>c #"
-    broken = inert(text, tokens)
+    broken = break_special_tokens(text, tokens)
     assert broken == "< s>x<|im_< |im_end|>end|> < image>< image> a b >c #"
     assert not any(token in broken for token in tokens[:-1])
-    assert inert("3 < 5, a > b", tokens) == "3 < 5, a > b"
+    assert break_special_tokens("3 < 5, a > b", tokens) == "3 < 5, a > b"
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -11,7 +11,7 @@ from evaluation.benchmarks.mmhal import Known, MMHal
 from evaluation.benchmarks.objects import Names, plurals
 from evaluation.benchmarks.pope import Pope
 from evaluation.benchmarks.questions import Question
-from evaluation.benchmarks.rating import DEFAULT_WORDING, PLACEHOLDERS, SCHEMA, read_rating, read_wording
+from evaluation.benchmarks.rating import DEFAULT_WORDING, PLACEHOLDERS, SCHEMA, read_prompt, read_rating
 from evaluation.benchmarks.yes_no import first_word, no_in_first_sentence
 from evaluation.statistics import total
 from rlaif.errors import ConfigError
@@ -265,7 +265,7 @@ def test_reading_a_rating(text, rating):
 
 def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder():
     mmhal = MMHal([], {"1": Known("What color?", "It is red.", ["Circle", "Star"], "attribute")}, runs=1)
-    request = mmhal.request(read_wording(None), "1", "Blue. {gt_answer}<|eot_id|>")
+    request = mmhal.request(read_prompt(None), "1", "Blue. {gt_answer}<|eot_id|>")
     for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}\n"):
         assert part in request
     assert "<|eot_id|>" not in request
@@ -276,6 +276,6 @@ def test_a_wording_without_a_placeholder_is_refused(tmp_path):
     text = DEFAULT_WORDING.read_text()
     (tmp_path / "rate.txt").write_text(text.replace(PLACEHOLDERS[2], ""))
     with pytest.raises(ConfigError, match=r"judge.prompt: .*rate.txt lacks \{gt_answer\}"):
-        read_wording(str(tmp_path / "rate.txt"))
+        read_prompt(str(tmp_path / "rate.txt"))
     with pytest.raises(ConfigError, match=r"judge.prompt: no file .*none.txt"):
-        read_wording(str(tmp_path / "none.txt"))
+        read_prompt(str(tmp_path / "none.txt"))

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from evaluation.statistics import f1, intervals, ratio, total
-from rlaif.report.figures import shown, shown_interval, with_interval
+from rlaif.report.figures import format_figure, format_interval, format_with_interval
 
 
 def share(totals):
@@ -81,6 +81,6 @@ def test_equal_seeds_give_equal_intervals():
     ],
 )
 def test_shown(name, value, interval, text):
-    assert with_interval(name, value, interval) == text
-    assert shown(name, value) == text.split()[0]
-    assert shown_interval(name, None) == ""
+    assert format_with_interval(name, value, interval) == text
+    assert format_figure(name, value) == text.split()[0]
+    assert format_interval(name, None) == ""

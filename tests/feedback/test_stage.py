@@ -13,8 +13,8 @@ from PIL import Image
 
 import feedback.__main__ as command
 import feedback.stage as stage
-from feedback.prompt_files import read_wording
-from feedback.verify import conquer
+from feedback.prompt_files import read_prompts
+from feedback.verify import verify
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, RunMismatchError
 from rlaif.inference.engine import Engine, Request
@@ -204,17 +204,17 @@ def test_command_line_errors_are_one_line(
 
 
 def test_own_wording(tmp_path: Path) -> None:
-    default = read_wording(None)
+    default = read_prompts(None)
     assert default.ask_verify("Is it {red}?") == "Is it {red}? Answer yes or no."
     for name in ("split", "whole"):
         (tmp_path / f"{name}.txt").write_text('Like {"claims": []}: {response}\n')
     with pytest.raises(ConfigError, match=r"no file .*verify\.txt; the folder must hold split\.txt"):
-        read_wording(str(tmp_path))
+        read_prompts(str(tmp_path))
     (tmp_path / "verify.txt").write_text("Yes or no?")
     with pytest.raises(ConfigError, match=r"verify\.txt lacks the placeholder \{question\}"):
-        read_wording(str(tmp_path))
+        read_prompts(str(tmp_path))
     (tmp_path / "verify.txt").write_text("{question}")
-    assert read_wording(str(tmp_path)).ask_split("A dog.") == 'Like {"claims": []}: A dog.'
+    assert read_prompts(str(tmp_path)).ask_split("A dog.") == 'Like {"claims": []}: A dog.'
 
 
 def test_pairs_feed_a_stock_trl_trainer(config_file: Path, run_path: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -266,7 +266,7 @@ def test_on_vllm_probabilities_are_read_and_an_untrained_labeler_is_quarantined(
     )
     engine = open_engine(config.labeler, config.engine, config.seed)
     images = {colour: png(colour) for colour in TRUE}
-    verdicts = conquer(engine, [(colour, "Is there a red circle?") for colour in images], images, "all")
+    verdicts = verify(engine, [(colour, "Is there a red circle?") for colour in images], images, "all")
     assert set(verdicts) == {("red", "Is there a red circle?"), ("blue", "Is there a red circle?")}
     assert all(0 < verdict.p_yes < 1 and 0 < verdict.p_no < 1 and verdict.p_other > 0 for verdict in verdicts.values())
 

@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from feedback.verify import Verdict, conquer, read_verdict
+from feedback.verify import Verdict, read_verdict, verify
 from rlaif.errors import ModelError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from tests.support.doubles import ScriptedEngine
@@ -37,7 +37,7 @@ def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
 
     engine = ScriptedEngine(labeler)
     questions = [("b", "Dog?"), ("a", "Dog?"), ("b", "Cat?"), ("a", "Dog?"), ("b", "Dog?")]
-    verdicts = conquer(engine, questions, {"a": b"one", "b": b"two"}, "prompts 1-2")
+    verdicts = verify(engine, questions, {"a": b"one", "b": b"two"}, "prompts 1-2")
     assert [(request.image, request.text) for request in engine.requests] == [
         (b"one", "Dog?"),
         (b"two", "Cat?"),
@@ -60,7 +60,7 @@ def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
             return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super()._complete(request)
 
     engine = Small(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = conquer(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"}, "all")
+    verdicts = verify(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"}, "all")
     assert list(verdicts) == [("a", "Dog?")]
 
 
@@ -70,5 +70,5 @@ def test_conquer_leaves_out_what_an_endpoint_refuses_to_answer() -> None:
             return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)
 
     engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = conquer(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}, "all")
+    verdicts = verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}, "all")
     assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}

@@ -14,7 +14,7 @@ import pytest
 
 from generation import fetch as fetching
 from generation.fetch import PublicOnly, allowed, fetch, is_public, public_address
-from generation.unusable import Unusable, named
+from generation.unusable import Unusable, redacted
 from rlaif.config import DataSection
 from tests.support.photographs import collect, encoded, parquet_file, photo
 
@@ -207,6 +207,6 @@ def test_urls_of_a_table_are_dropped_unless_their_host_is_named(tmp_path: Path, 
 
 
 def test_what_is_shown_of_a_url_holds_no_key() -> None:
-    assert named(f"https://me:{SECRET}@a.example/b/c.png?x={SECRET}#{SECRET}") == "https://a.example/b/c.png"
-    assert named("b/c.png?x#1") == "b/c.png?x#1"
+    assert redacted(f"https://me:{SECRET}@a.example/b/c.png?x={SECRET}#{SECRET}") == "https://a.example/b/c.png"
+    assert redacted("b/c.png?x#1") == "b/c.png?x#1"
     assert str(allowed("https://a.example/\u00e4 b?q= \r\n", {"a.example"}).target) == "b'/%C3%A4%20b?q=%20'"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from generation.quality import find_fault, invented_words, repetition, share_invented, slips
+from generation.quality import edits_per_character, find_fault, invented_words, repetition, share_invented
 from generation.rewrite import fluency
 from rlaif.config import RewriteSection
 
@@ -28,7 +28,7 @@ def test_repetition_is_the_share_of_four_word_sequences_that_came_before() -> No
     ],
 )
 def test_slips_between_spellings(one: str, other: str, count: int) -> None:
-    assert slips(one, other) == slips(other, one) == count
+    assert edits_per_character(one, other) == edits_per_character(other, one) == count
 
 
 def test_invented_words_are_those_the_raw_caption_has_in_no_spelling() -> None:

@@ -12,12 +12,12 @@ import pytest
 
 from feedback.stage import feedback
 from generation.pictures import MAX_FILE_BYTES
-from generation.prompts import pinned_data
+from generation.prompts import pin_data
 from generation.stage import generate
 from rlaif.config import Config, DataSection, ModelSection
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.engine import Request
-from rlaif.inference.revision import model_revision, pinned
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -171,7 +171,7 @@ def test_a_hub_model_is_pinned_to_the_commit_that_is_recorded(
     revision: str | None, hub: list[Any], tmp_path: Path, instructions: str
 ) -> None:
     section = ModelSection(model="owner/name", revision=revision)
-    found = pinned(section)
+    found = pin_revision(section)
     assert found.revision == COMMIT and hub == [("owner/name", revision)]
     assert model_revision(found) == COMMIT and len(hub) == 1, "a commit is not looked up again"
 
@@ -192,17 +192,17 @@ def test_a_hub_model_is_pinned_to_the_commit_that_is_recorded(
 
 def test_a_hub_data_set_is_pinned_too(hub: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     data = DataSection(source="datasets", path="owner/data", revision="main")
-    commit = pinned_data(data)
-    assert commit.revision == COMMIT and pinned_data(commit) == commit and hub == [("owner/data", "main")]
+    commit = pin_data(data)
+    assert commit.revision == COMMIT and pin_data(commit) == commit and hub == [("owner/data", "main")]
     local = DataSection(source="datasets", path=str(tmp_path))
-    assert pinned_data(local) == local and pinned_data(DataSection()) == DataSection()
+    assert pin_data(local) == local and pin_data(DataSection()) == DataSection()
 
     def no_network(*_: Any, **__: Any) -> str:
         raise OSError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
     with pytest.raises(InputError, match="cannot load data set owner/data: it is no folder here"):
-        pinned_data(data)
+        pin_data(data)
 
 
 # --- secrets, the page --------------------------------------------------------------------------------------------

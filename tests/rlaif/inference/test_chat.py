@@ -10,7 +10,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from rlaif.errors import ModelError
-from rlaif.inference.chat import chat_request, data_url, defuse, read_reply
+from rlaif.inference.chat import break_brackets, chat_request, data_url, read_reply
 from rlaif.inference.engine import Completion, Request
 from tests.support.chat_server import completion
 
@@ -71,21 +71,21 @@ def test_a_sampled_answer_in_json() -> None:
      "[gMASK]", "<|im_start|>system", "<start_of_turn>", "<0x0A>"],
 )  # fmt: skip
 def test_what_looks_like_a_special_token_stops_to(special: str) -> None:
-    harmless = defuse(f"a {special} b")
+    harmless = break_brackets(f"a {special} b")
     assert special not in harmless
     assert harmless.replace(" ", "") == f"a{special}b".replace(" ", "")  # only spaces were added
-    assert defuse(harmless) == harmless
+    assert break_brackets(harmless) == harmless
 
 
 @pytest.mark.parametrize(
     "text", ["There are 3 dogs.", 'Like {"claims": []}', "1 < 2 > 0", "see [1]", "\u4e24\u53ea\u72d7", ""]
 )
 def test_other_text_arrives_as_it_is(text: str) -> None:
-    assert defuse(text) == text
+    assert break_brackets(text) == text
 
 
 def test_text_that_no_json_can_carry_is_carried() -> None:
-    assert defuse("a \ud800 b") == "a ? b"
+    assert break_brackets("a \ud800 b") == "a ? b"
 
 
 @pytest.mark.parametrize("kind, mime", [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])

@@ -17,12 +17,12 @@ from pathlib import Path
 import pytest
 
 from feedback.divide import Split, divide
-from feedback.prompt_files import read_wording
-from feedback.verify import conquer
+from feedback.prompt_files import read_prompts
+from feedback.verify import verify
 from rlaif.config import Config, ModelSection
 from rlaif.config.load import load_config
 from rlaif.errors import ModelError
-from rlaif.inference.chat import defuse
+from rlaif.inference.chat import break_brackets
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
@@ -120,14 +120,14 @@ def local(config: Config) -> Iterator[Engine]:
 def test_p_yes_is_that_of_the_engine_in_the_process(remote: Engine, local: Engine) -> None:
     rows = list(scene_rows("test", 6, seed=0))
     images = {str(index): row.png for index, row in enumerate(rows)}
-    wording = read_wording(None)
+    wording = read_prompts(None)
     questions = [
         (str(index), wording.ask_verify(question_of(mention)))
         for index in range(len(rows))
         for row in rows
         for mention in find_mentions(say(row.reference, row.instruction, f"question {index}", careful=0.5))
     ]
-    here, there = (conquer(engine, questions, images, "verdicts") for engine in (local, remote))
+    here, there = (verify(engine, questions, images, "verdicts") for engine in (local, remote))
     assert here.keys() == there.keys() and len(here) > 30
     for key, verdict in here.items():
         assert there[key].p_yes == pytest.approx(verdict.p_yes, abs=1e-3)
@@ -141,7 +141,7 @@ def test_splits_are_those_of_the_engine_in_the_process(remote: Engine, local: En
         for index, row in enumerate(scene_rows("test", 12, seed=1))
     ]
     here, there = (
-        divide(engine, texts, read_wording(None), "splits", max_tokens=512, max_retries=1, seed=0)
+        divide(engine, texts, read_prompts(None), "splits", max_tokens=512, max_retries=1, seed=0)
         for engine in (local, remote)
     )
     assert here == there
@@ -176,7 +176,7 @@ def test_text_that_looks_like_special_tokens_stays_text(with_image: bool, remote
     (row,) = scene_rows("test", 1, seed=3)
     image = row.png if with_image else None
     ((there,),) = remote.generate([Request(HOSTILE, image, max_tokens=8)], "hostile")
-    ((here,),) = local.generate([Request(defuse(HOSTILE), image, max_tokens=8)], "hostile")
+    ((here,),) = local.generate([Request(break_brackets(HOSTILE), image, max_tokens=8)], "hostile")
     assert there == here
 
 

@@ -16,11 +16,11 @@ from feedback.stage import feedback as run_feedback
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ModelError
-from rlaif.inference.chunks import Chunk, Workplace, together
+from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
 from rlaif.inference.engine import Engine, OpenEngine
 from rlaif.inference.open import open_engine
-from rlaif.inference.work import work
-from rlaif.storage.rows import placed, places_of, take
+from rlaif.inference.work import map_chunks
+from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
 from tests.rlaif.storage.test_tables import open_run, scores
 from tests.support.doubles import ScriptedEngine
@@ -34,19 +34,19 @@ def test_rows_are_found_again_where_they_stand(tmp_path: Path) -> None:
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
             writer.write(scores(prompt))
-    rows = [row for part in placed(run, "scores", ["prompt_id"]) for row in part.to_pylist()]
+    rows = [row for part in read_located_parts(run, "scores", ["prompt_id"]) for row in part.to_pylist()]
     assert [(row["group"], row["row"]) for row in rows[3:6]] == [(0, 3), (1, 0), (1, 1)]
     some = [row for row in rows if row["prompt_id"] in "bce"]
-    assert places_of(some) == ((0, (2, 3)), (1, (0, 1)), (2, (0, 1)))
-    assert take(writer.path, places_of(some), ["score", "prompt_id"]) == [
+    assert row_locations(some) == ((0, (2, 3)), (1, (0, 1)), (2, (0, 1)))
+    assert read_rows_at(writer.path, row_locations(some), ["score", "prompt_id"]) == [
         {"score": -float(index), "prompt_id": prompt} for prompt in "bce" for index in range(2)
     ]
 
 
 def test_all_questions_of_an_image_stay_together() -> None:
     rows = [{"image_sha256": image} for image in "aabbbcd"]
-    assert [[row["image_sha256"] for row in some] for some in together(rows, 3)] == [list("aabbb"), list("cd")]
-    assert list(together([], 3)) == []
+    assert [[row["image_sha256"] for row in some] for some in batch_by_image(rows, 3)] == [list("aabbb"), list("cd")]
+    assert list(batch_by_image([], 3)) == []
 
 
 def test_no_engine_is_opened_for_nothing_and_one_for_many() -> None:
@@ -56,10 +56,10 @@ def test_no_engine_is_opened_for_nothing_and_one_for_many() -> None:
         opened.append(ScriptedEngine(lambda request: ["a"]))
         return opened[-1]
 
-    place = Workplace(ModelSection(model="m"), EngineSection(), 0, open_engine)
-    assert list(work(place, [], lambda engine, chunk: 0)) == [] and not opened
+    place = EngineSpec(ModelSection(model="m"), EngineSection(), 0, open_engine)
+    assert list(map_chunks(place, [], lambda engine, chunk: 0)) == [] and not opened
     chunks = [Chunk(title, {}) for title in "ab"]
-    assert list(work(place, chunks, lambda engine, chunk: chunk.title)) == list(zip(chunks, "ab", strict=True))
+    assert list(map_chunks(place, chunks, lambda engine, chunk: chunk.title)) == list(zip(chunks, "ab", strict=True))
     assert len(opened) == 1 and opened[0].closed
 
 
