@@ -28,14 +28,14 @@ Row = dict[str, Any]
 def label_answers(
     run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
 ) -> None:
-    """Writes `judged`: claims and rejected claims of every answer that could be divided.
+    """Writes `labeled_answers`: claims and rejected claims of every answer that could be divided.
 
     A splitter divides all answers before the labeler judges; what it makes of them is held in memory meanwhile.
     """
     config = run.config
     wording = read_prompts(config.feedback.prompts)
 
-    with TableWriter(run, "judged", key=("which", "prompt_id")) as writer:
+    with TableWriter(run, "labeled_answers", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
         splits: dict[str, Split] | None = None

@@ -5,7 +5,7 @@
 Asks the policy of the config ("before") and the aligned one in runs/<name>/policy ("after") greedily about the prompts
 of the split `evaluation.split`, and holds what the run has of responses, claims, scores and pairs against the truth:
 the column `reference` of prompts, which no other stage reads. With `evaluation.labeler` the labeler judges the answers
-too. Writes evaluations (which, prompt_id, text, finish_reason, num_tokens, split), judged (which, prompt_id,
+too. Writes evaluations (which, prompt_id, text, finish_reason, num_tokens, split), labeled_answers (which, prompt_id,
 num_claims, num_rejected) and, into metrics.json, `before`, `after`, `change` and `labeler`, and under `intervals` the
 95% confidence interval of each of their figures (bootstrap over prompts; `change` with both answers to a prompt drawn
 together). Answers are asked for and judged once; figures are computed on every run.
@@ -68,7 +68,7 @@ def evaluate(config: Config, path: Path, serve: OpenEngine = open_engine) -> Non
     }
     tables = ["evaluations"]
     if config.evaluation.labeler:
-        tables.append("judged")
+        tables.append("labeled_answers")
         labeler, splitter = pin_revision(config.labeler), config.splitter and pin_revision(config.splitter)
         revision = model_revision(labeler)
         wording = asdict(read_prompts(config.feedback.prompts))
@@ -172,12 +172,12 @@ def count_answers(run: Run, which: str) -> Iterator[tuple[str, Counts]]:
 
     tables = {"evaluations": of_one("evaluations", ["prompt_id", "text"])}
     if run.config.evaluation.labeler:
-        tables["judged"] = of_one("judged", ["prompt_id", "num_claims", "num_rejected"])
+        tables["labeled_answers"] = of_one("labeled_answers", ["prompt_id", "num_claims", "num_rejected"])
     for prompt, rows in join_by_prompt(read_parts(run, "prompts", ["prompt_id", "reference"]), **tables):
         if rows["evaluations"]:
             (answer,) = rows["evaluations"]
             counts = answer_counts(judge(answer["text"], true_objects(prompt)))
-            for row in rows.get("judged", []):
+            for row in rows.get("labeled_answers", []):
                 counts.update(labeled_counts(row["num_claims"], row["num_rejected"]))
             yield prompt["prompt_id"], counts
 

@@ -48,26 +48,26 @@ def edits_per_character(one: str, other: str) -> int:
     return row[-1]
 
 
-def invented_words(caption: str, raw: str, max_slips: float) -> list[str]:
+def invented_words(caption: str, raw: str, max_edits_per_character: float) -> list[str]:
     """The content words of `caption` that `raw` has in no spelling, in order.
 
     A word is there if it is part of a word of `raw` (spaces get lost on the web), or is another spelling of one, with
-    at most `max_slips` slips a letter.
+    at most `max_edits_per_character` edits per character.
     """
     there = set(content_words(raw))
 
     def is_there(word: str) -> bool:
         if word in there or (len(word) > 2 and any(word in other for other in there)):
             return True
-        most = int(max_slips * len(word))
+        most = int(max_edits_per_character * len(word))
         return any(abs(len(word) - len(other)) <= most and edits_per_character(word, other) <= most for other in there)
 
     return [word for word in content_words(caption) if not is_there(word)]
 
 
-def share_invented(caption: str, raw: str, max_slips: float) -> float:
+def share_invented(caption: str, raw: str, max_edits_per_character: float) -> float:
     """Share of the content words of `caption` that `raw` has in no spelling; 0.0 for a caption without any."""
-    return len(invented_words(caption, raw, max_slips)) / max(1, len(content_words(caption)))
+    return len(invented_words(caption, raw, max_edits_per_character)) / max(1, len(content_words(caption)))
 
 
 def find_fault(raw: str, caption: str, fluency: float, rules: RewriteSection) -> Fault | None:
@@ -84,8 +84,8 @@ def find_fault(raw: str, caption: str, fluency: float, rules: RewriteSection) ->
         return Fault("too_long", f"{length} words for {raw_length}: {caption}")
     if (repeated := repetition(caption)) > rules.max_repetition:
         return Fault("repetition", f"{repeated:.2f}: {caption}")
-    if share_invented(caption, raw, rules.max_slips) > rules.max_invented:
-        unknown = ", ".join(invented_words(caption, raw, rules.max_slips))
+    if share_invented(caption, raw, rules.max_edits_per_character) > rules.max_invented:
+        unknown = ", ".join(invented_words(caption, raw, rules.max_edits_per_character))
         return Fault("invented", f"{unknown}: {caption}")
     if fluency < rules.min_fluency:
         return Fault("not_fluent", f"{fluency:.2f}: {caption}")

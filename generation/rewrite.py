@@ -217,7 +217,7 @@ def rewrite_row(raw: RawCaption, new: Rewrite, config: RewriteConfig, revision: 
         "caption": new.caption,
         "fluency": new.fluency,
         "repetition": repetition(new.caption),
-        "invented": share_invented(new.caption, raw.text, config.rewrite.max_slips),
+        "invented": share_invented(new.caption, raw.text, config.rewrite.max_edits_per_character),
         "rewriter": config.rewriter.model,
         "rewriter_revision": revision,
     }

@@ -96,7 +96,7 @@ def read_mmhal(folder: Path, section: BenchmarkSection) -> MMHal:
     names = (section.questions,) if section.questions else ("response_template.json", "*answer_template.json")
     path = one_file(folder, *names)
     images = images_folder(folder, section)
-    mmhal = MMHal([], {}, section.judge.runs)
+    mmhal = MMHal([], {}, section.rater.runs)
     for number, record in enumerate(read_records(path)[: section.limit], start=1):
         where = f"{path}, record {number}"
         image_id, question = field(record, "image_id", str, where), field(record, "question", str, where)

@@ -1,6 +1,6 @@
 """Rates answers by a local model, several times each (MMHal-Bench). Answers in, ratings out.
 
-The request is a text file (`benchmark.judge.prompt`, by default rate.txt); the judge sees no image. Its answer is JSON
+The request is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its answer is JSON
 held to `SCHEMA`: an explanation first, so that the rating follows from it, and of bounded length, so that the rating
 comes. One that is cut all the same has no rating: it is dropped as `unrated`.
 """
@@ -41,33 +41,33 @@ def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[st
 
     Errors: RlaifError for whatever the user can put right.
     """
-    settings = config.benchmark.judge
+    settings = config.benchmark.rater
     if settings.temperature == 0 and settings.runs > 1:
         raise ConfigError(
-            f"benchmark.judge.temperature is 0 and runs {settings.runs}: greedy ratings are all the same; set "
+            f"benchmark.rater.temperature is 0 and runs {settings.runs}: greedy ratings are all the same; set "
             "temperature above 0, or runs to 1"
         )
-    judge = settings.model or config.labeler
-    wording, revision = read_prompt(settings.prompt), model_revision(judge)
-    run = Run(home, config, "judging")
+    rater = settings.model or config.labeler
+    wording, revision = read_prompt(settings.prompt), model_revision(rater)
+    run = Run(home, config, "rating")
     identity = {
         "seed": config.seed,
-        "judge": {**judge.identity(), "revision": revision},
+        "rater": {**rater.identity(), "revision": revision},
         "wording": wording,
         "known": make_id(*(mmhal.request("".join(PLACEHOLDERS), key, "") for key in mmhal.known)),
         **settings.model_dump(include={"runs", "temperature", "max_tokens"}),
         "max_model_len": config.engine.max_model_len,
     }
     if run.begin(["ratings"], identity, inputs=["answers"]):
-        run.announce(f"{judge.model} rates each answer {settings.runs} times")
+        run.announce(f"{rater.model} rates each answer {settings.runs} times")
         answers = {row["question_id"]: row["text"] for row in read_rows(run, "answers", ["question_id", "text"])}
         with TableWriter(run, "ratings", key="question_id") as writer:
             todo = [key for key in answers if key not in writer.done and key not in run.dropped()]
             if todo:
-                with closing(serve(judge, config.engine, config.seed)) as engine:
+                with closing(serve(rater, config.engine, config.seed)) as engine:
                     for start in range(0, len(todo), ANSWERS_AT_ONCE):
                         some = {key: answers[key] for key in todo[start : start + ANSWERS_AT_ONCE]}
-                        _rate(run, engine, mmhal, wording, some, writer, (judge.model, revision))
+                        _rate(run, engine, mmhal, wording, some, writer, (rater.model, revision))
         run.finish({"ratings": writer.finish()}, next_command=None)
     ratings: dict[str, dict[int, int]] = defaultdict(dict)
     for row in read_rows(run, "ratings", ["question_id", "run_index", "rating"]):
@@ -82,9 +82,9 @@ def _rate(
     wording: str,
     answers: Mapping[str, str],
     writer: TableWriter,
-    judge: tuple[str, str],
+    rater: tuple[str, str],
 ) -> None:
-    settings = run.config.benchmark.judge
+    settings = run.config.benchmark.rater
     requests = [
         Request(
             mmhal.request(wording, key, text),
@@ -99,14 +99,14 @@ def _rate(
     rated = engine.generate(requests, "ratings")
     for key, request, completions in zip(answers, requests, rated, strict=True):
         if completions[0].finish_reason == PROMPT_TOO_LONG:
-            run.drop(key, PROMPT_TOO_LONG, "does not fit the judge; see engine.max_model_len")
+            run.drop(key, PROMPT_TOO_LONG, "does not fit the rater; see engine.max_model_len")
             continue
         rows = []
         for index, completion in enumerate(completions):
             if (rating := read_rating(completion)) is None:
                 run.drop(f"{key}, run {index + 1}", "unrated", completion.text[:200])
                 continue
-            rows.append(_row(key, index, request, rating, completion, judge))
+            rows.append(_row(key, index, request, rating, completion, rater))
         if not rows:
             run.drop(key, "never_rated", f"in none of {settings.runs} runs")
         writer.write(rows)
@@ -114,7 +114,7 @@ def _rate(
 
 
 def _row(
-    key: str, index: int, request: Request, rating: int, completion: Completion, judge: tuple[str, str]
+    key: str, index: int, request: Request, rating: int, completion: Completion, rater: tuple[str, str]
 ) -> dict[str, Any]:
     return {
         "question_id": key,
@@ -122,13 +122,13 @@ def _row(
         "seed": request.seed,
         "rating": rating,
         "text": completion.text,
-        "judge": judge[0],
-        "judge_revision": judge[1],
+        "rater": rater[0],
+        "rater_revision": rater[1],
     }
 
 
 def read_rating(completion: Completion) -> int | None:
-    """The rating in one answer of the judge; None where it was cut or is not of the schema."""
+    """The rating in one answer of the rater; None where it was cut or is not of the schema."""
     try:
         rating = json.loads(completion.text, strict=False)["rating"]
     except (ValueError, KeyError, TypeError):
@@ -137,14 +137,14 @@ def read_rating(completion: Completion) -> int | None:
 
 
 def read_prompt(path: str | None) -> str:
-    """The request to the judge. Errors: ConfigError: the file, or one of its placeholders, is missing."""
+    """The request to the rater. Errors: ConfigError: the file, or one of its placeholders, is missing."""
     file = Path(path) if path else DEFAULT_WORDING
     if not file.is_file():
-        raise ConfigError(f"benchmark.judge.prompt: no file {file}; name a text file such as {DEFAULT_WORDING.name}")
+        raise ConfigError(f"benchmark.rater.prompt: no file {file}; name a text file such as {DEFAULT_WORDING.name}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"benchmark.judge.prompt: {file} is not UTF-8 text ({error.reason})") from error
+        raise ConfigError(f"benchmark.rater.prompt: {file} is not UTF-8 text ({error.reason})") from error
     if missing := [placeholder for placeholder in PLACEHOLDERS if placeholder not in text]:
-        raise ConfigError(f"benchmark.judge.prompt: {file} lacks {', '.join(missing)}; put it where the text goes")
+        raise ConfigError(f"benchmark.rater.prompt: {file} lacks {', '.join(missing)}; put it where the text goes")
     return text

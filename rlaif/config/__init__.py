@@ -4,7 +4,7 @@ A YAML file in `configs/` gives the sections; `--set section.key=value` changes 
 is an error.
 """
 
-from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, JudgeSection
+from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection
 from rlaif.config.models import EndpointSection, EngineSection, ModelSection, Section
 from rlaif.config.pipeline import (
     AblationsConfig,
@@ -31,9 +31,9 @@ __all__ = [
     "ExportSection",
     "FeedbackSection",
     "GenerationSection",
-    "JudgeSection",
     "LoraSection",
     "ModelSection",
+    "RaterSection",
     "RewriteConfig",
     "RewriteSection",
     "Section",

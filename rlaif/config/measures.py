@@ -15,16 +15,18 @@ class EvaluationSection(Section):
     labeler: bool = Field(False, description="let the labeler judge the answers too: it needs no known truth")
 
 
-class JudgeSection(Section):
-    """Who rates answers to MMHal-Bench, and how."""
+class RaterSection(Section):
+    """The model that rates answers to MMHal-Bench."""
 
-    model: ModelSection | None = Field(None, description="the model that judges; null = the labeler")
+    model: ModelSection | None = Field(None, description="model that rates the answers; null = the labeler")
     prompt: str | None = Field(
-        None, description="text file with the request; null = feedback/benchmarks/rate.txt", min_length=1
+        None, description="text file with the request; null = evaluation/benchmarks/rate.txt", min_length=1
     )
     runs: int = Field(3, ge=1, description="times that each answer is rated; figures are means over them")
-    temperature: float = Field(0.7, ge=0, description="sampling temperature of the judge; 0 = greedy, for one run")
-    max_tokens: int = Field(512, ge=1, description="longest judgement in tokens")
+    temperature: float = Field(
+        0.7, ge=0, description="sampling temperature of the ratings; 0 = greedy, which needs runs: 1"
+    )
+    max_tokens: int = Field(512, ge=1, description="longest rating in tokens, explanation included")
 
 
 class BenchmarkSection(Section):
@@ -44,7 +46,7 @@ class BenchmarkSection(Section):
     suffix: str = Field("", description="put behind each question, such as ' Answer yes or no.'")
     limit: int | None = Field(None, ge=1, description="ask only the first so many questions of each file; null = all")
     scenes: int = Field(200, ge=1, description="embedded scenes, where there is no path")
-    judge: JudgeSection = Field(JudgeSection(), description="rating of the answers, for mmhal")
+    rater: RaterSection = Field(RaterSection(), description="rating of the answers to mmhal")
 
 
 class ExportSection(Section):

@@ -94,8 +94,8 @@ class RewriteSection(Section):
     max_invented: float = Field(
         0.1, ge=0, le=1, description="largest share of content words that the raw caption has in no spelling"
     )
-    max_slips: float = Field(
-        0.34, ge=0, lt=1, description="most slips of the pen for each letter of a word that is still the same word"
+    max_edits_per_character: float = Field(
+        0.34, ge=0, lt=1, description="most edits per character between two spellings of the same word"
     )
 
 

@@ -122,7 +122,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_tokens=pa.int32(),
         split=pa.string(),
     ),
-    "judged": _schema(  # of the labeler, on the answers in `evaluations`
+    "labeled_answers": _schema(  # what the labeler says of the answers in `evaluations`
         which=pa.string(),
         prompt_id=pa.string(),
         num_claims=pa.int32(),
@@ -144,8 +144,8 @@ SCHEMAS: dict[str, pa.Schema] = {
         seed=pa.int64(),
         rating=pa.int32(),
         text=pa.string(),
-        judge=pa.string(),
-        judge_revision=pa.string(),
+        rater=pa.string(),
+        rater_revision=pa.string(),
     ),
     "rewrites": _schema(  # with its `image` and `caption` a training table
         caption_id=pa.string(),  # file and row of the raw caption
@@ -187,7 +187,7 @@ MADE_BY = {  # output of a run -> the target that makes it
     "policy": "make dpo",
     "rewards": "make best-of-n",
     "evaluations": "make evaluate",
-    "judged": "make evaluate",
+    "labeled_answers": "make evaluate",
     "answers": "make benchmark",
     "ratings": "make benchmark",
     "rewrites": "make rewrite-captions",

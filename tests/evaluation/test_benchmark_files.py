@@ -116,7 +116,7 @@ def test_amber_files(files):
 
 
 def test_mmhal_files(files):
-    section = BenchmarkSection(judge={"runs": 4})
+    section = BenchmarkSection(rater={"runs": 4})
     mmhal = read_mmhal(files / "mmhal", section)
     assert mmhal.known == {"1": Known("What color is the cap?", "It is yellow.", ["Fire hydrant"], "attribute")}
     assert (mmhal.runs, mmhal.questions[0].image, mmhal.questions[0].image_id) == (4, "7206072054_o.jpg", "df62")

@@ -275,7 +275,7 @@ def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder():
 def test_a_wording_without_a_placeholder_is_refused(tmp_path):
     text = DEFAULT_WORDING.read_text()
     (tmp_path / "rate.txt").write_text(text.replace(PLACEHOLDERS[2], ""))
-    with pytest.raises(ConfigError, match=r"judge.prompt: .*rate.txt lacks \{gt_answer\}"):
+    with pytest.raises(ConfigError, match=r"rater.prompt: .*rate.txt lacks \{gt_answer\}"):
         read_prompt(str(tmp_path / "rate.txt"))
-    with pytest.raises(ConfigError, match=r"judge.prompt: no file .*none.txt"):
+    with pytest.raises(ConfigError, match=r"rater.prompt: no file .*none.txt"):
         read_prompt(str(tmp_path / "none.txt"))

@@ -307,8 +307,8 @@ def test_what_cannot_be_meant(home):
     )
     with pytest.raises(ConfigError, match=r"benchmark.path is not set: .* not for folder"):
         benchmark(photos, home / "run", Models())
-    greedy = config_of(home, name="mmhal", scenes=3, judge={"temperature": 0})
-    with pytest.raises(ConfigError, match=r"judge.temperature is 0 and runs 3"):
+    greedy = config_of(home, name="mmhal", scenes=3, rater={"temperature": 0})
+    with pytest.raises(ConfigError, match=r"rater.temperature is 0 and runs 3"):
         benchmark(greedy, home / "run", Models())
 
 

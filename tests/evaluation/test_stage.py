@@ -70,7 +70,7 @@ def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
     answers = {
         (row["which"], row["prompt_id"]): row["text"] for row in read_rows(Run(path, config, "test"), "evaluations")
     }
-    judged = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "judged")}
+    judged = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "labeled_answers")}
     assert judged.keys() == answers.keys() and len(judged) == 2 * TEST_PROMPTS
     for key, text in answers.items():
         claims = set(text.partition("I can see ")[2].rstrip(".").split(", "))

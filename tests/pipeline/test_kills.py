@@ -34,7 +34,7 @@ OUTPUTS = {
     "generation": ["prompts", "responses"],
     "feedback": ["claims", "scores", "pairs"],
     "divided": ["splits", "claims", "scores", "pairs"],  # feedback with a splitter of its own
-    "evaluate": ["evaluations", "judged"],
+    "evaluate": ["evaluations", "labeled_answers"],
     "rewrite": ["rewrites"],
 }
 ANSWERS = {

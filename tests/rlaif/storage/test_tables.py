@@ -67,9 +67,9 @@ def test_columns_are_those_of_the_specification():
         "rejected_score chosen_claims rejected_claims round split",
         "rewards": "response_id prompt_id num_tokens log_prob reference_log_prob reward",
         "evaluations": "which prompt_id text finish_reason num_tokens split",
-        "judged": "which prompt_id num_claims num_rejected",
+        "labeled_answers": "which prompt_id num_claims num_rejected",
         "answers": "question_id image_id question text finish_reason num_tokens model model_revision",
-        "ratings": "question_id run_index seed rating text judge judge_revision",
+        "ratings": "question_id run_index seed rating text rater rater_revision",
         "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "
         "rewriter_revision",
         "dropped": "stage row_id reason detail",
