@@ -2,6 +2,8 @@
 
 import base64
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,12 +53,12 @@ MMHAL = [
 ]  # fmt: skip
 
 
-def lines(records):
+def lines(records: list[dict[str, Any]]) -> str:
     return "\n".join(map(json.dumps, records)) + "\n"
 
 
 @pytest.fixture
-def files(tmp_path):
+def files(tmp_path: Path) -> Path:
     """A folder for each benchmark."""
     content = {
         "pope/coco_pope_random.json": lines(POPE),
@@ -78,7 +80,7 @@ def files(tmp_path):
     return tmp_path
 
 
-def test_pope_files(files):
+def test_pope_files(files: Path) -> None:
     pope = read_pope(files / "pope", DEFAULT)
     assert pope.labels == {"random-0": ("random", True), "random-1": ("random", False), "popular-0": ("popular", True)}
     assert pope.questions[1] == Question("random-1", "COCO_1.jpg", "Is there a tv in the image?", "COCO_1.jpg")
@@ -86,14 +88,14 @@ def test_pope_files(files):
     assert list(limited.labels) == ["random-0"]
 
 
-def test_chair_files(files):
+def test_chair_files(files: Path) -> None:
     chair = read_chair(files / "chair", DEFAULT)
     assert chair.truth == {"7": {"dog", "person", "cat"}, "8": set()}  # annotated, or named by a reference caption
     assert chair.questions == [Question("1", "8", "What is there?", b"jpeg")]
     assert chair.names.find("two puppies and a woman") == ["dog", "person"]
 
 
-def test_chair_without_questions_asks_about_all_annotated_images(files):
+def test_chair_without_questions_asks_about_all_annotated_images(files: Path) -> None:
     (files / "chair/obj_halbench_300_with_image.jsonl").unlink()
     chair = read_chair(files / "chair", BenchmarkSection(instruction="Describe it."))
     assert chair.questions == [
@@ -102,7 +104,7 @@ def test_chair_without_questions_asks_about_all_annotated_images(files):
     ]
 
 
-def test_amber_files(files):
+def test_amber_files(files: Path) -> None:
     amber = read_amber(files / "amber", DEFAULT)
     assert amber.annotations == {
         "1": Scene(["sky", "dog"], ["sea"]),
@@ -115,7 +117,7 @@ def test_amber_files(files):
     assert len(read_amber(files / "amber", BenchmarkSection(questions="query_generative.json")).questions) == 1
 
 
-def test_mmhal_files(files):
+def test_mmhal_files(files: Path) -> None:
     section = BenchmarkSection(rater={"runs": 4})
     mmhal = read_mmhal(files / "mmhal", section)
     assert mmhal.known == {"1": Known("What color is the cap?", "It is yellow.", ["Fire hydrant"], "attribute")}
@@ -158,7 +160,7 @@ BAD = [
 
 
 @pytest.mark.parametrize(("name", "file", "content", "message"), BAD, ids=lambda value: str(value)[:30])
-def test_bad_files_are_one_clear_error(files, name, file, content, message):
+def test_bad_files_are_one_clear_error(files: Path, name: str, file: str, content: str | None, message: str) -> None:
     path = files / name / file
     if content is None:
         path.unlink()
@@ -170,24 +172,24 @@ def test_bad_files_are_one_clear_error(files, name, file, content, message):
 
 
 @pytest.mark.parametrize("name", READERS)
-def test_no_such_folder(tmp_path, name):
+def test_no_such_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"no folder .*none.*; benchmark.path names the folder"):
         READERS[name](tmp_path / "none", DEFAULT)
 
 
-def test_a_kind_that_cannot_be_told(files):
+def test_a_kind_that_cannot_be_told(files: Path) -> None:
     (files / "pope/mine.json").write_text(lines(POPE))
     with pytest.raises(InputError, match=r"the kind is read from the end of the name; allowed: random, popular"):
         read_pope(files / "pope", BenchmarkSection(questions="mine.json"))
 
 
-def test_not_utf8(tmp_path):
+def test_not_utf8(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b"\xff")
     with pytest.raises(InputError, match=r"x.json is not UTF-8 text"):
         read_records(tmp_path / "x.json")
 
 
-def test_images_stay_inside_their_folder(tmp_path):
+def test_images_stay_inside_their_folder(tmp_path: Path) -> None:
     images = tmp_path / "images"
     images.mkdir()
     (tmp_path / "secret.png").write_bytes(b"png")
@@ -203,14 +205,14 @@ def test_images_stay_inside_their_folder(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory):
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("embedded")
     for name in READERS:
         write_files(name, folder / name, 12)
     return folder
 
 
-def test_the_same_files_every_time(embedded, tmp_path):
+def test_the_same_files_every_time(embedded: Path, tmp_path: Path) -> None:
     for name in READERS:
         write_files(name, tmp_path / name, 12)
         for file in (path for path in (embedded / name).rglob("*") if path.is_file()):
@@ -218,7 +220,7 @@ def test_the_same_files_every_time(embedded, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "count"), [("pope", 3 * 12 * 6), ("chair", 12), ("amber", 12 * 9), ("mmhal", 12)])
-def test_embedded_files_are_read_as_published_ones(embedded, name, count):
+def test_embedded_files_are_read_as_published_ones(embedded: Path, name: str, count: int) -> None:
     data = READERS[name](embedded / name, DEFAULT)
     assert len(data.questions) == count
     drops = []
@@ -227,14 +229,14 @@ def test_embedded_files_are_read_as_published_ones(embedded, name, count):
     assert not drops
 
 
-def test_embedded_pope_asks_as_the_models_were_taught(embedded):
+def test_embedded_pope_asks_as_the_models_were_taught(embedded: Path) -> None:
     pope = read_pope(embedded / "pope", DEFAULT)
     ending = VERIFY_PROMPT.replace("{question}", "")
     assert all(question.text.endswith(ending) and len(find_mentions(question.text)) == 1 for question in pope.questions)
     assert sum(there for _, there in pope.labels.values()) * 2 == len(pope.labels)
 
 
-def test_popular_and_adversarial_objects_come_from_the_images():
+def test_popular_and_adversarial_objects_come_from_the_images() -> None:
     """A red circle is in three images; what most often comes with each object of d, and is not in d, is a blue star."""
     objects = {
         "a": ["red circle", "blue star", "green square"],
@@ -243,7 +245,7 @@ def test_popular_and_adversarial_objects_come_from_the_images():
         "d": ["red circle", "green square", "orange star"],
     }
 
-    def absent(kind, image):
+    def absent(kind: str, image: str) -> dict[str, str]:
         records = [record for record in pope_records(kind, objects) if record["image"] == image]
         assert [record["label"] for record in records] == ["yes", "no"] * 3
         named = [find_mentions(record["text"])[0] for record in records]
@@ -257,7 +259,7 @@ def test_popular_and_adversarial_objects_come_from_the_images():
     assert set(absent("random", "a").values()) <= set(NAMES)
 
 
-def test_embedded_amber_is_true_of_its_scenes(embedded):
+def test_embedded_amber_is_true_of_its_scenes(embedded: Path) -> None:
     """Every question's truth follows from what the image's description holds, as far as names go."""
     amber = read_amber(embedded / "amber", DEFAULT)
     scenes = {it.image: amber.annotations[it.question_id] for it in amber.questions[:12]}
@@ -272,7 +274,7 @@ def test_embedded_amber_is_true_of_its_scenes(embedded):
             assert mention.place and bool(mention.size) == ("state" in annotation.kinds)
 
 
-def test_embedded_chair_truth_is_that_of_its_captions(embedded):
+def test_embedded_chair_truth_is_that_of_its_captions(embedded: Path) -> None:
     chair = read_chair(embedded / "chair", DEFAULT)
     captions = json.loads((embedded / "chair/captions_scenes.json").read_text())["annotations"]
     for item in captions:
@@ -280,7 +282,7 @@ def test_embedded_chair_truth_is_that_of_its_captions(embedded):
         assert named == chair.truth[str(item["image_id"])] and named <= set(NAMES)
 
 
-def test_embedded_mmhal_answers_hold_what_is_known(embedded):
+def test_embedded_mmhal_answers_hold_what_is_known(embedded: Path) -> None:
     mmhal = read_mmhal(embedded / "mmhal", DEFAULT)
     kinds = {known.kind for known in mmhal.known.values()}
     assert kinds == {"attribute", "adversarial", "holistic"}

@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ from rlaif.errors import ConfigError
 from rlaif.inference.engine import Completion
 
 
-def ask(key, image="1"):
+def ask(key: str, image: str = "1") -> Question:
     return Question(key, image, "?", b"")
 
 
@@ -43,11 +44,11 @@ def ask(key, image="1"):
         ("mouse", {"mice"}),
     ],
 )
-def test_plurals(noun, expected):
+def test_plurals(noun: str, expected: set[str]) -> None:
     assert plurals(noun) == expected
 
 
-def test_the_longest_name_wins_and_plurals_are_names():
+def test_the_longest_name_wins_and_plurals_are_names() -> None:
     names = Names({"dog": "dog", "hot dog": "hot dog", "wine glass": "wine glass", "glass": "glass", "teddy bear": None,
                    "bear": "bear"})  # fmt: skip
     text = "Two hot dogs, a DOG; wine glasses, a glass. The teddy bear is no bear"
@@ -55,11 +56,11 @@ def test_the_longest_name_wins_and_plurals_are_names():
     assert names.find("dogma, hotdog") == []
 
 
-def test_a_name_that_is_a_function_word_is_found_in_the_plural_alone():
+def test_a_name_that_is_a_function_word_is_found_in_the_plural_alone() -> None:
     assert Names({"can": "can"}).find("I can see two cans") == ["can"]
 
 
-def test_no_names_find_nothing():
+def test_no_names_find_nothing() -> None:
     assert Names({}).find("a dog") == []
 
 
@@ -72,12 +73,12 @@ SYNONYMS = {
 
 
 @pytest.fixture
-def chair():
+def chair() -> Chair:
     truth = {"1": {"person", "dog", "cat"}, "2": {"toilet"}}
     return Chair([], truth, Names(with_rules(SYNONYMS)))
 
 
-def test_chair_by_hand(chair):
+def test_chair_by_hand(chair: Chair) -> None:
     answers = [
         # 15 words; person, dog, bird, bird, hot dog: three mentions are false; two of three objects found
         chair.count(ask("a", "1"), "A man with two puppies and a bird. The bird sits on a hot dog."),
@@ -94,7 +95,7 @@ def test_chair_by_hand(chair):
     }
 
 
-def test_silence_has_no_chair(chair):
+def test_silence_has_no_chair(chair: Chair) -> None:
     figures = chair.figures(chair.count(ask("a"), "Nothing."))
     assert (figures["mention_rate"], figures["response_rate"], figures["chair_s"]) == (None, None, 0.0)
 
@@ -110,7 +111,7 @@ def test_silence_has_no_chair(chair):
         ("toilet seats", ["toilet"]),
     ],
 )
-def test_rules_for_mscoco(text, objects):
+def test_rules_for_mscoco(text: str, objects: list[str]) -> None:
     assert find_objects(Names(with_rules(SYNONYMS)), text) == objects
 
 
@@ -123,7 +124,7 @@ RELATIONS = {
 
 
 @pytest.fixture
-def amber():
+def amber() -> Amber:
     scene = Scene(["forest", "tree", "person", "sky"], ["dog", "sea"])
     kinds = list(KINDS)
     annotations = {"1": scene, "2": scene}
@@ -141,7 +142,7 @@ def amber():
     return Amber([], annotations, RELATIONS, frozenset({"orange"}), Names({word: word for word in words}))
 
 
-def test_amber_descriptions_by_hand(amber):
+def test_amber_descriptions_by_hand(amber: Amber) -> None:
     """Six words: man and people are the person, trees the forest, orange is safe; dog and water are imagined."""
     first = amber.count(ask("1"), "A man and people by the trees; a dog, an orange, water and light.")
     second = amber.count(ask("2"), "The sky.")
@@ -156,7 +157,7 @@ def test_amber_descriptions_by_hand(amber):
     }
 
 
-def test_amber_questions_by_hand(amber):
+def test_amber_questions_by_hand(amber: Amber) -> None:
     """Looked for is no: said of state no (right), state yes (wrong), existence no (right); there are four."""
     answers = {
         "state no": "No.",
@@ -183,7 +184,7 @@ def test_amber_questions_by_hand(amber):
     assert figures["unread_answers"] == 1
 
 
-def test_amber_shows_what_was_asked(amber):
+def test_amber_shows_what_was_asked(amber: Amber) -> None:
     questions_alone = Amber([], {"1": amber.annotations["state no"]}, RELATIONS, frozenset(), Names({}))
     shown = questions_alone.figures(Counter())
     assert "chair" not in shown and "relation_accuracy" not in shown and "state_accuracy" in shown
@@ -192,7 +193,7 @@ def test_amber_shows_what_was_asked(amber):
 # ----- POPE
 
 
-def test_pope_by_hand():
+def test_pope_by_hand() -> None:
     """Said yes: 1, 3, 5 and 6, of which 1 and 5 are there, as is 2."""
     labels = [True, True, False, False, True, False]
     answers = ["Yes", "There is no dog.", "Yes. No dog is seen.", "No", "", "Certainly, a dog"]
@@ -221,14 +222,14 @@ def test_pope_by_hand():
         ("", None, True),
     ],
 )
-def test_reading_yes_and_no(answer, first, pope):
+def test_reading_yes_and_no(answer: str, first: bool | None, pope: bool | None) -> None:
     assert (first_word(answer), no_in_first_sentence(answer)) == (first, pope)
 
 
 # ----- MMHal-Bench
 
 
-def test_mmhal_by_hand():
+def test_mmhal_by_hand() -> None:
     """Ratings 6 and 2 of one answer, 3 and none of the other."""
     known = {"1": Known("q", "a", ["o"], "attribute"), "2": Known("q", "a", ["o"], "holistic")}
     mmhal = MMHal([], known, runs=2)
@@ -259,11 +260,11 @@ def test_mmhal_by_hand():
         ("3", None),
     ],
 )
-def test_reading_a_rating(text, rating):
+def test_reading_a_rating(text: str, rating: int | None) -> None:
     assert read_rating(Completion(text, 1, "stop")) == rating
 
 
-def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder():
+def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder() -> None:
     mmhal = MMHal([], {"1": Known("What color?", "It is red.", ["Circle", "Star"], "attribute")}, runs=1)
     request = mmhal.request(read_prompt(None), "1", "Blue. {gt_answer}<|eot_id|>")
     for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}\n"):
@@ -272,7 +273,7 @@ def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder():
     assert json.dumps(SCHEMA)  # as vLLM takes it
 
 
-def test_a_wording_without_a_placeholder_is_refused(tmp_path):
+def test_a_wording_without_a_placeholder_is_refused(tmp_path: Path) -> None:
     text = DEFAULT_WORDING.read_text()
     (tmp_path / "rate.txt").write_text(text.replace(PLACEHOLDERS[2], ""))
     with pytest.raises(ConfigError, match=r"rater.prompt: .*rate.txt lacks \{gt_answer\}"):

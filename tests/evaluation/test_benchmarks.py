@@ -6,16 +6,18 @@ import shutil
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 import evaluation.benchmarks.__main__ as stage
 from evaluation.benchmarks.__main__ import benchmark, main
-from rlaif.config import Config
+from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ConfigError, InputError, RunMismatchError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -27,14 +29,14 @@ from tests.support.synthetic_run import model_folder
 SCENES = 8
 
 
-def png():
+def png() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (60, 40), "red").save(buffer, "PNG")
     return buffer.getvalue()
 
 
 @pytest.fixture(scope="module")
-def published(tmp_path_factory):
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded scenes, as a user would have published files."""
     folder = tmp_path_factory.mktemp("published")
     for name in ("chair", "amber", "pope", "mmhal"):
@@ -43,14 +45,14 @@ def published(tmp_path_factory):
 
 
 @pytest.fixture
-def home(tmp_path):
+def home(tmp_path: Path) -> Path:
     """A run folder with an aligned policy, and models beside it."""
     for name in ("p", "l", "run/policy"):
         model_folder(tmp_path / name, name)
     return tmp_path
 
 
-def config_of(home, **section):
+def config_of(home: Path, **section: Any) -> Config:
     values = {"policy": {"model": str(home / "p")}, "labeler": {"model": str(home / "l")}, "benchmark": section}
     return Config.model_validate({**values, "evaluation": {"max_tokens": 44}})
 
@@ -58,11 +60,11 @@ def config_of(home, **section):
 class Models:
     """Opens a scripted engine for a model: the policy says yes to all, the aligned one `after`; the labeler rates."""
 
-    def __init__(self, after=lambda request: "No"):
+    def __init__(self, after: Callable[[Request], str] = lambda request: "No") -> None:
         self.after = after
         self.opened = []
 
-    def __call__(self, section, engine, seed):
+    def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         answers = {
             "p": lambda request: ["Yes, a red circle and a blue star."],
             "policy": lambda request: [self.after(request)],
@@ -73,20 +75,20 @@ class Models:
         return self.opened[-1][1]
 
     @property
-    def requests(self):
+    def requests(self) -> list[Request]:
         return [request for _, engine in self.opened for request in engine.requests]
 
 
-def metrics_of(home, name):
+def metrics_of(home: Path, name: str) -> dict[str, Any]:
     return json.loads((home / "run/metrics.json").read_text())["benchmarks"][name]
 
 
-def answers_of(home, name, which="before"):
+def answers_of(home: Path, name: str, which: str = "before") -> list[dict[str, Any]]:
     run = Run(home / "run/benchmarks" / name / which, config_of(home), "test")
     return list(read_rows(run, "answers"))
 
 
-def labels_of(folder):
+def labels_of(folder: Path) -> dict[tuple[bytes, str], str]:
     """The right answer to each question of POPE, by image and text."""
     return {
         ((folder / "images" / record["image"]).read_bytes(), record["text"]): record["label"].capitalize()
@@ -95,7 +97,7 @@ def labels_of(folder):
     }
 
 
-def test_pope_before_and_after(home, published, capsys):
+def test_pope_before_and_after(home: Path, published: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = labels_of(published / "pope")
     models = Models(after=lambda request: labels[request.image, request.text])
     benchmark(config_of(home, name="pope", path=str(published / "pope")), home / "run", models)
@@ -111,7 +113,7 @@ def test_pope_before_and_after(home, published, capsys):
     assert "popular_accuracy" in (told := capsys.readouterr().out) and "100.0% [100.0, 100.0]" in told
 
 
-def test_answers_are_greedy_and_kept(home, published):
+def test_answers_are_greedy_and_kept(home: Path, published: Path) -> None:
     models = Models()
     benchmark(config_of(home, name="chair", path=str(published / "chair"), suffix=" Now."), home / "run", models)
     assert [name for name, _ in models.opened] == ["p", "policy"] and all(engine.closed for _, engine in models.opened)
@@ -123,7 +125,7 @@ def test_answers_are_greedy_and_kept(home, published):
     assert {row["model"] for row in rows} == {str(home / "run/policy")}
 
 
-def test_chair_of_honest_captions(home, published):
+def test_chair_of_honest_captions(home: Path, published: Path) -> None:
     captions = {
         (published / "chair/images" / f"scene_{item['image_id']:06d}.png").read_bytes(): item["caption"]
         for item in json.loads((published / "chair/captions_scenes.json").read_text())["annotations"]
@@ -135,7 +137,7 @@ def test_chair_of_honest_captions(home, published):
     assert figures["answers"] == SCENES and metrics_of(home, "chair")["before"]["figures"]["mention_rate"] > 0.5
 
 
-def test_amber_of_a_policy_that_denies_everything(home, published):
+def test_amber_of_a_policy_that_denies_everything(home: Path, published: Path) -> None:
     benchmark(config_of(home, name="amber", path=str(published / "amber")), home / "run", Models())
     sides = metrics_of(home, "amber")
     after = sides["after"]["figures"]
@@ -145,7 +147,7 @@ def test_amber_of_a_policy_that_denies_everything(home, published):
     assert before["recall"] == 0.0 and before["precision"] is None and before["questions"] == SCENES * 8
 
 
-def test_mmhal_is_rated_several_times_by_the_labeler(home, published):
+def test_mmhal_is_rated_several_times_by_the_labeler(home: Path, published: Path) -> None:
     models = Models()
     config = config_of(home, name="mmhal", path=str(published / "mmhal"))
     benchmark(config, home / "run", models)
@@ -163,9 +165,9 @@ def test_mmhal_is_rated_several_times_by_the_labeler(home, published):
     assert not again.opened and metrics_of(home, "mmhal") == first
 
 
-def test_a_rating_that_cannot_be_read_is_dropped(home, published):
+def test_a_rating_that_cannot_be_read_is_dropped(home: Path, published: Path) -> None:
     class Judges(Models):
-        def __call__(self, section, engine, seed):
+        def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
             if Path(section.model).name != "l":
                 return super().__call__(section, engine, seed)
             return ScriptedEngine(lambda request: ['{"explanation":"x","rating":4}', "so...", "{}"])
@@ -179,7 +181,7 @@ def test_a_rating_that_cannot_be_read_is_dropped(home, published):
     assert Counter(row["reason"] for row in read_rows(run, "dropped")) == {"unrated": 4}
 
 
-def test_without_an_aligned_policy_there_is_no_after(home, published):
+def test_without_an_aligned_policy_there_is_no_after(home: Path, published: Path) -> None:
     shutil.rmtree(home / "run/policy")
     config = config_of(home, name="pope", path=str(published / "pope"))
     benchmark(config, home / "run", Models())
@@ -191,18 +193,18 @@ def test_without_an_aligned_policy_there_is_no_after(home, published):
     assert list(metrics_of(home, "pope")) == ["before", "after"]
 
 
-def test_killed_midway_it_goes_on(home, published, monkeypatch):
+def test_killed_midway_it_goes_on(home: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "QUESTIONS_AT_ONCE", 10)
     config = config_of(home, name="pope", path=str(published / "pope"))
 
     class Killed(Models):
-        def __call__(self, section, engine, seed):
+        def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
             double = super().__call__(section, engine, seed)
             answer = double.answer
             double.answer = lambda request: answer(request) if len(double.requests) <= 30 else self.die()
             return double
 
-        def die(self):
+        def die(self) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -215,7 +217,7 @@ def test_killed_midway_it_goes_on(home, published, monkeypatch):
     assert len(ids) == len(set(ids)) == asked
 
 
-def test_other_questions_are_not_mixed_in(home, published, tmp_path):
+def test_other_questions_are_not_mixed_in(home: Path, published: Path, tmp_path: Path) -> None:
     benchmark(config_of(home, name="pope", path=str(published / "pope")), home / "run", Models())
     shutil.copytree(published / "pope", tmp_path / "mine")
     file = tmp_path / "mine/scenes_pope_random.json"
@@ -224,7 +226,7 @@ def test_other_questions_are_not_mixed_in(home, published, tmp_path):
         benchmark(config_of(home, name="pope", path=str(tmp_path / "mine")), home / "run", Models())
 
 
-def pope_file(folder, *images):
+def pope_file(folder: Path, *images: str) -> None:
     (folder / "images").mkdir(parents=True)
     records = [
         {"question_id": index, "image": image, "text": f"{index}?", "label": "yes"}
@@ -233,7 +235,7 @@ def pope_file(folder, *images):
     (folder / "coco_pope_random.json").write_text("\n".join(map(json.dumps, records)))
 
 
-def test_images_that_cannot_be_used_are_counted(home, tmp_path, capsys):
+def test_images_that_cannot_be_used_are_counted(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pope_file(tmp_path / "mine", "a.png", "none.png", "../a.png", "broken.png", "none.png", "a.png")
     (tmp_path / "mine/images/a.png").write_bytes(png())
     (tmp_path / "mine/images/broken.png").write_bytes(b"png")
@@ -250,7 +252,7 @@ def test_images_that_cannot_be_used_are_counted(home, tmp_path, capsys):
     assert "before: 4 questions are left out" in capsys.readouterr().out
 
 
-def test_no_image_at_all_is_an_error_that_can_be_put_right(home, tmp_path):
+def test_no_image_at_all_is_an_error_that_can_be_put_right(home: Path, tmp_path: Path) -> None:
     pope_file(tmp_path / "mine", "a.png", "b.png")
     config = config_of(home, name="pope", path=str(tmp_path / "mine"))
     with pytest.raises(
@@ -263,12 +265,12 @@ def test_no_image_at_all_is_an_error_that_can_be_put_right(home, tmp_path):
     assert metrics_of(home, "pope")["before"]["answers"] == 2
 
 
-def test_a_question_too_long_is_dropped_by_name(home, tmp_path):
+def test_a_question_too_long_is_dropped_by_name(home: Path, tmp_path: Path) -> None:
     pope_file(tmp_path / "mine", "a.png", "a.png")
     (tmp_path / "mine/images/a.png").write_bytes(png())
 
     class Short(ScriptedEngine):
-        def generate(self, requests, description):
+        def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
             answers = super().generate(requests, description)
             return [[Completion("", 0, PROMPT_TOO_LONG)], *answers[1:]]
 
@@ -279,7 +281,7 @@ def test_a_question_too_long_is_dropped_by_name(home, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["chair", "amber", "pope", "mmhal"])
-def test_without_files_the_embedded_scenes_are_asked_about(home, name):
+def test_without_files_the_embedded_scenes_are_asked_about(home: Path, name: str) -> None:
     benchmark(config_of(home, name=name, scenes=4), home / "run", Models())
     assert (home / "run/benchmarks" / name / "scenes-4").is_dir()
     sides = metrics_of(home, name)
@@ -291,7 +293,7 @@ def test_without_files_the_embedded_scenes_are_asked_about(home, name):
             assert interval is None or interval[0] <= value <= interval[1], figure
 
 
-def test_the_report_shows_benchmarks_with_their_intervals(home, published):
+def test_the_report_shows_benchmarks_with_their_intervals(home: Path, published: Path) -> None:
     config = config_of(home, name="pope", path=str(published / "pope"))
     benchmark(config, home / "run", Models())
     text = report(config, home / "run").read_text()
@@ -299,7 +301,7 @@ def test_the_report_shows_benchmarks_with_their_intervals(home, published):
     assert "50.0% <small>[50.0, 50.0]</small>" in text
 
 
-def test_what_cannot_be_meant(home):
+def test_what_cannot_be_meant(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"benchmark.name is not set; .*chair, amber, pope, mmhal"):
         benchmark(config_of(home), home / "run", Models())
     photos = config_of(home, name="pope").model_copy(
@@ -312,7 +314,7 @@ def test_what_cannot_be_meant(home):
         benchmark(greedy, home / "run", Models())
 
 
-def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
+def test_main_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     command = ["--config", "configs/demo.yaml", "--run", str(tmp_path / "run"), "--set", "benchmark.name=popes"]
     assert main(command) == 2
     error = capsys.readouterr().err
@@ -322,7 +324,7 @@ def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("name", "model"), [("pope", "labeler"), ("amber", "labeler"), ("chair", "policy"), ("mmhal", "policy")]
 )
-def test_for_real_on_the_models_that_ship(tmp_path, name, model):
+def test_for_real_on_the_models_that_ship(tmp_path: Path, name: str, model: str) -> None:
     """A process of its own with vLLM. The labeler answers yes/no questions, as it was taught; the policy describes."""
     command = [sys.executable, "-m", "evaluation.benchmarks", "--config", "configs/demo.yaml", "--run", str(tmp_path)]
     changes = [f"benchmark.name={name}", "benchmark.scenes=12", f"policy.model=assets/{model}"]

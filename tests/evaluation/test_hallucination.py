@@ -24,7 +24,7 @@ OBJECTS = [
 ]
 
 
-def test_judge_counts_every_mention_and_every_object_found():
+def test_judge_counts_every_mention_and_every_object_found() -> None:
     text = (
         "There is a small red circle at the top left. "  # 10 words, true of the first object only
         "I can see a green square on the left, "  # 9 words, false
@@ -33,19 +33,19 @@ def test_judge_counts_every_mention_and_every_object_found():
     assert judge(text, OBJECTS) == Judged(words=26, mentions=3, hallucinated=2, found=1, objects=3)
 
 
-def test_a_mention_that_fits_two_objects_finds_both():
+def test_a_mention_that_fits_two_objects_finds_both() -> None:
     assert judge("A red circle.", OBJECTS) == Judged(words=3, mentions=1, hallucinated=0, found=2, objects=3)
 
 
-def test_the_right_shape_in_the_wrong_place_is_a_hallucination():
+def test_the_right_shape_in_the_wrong_place_is_a_hallucination() -> None:
     assert judge("A blue star at the top.", OBJECTS).hallucinated == 1
 
 
-def test_without_truth_only_words_are_counted():
+def test_without_truth_only_words_are_counted() -> None:
     assert judge("A red circle.", None) == Judged(words=3, mentions=0, hallucinated=0, found=0, objects=0)
 
 
-def test_hallucination_at_both_levels():
+def test_hallucination_at_both_levels() -> None:
     answers = [
         Judged(words=10, mentions=4, hallucinated=1, found=2, objects=3),
         Judged(words=20, mentions=2, hallucinated=2, found=0, objects=1),
@@ -61,13 +61,13 @@ def test_hallucination_at_both_levels():
     }
 
 
-def test_silence_has_no_rate():
+def test_silence_has_no_rate() -> None:
     figures = hallucination([Judged(words=2, mentions=0, hallucinated=0, found=0, objects=3)])
     assert figures == {"mention_rate": None, "response_rate": None, "recall": 0.0, "mean_words": 2.0, "responses": 1}
     assert hallucination([])["mean_words"] is None
 
 
-def test_change_is_relative_but_for_recall():
+def test_change_is_relative_but_for_recall() -> None:
     before = {"mention_rate": 0.4, "response_rate": 0.0, "recall": 0.75, "mean_words": 20.0}
     after = {"mention_rate": 0.1, "response_rate": 0.1, "recall": 0.5, "mean_words": 25.0}
     assert change(before, after) == {
@@ -88,11 +88,11 @@ def test_change_is_relative_but_for_recall():
         ("There is a blue star and a red circle.", None),
     ],
 )
-def test_claim_truth(claim, truth):
+def test_claim_truth(claim: str, truth: bool | None) -> None:
     assert claim_truth(claim, OBJECTS) is truth
 
 
-def test_claim_quality_counts_unreadable_claims_as_wrong():
+def test_claim_quality_counts_unreadable_claims_as_wrong() -> None:
     verdicts = [
         (True, True),
         (True, True),
@@ -125,11 +125,11 @@ def test_claim_quality_counts_unreadable_claims_as_wrong():
         (["There is a red circle.", "There is a blue star.", "It is nice."], False),  # no mention
     ],
 )
-def test_split_is_right(claims, right):
+def test_split_is_right(claims: list[str], right: bool) -> None:
     assert split_is_right("I can see a red circle and a blue star. A red circle. It is nice.", claims) is right
 
 
-def test_pair_agreement_counts_ties_against():
+def test_pair_agreement_counts_ties_against() -> None:
     false_mentions = {"a": 0, "b": 1, "c": 1, "d": 3}
     pairs = [("a", "b"), ("b", "d"), ("b", "c"), ("d", "a")]
     counts = [pair_counts(pair, false_mentions, "own") for pair in pairs]
@@ -139,6 +139,6 @@ def test_pair_agreement_counts_ties_against():
     assert pair_agreement(total([]), "own")["agreement"] is None
 
 
-def test_reordered_turns_pairs_and_leaves_out_equal_scores():
+def test_reordered_turns_pairs_and_leaves_out_equal_scores() -> None:
     pairs = [("a", "b"), ("b", "c"), ("c", "d")]
     assert reordered(pairs, {"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.2}) == [("b", "a"), ("b", "c")]

@@ -1,16 +1,19 @@
 """Evaluation of a synthetic run; the policies are scripted."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from evaluation.__main__ import main
 from evaluation.stage import evaluate
-from rlaif.config import ModelSection
+from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import InputError
+from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from tests.support.doubles import ScriptedEngine
+from tests.support.doubles import Answer, ScriptedEngine
 from tests.support.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run
 from tests.support.two_images import write_model
 
@@ -18,7 +21,7 @@ from tests.support.two_images import write_model
 class Policies:
     """Opens a scripted engine for a model: the aligned one says what is there, the other a red circle in addition."""
 
-    def __init__(self, config, path):
+    def __init__(self, config: Config, path: Path) -> None:
         run = Run(path, config, "test")
         self.references = {
             (row["image"]["bytes"], row["instruction"]): row["reference"]
@@ -27,19 +30,19 @@ class Policies:
         self.aligned = str(path / "policy")
         self.opened = {}
 
-    def __call__(self, section, engine, seed):
+    def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         which = "after" if section.model == self.aligned else "before"
         self.opened[which] = ScriptedEngine(lambda request: [self.say(request, which)])
         return self.opened[which]
 
-    def say(self, request, which):
+    def say(self, request: Request, which: str) -> str:
         objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
         phrases = [f"a {item['color']} {item['shape']}" for item in objects]
         # a circle of no place is false unless the scene has a red circle
         return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
 
 
-def judges(request):
+def judges(request: Request) -> Answer:
     """Divides an answer at its commas; a red circle is never there."""
     if request.json_schema is not None:
         seen = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
@@ -48,7 +51,7 @@ def judges(request):
 
 
 @pytest.mark.parametrize("splitter", [False, True])
-def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
+def test_the_labeler_judges_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splitter: bool) -> None:
     monkeypatch.setattr("evaluation.labeled_answers.PROMPTS_PER_CHUNK", 3)
     config, path = make_run(tmp_path, evaluation={"labeler": True})
     if splitter:
@@ -56,7 +59,7 @@ def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
         config = config.model_copy(update={"splitter": ModelSection(model=str(folder))})
     policies, engines = Policies(config, path), {}
 
-    def serve(section, engine, seed):
+    def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         if len(policies.opened) < 2:
             return policies(section, engine, seed)
         assert all(engine.closed for engine in engines.values())
@@ -78,11 +81,11 @@ def test_the_labeler_judges_the_answers(tmp_path, monkeypatch, splitter):
     assert metrics_of(path)["before"]["rejected_response_share"] == 1.0
 
 
-def metrics_of(path):
+def metrics_of(path: Path) -> dict[str, Any]:
     return json.loads((path / "metrics.json").read_text())
 
 
-def test_before_and_after(tmp_path, capsys):
+def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, path = make_run(tmp_path)
     policies = Policies(config, path)
     evaluate(config, path, policies)
@@ -109,7 +112,7 @@ def test_before_and_after(tmp_path, capsys):
     assert "mention_rate" in capsys.readouterr().out
 
 
-def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path):
+def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path: Path) -> None:
     config, path = make_run(tmp_path, evaluation={"max_tokens": 33})
     policies = Policies(config, path)
     evaluate(config, path, policies)
@@ -121,7 +124,7 @@ def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path):
     assert [row["which"] for row in rows] == ["before"] * TEST_PROMPTS + ["after"] * TEST_PROMPTS
 
 
-def test_labeler_is_held_against_the_truth(tmp_path):
+def test_labeler_is_held_against_the_truth(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     labeler = metrics_of(path)["labeler"]
@@ -132,7 +135,7 @@ def test_labeler_is_held_against_the_truth(tmp_path):
     assert labeler["pair_agreement"] > labeler["whole_response_pair_agreement"]
 
 
-def test_every_figure_has_an_interval(tmp_path, capsys):
+def test_every_figure_has_an_interval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     metrics = metrics_of(path)
@@ -148,7 +151,7 @@ def test_every_figure_has_an_interval(tmp_path, capsys):
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in capsys.readouterr().out
 
 
-def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path):
+def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     first = metrics_of(path)
@@ -158,11 +161,11 @@ def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path):
     assert metrics_of(path) == first
 
 
-def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
+def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     policies = Policies(config, path)
 
-    def killed(section, engine, seed):
+    def killed(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         if section.model == policies.aligned:
             raise KeyboardInterrupt
         return policies(section, engine, seed)
@@ -175,7 +178,7 @@ def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path):
     assert metrics_of(path)["before"]["responses"] == TEST_PROMPTS
 
 
-def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch):
+def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("evaluation.stage.PROMPTS_AT_ONCE", 5)
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
@@ -186,7 +189,7 @@ def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch)
     policies = Policies(config, path)
     asked = []
 
-    def killed(request, which):
+    def killed(request: Request, which: str) -> str:
         if len(asked) == 8:  # in the second five of the first policy
             raise KeyboardInterrupt
         asked.append(request)
@@ -204,7 +207,7 @@ def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path, monkeypatch)
     }
 
 
-def test_without_truth_only_what_needs_none_is_reported(tmp_path, capsys):
+def test_without_truth_only_what_needs_none_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, path = make_run(tmp_path, truth=False)
     evaluate(config, path, Policies(config, path))
     metrics = metrics_of(path)
@@ -214,7 +217,7 @@ def test_without_truth_only_what_needs_none_is_reported(tmp_path, capsys):
     assert "no truth is known" in capsys.readouterr().out
 
 
-def test_no_aligned_model(tmp_path):
+def test_no_aligned_model(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     (path / "policy").rename(path / "elsewhere")
     with pytest.raises(InputError, match=r"no aligned model in .*policy; make it with: make dpo"):
@@ -222,13 +225,13 @@ def test_no_aligned_model(tmp_path):
     assert not (path / "evaluations.parquet").exists()
 
 
-def test_no_prompt_of_the_split(tmp_path):
+def test_no_prompt_of_the_split(tmp_path: Path) -> None:
     config, path = make_run(tmp_path, evaluation={"split": "validation"})
     with pytest.raises(InputError, match=r"no prompts of split 'validation' .* only of test, train"):
         evaluate(config, path, Policies(config, path))
 
 
-def test_a_missing_table_comes_to_light_before_any_answer(tmp_path):
+def test_a_missing_table_comes_to_light_before_any_answer(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     (path / "pairs.parquet").unlink()
     policies = Policies(config, path)
@@ -237,7 +240,7 @@ def test_a_missing_table_comes_to_light_before_any_answer(tmp_path):
     assert not policies.opened
 
 
-def test_main_says_what_is_wrong_in_one_line(tmp_path, capsys):
+def test_main_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(tmp_path / "none.yaml"), "--run", str(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: no configuration file") and error.count("\n") == 1

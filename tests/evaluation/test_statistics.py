@@ -5,34 +5,34 @@ from collections import Counter
 
 import pytest
 
-from evaluation.statistics import f1, intervals, ratio, total
+from evaluation.statistics import Counts, Figures, f1, intervals, ratio, total
 from rlaif.report.figures import format_figure, format_interval, format_with_interval
 
 
-def share(totals):
+def share(totals: Counts) -> Figures:
     return {"share": ratio(totals["k"], totals["n"]), "n": totals["n"]}
 
 
-def units(successes, count, size=1):
+def units(successes: int, count: int, size: int = 1) -> list[Counts]:
     """`count` units of `size` trials each, all successes in some of them, none in the others."""
     return [Counter(k=size * (index < successes), n=size) for index in range(count)]
 
 
-def test_total_and_ratio():
+def test_total_and_ratio() -> None:
     assert total([Counter(a=1, b=0), Counter(a=2)]) == Counter(a=3)
     assert (ratio(1, 4), ratio(0, 4), ratio(0, 0)) == (0.25, 0.0, None)
     assert f1(0.5, 1.0) == pytest.approx(2 / 3)
     assert (f1(None, None), f1(0.0, 0.0), f1(None, 0.0)) == (None, None, None)
 
 
-def test_a_proportion_has_the_interval_of_the_normal_approximation():
+def test_a_proportion_has_the_interval_of_the_normal_approximation() -> None:
     """p +- 1.96 sqrt(p (1 - p) / n); the bootstrap's own noise and the steps of 1/400 are well within 0.01."""
     low, high = intervals(units(120, 400), share, seed=0)["share"]
     half = 1.96 * math.sqrt(0.3 * 0.7 / 400)
     assert low == pytest.approx(0.3 - half, abs=0.01) and high == pytest.approx(0.3 + half, abs=0.01)
 
 
-def test_trials_of_one_unit_are_drawn_together():
+def test_trials_of_one_unit_are_drawn_together() -> None:
     """Ten equal trials a unit say as much as one: the interval is that of 40 units, not of 400 trials."""
     grouped = intervals(units(12, 40, size=10), share, seed=0)["share"]
     single = intervals(units(120, 400), share, seed=0)["share"]
@@ -40,7 +40,7 @@ def test_trials_of_one_unit_are_drawn_together():
     assert (grouped[1] - grouped[0]) == pytest.approx(math.sqrt(10) * (single[1] - single[0]), rel=0.15)
 
 
-def test_counts_have_no_interval():
+def test_counts_have_no_interval() -> None:
     assert set(intervals(units(1, 4), share, seed=0)) == {"share"}
 
 
@@ -54,16 +54,16 @@ def test_counts_have_no_interval():
         ([Counter(k=0, n=0)] * 5, None),  # the figure is None
     ],
 )
-def test_degenerate_cases(given, expected):
+def test_degenerate_cases(given: list[Counts], expected: list[float] | None) -> None:
     assert intervals(given, share, seed=0)["share"] == expected
 
 
-def test_resamples_without_the_figure_are_left_out():
+def test_resamples_without_the_figure_are_left_out() -> None:
     given = [Counter(k=1, n=1)] + [Counter(k=0, n=0)] * 3  # drawn in 1 - (3/4)^4 = 68% of the resamples
     assert intervals(given, share, seed=0)["share"] == [1.0, 1.0]
 
 
-def test_equal_seeds_give_equal_intervals():
+def test_equal_seeds_give_equal_intervals() -> None:
     given = units(7, 30)
     assert intervals(given, share, seed=3) == intervals(given, share, seed=3)
     assert intervals(given, share, seed=3, resamples=50) != intervals(given, share, seed=4, resamples=50)
@@ -80,7 +80,7 @@ def test_equal_seeds_give_equal_intervals():
         ("recall", None, None, "-"),
     ],
 )
-def test_shown(name, value, interval, text):
+def test_shown(name: str, value: float | None, interval: list[float] | None, text: str) -> None:
     assert format_with_interval(name, value, interval) == text
     assert format_figure(name, value) == text.split()[0]
     assert format_interval(name, None) == ""

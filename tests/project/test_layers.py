@@ -64,14 +64,14 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_who_may_import_whom(path):
+def test_who_may_import_whom(path: Path) -> None:
     package = path.relative_to(ROOT).parts[0]
     siblings = {name.split(".")[0] for name in imported(ast.parse(path.read_text()))} & set(PACKAGES)
     assert siblings <= MAY_IMPORT[package] | {package}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_dumping_ground_and_no_hidden_doors(path):
+def test_no_dumping_ground_and_no_hidden_doors(path: Path) -> None:
     assert path.stem not in {"utils", "util", "common", "base", "helpers", "misc", *HEAVY}
     text = path.read_text()
     assert "sys.path" not in text
@@ -81,7 +81,7 @@ def test_no_dumping_ground_and_no_hidden_doors(path):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-def test_help_is_instant(stage):
+def test_help_is_instant(stage: str) -> None:
     heavy = (*HEAVY, "numpy", "pyarrow") if stage in WHOLE_ROUND else HEAVY
     command = (
         "import runpy, sys\n"
@@ -98,26 +98,26 @@ def test_help_is_instant(stage):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_loads_and_its_header_says_what_for(path):
+def test_every_config_loads_and_its_header_says_what_for(path: Path) -> None:
     load_config_of(KINDS.get(path.name, Config), path)
     header = path.read_text().split("\n\n")[0]
     assert all(word in header for word in ("command ", "cost ", "result "))
 
 
-def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch):
+def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     table = load_config_of(AblationsConfig, "configs/ablations.yaml")
     assert len({load(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 9
 
 
 @pytest.mark.parametrize("path", ROUNDS, ids=lambda path: path.name)
-def test_trainer_keys_are_those_of_trl(path):
+def test_trainer_keys_are_those_of_trl(path: Path) -> None:
     from trl import DPOConfig
 
     assert load_config(path).dpo.trainer.keys() <= DPOConfig.__dataclass_fields__.keys()
 
 
-def test_make_help_lists_every_target_and_setting():
+def test_make_help_lists_every_target_and_setting() -> None:
     makefile = (ROOT / "Makefile").read_text()
     phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -129,14 +129,14 @@ def test_make_help_lists_every_target_and_setting():
         assert dry.strip(), target
 
 
-def test_make_passes_config_run_and_set():
+def test_make_passes_config_run_and_set() -> None:
     arguments = ["make", "-n", "feedback", "CONFIG=configs/photos.yaml", "SET=seed=1 dpo.freeze=[vision,llm]"]
     told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'" in told
 
 
-def test_make_exports_by_name_and_pushes_only_where_told():
-    def dry(*settings):
+def test_make_exports_by_name_and_pushes_only_where_told() -> None:
+    def dry(*settings: str) -> str:
         arguments = ["make", "-n", "export", *settings]
         stray = {**os.environ, "PUSH": "some/where"}
         return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True, env=stray).stdout
@@ -149,7 +149,7 @@ def test_make_exports_by_name_and_pushes_only_where_told():
     )
 
 
-def test_make_rewrites_captions_by_its_own_configuration():
+def test_make_rewrites_captions_by_its_own_configuration() -> None:
     for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
         told = subprocess.run(
             ["make", "-n", "rewrite-captions", setting], cwd=ROOT, capture_output=True, text=True, check=True
@@ -159,13 +159,13 @@ def test_make_rewrites_captions_by_its_own_configuration():
         assert ("scenes.recipe.raw_captions" in told) == (config == "configs/rewrite.yaml")
 
 
-def test_make_names_the_benchmark():
+def test_make_names_the_benchmark() -> None:
     arguments = ["make", "-n", "benchmark", "NAME=amber", "SET=benchmark.path=files"]
     told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in told
 
 
-def test_versions_are_pinned_in_one_place():
+def test_versions_are_pinned_in_one_place() -> None:
     pins = {
         line.split("==")[0].lower().replace("_", "-")
         for name in ("pins.txt", "cpu.txt")
@@ -179,7 +179,7 @@ def test_versions_are_pinned_in_one_place():
     assert not {"torchvision", "torchaudio", "torchcodec"} & pins
 
 
-def test_model_exports():
+def test_model_exports() -> None:
     import model
 
     names = ("MiniCPMVConfig", "MiniCPMVImageProcessor", "MiniCPMVProcessor", "MiniCPMVForConditionalGeneration")

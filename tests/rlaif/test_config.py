@@ -1,6 +1,7 @@
 """Configuration: what is read, what is refused, and the one line that says why."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ MINIMAL = "policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n"
 
 
 @pytest.fixture
-def write(tmp_path: Path):
+def write(tmp_path: Path) -> Callable[[str], Path]:
     def write(text: str) -> Path:
         path = tmp_path / "some.yaml"
         path.write_text(text, encoding="utf-8")
@@ -33,7 +34,7 @@ def message(path: Path, *overrides: str) -> str:
     return str(caught.value)
 
 
-def test_defaults_are_those_of_the_method(write):
+def test_defaults_are_those_of_the_method(write: Callable[[str], Path]) -> None:
     config = load_config(write(MINIMAL))
     assert (config.seed, config.round) == (0, 1)
     assert (config.generation.num_responses, config.generation.temperature) == (10, 0.7)
@@ -42,7 +43,7 @@ def test_defaults_are_those_of_the_method(write):
     assert config.labeler.dtype == "auto"
 
 
-def test_overrides_apply_in_order_and_reach_free_keys(write):
+def test_overrides_apply_in_order_and_reach_free_keys(write: Callable[[str], Path]) -> None:
     config = load_config(
         write(MINIMAL + "dpo: {trainer: {beta: 0.1}}\n"),
         ["seed=1", "seed=2", "dpo.trainer.learning_rate=5e-7", "dpo.freeze=[vision,llm]", "engine.max_model_len=null"],
@@ -54,13 +55,13 @@ def test_overrides_apply_in_order_and_reach_free_keys(write):
 
 
 @pytest.mark.parametrize("text", ["5e-7", "5E-7", "+5.e-7", "5.0e-7"])
-def test_numbers_in_scientific_notation_are_numbers(write, text):
+def test_numbers_in_scientific_notation_are_numbers(write: Callable[[str], Path], text: str) -> None:
     assert load_config(write(MINIMAL + f"dpo: {{trainer: {{learning_rate: {text}}}}}")).dpo.trainer == {
         "learning_rate": 5e-7
     }
 
 
-def test_no_is_a_word_and_false_is_not(write):
+def test_no_is_a_word_and_false_is_not(write: Callable[[str], Path]) -> None:
     text = f"{MINIMAL}\ndpo:\n  trainer: {{eval_strategy: no}}\n"
     changes = ["dpo.trainer.logging_strategy=no", "feedback.balance_length=false", "engine.prefix_caching=False"]
     config = load_config(write(text), changes)
@@ -68,7 +69,7 @@ def test_no_is_a_word_and_false_is_not(write):
     assert config.feedback.balance_length is False and config.engine.prefix_caching is False
 
 
-def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write):
+def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write: Callable[[str], Path]) -> None:
     path = write(MINIMAL + "generation: {num_reponses: 4}\n")
     assert message(path) == (
         f"{path}: unknown key 'generation.num_reponses'; did you mean 'num_responses'? "
@@ -76,19 +77,19 @@ def test_unknown_key_names_its_path_the_allowed_keys_and_the_nearest(write):
     )
 
 
-def test_unknown_section_goes_before_what_is_missing_for_it(write):
+def test_unknown_section_goes_before_what_is_missing_for_it(write: Callable[[str], Path]) -> None:
     text = message(write("policy: {model: assets/policy}\nlabeller: {model: assets/labeler}\n"))
     assert "unknown key 'labeller'; did you mean 'labeler'?" in text
     assert text.endswith("(and 1 more)")
 
 
-def test_unknown_key_in_a_nested_section(write):
+def test_unknown_key_in_a_nested_section(write: Callable[[str], Path]) -> None:
     text = message(write(MINIMAL), "dpo.lora.rank=8")
     assert "unknown key 'dpo.lora.rank'" in text
     assert "allowed here: r, alpha, dropout" in text
 
 
-def test_captions_are_rewritten_by_a_configuration_of_their_own(write):
+def test_captions_are_rewritten_by_a_configuration_of_their_own(write: Callable[[str], Path]) -> None:
     path = write("rewriter: {model: x}\ncaptions: {path: y}\n")
     config = load_config_of(RewriteConfig, path, ["rewrite.min_words=5"])
     assert (config.rewriter.model, config.captions.caption_column, config.rewrite.min_words) == ("x", "caption", 5)
@@ -96,7 +97,7 @@ def test_captions_are_rewritten_by_a_configuration_of_their_own(write):
         load_config_of(RewriteConfig, path, ["captions.colum=text"])
 
 
-def test_missing_section(write):
+def test_missing_section(write: Callable[[str], Path]) -> None:
     assert message(write("policy: {model: x}\n")).endswith("labeler is missing; it is needed")
 
 
@@ -113,14 +114,14 @@ def test_missing_section(write):
         ("data={source: parquet, path: x, instructions: y}", "instructions are read for source 'folder' only"),
     ],
 )
-def test_values_that_are_not_allowed(write, override, expected):
+def test_values_that_are_not_allowed(write: Callable[[str], Path], override: str, expected: str) -> None:
     assert expected in message(write(MINIMAL), override)
 
 
 ENDPOINT = "labeler.endpoint.url=http://127.0.0.1:8000/v1/"
 
 
-def test_a_labeler_behind_an_endpoint(write):
+def test_a_labeler_behind_an_endpoint(write: Callable[[str], Path]) -> None:
     config = load_config(write(MINIMAL), [ENDPOINT, "labeler.endpoint.timeout=5"])
     endpoint = config.labeler.endpoint
     assert (endpoint.url, endpoint.timeout) == ("http://127.0.0.1:8000/v1", 5)
@@ -138,7 +139,7 @@ def test_a_labeler_behind_an_endpoint(write):
         ("labeler.endpoint.api_key=x", "unknown key 'labeler.endpoint.api_key'; did you mean 'api_key_env'?"),
     ],
 )
-def test_endpoints_that_are_not_allowed(write, override, expected):
+def test_endpoints_that_are_not_allowed(write: Callable[[str], Path], override: str, expected: str) -> None:
     assert expected in message(write(MINIMAL), ENDPOINT, override)
 
 
@@ -151,21 +152,21 @@ def test_endpoints_that_are_not_allowed(write, override, expected):
         "labeler.endpoint.api_key=sk-secret",
     ],
 )
-def test_a_key_in_the_configuration_is_refused_and_not_told(write, override):
+def test_a_key_in_the_configuration_is_refused_and_not_told(write: Callable[[str], Path], override: str) -> None:
     assert "sk-secret" not in message(write(MINIMAL), ENDPOINT, override)
 
 
 @pytest.mark.parametrize("override", ["seed", "=3", "dpo..beta=1", ""])
-def test_malformed_override(write, override):
+def test_malformed_override(write: Callable[[str], Path], override: str) -> None:
     assert f"--set got {override!r}; it takes section.key=value" in message(write(MINIMAL), override)
 
 
-def test_override_below_a_single_value(write):
+def test_override_below_a_single_value(write: Callable[[str], Path]) -> None:
     assert "--set seed.x: seed is a single value and has no keys" in message(write(MINIMAL + "seed: 1\n"), "seed.x=1")
     assert "the value '[1' is not valid YAML" in message(write(MINIMAL), "seed=[1")
 
 
-def test_files_that_are_no_configuration(write, tmp_path):
+def test_files_that_are_no_configuration(write: Callable[[str], Path], tmp_path: Path) -> None:
     path = write(MINIMAL)
     assert message(tmp_path / "other.yaml") == (
         f"no configuration file {tmp_path}/other.yaml; in that folder there are: {path}"
@@ -176,7 +177,7 @@ def test_files_that_are_no_configuration(write, tmp_path):
     assert "key 'seed' is given twice" in message(write(MINIMAL + "seed: 1\nseed: 2\n"))
 
 
-def test_stage_arguments(write):
+def test_stage_arguments(write: Callable[[str], Path]) -> None:
     path = write(MINIMAL)
     argv = ["--config", str(path), "--run", "runs/x", "--set", "seed=3", "round=2", "--set", "data.limit=5"]
     config, run = parse_stage_args(Config, "generation", "Sample.", argv)
@@ -184,7 +185,7 @@ def test_stage_arguments(write):
     assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
 
 
-def test_stage_help_names_the_module(capsys):
+def test_stage_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse_stage_args(Config, "generation", "Sample.", ["--help"])
     assert caught.value.code == 0
@@ -192,7 +193,7 @@ def test_stage_help_names_the_module(capsys):
 
 
 @pytest.mark.parametrize("name", ["demo", "rounds", "minicpmv-2.5", "photos", "endpoint"])
-def test_written_out_and_read_again_it_is_the_same(name, write):
+def test_written_out_and_read_again_it_is_the_same(name: str, write: Callable[[str], Path]) -> None:
     """To the letter, as a run is bound to it: 0 and 0.0 are not the same. Commands made of stages write it out."""
 
     def letters(config: Config) -> str:
@@ -203,7 +204,7 @@ def test_written_out_and_read_again_it_is_the_same(name, write):
     assert letters(again) == letters(config)
 
 
-def test_every_field_is_described():
+def test_every_field_is_described() -> None:
     todo = [Config, RewriteConfig]
     while todo:
         section = todo.pop()

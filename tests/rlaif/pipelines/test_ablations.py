@@ -1,6 +1,8 @@
 """The table of ablations: its cells by hand, its runs by the stages' own commands."""
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +22,7 @@ def metrics(rate: float, seconds: float) -> dict:
     }
 
 
-def test_a_row_a_variant(tmp_path):
+def test_a_row_a_variant(tmp_path: Path) -> None:
     (tmp_path / "round-1").mkdir()
     (tmp_path / "metrics.json").write_text(json.dumps(metrics(0.08, 10)))
     assert read_metrics(tmp_path)["minutes"] == 0.5
@@ -45,7 +47,7 @@ def test_a_row_a_variant(tmp_path):
         ("../a", {}, r"variant '\.\./a' is to be the name of a folder too"),
     ],
 )
-def test_what_is_wrong_with_a_variant(name, variant, told):
+def test_what_is_wrong_with_a_variant(name: str, variant: dict[str, Any], told: str) -> None:
     config = AblationsConfig(config=str(ROOT / "configs" / "demo.yaml"), variants={name: variant})
     with pytest.raises(ConfigError, match=told):
         load(config, name)

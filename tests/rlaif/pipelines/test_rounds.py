@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -38,7 +40,9 @@ def figures(rejected_share: float | None, mean_claims: float | None = 4.0) -> di
         ([figures(0.1), figures(None, None)], 0),  # it says nothing that could be divided
     ],
 )
-def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(policies, chosen):
+def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(
+    policies: list[dict[str, Any]], chosen: int
+) -> None:
     assert choose(policies) == chosen
     candidates = [Candidate(f"policy {number}", number, "", one, {}) for number, one in enumerate(policies)]
     assert table(candidates, chosen).endswith(f"chosen: policy {chosen}")
@@ -55,13 +59,13 @@ def test_the_round_with_the_least_rejected_share_that_still_talks_is_chosen(poli
         ("evaluation.labeler=false", "evaluation.split is 'validation' and evaluation.labeler false; rounds are"),
     ],
 )
-def test_what_rounds_are_chosen_by_must_be_there(change, told, tmp_path):
+def test_what_rounds_are_chosen_by_must_be_there(change: str, told: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=told):
         rounds(load_config(CONFIG, [change]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_a_source_without_splits_of_its_own_needs_shares(tmp_path):
+def test_a_source_without_splits_of_its_own_needs_shares(tmp_path: Path) -> None:
     source = ["data={source: folder, path: photos}"]
     with pytest.raises(ConfigError, match=r"data\.validation_share is 0"):
         rounds(load_config(CONFIG, source), tmp_path / "run")
@@ -70,10 +74,10 @@ def test_a_source_without_splits_of_its_own_needs_shares(tmp_path):
 class Stages:
     """Stands for the stages' commands: a round's policy has the figures that a test gives it, and their average too."""
 
-    def __init__(self, policies, average=None):
+    def __init__(self, policies: list[dict[str, Any]], average: dict[str, Any] | None = None) -> None:
         self.policies, self.average, self.asked = policies, average, []
 
-    def __call__(self, stages, config, folder):
+    def __call__(self, stages: tuple[str, ...], config: Config, folder: Path) -> None:
         self.asked.append((stages, config, folder))
         (folder / "policy").mkdir(parents=True, exist_ok=True)
         (folder / "prompts.parquet").write_bytes(b"prompts")
@@ -89,7 +93,9 @@ class Stages:
         (folder / "metrics.json").write_text(json.dumps(metrics))
 
 
-def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_once(tmp_path, capsys):
+def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     config, path = load_config(CONFIG, ["rounds=3", "average_last=0"]), tmp_path / "run"
     stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)])
     rounds(config, path, stages)
@@ -111,7 +117,7 @@ def test_each_round_begins_with_what_the_one_before_left_and_test_is_looked_at_o
 
 
 @pytest.mark.parametrize(("share", "chosen"), [(0.05, "average-2-3"), (0.15, "round-2")])
-def test_the_average_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, share, chosen):
+def test_the_average_of_the_last_rounds_is_one_more_to_choose_from(tmp_path: Path, share: float, chosen: str) -> None:
     config, path = load_config(CONFIG, ["rounds=3", "average_last=2"]), tmp_path / "run"
     stages = Stages([figures(0.3), figures(0.2), figures(0.1), figures(0.15)], figures(share))
     rounds(config, path, stages)
@@ -123,20 +129,22 @@ def test_the_average_of_the_last_rounds_is_one_more_to_choose_from(tmp_path, sha
     assert names == ["start", "round 1", "round 2", "round 3", "average of 2 to 3"]
 
 
-def test_where_no_round_is_better_the_test_split_stays_unseen(tmp_path, capsys):
+def test_where_no_round_is_better_the_test_split_stays_unseen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     stages = Stages([figures(0.1), figures(0.2), figures(0.3)], average=figures(0.15))
     rounds(load_config(CONFIG, ["rounds=2"]), tmp_path / "run", stages)
     assert len(stages.asked) == 3 and not (tmp_path / "run" / "policy").exists()
     assert "no round was better on validation" in capsys.readouterr().out
 
 
-def test_a_stage_that_fails_ends_it_with_what_to_do(tmp_path):
+def test_a_stage_that_fails_ends_it_with_what_to_do(tmp_path: Path) -> None:
     config = load_config(CONFIG, ["policy.model=nowhere"])
     with pytest.raises(RlaifError, match=r"`-m generation --config .* ended with status 2; put right what it says"):
         rounds(config, tmp_path / "run")
 
 
-def test_a_round_for_real(tmp_path):
+def test_a_round_for_real(tmp_path: Path) -> None:
     """The shipped models; whether so small rounds are better is left to chance, what follows from it is not."""
     changes = [
         "rounds=2",
@@ -183,7 +191,7 @@ def test_a_round_for_real(tmp_path):
         assert f"“{names[history['chosen']]}” was taken" in page
 
 
-def test_the_page_shows_rounds(tmp_path):
+def test_the_page_shows_rounds(tmp_path: Path) -> None:
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
     told = [("start", 0, figures(0.3)), ("round 1", 1, figures(0.1)), ("average of 1 to 2", None, figures(None, 1))]
     candidates = [
@@ -198,7 +206,7 @@ def test_the_page_shows_rounds(tmp_path):
     assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
 
 
-def test_an_average_needs_two_rounds_and_the_policy_of_each(tmp_path):
+def test_an_average_needs_two_rounds_and_the_policy_of_each(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="average_last is 1 of 4 rounds; an average needs two"):
         average(load_config(CONFIG, ["average_last=1"]), tmp_path / "average-4-4")
     config = load_config(CONFIG, ["rounds=2"])

@@ -3,12 +3,14 @@
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 
 from evaluation.stage import evaluate
-from rlaif.config import Config
+from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import InputError
 from rlaif.report.__main__ import main
 from rlaif.report.charts import Group, Line, histogram, line_chart
@@ -23,39 +25,39 @@ VOID = {"meta", "img"}
 class Page(HTMLParser):
     """Collects tags, attributes and text, and checks that tags are balanced."""
 
-    def __init__(self, html):
+    def __init__(self, html: str) -> None:
         super().__init__()
         self.open, self.tags, self.attributes, self.words = [], [], [], []
         self.feed(html)
         assert not self.open
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
         self.attributes += attrs
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words.append(data)
 
     @property
-    def text(self):
+    def text(self) -> str:
         return " ".join(" ".join(self.words).split())
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """A run that has everything; its policies say a fixed sentence."""
     config, path = make_run(tmp_path_factory.mktemp("report"))
 
-    def serve(section, engine, seed):
+    def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         extra = "" if section.model.endswith("run/policy") else " and a red circle at the top"
         return ScriptedEngine(lambda request: [f"I can see a blue square{extra}."])
 
@@ -64,11 +66,11 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def page(finished):
+def page(finished: tuple[Config, Path]) -> Page:
     return Page(report(*finished).read_text(encoding="utf-8"))
 
 
-def test_page_has_every_part(page):
+def test_page_has_every_part(page: Page) -> None:
     for title in (
         "The labeler",
         "How sure it was",
@@ -85,7 +87,7 @@ def test_page_has_every_part(page):
     assert "1 unreadable image" in page.text
 
 
-def test_page_is_self_contained(page):
+def test_page_is_self_contained(page: Page) -> None:
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     for name, value in page.attributes:
         assert not name.startswith("on")
@@ -96,13 +98,13 @@ def test_page_is_self_contained(page):
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_chip_is_coloured_by_verdict_and_probability(page):
+def test_every_chip_is_coloured_by_verdict_and_probability(page: Page) -> None:
     chips = [value for name, value in page.attributes if name == "style" and value.startswith("--sure:")]
     assert chips and all(0 <= float(chip.removeprefix("--sure:")) <= 1 for chip in chips)
     assert {"yes", "no"} <= {value for name, value in page.attributes if name == "class"}
 
 
-def test_a_run_that_has_only_begun(tmp_path):
+def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
     path = tmp_path / "run"
     path.mkdir()
     config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
@@ -111,7 +113,7 @@ def test_a_run_that_has_only_begun(tmp_path):
         assert command in text
 
 
-def test_what_a_model_wrote_is_escaped(finished, monkeypatch):
+def test_what_a_model_wrote_is_escaped(finished: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     seen = {}
     monkeypatch.setattr("rlaif.report.page.render", lambda page: seen.update(page) or "")
     report(*finished)
@@ -126,7 +128,7 @@ def test_what_a_model_wrote_is_escaped(finished, monkeypatch):
     assert attack in Page(html).text
 
 
-def test_no_such_run(tmp_path):
+def test_no_such_run(tmp_path: Path) -> None:
     config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
     with pytest.raises(InputError, match=r"no run folder .*; make one with `make generate"):
         report(config, tmp_path / "none")
@@ -143,7 +145,7 @@ def test_no_such_run(tmp_path):
         (None, None, "Answers before and after alignment"),
     ],
 )
-def test_headline(before, after, said):
+def test_headline(before: float | None, after: float | None, said: str) -> None:
     assert headline(before, after) == said
 
 
@@ -156,39 +158,39 @@ def test_headline(before, after, said):
         ("mean_words", 0, 20.0, 22.0, "+10%", ""),
     ],
 )
-def test_tile(name, better, old, new, shift, verdict):
+def test_tile(name: str, better: int, old: float, new: float, shift: str, verdict: str) -> None:
     made = tile({name: old}, {name: new}, name, "title", better, {})
     assert (made["shift"], made["verdict"]) == (shift, verdict)
     assert all(0 <= width <= 100 for _, _, width in made["bars"])
 
 
-def test_signed():
+def test_signed() -> None:
     assert [signed(value, None) for value in (0.0, -2.0, 0.25)] == ["0", "\N{MINUS SIGN}2", "0.25"]
 
 
-def encoded(image, kind, **options):
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
-def test_data_uri_of_any_kind_of_image(mode):
+def test_data_uri_of_any_kind_of_image(mode: str) -> None:
     uri = data_uri(encoded(Image.new(mode, (2000, 900)), "JPEG"))
     assert re.match(r"data:image/webp;base64,[A-Za-z0-9+/=]+$", uri)
 
 
-def test_histogram_bars_are_shares():
+def test_histogram_bars_are_shares() -> None:
     svg = histogram([Group("a", "chosen", [0, 0, 0, 9])], low=0, high=10, bins=2, x_label="tokens")
     assert re.findall(r"<title>a, (.*?)</title>", svg) == ["0 to 5: 75.0%", "5 to 10: 25.0%"]
 
 
 @pytest.mark.parametrize("values", [[5], [5, 5, 5], [0, 1000]])
-def test_charts_of_hardly_any_data(values):
+def test_charts_of_hardly_any_data(values: list[float]) -> None:
     histogram([Group("a", "chosen", values), Group("b", "rejected", values)], low=0, high=1001, bins=7, x_label="x")
     svg = line_chart([Line("a", "chosen", [(1, value) for value in values])], x_label="step")
     assert "nan" not in svg and "inf" not in svg
 
 
-def test_names_in_charts_are_escaped():
+def test_names_in_charts_are_escaped() -> None:
     assert "<b>" not in line_chart([Line("<b>", "chosen", [(0, 1), (1, 2)])], x_label="<b>")

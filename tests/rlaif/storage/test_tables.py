@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pyarrow as pa
@@ -24,7 +25,7 @@ def run(tmp_path: Path) -> Run:
     return open_run(tmp_path)
 
 
-def open_run(folder: Path, **settings) -> Run:
+def open_run(folder: Path, **settings: Any) -> Run:
     config_file = folder / "config.yaml"
     config_file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
     run = Run(folder / "run", load_config(config_file), "feedback")
@@ -53,7 +54,7 @@ def png() -> bytes:
     return file.getvalue()
 
 
-def test_columns_are_those_of_the_specification():
+def test_columns_are_those_of_the_specification() -> None:
     columns = {table: " ".join(schema.names) for table, schema in SCHEMAS.items()}
     assert columns == {
         "prompts": "prompt_id image image_sha256 instruction source split reference",
@@ -76,13 +77,13 @@ def test_columns_are_those_of_the_specification():
     }
 
 
-def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end():
+def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end() -> None:
     # printf 'a\x1fb' | sha256sum
     assert make_id("a", "b") == "f04cdced9736a69d"
     assert make_id("ab") != make_id("a", "b") != make_id("a", "b", "")
 
 
-def test_rows_come_back_in_order_from_many_parts(run):
+def test_rows_come_back_in_order_from_many_parts(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
             writer.write(scores(prompt))
@@ -100,7 +101,7 @@ def test_rows_come_back_in_order_from_many_parts(run):
     assert list(pandas.read_parquet(writer.path)["num_rejected"]) == [0, 1] * 5
 
 
-def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path):
+def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
     killed.write(scores("a"))
     killed.flush()
@@ -115,7 +116,7 @@ def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path):
     assert [row["prompt_id"] for row in read_rows(run, "scores")] == ["a", "a", "b", "b", "c", "c"]
 
 
-def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path):
+def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
     killed.write(scores("a"))
     listed = (killed.parts / "manifest.json").read_bytes()
@@ -127,7 +128,7 @@ def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path):
     assert sorted(path.name for path in again.parts.iterdir()) == ["manifest.json", "part-00000.parquet"]
 
 
-def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path):
+def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
     for prompt in "abc":
         killed.write(scores(prompt))
@@ -138,7 +139,7 @@ def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path):
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
-def test_a_part_whose_bytes_changed_is_noticed(harm, tmp_path):
+def test_a_part_whose_bytes_changed_is_noticed(harm: str, tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
     killed.write(scores("a"))
     part = killed.parts / "part-00000.parquet"
@@ -153,7 +154,7 @@ def test_a_part_whose_bytes_changed_is_noticed(harm, tmp_path):
         TableWriter(open_run(tmp_path), "scores", key="prompt_id")
 
 
-def test_a_table_whose_bytes_changed_is_noticed(run):
+def test_a_table_whose_bytes_changed_is_noticed(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id") as writer:
         writer.write(row for prompt in range(100) for row in scores(str(prompt)))
     content = bytearray(writer.path.read_bytes())
@@ -163,7 +164,7 @@ def test_a_table_whose_bytes_changed_is_noticed(run):
         list(read_rows(run, "scores"))
 
 
-def test_what_is_done_can_be_told_by_two_columns(tmp_path):
+def test_what_is_done_can_be_told_by_two_columns(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
     killed.write(scores("a") + scores("b", 1))
     killed.flush()
@@ -171,7 +172,7 @@ def test_what_is_done_can_be_told_by_two_columns(tmp_path):
     assert writer.done == {("a", 0), ("a", 1), ("b", 0)}
 
 
-def test_a_table_of_columns_is_checked_as_rows_are(run):
+def test_a_table_of_columns_is_checked_as_rows_are(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id") as writer:
         writer.write_table(pa.Table.from_pylist(scores("a"), schema=SCHEMAS["scores"]))
         writer.write(scores("b"))
@@ -181,7 +182,7 @@ def test_a_table_of_columns_is_checked_as_rows_are(run):
     assert list(read_rows(run, "scores")) == scores("a") + scores("b")
 
 
-def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run):
+def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id", part_rows=2) as writer:
         for prompt in "ab":
             writer.write(scores(prompt))
@@ -194,7 +195,7 @@ def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run):
     assert (part.num_rows, part.schema.names) == (0, ["prompt_id"])
 
 
-def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run):
+def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run: Run) -> None:
     with pytest.raises(RuntimeError), TableWriter(run, "scores", key="prompt_id", part_rows=1) as writer:
         writer.write(scores("a"))
         raise RuntimeError
@@ -202,7 +203,7 @@ def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run):
     assert len(list(writer.parts.glob("part-*"))) == 1
 
 
-def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_path):
+def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_path: Path) -> None:
     with TableWriter(open_run(tmp_path), "scores", key="prompt_id") as writer:
         writer.write(scores("a"))
     writer.parts.mkdir()  # killed between the rename and the removal of the parts
@@ -212,13 +213,13 @@ def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_pat
     assert not again.parts.exists()
 
 
-def test_an_empty_table_has_its_columns(run):
+def test_an_empty_table_has_its_columns(run: Run) -> None:
     assert TableWriter(run, "scores", key="prompt_id").finish() == 0
     assert pq.read_schema(run.path / "scores.parquet").names == SCHEMAS["scores"].names
     assert list(read_rows(run, "scores")) == []
 
 
-def test_parts_of_other_settings_are_not_mixed_in(tmp_path):
+def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
     writer = TableWriter(open_run(tmp_path, score="a"), "scores", key="prompt_id")
     writer.write(scores("a"))
     writer.flush()
@@ -227,7 +228,7 @@ def test_parts_of_other_settings_are_not_mixed_in(tmp_path):
         TableWriter(open_run(tmp_path, score="b"), "scores", key="prompt_id")
 
 
-def test_rows_that_do_not_fit_the_schema(run):
+def test_rows_that_do_not_fit_the_schema(run: Run) -> None:
     writer = TableWriter(run, "scores", key="prompt_id")
     (row,) = scores("a", 1)
     with pytest.raises(ValueError, match=r"table scores: missing columns \['score'\], unknown columns \['points'\]"):
@@ -237,7 +238,7 @@ def test_rows_that_do_not_fit_the_schema(run):
     assert writer.finish() == 0
 
 
-def test_damaged_and_foreign_files(run):
+def test_damaged_and_foreign_files(run: Run) -> None:
     path = run.path / "scores.parquet"
     path.write_bytes(b"not parquet at all")
     with pytest.raises(InputError, match=r"scores.parquet is damaged .*delete it and run `make feedback RUN="):
@@ -249,7 +250,7 @@ def test_damaged_and_foreign_files(run):
         read_metadata(run, "scores")
 
 
-def test_metadata_tells_what_made_a_table(tmp_path):
+def test_metadata_tells_what_made_a_table(tmp_path: Path) -> None:
     run = open_run(tmp_path, score="rejected_count")
     TableWriter(run, "scores", key="prompt_id").finish()
     made = read_metadata(run, "scores")
@@ -266,7 +267,7 @@ def test_metadata_tells_what_made_a_table(tmp_path):
 
 
 @pytest.mark.parametrize("table", sorted(SCHEMAS))
-def test_datasets_reads_the_features_we_write(table):
+def test_datasets_reads_the_features_we_write(table: str) -> None:
     from datasets import Features
 
     schema = SCHEMAS[table]
@@ -275,7 +276,7 @@ def test_datasets_reads_the_features_we_write(table):
     assert json.loads(features.arrow_schema.metadata[b"huggingface"]) == json.loads(schema.metadata[b"huggingface"])
 
 
-def test_pairs_are_the_conversational_preference_format_of_trl(run, tmp_path):
+def test_pairs_are_the_conversational_preference_format_of_trl(run: Run, tmp_path: Path) -> None:
     from datasets import load_dataset
     from trl.data_utils import is_conversational, prepare_multimodal_messages
 
