@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from generation.unusable import URL, Unusable
+from rlaif.errors import OutsideFolderError
+from rlaif.storage.files import file_inside
 
 # heads of model.images.open_image's messages
 IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
@@ -97,15 +99,11 @@ def _read(picture: Picture, hosts: Collection[str]) -> bytes:
 def read_inside(name: str, folders: Sequence[Path]) -> bytes:
     """The bytes of a file that lies in one of the folders, links followed. Errors: Unusable."""
     try:
-        path = (folders[0] / name).resolve()
-        if not any(path.is_relative_to(folder.resolve()) for folder in folders):
-            raise Unusable("image_outside_folder", f"{name} leads to {path}, which is not in {folders[0]}")
-        if not path.is_file():  # a pipe would be waited for
-            raise Unusable("missing_image", f"{name}: no such file")
+        path = file_inside(name, folders)
         if (size := os.path.getsize(path)) > MAX_FILE_BYTES:
             raise Unusable("image_too_large", f"{name}: {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
         return path.read_bytes()
+    except OutsideFolderError as error:
+        raise Unusable("image_outside_folder", str(error)) from error
     except OSError as error:
         raise Unusable("missing_image", f"{name}: {error.strerror}") from error
-    except (ValueError, RuntimeError) as error:  # a null byte; links in a circle
-        raise Unusable("missing_image", f"{name}: {error}") from error

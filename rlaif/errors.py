@@ -17,6 +17,10 @@ class InputError(RlaifError):
     """A file, folder, column or table that is missing, damaged or of another kind than the stage needs."""
 
 
+class OutsideFolderError(InputError):
+    """A file name that resolves to a path outside the folder that it must stay in."""
+
+
 class RunMismatchError(RlaifError):
     """A run folder that was written with other settings; nothing in it is overwritten."""
 

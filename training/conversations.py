@@ -29,6 +29,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 from model.images import open_image
 from model.processing import MiniCPMVProcessor, with_images
+from rlaif.storage.files import file_inside
 from training.packing import Sample, share_prefix
 
 Row = dict[str, Any]
@@ -63,17 +64,15 @@ def read_table(path: str, cache: Path | None = None) -> Dataset:
 
 
 def open_picture(encoded: dict[str, Any], folder: Path | None) -> Pictures.Image:
-    """A picture as its camera held it, RGB. Errors: OSError, ValueError, RuntimeError (links in a circle) for one that
-    cannot be decoded, or whose path leads out of the folder of its table.
+    """A picture as its camera held it, RGB.
+
+    Errors: OSError, ValueError for one that cannot be decoded, or whose path leads out of the folder of its table.
     """
     if encoded["bytes"] is not None:
         return open_image(encoded["bytes"])
     if folder is None:
         raise ValueError("the picture has no bytes")
-    path = (folder / encoded["path"]).resolve()
-    if not (path.is_relative_to(folder.resolve()) and path.is_file()):
-        raise ValueError(f"{encoded['path']!r} is no file in the folder of its table")
-    return open_image(path.read_bytes())
+    return open_image(file_inside(encoded["path"], [folder]).read_bytes())
 
 
 def parts_of(row: Row, folder: Path | None = None) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]]:

@@ -12,8 +12,8 @@ from typing import Any, Protocol, TypeVar
 
 from evaluation.statistics import Counts, Figures
 from rlaif.config import BenchmarkSection
-from rlaif.errors import InputError
-from rlaif.storage.files import make_id
+from rlaif.errors import InputError, OutsideFolderError
+from rlaif.storage.files import file_inside, make_id
 
 Value = TypeVar("Value")
 Drop = Callable[[str, str, str], None]  # (question_id, reason, detail)
@@ -155,14 +155,13 @@ def usable_image(question: Question, images: Path, drop: Drop) -> bytes | None:
 
     data = question.image
     if isinstance(data, str):
-        path = (images / data).resolve()
-        if not path.is_relative_to(images.resolve()):
-            drop(question.question_id, "image_outside_folder", f"{data} leads out of {images}")
-            return None
         try:
-            data = path.read_bytes()
+            data = file_inside(data, [images]).read_bytes()
+        except OutsideFolderError as error:
+            drop(question.question_id, "image_outside_folder", str(error))
+            return None
         except OSError as error:
-            drop(question.question_id, "missing_image", f"{path}: {error.strerror}")
+            drop(question.question_id, "missing_image", f"{images / data}: {error.strerror}")
             return None
     try:
         open_image(data)

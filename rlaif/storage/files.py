@@ -1,15 +1,16 @@
 """Files and folders that are written whole or not at all, hashes, and a lock on a folder."""
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
-from rlaif.errors import InputError
+from rlaif.errors import InputError, OutsideFolderError
 
 
 def parquet_files(path: Path, setting: str) -> dict[str, Path]:
@@ -23,6 +24,22 @@ def parquet_files(path: Path, setting: str) -> dict[str, Path]:
     if not files:
         raise InputError(f"no parquet file at {path}; {setting} names a .parquet file or a folder of them")
     return files
+
+
+def file_inside(name: str, folders: Sequence[Path]) -> Path:
+    """The regular file that `name` resolves to, symbolic links followed; relative names start at the first folder.
+
+    Errors: OutsideFolderError if it lies in none of the folders; OSError if there is no such file.
+    """
+    try:
+        path = (folders[0] / name).resolve()
+    except (ValueError, RuntimeError) as error:  # a null byte; circular links
+        raise FileNotFoundError(errno.ENOENT, str(error), name) from error
+    if not any(path.is_relative_to(folder.resolve()) for folder in folders):
+        raise OutsideFolderError(f"{name} resolves to {path}, which is outside {folders[0]}")
+    if not path.is_file():  # reading a pipe would block
+        raise FileNotFoundError(errno.ENOENT, "no such file", name)
+    return path
 
 
 def make_id(*parts: str) -> str:

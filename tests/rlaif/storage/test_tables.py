@@ -13,7 +13,6 @@ from PIL import Image
 
 from rlaif.config.load import load_config
 from rlaif.errors import InputError, RunMismatchError
-from rlaif.storage.files import atomic_folder, make_id
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import SCHEMAS
 from rlaif.storage.tables import count_rows, read_metadata, read_parts, read_rows
@@ -75,12 +74,6 @@ def test_columns_are_those_of_the_specification() -> None:
         "rewriter_revision",
         "dropped": "stage row_id reason detail",
     }
-
-
-def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end() -> None:
-    # printf 'a\x1fb' | sha256sum
-    assert make_id("a", "b") == "f04cdced9736a69d"
-    assert make_id("ab") != make_id("a", "b") != make_id("a", "b", "")
 
 
 def test_rows_come_back_in_order_from_many_parts(run: Run) -> None:
@@ -307,21 +300,3 @@ def test_pairs_are_the_conversational_preference_format_of_trl(run: Run, tmp_pat
     assert example["chosen_claims"] == [claim]
     messages = prepare_multimodal_messages(example["prompt"], images=example["images"])
     assert [part["type"] for part in messages[0]["content"]] == ["image", "text"]
-
-
-def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
-    folder, leftover = tmp_path / "policy", tmp_path / ".policy.tmp"
-    leftover.mkdir()
-    (leftover / "of a killed try").touch()
-    with atomic_folder(folder) as temporary:
-        temporary.mkdir()
-        (temporary / "first").touch()
-        assert not folder.exists()
-    with pytest.raises(OSError, match="disk full"), atomic_folder(folder) as temporary:
-        temporary.mkdir()
-        raise OSError("disk full")
-    assert [file.name for file in folder.iterdir()] == ["first"]
-    with atomic_folder(folder) as temporary:
-        temporary.mkdir()
-        (temporary / "second").touch()
-    assert [file.name for file in folder.iterdir()] == ["second"] and not leftover.exists()
