@@ -161,7 +161,7 @@ def usable_image(question: Question, images: Path, drop: Drop) -> bytes | None:
             drop(question.question_id, "image_outside_folder", str(error))
             return None
         except OSError as error:
-            drop(question.question_id, "missing_image", f"{images / data}: {error.strerror}")
+            drop(question.question_id, "missing_image", f"{question.image!r} in {images}: {error.strerror}")
             return None
     try:
         open_image(data)
