@@ -13,7 +13,6 @@ dpo.trainer.eval_strategy asks for it), and writes
 Killed and started again, it goes on from the last checkpoint. The reference is always `policy` of the configuration.
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
@@ -23,7 +22,6 @@ from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.imports import gc_paused
 from rlaif.inference.revision import model_revision, pin_revision
-from rlaif.storage.files import atomic_write
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 
@@ -85,7 +83,7 @@ def train(run: Run, args: "DPOConfig") -> None:
     trainer.train(resume_from_checkpoint=checkpoint)
     assert fingerprint(reference_parameters(trainer)) == reference, "the reference moved during training"
 
-    write_log(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
+    record_training(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
     model = trainer.accelerator.unwrap_model(trainer.model)
     if config.dpo.method == "lora":
         model.save_pretrained(run.path / "dpo" / "adapter")
@@ -123,11 +121,12 @@ def read_pairs(run: Run, split: str, collator: "Collator") -> "Dataset":
     return pairs.select(kept)
 
 
-def write_log(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:
+def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:
     """log.json: what TRL logged, one object a logging step; metrics.json: how training began and how it ended."""
+    from rlaif.trainer import write_log
+
     history = trainer.state.log_history
-    with atomic_write(run.path / "dpo" / "log.json") as temporary:
-        temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    write_log(run.path / "dpo" / "log.json", history)
     logged = [entry for entry in history if "loss" in entry]  # not the summary of the whole, nor evaluations
     run.update_metrics(
         dpo={

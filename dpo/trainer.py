@@ -16,9 +16,11 @@ from dpo.policy import load_policy, lora_config
 from model.checkpoint import ReleasedCheckpoints
 from model.parts import freeze
 from rlaif.config import Config
+from rlaif.trainer import LOGGED, report_as_text
 
 # elsewhere a part of the model cannot be called by itself: its weights are spread over the devices
 WHOLE_ON_EACH_DEVICE = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+LOGGED_PAIRS = {"rewards/margins": "margin", "rewards/accuracies": "accuracy"}  # logged key -> label
 START_TOLERANCE = 0.01  # nats between policy and reference before the first update, when their weights are equal
 
 
@@ -106,6 +108,7 @@ def build_trainer(
         processing_class=collator.processor,
         peft_config=adapter,
     )
+    report_as_text(trainer, {**LOGGED, **LOGGED_PAIRS})
     encoder = trainer.model.get_encoder(modality="image")
     trainer.shared_vision = (
         config.dpo.shared_vision
