@@ -23,8 +23,8 @@ from typing import Any
 
 from PIL import Image, ImageDraw
 
-from feedback.labeling import Labeler, Labels, Prompt
-from feedback.prompt_files import read_prompts
+from feedback.labeler import Labeler, Labels, Prompt
+from feedback.labeler_prompts import read_prompts
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine

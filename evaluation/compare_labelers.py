@@ -55,7 +55,7 @@ def compare(first: Path, second: Path) -> tuple[Side, Side, Agreement]:
             )
     sides = Side(first), Side(second)
     for side, run in zip(sides, runs, strict=True):
-        side.cost = run.metrics().get("labelling", {})
+        side.cost = run.metrics().get("labeling", {})
     agreement = Agreement()
     for prompt, rows in _by_prompt(*runs):
         objects = prompt["reference"] and json.loads(prompt["reference"])["objects"]

@@ -12,8 +12,8 @@ from typing import Any
 
 from evaluation.statistics import Counts, Figures, ratio
 from feedback.divide import Split
-from feedback.labeling import Labeler, Prompt, record_drops, split_responses
-from feedback.prompt_files import read_prompts
+from feedback.labeler import Labeler, Prompt, record_drops, split_responses
+from feedback.labeler_prompts import read_prompts
 from rlaif.config import ModelSection
 from rlaif.inference.engine import OpenEngine
 from rlaif.storage.files import make_id

@@ -40,8 +40,8 @@ from evaluation.hallucination import (
 )
 from evaluation.labeled_answers import label_answers, labeled_counts, labeled_figures
 from evaluation.statistics import Counts, Figures, Intervals, intervals, ratio, total
-from feedback.pairs import Scored, build_pairs
-from feedback.prompt_files import read_prompts
+from feedback.labeler_prompts import read_prompts
+from feedback.pair import Scored, build_pairs
 from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError
 from rlaif.inference.engine import REFUSALS, Engine, OpenEngine, Request

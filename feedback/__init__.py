@@ -1,6 +1,5 @@
-"""Responses -> claims -> verdicts -> scores -> pairs: divide and conquer by an open labeler (RLAIF-V, 2405.17220).
+"""Responses -> claims -> verdicts -> scores -> pairs, with an open-source labeler (RLAIF-V, arXiv 2405.17220).
 
-`python -m feedback` makes the tables `claims`, `scores` and `pairs`; it starts in feedback/stage.py and reads in
-this order: claims (divide), verdicts (conquer), scores (combine), pairs. `python -m evaluation` measures
-hallucination, `python -m evaluation.benchmarks` runs public benchmarks of it.
+`python -m feedback` writes the tables `claims`, `scores` and `pairs`. The stage is in stage.py; its steps are divide.py
+(response -> claims), verify.py (claim -> verdict), score.py (verdicts -> score), pair.py (scored responses -> pairs).
 """

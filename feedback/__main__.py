@@ -1,4 +1,4 @@
-"""The command `python -m feedback`; what it does: feedback.stage."""
+"""The command `python -m feedback`; see feedback.stage."""
 
 import sys
 from collections.abc import Sequence
@@ -9,17 +9,17 @@ from rlaif.config import Config
 
 
 def run(config: Config, path: Path) -> None:
-    from feedback.stage import feedback  # what is large comes after `--help`
+    from feedback.stage import feedback  # heavy imports are deferred so that `--help` stays fast
 
     feedback(config, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     return run_stage(
         Config,
         "feedback",
-        "Divide responses into claims, judge each, score the responses, make pairs.",
+        "Divide responses into claims, verify each claim, score the responses, choose pairs.",
         run,
         argv,
     )

@@ -1,13 +1,13 @@
-"""Combine: the verdicts on a response's claims become one score, higher is better. Pure.
+"""Score: the verdicts on the claims of a response become one number, higher is better. Pure.
 
 | rule              | score                                 |                                                       |
 |-------------------|---------------------------------------|-------------------------------------------------------|
 | rejected_count    | -(rejected claims)                    | RLAIF-V, arXiv 2405.17220; the default                |
-| rejected_share    | -(rejected claims) / claims           | does not reward saying little                         |
+| rejected_share    | -(rejected claims) / claims           | does not reward short responses                       |
 | expected_rejected | -(sum of p_no / (p_yes + p_no))       | the count that a calibrated labeler expects; with     |
-|                   |                                       | `feedback.min_margin` unsure verdicts decide nothing  |
-| mean_log_odds     | mean over claims of ln(p_yes / p_no)  | uses how sure the labeler is; fewer ties              |
-| whole_response    | p_yes - p_no of one question about it | the baseline that claims must beat                    |
+|                   |                                       | `feedback.min_margin` unsure verdicts do not decide   |
+| mean_log_odds     | mean over claims of ln(p_yes / p_no)  | uses the labeler's confidence; fewer ties             |
+| whole_response    | p_yes - p_no of the whole response    | the baseline that claims must beat                    |
 """
 
 import math
@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 
 from feedback.verify import Verdict
 
-# Bounds one claim's log-odds to +-13.8, so that a single sure verdict does not decide a mean.
+# Bounds the log-odds of a claim to +-13.8, so that one confident verdict does not dominate the mean.
 _SMALLEST_P = 1e-6
 
 
@@ -36,7 +36,7 @@ def expected_rejected(verdicts: Sequence[Verdict]) -> float:
 
 
 def mean_log_odds(verdicts: Sequence[Verdict]) -> float:
-    # fsum: the same claims in another order are a tie, not a preference of 1e-17.
+    # fsum does not depend on the order of the claims: without it a tie could become a preference of 1e-17.
     return math.fsum(math.log(max(v.p_yes, _SMALLEST_P) / max(v.p_no, _SMALLEST_P)) for v in verdicts) / len(verdicts)
 
 
@@ -49,8 +49,8 @@ RULES: dict[str, Callable[[Sequence[Verdict]], float]] = {
 
 
 def score(verdicts: Sequence[Verdict], whole: Verdict, rule: str) -> float:
-    """The score of a response with these verdicts on its claims and on the whole; one without claims has none."""
-    assert verdicts, "a response without claims is quarantined, never scored"
+    """The score of a response from the verdicts on its claims (at least one) and on the response as a whole."""
+    assert verdicts, "a response without claims is dropped, never scored"
     return whole_response_score(whole) if rule == "whole_response" else RULES[rule](verdicts)
 
 

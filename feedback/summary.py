@@ -1,18 +1,18 @@
-"""What a person should see before training: what was lost, how sure the labeler was, how long the answers are."""
+"""Statistics to check before training: the labeler's confidence, the coverage of its claims, the length of answers."""
 
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow.compute as pc
 
-from feedback.pairs import Pair
-from feedback.scored import ScoredResponses
+from feedback.pair import Pair
+from feedback.pair_table import ScoredResponses
 from rlaif.text import words
 
 
 @dataclass
 class Summary:
-    """Sums over a run, prompt by prompt."""
+    """Sums over the responses and pairs of a run."""
 
     responses: int = 0
     claims: int = 0
@@ -23,14 +23,14 @@ class Summary:
     words_chosen: int = 0
     words_rejected: int = 0
 
-    def add_answers(self, answers: ScoredResponses, min_yes_no_mass: float) -> None:
-        """Counts scored responses and their claims."""
-        claims = answers.claims
-        self.responses += len(answers.scored)
+    def add_responses(self, responses: ScoredResponses, min_yes_no_mass: float) -> None:
+        """Count scored responses and their claims."""
+        claims = responses.claims
+        self.responses += len(responses.scored)
         self.claims += claims.num_rows
         self.rejected += int(np.count_nonzero(~claims["verdict"].to_numpy()))
         self.weak += int(np.count_nonzero(1.0 - claims["p_other"].to_numpy().astype(float) < min_yes_no_mass))
-        self.coverage += pc.sum(answers.coverage).as_py() or 0.0
+        self.coverage += pc.sum(responses.coverage).as_py() or 0.0
 
     def add_pair(self, pair: Pair) -> None:
         self.pairs += 1
@@ -39,11 +39,11 @@ class Summary:
 
     @property
     def extra_words(self) -> int:
-        """Words that chosen answers have had more than rejected ones."""
+        """Words of all chosen answers minus words of all rejected ones."""
         return self.words_chosen - self.words_rejected
 
     def metrics(self) -> dict[str, float | None]:
-        """Means, for metrics.json; None where there is nothing to take a mean of."""
+        """Means, for metrics.json; None for the mean of nothing."""
         return {
             "claims_per_response": _mean(self.claims, self.responses),
             "rejected_share": _mean(self.rejected, self.claims),
@@ -54,12 +54,12 @@ class Summary:
         }
 
     def lines(self, min_yes_no_mass: float) -> list[str]:
-        """The same for people."""
+        """The same, for the terminal."""
         if not self.responses:
-            return ["no response could be scored; the reasons are counted below and told one by one in dropped.parquet"]
+            return ["no response could be scored; the reasons are counted below, dropped.parquet has them row by row"]
         lines = [
-            f"{self.claims / self.responses:.1f} claims a response, "
-            f"which hold {self.coverage / self.responses:.0%} of its content words",
+            f"{self.claims / self.responses:.1f} claims per response, "
+            f"with {self.coverage / self.responses:.0%} of its content words",
             f"{self.rejected / self.claims:.1%} of the claims rejected; "
             f"{self.weak:,} weak verdicts (p_yes + p_no < {min_yes_no_mass:g})",
         ]

@@ -1,8 +1,8 @@
-"""Conquer: the labeler sees the image and a question; only the probabilities of its first token are read.
+"""Verify: the labeler gets the image and a claim's question; only the probabilities of its first token are read.
 
 p_yes is the probability, over the full vocabulary, that the first token is any spelling of "yes" ("yes", "Yes", " yes",
-...), p_no likewise, and p_other is what is left. A claim is accepted iff p_yes > p_no (RLAIF-V, arXiv
-2405.17220). Nothing the labeler writes is interpreted.
+...), p_no is the same for "no", and p_other = 1 - p_yes - p_no. A claim is accepted iff p_yes > p_no (RLAIF-V, arXiv
+2405.17220). No text of the labeler is interpreted.
 """
 
 import math
@@ -22,7 +22,7 @@ class Verdict:
 
     @property
     def p_other(self) -> float:
-        """Probability of any other first token (rounding below 0 is clipped)."""
+        """Probability of any other first token, clipped at 0."""
         return max(0.0, 1.0 - self.p_yes - self.p_no)
 
     @property
@@ -33,27 +33,27 @@ class Verdict:
 def verify(
     engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes], title: str
 ) -> dict[tuple[str, str], Verdict]:
-    """Verdicts by (image, request), for image keys and the full texts of requests; `images` maps keys to encoded files.
+    """Verdicts by (image key, full text of the request); `images` maps image keys to encoded files.
 
-    Each request is made once an image however many claims share it, and those of one image stand in a row, so that its
-    prefix and its encoder output are computed once. One that the labeler cannot take, or refuses, has no verdict.
+    Claims that share an image and a question share one request. The requests of one image are consecutive, so that its
+    prefix and encoder output are computed once. A request that the labeler cannot take, or refuses, has no verdict.
     """
-    asked = sorted(set(questions))
+    keys = sorted(set(questions))
     requests = [
-        Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in asked
+        Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in keys
     ]
     verdicts = {}
-    for key, (completion,) in zip(asked, engine.generate(requests, f"{title}: verify"), strict=True):
+    for key, (completion,) in zip(keys, engine.generate(requests, f"{title}: verify"), strict=True):
         if completion.first_words is not None:
             verdicts[key] = read_verdict(completion.first_words)
     return verdicts
 
 
 def read_verdict(probabilities: Mapping[str, float]) -> Verdict:
-    """The probabilities of yes and of no as a verdict; ModelError where the labeler gives NaN."""
+    """The probabilities of yes and no as a verdict. Errors: ModelError where they are NaN."""
     verdict = Verdict(probabilities["yes"], probabilities["no"])
     if not math.isfinite(verdict.p_yes + verdict.p_no):
         raise ModelError(
-            "the labeler's log-probabilities are NaN; set labeler.dtype to float32, or use another labeler"
+            "the labeler's log-probabilities are NaN, not numbers; set labeler.dtype to float32, or use another labeler"
         )
     return verdict

@@ -22,13 +22,13 @@ from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 from rlaif.text import replace_surrogates
 
-PROMPTS_AT_ONCE = 200  # asked for in one go and then on disk; bounds memory and what a kill costs
+PROMPTS_PER_CHUNK = 200  # sampled, then written: bounds memory, and the work that a kill loses
 
 
-def sample_responses(run: Run, place: EngineSpec, policy_revision: str, writer: TableWriter) -> None:
-    """Answer the prompts that `writer` has no responses to. A prompt that the policy cannot take is dropped by name."""
-    action = partial(answer, run.path, run.config, policy_revision)
-    for _, answered in map_chunks(place, list(chunks(run, writer.done)), action):
+def sample_responses(run: Run, spec: EngineSpec, policy_revision: str, writer: TableWriter) -> None:
+    """Sample responses to the prompts that `writer` has none for. A prompt that the policy cannot take is dropped."""
+    action = partial(answer_chunk, run.path, run.config, policy_revision)
+    for _, answered in map_chunks(spec, chunks(run, writer.done), action):
         for prompt_id, rows in answered:
             if isinstance(rows, str):
                 run.drop(prompt_id, rows, REFUSALS[rows])
@@ -38,19 +38,24 @@ def sample_responses(run: Run, place: EngineSpec, policy_revision: str, writer: 
 
 
 def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
-    """Prompts that are not done, so many at a time; those of one image stay together, so that they meet one cache."""
-    parts = read_located_parts(run, "prompts", ["prompt_id", "split", "image_sha256"])
+    """The remaining prompts in chunks; the prompts of one image stay in one chunk, so that they share its caches."""
+    first, total = len(done) + 1, len(done) + sum(1 for _ in remaining_prompts(run, done))
+    for batch in batch_by_image(remaining_prompts(run, done), PROMPTS_PER_CHUNK):
+        title = f"responses to prompts {first}-{first + len(batch) - 1} of {total}"
+        yield Chunk(title, {"prompts": row_locations(batch)})
+        first += len(batch)
+
+
+def remaining_prompts(run: Run, done: set[str]) -> Iterator[dict[str, Any]]:
+    """Locations of the prompts of `generation.splits` that are not done, as a stream."""
     splits = run.config.generation.splits
-    rows = (row for part in parts for row in part.to_pylist())
-    todo = [row for row in rows if row["split"] in splits and row["prompt_id"] not in done]
-    first, total = len(done) + 1, len(done) + len(todo)
-    for some in batch_by_image(todo, PROMPTS_AT_ONCE):
-        title = f"responses to prompts {first}-{first + len(some) - 1} of {total}"
-        yield Chunk(title, {"prompts": row_locations(some)})
-        first += len(some)
+    for part in read_located_parts(run, "prompts", ["prompt_id", "split", "image_sha256"]):
+        for row in part.to_pylist():
+            if row["split"] in splits and row["prompt_id"] not in done:
+                yield row
 
 
-def answer(
+def answer_chunk(
     path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
 ) -> list[tuple[str, list[dict[str, Any]] | str]]:
     """Of each prompt of a chunk its id, and rows of `responses` or the refusal."""

@@ -1,6 +1,6 @@
 """Work handed out some prompts at a time."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from rlaif.config import EngineSection, ModelSection
@@ -26,7 +26,7 @@ class EngineSpec:
     open_engine: OpenEngine
 
 
-def batch_by_image(rows: Sequence[Row], count: int) -> Iterator[list[Row]]:
+def batch_by_image(rows: Iterable[Row], count: int) -> Iterator[list[Row]]:
     """`count` rows at a time, or more where the last one's image has more: all questions of an image meet one cache."""
     some: list[Row] = []
     for row in rows:

@@ -5,7 +5,8 @@ when the stage itself is killed is done again, as with one engine.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy as np
 from rlaif.errors import ModelError, RlaifError
 from rlaif.inference.chunks import Chunk, EngineSpec
 from rlaif.inference.engine import Engine
+
+CHUNKS_AT_ONCE = 1000  # bounds memory; each batch of chunks starts its engines anew
 
 
 class Worker:
@@ -31,7 +34,7 @@ class Worker:
 
 
 def map_chunks_on_ray(
-    place: EngineSpec, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
+    place: EngineSpec, chunks: Iterable[Chunk], action: Callable[[Engine, Chunk], Any]
 ) -> Iterator[tuple[Chunk, Any]]:
     """See rlaif.inference.work. Errors: ModelError: no cluster, or what an actor could not do."""
     import ray
@@ -47,13 +50,15 @@ def map_chunks_on_ray(
     context.execution_options.preserve_order = True
     gpus = settings.tensor_parallel_size if ray.cluster_resources().get("GPU") else 0
     actors = settings.actors or max(1, int(ray.cluster_resources().get("GPU", 1)) // settings.tensor_parallel_size)
-    rows = ray.data.from_items([{"chunk": chunk} for chunk in chunks], override_num_blocks=len(chunks))
-    done = rows.map_batches(
-        Worker, fn_constructor_args=(place, action), batch_size=1, concurrency=actors, num_gpus=gpus or None
-    )
+    chunks = iter(chunks)
     try:
-        for chunk, row in zip(chunks, done.iter_rows(), strict=True):
-            yield chunk, row["result"]
+        while batch := list(islice(chunks, CHUNKS_AT_ONCE)):
+            rows = ray.data.from_items([{"chunk": chunk} for chunk in batch], override_num_blocks=len(batch))
+            done = rows.map_batches(
+                Worker, fn_constructor_args=(place, action), batch_size=1, concurrency=actors, num_gpus=gpus or None
+            )
+            for chunk, row in zip(batch, done.iter_rows(), strict=True):
+                yield chunk, row["result"]
     except ray.exceptions.RayError as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, RlaifError):

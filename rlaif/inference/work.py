@@ -5,8 +5,9 @@ image passes through the process that hands out and writes. On several machines 
 Results come back in the order of the chunks, whoever did them, so that tables are the same as from one engine.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from typing import Any
 
 from rlaif.inference.chunks import Chunk, EngineSpec
@@ -14,11 +15,14 @@ from rlaif.inference.engine import Engine
 
 
 def map_chunks(
-    place: EngineSpec, chunks: Sequence[Chunk], action: Callable[[Engine, Chunk], Any]
+    place: EngineSpec, chunks: Iterable[Chunk], action: Callable[[Engine, Chunk], Any]
 ) -> Iterator[tuple[Chunk, Any]]:
     """Each chunk with what `action` makes of it, in order. No engine is opened for no chunks."""
-    if not chunks:
+    chunks = iter(chunks)
+    first = next(chunks, None)
+    if first is None:
         return
+    chunks = chain([first], chunks)
     if place.engine.backend == "ray":
         from rlaif.inference.cluster import map_chunks_on_ray
 

@@ -158,7 +158,7 @@ def runs(tmp_path: Path) -> tuple[str, str]:
     write_labels(good, "good", {("a", TRUE): 0.75, ("b", TRUE): 0.75, ("b", FALSE): 0.25}, {"a": 0.0, "b": -1.0})
     write_labels(hasty, "hasty", {("a", TRUE): 1.0, ("b", FALSE): 1.0, ("b", VAGUE): 1.0}, {"a": 0.0, "b": 1.0})
     cost: dict[str, Any] = {"seconds": 6.0, "claims": 3, "prompt_tokens": 300, "answer_tokens": 30}
-    Run(good, Section(), "x").update_metrics(labelling=cost)
+    Run(good, Section(), "x").update_metrics(labeling=cost)
     return str(good), str(hasty)
 
 

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from feedback.divide import CLAIMS_SCHEMA, RETRY_TEMPERATURE, Claim, Refusal, Split, coverage, divide, read_split
-from feedback.prompt_files import read_prompts
+from feedback.labeler_prompts import read_prompts
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.text import clean, content_words, words
 from tests.support.doubles import ScriptedEngine

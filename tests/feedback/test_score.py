@@ -41,6 +41,6 @@ def test_config_allows_exactly_these_rules() -> None:
         FeedbackSection(score="best")
 
 
-def test_nothing_is_scored_without_claims() -> None:
-    with pytest.raises(AssertionError, match="quarantined"):
+def test_a_response_without_claims_is_not_scored() -> None:
+    with pytest.raises(AssertionError, match="dropped, never scored"):
         score([], WHOLE, "rejected_count")

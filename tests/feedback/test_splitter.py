@@ -57,7 +57,7 @@ def test_a_splitter_divides_and_the_labeler_judges(
     assert splits[response_id("blue", 1)]["claims"] == [
         {"claim": "There is a blue square.", "question": "Is there a blue square?"}
     ]
-    cost = json.loads((path / "metrics.json").read_text())["labelling"]
+    cost = json.loads((path / "metrics.json").read_text())["labeling"]
     asked = [request for engine in opened.values() for request in engine.requests]
     assert cost["claims"] == 6 and cost["prompt_tokens"] == sum(len(request.text.split()) for request in asked)
     with pytest.raises(RunMismatchError, match=r"splitter\.model: .* -> absent"):

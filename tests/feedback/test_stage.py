@@ -1,26 +1,32 @@
-"""The stage as a whole: on a scripted labeler with numbers by hand, on vLLM, and its pairs in a stock TRL trainer."""
+"""The whole stage: hand-computed numbers with a scripted labeler, on vLLM, and its pairs in a stock TRL trainer."""
 
 import json
 import math
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 import feedback.__main__ as command
 import feedback.stage as stage
-from feedback.prompt_files import read_prompts
+from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
+from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, RunMismatchError
 from rlaif.inference.engine import Engine, Request
 from rlaif.inference.open import open_engine
 from rlaif.storage.files import make_id
+from rlaif.storage.rows import read_located_parts, read_rows_at
+from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support.small_run import write_labelled_run
 from tests.support.two_images import (
     RESPONSES,
     TRUE,
@@ -64,7 +70,7 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
     }
     assert scores[red(0)]["whole_response_score"] == pytest.approx(-0.5)  # it names the square: 0.2 - 0.7
     assert scores[red(1)]["whole_response_score"] == pytest.approx(0.5)
-    assert (scores[red(0)]["coverage"], scores[red(1)]["coverage"]) == (4 / 5, 1.0)  # "nice" is no claim
+    assert (scores[red(0)]["coverage"], scores[red(1)]["coverage"]) == (4 / 5, 1.0)  # "nice" is not a claim
 
     dropped = {(row["row_id"], row["reason"]) for row in rows(run_path, "dropped") if row["stage"] == "feedback"}
     assert dropped == {
@@ -97,16 +103,16 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
         "mean_words_chosen": 5.0,
         "mean_words_rejected": 13.0,
     }
-    said = capsys.readouterr().out
-    assert "mean length of chosen 5.0 words, of rejected 13.0" in said
-    assert "next     make dpo" in said
+    output = capsys.readouterr().out
+    assert "mean length of chosen 5.0 words, of rejected 13.0" in output
+    assert "next     make dpo" in output
 
 
-def test_each_question_is_asked_once_an_image(config_file: Path, run_path: Path) -> None:
-    asked = Counter(
+def test_each_question_is_requested_once_per_image(config_file: Path, run_path: Path) -> None:
+    requests = Counter(
         request.text for request in run_stage(config_file, run_path).requests if request.image == png("red")
     )
-    assert asked == {
+    assert requests == {
         "Is there a red circle? Answer yes or no.": 1,
         "Is there a blue square? Answer yes or no.": 1,
         f"Is this description correct? {RESPONSES['red'][0][0]} Answer yes or no.": 1,
@@ -120,14 +126,14 @@ def test_weak_verdicts_are_counted(config_file: Path, run_path: Path) -> None:
     assert json.loads((run_path / "metrics.json").read_text())["feedback"]["weak_verdict_share"] == 1.0
 
 
-def test_the_truth_is_not_read(config_file: Path, run_path: Path) -> None:
+def test_the_reference_is_not_read(config_file: Path, run_path: Path) -> None:
     prompts = pq.read_table(run_path / "prompts.parquet")
     pq.write_table(prompts.drop_columns(["reference"]), run_path / "prompts.parquet")
     run_stage(config_file, run_path)
     assert len(rows(run_path, "pairs")) == 1
 
 
-def test_killed_and_started_again_asks_only_the_rest(
+def test_a_killed_stage_resumes_with_the_remaining_prompts(
     config_file: Path, run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stage, "PROMPTS_PER_CHUNK", 1)
@@ -147,7 +153,34 @@ def test_killed_and_started_again_asks_only_the_rest(
     engine = run_stage(config_file, again)
     assert {request.image for request in engine.requests} == {None, png("blue")}
     assert {table: rows(again, table) for table in whole} == whole
-    stage.feedback(load_config(config_file), again, refuse_to_open)  # nothing is left to do
+    stage.feedback(load_config(config_file), again, refuse_to_open)  # the stage is finished
+
+
+def test_chunks_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twelve prompts in parts of seven rows; the fifth has no responses, the others have five each."""
+    monkeypatch.setattr(stage, "PROMPTS_PER_CHUNK", 2)
+    run = write_labelled_run(tmp_path, part_rows=7)
+    parts: Counter[str] = Counter()
+
+    def counted(run: Run[Config], table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+        for part in read_located_parts(run, table, columns):
+            parts[table] += 1
+            yield part
+
+    monkeypatch.setattr(stage, "read_located_parts", counted)
+    chunks = stage.chunks(run, {"p00"}, ["responses"])
+    monkeypatch.setattr("rlaif.storage.join.PROMPTS_AT_ONCE", 1)
+    first = next(chunks)
+    assert parts == {"prompts": 2 + 1, "responses": 8 + 3}  # a pass over all parts, then the parts of one chunk
+    assert first.title == "prompts 2-3"
+    found = [
+        [[row["prompt_id"] for row in read_rows_at(tmp_path / f"{table}.parquet", where, ["prompt_id"])]
+         for table, where in chunk.tables.items()]
+        for chunk in (first, *chunks)
+    ]  # fmt: skip
+    prompts = [f"p{index:02}" for index in range(1, 12) if index != 4]
+    assert [chunk[0] for chunk in found] == [prompts[start : start + 2] for start in range(0, 10, 2)]
+    assert [chunk[1] for chunk in found] == [[name for name in chunk[0] for _ in range(5)] for chunk in found]
 
 
 def test_killed_between_claims_and_scores_writes_no_claim_twice(
@@ -168,17 +201,17 @@ def test_killed_between_claims_and_scores_writes_no_claim_twice(
     assert len(rows(run_path, "claims")) == 6 and len(rows(run_path, "scores")) == 5
 
 
-def test_what_labelling_costs(config_file: Path, run_path: Path) -> None:
+def test_cost_of_labeling(config_file: Path, run_path: Path) -> None:
     engine = run_stage(config_file, run_path)
-    cost = json.loads((run_path / "metrics.json").read_text())["labelling"]
+    cost = json.loads((run_path / "metrics.json").read_text())["labeling"]
     assert cost.pop("seconds") >= 0
-    # the double counts words: a prompt's once for each request; one token an answer to a question, words of the splits
+    # the double counts words as tokens: those of every prompt, one per answer to a question, those of every split
     splits = [request for request in engine.requests if request.json_schema is not None]
-    said = sum(len(text.split()) for request in splits for text in labeler(request))
+    split_words = sum(len(text.split()) for request in splits for text in labeler(request))
     assert cost == {
         "claims": 6,
         "prompt_tokens": sum(len(request.text.split()) for request in engine.requests),
-        "answer_tokens": said + len(engine.requests) - len(splits),
+        "answer_tokens": split_words + len(engine.requests) - len(splits),
     }
 
 
@@ -203,18 +236,18 @@ def test_command_line_errors_are_one_line(
     assert not (tmp_path / "nothing" / "claims.parquet").exists()
 
 
-def test_own_wording(tmp_path: Path) -> None:
+def test_custom_labeler_prompts(tmp_path: Path) -> None:
     default = read_prompts(None)
-    assert default.ask_verify("Is it {red}?") == "Is it {red}? Answer yes or no."
+    assert default.format_verify("Is it {red}?") == "Is it {red}? Answer yes or no."
     for name in ("split", "whole"):
         (tmp_path / f"{name}.txt").write_text('Like {"claims": []}: {response}\n')
-    with pytest.raises(ConfigError, match=r"no file .*verify\.txt; the folder must hold split\.txt"):
+    with pytest.raises(ConfigError, match=r"verify\.txt is missing; the folder must contain split\.txt"):
         read_prompts(str(tmp_path))
     (tmp_path / "verify.txt").write_text("Yes or no?")
     with pytest.raises(ConfigError, match=r"verify\.txt lacks the placeholder \{question\}"):
         read_prompts(str(tmp_path))
     (tmp_path / "verify.txt").write_text("{question}")
-    assert read_prompts(str(tmp_path)).ask_split("A dog.") == 'Like {"claims": []}: A dog.'
+    assert read_prompts(str(tmp_path)).format_split("A dog.") == 'Like {"claims": []}: A dog.'
 
 
 def test_pairs_feed_a_stock_trl_trainer(config_file: Path, run_path: Path, tiny_model: Path, tmp_path: Path) -> None:
@@ -265,8 +298,8 @@ def test_on_vllm_probabilities_are_read_and_an_untrained_labeler_is_quarantined(
         ],
     )
     engine = open_engine(config.labeler, config.engine, config.seed)
-    images = {colour: png(colour) for colour in TRUE}
-    verdicts = verify(engine, [(colour, "Is there a red circle?") for colour in images], images, "all")
+    images = {color: png(color) for color in TRUE}
+    verdicts = verify(engine, [(color, "Is there a red circle?") for color in images], images, "all")
     assert set(verdicts) == {("red", "Is there a red circle?"), ("blue", "Is there a red circle?")}
     assert all(0 < verdict.p_yes < 1 and 0 < verdict.p_no < 1 and verdict.p_other > 0 for verdict in verdicts.values())
 

@@ -66,7 +66,7 @@ def test_responses_carry_all_that_made_them(
     assert "15 responses: 5 were cut off by max_tokens, 5 are empty" in printed and "next     make feedback" in printed
 
 
-def test_truth_is_never_read_by_sampling(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_never_reads_the_reference(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     columns: set[str] = set()
 
     def spy(read: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,7 +76,7 @@ def test_truth_is_never_read_by_sampling(tiny_model: Path, tmp_path: Path, monke
 
         return reading
 
-    for name in ("placed", "take"):
+    for name in ("read_located_parts", "read_rows_at"):
         monkeypatch.setattr(generation.sampling, name, spy(getattr(generation.sampling, name)))
     generate(make_config(tiny_model, SCENES), tmp_path / "run", lambda *_: ScriptedEngine(scripted))
     assert columns == {"prompt_id", "image", "image_sha256", "instruction", "split"}
@@ -85,7 +85,7 @@ def test_truth_is_never_read_by_sampling(tiny_model: Path, tmp_path: Path, monke
 def test_a_stopped_stage_goes_on_and_ends_the_same(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation.sampling, "PROMPTS_AT_ONCE", 2)
+    monkeypatch.setattr(generation.sampling, "PROMPTS_PER_CHUNK", 2)
     config = make_config(tiny_model, SCENES)
     generate(config, tmp_path / "whole", lambda *_: ScriptedEngine(scripted))
     asked = 0

@@ -67,7 +67,7 @@ def start(forks: ForkServerContext, stage: str, settings: dict[str, Any], path: 
 
 
 def _send(sender: Any, stage: str, settings: dict[str, Any], path: Path, moment: int | None) -> None:
-    feedback.stage.PROMPTS_PER_CHUNK = generation.sampling.PROMPTS_AT_ONCE = 3  # many parts
+    feedback.stage.PROMPTS_PER_CHUNK = generation.sampling.PROMPTS_PER_CHUNK = 3  # many parts
     evaluation.labeled_answers.PROMPTS_PER_CHUNK = 3
     sender.send(run_until(stage, settings, path, moment))
 

@@ -9,7 +9,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from feedback.pairs import Scored, build_pairs
+from feedback.pair import Scored, build_pairs
 from rlaif.config import Config
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run

@@ -306,7 +306,7 @@ def test_a_labeler_by_endpoint_makes_the_tables(tmp_path: Path, monkeypatch: pyt
     assert len({row["prompt_id"] for row in claims}) == TRAIN_PROMPTS
     assert {row["labeler_revision"] for row in claims} == {"endpoint: root org/labeler, max_model_len 2048"}
     assert all(row["verdict"] == ("red" in row["claim"]) for row in claims)
-    cost = Run(path, config, "test").metrics()["labelling"]
+    cost = Run(path, config, "test").metrics()["labeling"]
     assert 0 < cost["claims"] < len(claims), "of the second try alone"
     left = b"".join(file.read_bytes() for file in path.rglob("*") if file.is_file())
     assert b"labeler" in left and KEY.encode() not in left and server.url.encode() not in left

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from feedback.divide import Split, divide
-from feedback.prompt_files import read_prompts
+from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
 from rlaif.config import Config, ModelSection
 from rlaif.config.load import load_config
@@ -122,7 +122,7 @@ def test_p_yes_is_that_of_the_engine_in_the_process(remote: Engine, local: Engin
     images = {str(index): row.png for index, row in enumerate(rows)}
     wording = read_prompts(None)
     questions = [
-        (str(index), wording.ask_verify(question_of(mention)))
+        (str(index), wording.format_verify(question_of(mention)))
         for index in range(len(rows))
         for row in rows
         for mention in find_mentions(say(row.reference, row.instruction, f"question {index}", careful=0.5))

@@ -97,7 +97,7 @@ def open_broken(model: ModelSection, engine: EngineSection, seed: int) -> Script
 
 @pytest.fixture
 def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(generation.sampling, "PROMPTS_AT_ONCE", 3)
+    monkeypatch.setattr(generation.sampling, "PROMPTS_PER_CHUNK", 3)
     monkeypatch.setattr(feedback.stage, "PROMPTS_PER_CHUNK", 3)
 
 

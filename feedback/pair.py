@@ -1,14 +1,14 @@
-"""Pairs: within one prompt, a response is set beside one that scored lower. Pure: rows, rule and seed in; pairs out.
+"""Pair: a response of a prompt against one with a lower score. Pure: rows, rule and seed in; pairs and drops out.
 
-Pairs are sampled, not picked by gap: RLAIF-V draws at most two a prompt (arXiv 2405.17220); here with a seed.
-Two things come before chance: a response is not used twice on one side while another pair is to be had, and, where
-asked for, the lengths of both sides are kept equal.
+Pairs are sampled, not chosen by margin: RLAIF-V draws at most two per prompt (arXiv 2405.17220); here with a seed.
+Two rules precede chance: a response is not reused on the same side while other pairs remain, and, with
+`balance_length`, chosen and rejected answers keep the same mean length.
 
-| dropped           | a row a    | because                                                  |
-|-------------------|------------|----------------------------------------------------------|
-| equal_text        | response   | another response of its prompt says the same             |
-| single_response   | prompt     | fewer than two different scored responses are left       |
-| all_scores_equal  | prompt     | no response scored higher than another (by min_margin)   |
+| reason            | dropped row | because                                                     |
+|-------------------|-------------|-------------------------------------------------------------|
+| equal_text        | response    | another response of its prompt has the same text            |
+| single_response   | prompt      | fewer than two distinct scored responses remain             |
+| all_scores_equal  | prompt      | no response scores higher than another (by min_margin)      |
 """
 
 import random
@@ -21,7 +21,7 @@ from rlaif.text import words
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored response as the pair builder sees it."""
+    """A scored response, as the pair builder needs it."""
 
     response_id: str
     text: str
@@ -36,6 +36,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Drop:
+    """A row of `dropped`."""
+
     row_id: str
     reason: str
     detail: str
@@ -50,22 +52,22 @@ def build_pairs(
     surplus: int | None = None,
     min_margin: float = 0.0,
 ) -> tuple[list[Pair], list[Drop]]:
-    """At most `limit` pairs of one prompt, and what was dropped by name. Time: K^2 of a prompt, linear in the table.
+    """At most `limit` pairs of the K responses to one prompt, and what was dropped. Takes O(K^2) time per prompt.
 
-    `min_margin`: how much higher a chosen response scores at least; an equal score is never enough.
+    `min_margin`: least difference of scores within a pair; equal scores never make one.
 
-    `surplus`: None leaves lengths alone; else the words that chosen answers have had more than rejected ones so far,
-    over all pairs taken before. Then each pick is the pair that brings |surplus + words(chosen) - words(rejected)|
-    nearest to 0: the mean lengths of both sides stay together.
+    `surplus`: words of all chosen answers so far minus words of all rejected ones. Each pick is then the pair that
+    brings |surplus + words(chosen) - words(rejected)| closest to 0, so that the mean lengths of both sides stay equal.
+    None: lengths do not matter.
     """
     distinct, drops = _drop_equal_texts(responses)
     if len(distinct) < 2:
-        return [], [*drops, Drop(prompt_id, "single_response", f"{len(distinct)} different scored responses")]
-    places = range(len(distinct))
+        return [], [*drops, Drop(prompt_id, "single_response", f"{len(distinct)} distinct scored responses")]
+    indices = range(len(distinct))
     candidates = [
         (high, low)
-        for high in places
-        for low in places
+        for high in indices
+        for low in indices
         if distinct[high].score > distinct[low].score and distinct[high].score - distinct[low].score >= min_margin
     ]
     if not candidates:
@@ -91,9 +93,9 @@ def _drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[D
 def _pick(
     candidates: list[tuple[int, int]], limit: int, lengths: Sequence[int] | None, surplus: int
 ) -> list[tuple[int, int]]:
-    """Each time the first candidate with the least reuse of its responses, then the least imbalance.
+    """Repeatedly the first candidate with the least reuse of its responses, then the least imbalance of lengths.
 
-    candidates: (chosen, rejected), places of responses; lengths: words of each response, None leaves lengths alone.
+    candidates: (chosen, rejected), indices of responses. lengths: words of each response; None: they do not matter.
     """
     as_chosen: Counter[int] = Counter()
     as_rejected: Counter[int] = Counter()

@@ -1,8 +1,8 @@
-"""Labels prompts: divide, conquer, combine. Rows of `responses` in; rows of `claims` and `scores`, and drops out.
+"""Label the responses to some prompts: divide, verify, score. Rows of `responses` in; `claims`, `scores`, drops out.
 
-A response is asked about only if it can end in a pair: one without text (`empty_response`), one that ends in saying the
-same again and again (`repeats`) or one cut by `generation.max_tokens` (`response_truncated`) is put aside before the
-labeler sees it, because neither a loop nor an unfinished sentence is a claim or an example to train on.
+Only responses that could become part of a pair reach the labeler. Dropped before: a response without text
+(`empty_response`), with a degenerate, repetitive end (`repeats`) or cut at `generation.max_tokens`
+(`response_truncated`). Neither a loop nor an unfinished sentence is an example to train on.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feedback.divide import Refusal, Split, coverage, divide
-from feedback.pairs import Drop
-from feedback.prompt_files import LabelerPrompts
+from feedback.labeler_prompts import LabelerPrompts
+from feedback.pair import Drop
 from feedback.score import count_rejected, score, whole_response_score
 from feedback.verify import Verdict, verify
 from rlaif.config import FeedbackSection
@@ -21,12 +21,12 @@ from rlaif.storage.run import Run
 from rlaif.text import clean, is_degenerate
 
 Row = dict[str, Any]
-Verdicts = dict[tuple[str, str], Verdict]  # by image_sha256 and full request; one without an answer is not there
+Verdicts = dict[tuple[str, str], Verdict]  # by (image_sha256, text of the request); unanswered requests are missing
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """One (image, instruction) and its sampled responses, rows of the table `responses`."""
+    """One (image, instruction) and the rows of `responses` that were sampled for it."""
 
     prompt_id: str
     image: bytes
@@ -36,7 +36,7 @@ class Prompt:
 
 @dataclass
 class Labels:
-    """Rows for the tables."""
+    """Rows of `claims` and `scores`, and drops."""
 
     claims: list[Row] = field(default_factory=list)
     scores: list[Row] = field(default_factory=list)
@@ -44,15 +44,15 @@ class Labels:
 
 
 def record_drops(run: Run, drops: Iterable[Drop]) -> None:
-    """Into `dropped`; before the rows of the same key are written, see Run.drop."""
+    """Record drops in `dropped`. Call it before rows of the same key are written, see Run.drop."""
     for drop in drops:
         run.drop(drop.row_id, drop.reason, drop.detail)
 
 
 def split_responses(
-    engine: Engine, responses: Iterable[Row], wording: LabelerPrompts, settings: FeedbackSection, seed: int, title: str
+    engine: Engine, responses: Iterable[Row], prompts: LabelerPrompts, settings: FeedbackSection, seed: int, title: str
 ) -> tuple[dict[str, Split], list[Drop]]:
-    """Claims by response_id; what has none, and claims said twice, are drops."""
+    """Claims by response_id. Responses without claims, and duplicate claims, become drops."""
     drops: list[Drop] = []
     texts: dict[str, str] = {}
     for response in responses:
@@ -69,7 +69,7 @@ def split_responses(
     results = divide(
         engine,
         texts.values(),
-        wording,
+        prompts,
         title,
         max_tokens=settings.max_claim_tokens,
         max_retries=settings.max_retries,
@@ -88,10 +88,10 @@ def split_responses(
 
 @dataclass(frozen=True)
 class Labeler:
-    """A model that judges, and divides unless another does, and the words in which it is asked."""
+    """The model that verifies claims (and divides responses, unless a splitter does), with its prompts and settings."""
 
     engine: Engine
-    wording: LabelerPrompts
+    prompts: LabelerPrompts
     settings: FeedbackSection
     seed: int
     name: str
@@ -100,46 +100,47 @@ class Labeler:
     def label(self, prompts: Sequence[Prompt], title: str, splits: Mapping[str, Split] | None = None) -> Labels:
         """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`.
 
-        splits: what another model has made of them, by response_id; a response without one is passed over.
+        splits: claims by response_id, if a splitter has divided the responses; responses without an entry are skipped.
         """
         labels = Labels()
         if splits is None:
             responses = (row for prompt in prompts for row in prompt.responses)
             splits, labels.drops = split_responses(
-                self.engine, responses, self.wording, self.settings, self.seed, title
+                self.engine, responses, self.prompts, self.settings, self.seed, title
             )
-        verdicts = self._conquer(prompts, splits, title)
+        verdicts = self._verify(prompts, splits, title)
         for prompt in prompts:
             for response in prompt.responses:
                 if response["response_id"] in splits:
-                    self._combine(prompt, response, splits[response["response_id"]], verdicts, labels)
+                    self._score(prompt, response, splits[response["response_id"]], verdicts, labels)
         return labels
 
-    def _conquer(self, prompts: Sequence[Prompt], splits: Mapping[str, Split], title: str) -> Verdicts:
-        """Verdicts on all claims and on the responses as a whole."""
+    def _verify(self, prompts: Sequence[Prompt], splits: Mapping[str, Split], title: str) -> Verdicts:
+        """Verdicts on all claims, and on each response as a whole."""
         requests = {
             (prompt.image_sha256, request)
             for prompt in prompts
             for response in prompt.responses
             if response["response_id"] in splits
-            for request in self._questions(response, splits[response["response_id"]])
+            for request in self._requests(response, splits[response["response_id"]])
         }
         return verify(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts}, title)
 
-    def _questions(self, response: Row, split: Split) -> list[str]:
-        """One request a claim, in order, then the one about the whole response."""
-        whole = self.wording.ask_whole(clean(response["text"]))
-        return [*(self.wording.ask_verify(item.question) for item in split.claims), whole]
+    def _requests(self, response: Row, split: Split) -> list[str]:
+        """One request per claim, in order, then the request about the whole response."""
+        whole = self.prompts.format_whole(clean(response["text"]))
+        return [*(self.prompts.format_verify(item.question) for item in split.claims), whole]
 
-    def _combine(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
-        questions = [(prompt.image_sha256, request) for request in self._questions(response, split)]
-        if unanswered := [request for key, request in questions if (key, request) not in verdicts]:
+    def _score(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
+        """Append the claims and the score of one response, or the reason why it has none."""
+        keys = [(prompt.image_sha256, request) for request in self._requests(response, split)]
+        if unanswered := [request for image, request in keys if (image, request) not in verdicts]:
             detail = f"{len(unanswered)} too long for the labeler, or refused by it, first {unanswered[0]!r}"
             labels.drops.append(Drop(response["response_id"], "question_unanswered", detail))
             return
-        *answers, whole = (verdicts[question] for question in questions)
+        *claim_verdicts, whole = (verdicts[key] for key in keys)
         ids = {"response_id": response["response_id"], "prompt_id": prompt.prompt_id}
-        for index, (item, verdict) in enumerate(zip(split.claims, answers, strict=True)):
+        for index, (item, verdict) in enumerate(zip(split.claims, claim_verdicts, strict=True)):
             labels.claims.append(
                 {
                     "claim_id": make_id(response["response_id"], str(index)),
@@ -158,9 +159,9 @@ class Labeler:
         labels.scores.append(
             {
                 **ids,
-                "num_claims": len(answers),
-                "num_rejected": count_rejected(answers),
-                "score": score(answers, whole, self.settings.score),
+                "num_claims": len(claim_verdicts),
+                "num_rejected": count_rejected(claim_verdicts),
+                "score": score(claim_verdicts, whole, self.settings.score),
                 "coverage": coverage(response["text"], (item.claim for item in split.claims)),
                 "whole_response_score": whole_response_score(whole),
             }

@@ -1,6 +1,6 @@
 from collections import Counter
 
-from feedback.pairs import Drop, Pair, Scored, build_pairs
+from feedback.pair import Drop, Pair, Scored, build_pairs
 
 GOOD, FAIR, POOR = Scored("good", "a b", 0.0), Scored("fair", "a b c", -1.0), Scored("poor", "a b c d", -2.0)
 
@@ -14,7 +14,7 @@ def test_the_higher_score_is_chosen() -> None:
     assert pairs == [Pair(GOOD, POOR)] and drops == []
 
 
-def test_all_pairs_that_differ_in_score_can_be_drawn() -> None:
+def test_all_pairs_with_different_scores_can_be_sampled() -> None:
     twin = Scored("twin", "x", 0.0)
     pairs, _ = build_pairs("p", [GOOD, FAIR, POOR, twin], limit=9, seed=0)
     assert sorted(ids(pairs)) == [
@@ -26,7 +26,7 @@ def test_all_pairs_that_differ_in_score_can_be_drawn() -> None:
     ]
 
 
-def test_drawing_is_seeded_and_does_not_follow_the_gap() -> None:
+def test_sampling_is_seeded_and_independent_of_the_margin() -> None:
     responses = [Scored(str(i), f"text {i}", float(-i)) for i in range(6)]
     assert build_pairs("p", responses, limit=2, seed=5) == build_pairs("p", responses, limit=2, seed=5)
     first = Counter(ids(build_pairs("p", responses, limit=1, seed=seed)[0])[0] for seed in range(1500))
@@ -34,10 +34,10 @@ def test_drawing_is_seeded_and_does_not_follow_the_gap() -> None:
     assert all(60 < count < 140 for count in first.values())
 
 
-def test_no_response_is_used_twice_on_one_side_while_there_is_another_pair() -> None:
+def test_no_response_is_reused_on_a_side_while_other_pairs_remain() -> None:
     for seed in range(50):
         pairs = ids(build_pairs("p", [GOOD, FAIR, POOR], limit=2, seed=seed)[0])
-        # Both other pairs share a side with (good, poor); without it, what is left is the chain good > fair > poor.
+        # Both other pairs share a side with (good, poor); without it, the chain good > fair > poor remains.
         if ("good", "poor") not in pairs:
             assert sorted(pairs) == [("fair", "poor"), ("good", "fair")]
     many = [Scored(str(i), f"text {i}", float(-(i % 2))) for i in range(8)]
@@ -46,12 +46,12 @@ def test_no_response_is_used_twice_on_one_side_while_there_is_another_pair() -> 
         assert len({chosen for chosen, _ in pairs}) == len({rejected for _, rejected in pairs}) == 4
 
 
-def test_ties_are_dropped_by_name_once_a_prompt() -> None:
+def test_ties_are_dropped_once_per_prompt() -> None:
     ties = [Scored("a", "one", -1.0), Scored("b", "two", -1.0), Scored("c", "three", -1.0)]
     assert build_pairs("p", ties, limit=2, seed=0) == ([], [Drop("p", "all_scores_equal", "3 responses score -1")])
 
 
-def test_a_margin_leaves_out_what_is_too_near() -> None:
+def test_min_margin_excludes_close_scores() -> None:
     near = Scored("near", "a b c d e", -0.1)
     pairs, _ = build_pairs("p", [GOOD, near, FAIR], limit=9, seed=0, min_margin=0.5)
     assert {(pair.chosen.response_id, pair.rejected.response_id) for pair in pairs} == {
@@ -74,12 +74,12 @@ def test_equal_texts_count_once() -> None:
 def test_one_response_makes_no_pair() -> None:
     assert build_pairs("p", [GOOD], limit=2, seed=0) == (
         [],
-        [Drop("p", "single_response", "1 different scored responses")],
+        [Drop("p", "single_response", "1 distinct scored responses")],
     )
     assert build_pairs("p", [], limit=2, seed=0)[1][0].reason == "single_response"
 
 
-def test_balance_picks_what_brings_lengths_together() -> None:
+def test_balance_picks_the_pair_that_evens_out_the_lengths() -> None:
     # words: good 2, fair 3, poor 4. Chosen minus rejected: good-fair -1, fair-poor -1, good-poor -2.
     responses = [GOOD, FAIR, POOR, Scored("wordy", "a b c d e f g", -0.5)]  # wordy-fair 4, wordy-poor 3, good-wordy -5
     for seed in range(20):
