@@ -17,7 +17,7 @@ PART ?= 1## part of `make sft`: 1 or 2
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
 LAUNCH ?= $(VENV)/python -m## what starts a training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
-RUNS ?=## two runs of `make compare-labelers`: "runs/a runs/b"
+RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
 PORT ?= 8000## port of `make serve`
@@ -34,7 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections test check clean
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -134,6 +134,15 @@ cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what hold
 
 injections: .venv/.ready ## texts that speak to the labeler, in responses and pictures: does it accept more false claims for them?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
+
+results: .venv/.ready ## figures of finished runs (or of a command's output) into docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
+	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
+
+figures: .venv/.ready ## docs/results/*.json as tables and figures in README and docs/, and the chart of the README
+	@$(VENV)/python -m bench.figures
+
+pair-picture: .venv/.ready ## one pair of RUN with its claims, as docs/assets/pair.svg
+	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
 
 test: .venv/.ready ## run the tests
 	@$(VENV)/python -m pytest

@@ -8,7 +8,7 @@ where it was stopped. Writes table.md.
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     return {**metrics, "minutes": sum(seconds) / 60}
 
 
-def table(metrics: dict[str, dict[str, Any]]) -> str:
+def table(metrics: Mapping[str, Any]) -> str:
     """Markdown: a row a variant. Shares in percent; what the first variant began with stands above."""
     rows = [
         f"| variant | {' | '.join(COLUMNS)} | minutes |",

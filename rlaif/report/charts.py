@@ -1,50 +1,94 @@
-"""Plots of the report as inline SVG: lines over steps and histograms. Pure functions from numbers to markup.
+"""Charts as inline SVG: lines over steps and histograms. Pure functions from numbers to markup.
 
-Written out instead of drawn by a plotting library because the page colours them: every mark carries a CSS class
-(`tone-<tone>`), so that the same SVG is right in light and dark, and its text is the page's own font.
+They are written out instead of drawn by a plotting library because the page colors them: every mark has a CSS class
+(`tone-<tone>`), so that the same SVG is right in light and in dark, with the font of the page. `svg_document` makes a
+file of its own of them.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from string import Template
 
 import numpy as np
 from markupsafe import Markup
 
 WIDTH, HEIGHT = 560, 250
 LEFT, RIGHT, TOP, BOTTOM = 46, 16, 18, 40
+CAP = 4  # pixels from an interval's line to either end of its caps
+
+LIGHT = {
+    "paper": "#ffffff",
+    "ink": "#22262c",
+    "soft": "#5f656e",
+    "faint": "#8b8f96",
+    "line": "#e4e1da",
+    "chosen": "#2c6fae",
+    "rejected": "#c9572b",
+    "margin": "#24785a",
+}
+DARK = {
+    "paper": "#16181c",
+    "ink": "#e9e6df",
+    "soft": "#a9acb2",
+    "faint": "#80848c",
+    "line": "#2f333a",
+    "chosen": "#6fb0ee",
+    "rejected": "#f0916a",
+    "margin": "#6cc5a0",
+}
+COLORS = """text { fill: $ink; } .soft, text.label, text.note { fill: $soft; } text.tick { fill: $faint; }
+.paper { fill: $paper; stroke: $line; } .grid { stroke: $line; } .level { stroke: $faint; }
+.tone-chosen { color: $chosen; } .tone-rejected { color: $rejected; } .tone-margin { color: $margin; }"""
+SHAPES = """text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
+.tick, .label, .note { font-size: 11.5px; font-variant-numeric: tabular-nums; } .level { stroke-dasharray: 3 4; }
+.line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+.interval { fill: none; stroke: currentColor; stroke-width: 1.2; opacity: .65; } .point { fill: currentColor; }"""
 
 
 @dataclass(frozen=True)
 class Line:
-    """A named line through (x, y) points; `tone` names its colour in the page's style sheet."""
+    """A named line through (x, y) points. tone: its color in the style sheet; intervals: (x, low, high) of points."""
 
     name: str
     tone: str
     points: Sequence[tuple[float, float]]
+    intervals: Sequence[tuple[float, float, float]] = ()
 
 
 @dataclass(frozen=True)
 class Group:
-    """A named set of values whose distribution is drawn; `tone` names its colour in the page's style sheet."""
+    """A named set of values whose distribution is drawn. tone: its color in the style sheet."""
 
     name: str
     tone: str
     values: Sequence[float] | np.ndarray
 
 
-def line_chart(lines: Sequence[Line], *, x_label: str, level: tuple[float, str] | None = None) -> Markup:
-    """Lines over a shared x axis. level: a (y, name) drawn as a dashed line, e.g. the loss before any training."""
+def line_chart(
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    level: tuple[float, str] | None = None,
+    x_names: Mapping[float, str] | None = None,
+    radius: float = 6,
+) -> Markup:
+    """Lines over a shared x axis.
+
+    level: a (y, name) drawn as a dashed line, e.g. the loss before any training. x_names: the ticks, where the x axis
+    has names instead of numbers. radius: pixels of the points, which the report shows under the pointer only.
+    """
     xs = [x for line in lines for x, _ in line.points]
     ys = [y for line in lines for _, y in line.points] + ([level[0]] if level else [])
+    ys += [bound for line in lines for _, *bounds in line.intervals for bound in bounds]
     y_ticks = _ticks(min(ys), max(ys))
-    x_ticks = [tick for tick in _ticks(min(xs), max(xs)) if min(xs) <= tick <= max(xs)]
+    x_ticks = list(x_names or [tick for tick in _ticks(min(xs), max(xs)) if min(xs) <= tick <= max(xs)])
     to_x = _scale(min(xs), max(xs), LEFT, WIDTH - RIGHT)
     to_y = _scale(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP)
 
-    parts = _axes(y_ticks, to_y, _number, x_ticks, to_x, x_label)
+    parts = _axes(y_ticks, to_y, _number, x_ticks, to_x, x_label, x_names or {})
     if level:
         y = to_y(level[0])
         parts.append(_segment("level", LEFT, y, WIDTH - RIGHT, y))
@@ -52,36 +96,34 @@ def line_chart(lines: Sequence[Line], *, x_label: str, level: tuple[float, str] 
     for line in lines:
         path = "L".join(f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in line.points)
         parts.append(Markup('<path class="line tone-{}" d="M{}"/>').format(line.tone, path))
+        parts += [_interval(line.tone, to_x(x), to_y(low), to_y(high)) for x, low, high in line.intervals]
         for x, y in line.points:
-            title = f"{line.name}, {x_label} {_number(x)}: {y:.4g}"
-            parts.append(
-                Markup('<circle class="point tone-{}" cx="{:.1f}" cy="{:.1f}" r="6"><title>{}</title></circle>').format(
-                    line.tone, to_x(x), to_y(y), title
-                )
-            )
+            title = f"{line.name}, {x_label} {(x_names or {}).get(x, _number(x))}: {y:.4g}"
+            circle = '<circle class="point tone-{}" cx="{:.1f}" cy="{:.1f}" r="{:g}"><title>{}</title></circle>'
+            parts.append(Markup(circle).format(line.tone, to_x(x), to_y(y), radius, title))
     return _svg(parts, ", ".join(line.name for line in lines) + f" by {x_label}")
 
 
 def histogram(
-    groups: Sequence[Group], *, low: float, high: float, bins: int, x_label: str, apart: bool = False
+    groups: Sequence[Group], *, low: float, high: float, bins: int, x_label: str, separate: bool = False
 ) -> Markup:
     """Shares of values in `bins` equal bins over [low, high].
 
     By default groups are compared: shares are of each group's own values, the first is drawn as bars, the others as
-    outlines over it, all with their means. apart=True is for groups that hardly overlap: all bars, shares of all values
-    together, on a square-root axis, so that rare bins stay visible beside a full one.
+    outlines over it, all with their means. separate=True is for groups that hardly overlap: all bars, shares of all
+    values together, on a square-root axis, so that rare bins stay visible beside a full one.
     """
     width = (high - low) / bins
     total = sum(len(group.values) for group in groups)
     heights = []
     for group in groups:
-        places = ((np.asarray(group.values, float) - low) / width).astype(int).clip(0, bins - 1)
-        counts = np.bincount(places, minlength=bins).tolist()
-        heights.append([count / (total if apart else len(group.values)) for count in counts])
+        indices = ((np.asarray(group.values, float) - low) / width).astype(int).clip(0, bins - 1)
+        counts = np.bincount(indices, minlength=bins).tolist()
+        heights.append([count / (total if separate else len(group.values)) for count in counts])
 
     top = max(max(shares) for shares in heights)
-    y_ticks = [tick for tick in (0.0, 0.01, 0.05, 0.2, 0.5, 1.0) if tick <= top] if apart else _ticks(0.0, top)
-    warp: Callable[[float], float] = math.sqrt if apart else float
+    y_ticks = [tick for tick in (0.0, 0.01, 0.05, 0.2, 0.5, 1.0) if tick <= top] if separate else _ticks(0.0, top)
+    warp: Callable[[float], float] = math.sqrt if separate else float
     to_x = _scale(low, high, LEFT, WIDTH - RIGHT)
     linear = _scale(0.0, warp(max(top, y_ticks[-1])), HEIGHT - BOTTOM, TOP)
 
@@ -92,16 +134,31 @@ def histogram(
     parts = _axes(y_ticks, to_y, lambda share: f"{100 * share:.3g}%", x_ticks, to_x, x_label)
     edges = [low + index * width for index in range(bins + 1)]
     for index, (group, shares) in enumerate(zip(groups, heights, strict=True)):
-        if apart or index == 0:
+        if separate or index == 0:
             parts += _bars(group, edges, shares, to_x, to_y)
         else:
             steps = [f"V{to_y(share):.1f}H{to_x(edge):.1f}" for share, edge in zip(shares, edges[1:], strict=True)]
             start = f"M{to_x(low):.1f} {to_y(0.0):.1f}"
             outline = Markup('<path class="line tone-{}" d="{}V{:.1f}"/>')
             parts.append(outline.format(group.tone, start + "".join(steps), to_y(0.0)))
-    if not apart:
+    if not separate:
         parts += [_mean(group, to_x) for group in groups]
     return _svg(parts, f"{x_label}: " + " and ".join(group.name for group in groups))
+
+
+def svg_document(width: int, height: int, title: str, body: Sequence[Markup], style: str = "") -> str:
+    """An SVG file on a card of its own, light or dark as its viewer prefers. It has no script, link or font.
+
+    Colors are written out, not CSS variables, because converters of SVG do not know these.
+    """
+    light, dark = (Template(COLORS).substitute(palette) for palette in (LIGHT, DARK))
+    document = Markup(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img">\n'
+        "<title>{}</title>\n<style>\n{}\n</style>\n"
+        '<rect class="paper" x="0.5" y="0.5" width="{}" height="{}" rx="12"/>\n{}\n</svg>\n'
+    )
+    rules = Markup("\n".join([SHAPES, style.strip(), light, f"@media (prefers-color-scheme: dark) {{ {dark} }}"]))
+    return str(document.format(title, rules, width - 1, height - 1, Markup("\n").join(body), w=width, h=height))
 
 
 def _bars(
@@ -123,6 +180,11 @@ def _bars(
     return parts
 
 
+def _interval(tone: str, x: float, low: float, high: float) -> Markup:
+    path = f"M{x - CAP:.1f} {low:.1f}h{2 * CAP}m-{CAP} 0V{high:.1f}m-{CAP} 0h{2 * CAP}"
+    return Markup('<path class="interval tone-{}" d="{}"/>').format(tone, path)
+
+
 def _mean(group: Group, to_x: Callable[[float], float]) -> Markup:
     mean = float(np.mean(group.values))
     title = f"mean of {group.name}: {mean:.1f}"
@@ -137,13 +199,15 @@ def _axes(
     x_ticks: Sequence[float],
     to_x: Callable[[float], float],
     x_label: str,
+    x_names: Mapping[float, str] | None = None,
 ) -> list[Markup]:
     parts = []
     for tick in y_ticks:
         parts.append(_segment("grid", LEFT, to_y(tick), WIDTH - RIGHT, to_y(tick)))
         parts.append(_text("tick", LEFT - 8, to_y(tick) + 4, y_format(tick), anchor="end"))
-    for tick in x_ticks:
-        parts.append(_text("tick", to_x(tick), HEIGHT - BOTTOM + 18, _number(tick)))
+    for index, tick in enumerate(x_ticks):
+        anchor = "end" if x_names and index == len(x_ticks) - 1 else "middle"  # a long name stays inside
+        parts.append(_text("tick", to_x(tick), HEIGHT - BOTTOM + 18, (x_names or {}).get(tick, _number(tick)), anchor))
     parts.append(_text("label", (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x_label))
     return parts
 

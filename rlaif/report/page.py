@@ -26,9 +26,10 @@ from rlaif.report.charts import Group, Line, histogram, line_chart
 from rlaif.report.sections import benchmarks, change, labeler, percent, read_json, rounds, signed
 from rlaif.storage.files import atomic_write
 from rlaif.storage.join import join_parts
+from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import MADE_BY, SCHEMAS
-from rlaif.storage.tables import count_rows, read_metadata, read_parts, read_rows
+from rlaif.storage.tables import count_rows, read_metadata, read_parts
 from rlaif.storage.versions import code_version
 
 STAGES = ("generation", "feedback", "dpo", "evaluate")  # in the order they run
@@ -166,7 +167,7 @@ def certainty(run: Run) -> dict[str, Any] | None:
     rejected, accepted = (numbers(run, "claims", "p_yes", "verdict", verdict) for verdict in (False, True))
     groups = [Group("rejected", "rejected", rejected), Group("accepted", "chosen", accepted)]
     groups = [group for group in groups if len(group.values)]
-    svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", apart=True)
+    svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", separate=True)
     claims = len(rejected) + len(accepted)
     unsure = sum(int(np.count_nonzero((values > 0.1) & (values < 0.9))) for values in (rejected, accepted)) / claims
     return {"groups": groups, "svg": svg, "claims": claims, "unsure": unsure}
@@ -178,7 +179,10 @@ def pairs(run: Run) -> list[dict[str, Any]] | None:
         return None
     total = count_rows(run, "pairs")
     shown = set(random.Random(run.config.seed).sample(range(total), min(PAIRS_SHOWN, total)))
-    return [pair_card(row) for index, row in enumerate(read_rows(run, "pairs")) if index in shown]
+    parts = read_located_parts(run, "pairs", ["pair_id"])
+    rows = (row for part in parts for row in part.select(["group", "row"]).to_pylist())
+    locations = row_locations(row for index, row in enumerate(rows) if index in shown)
+    return [pair_card(row) for row in read_rows_at(run.path / "pairs.parquet", locations, SCHEMAS["pairs"].names)]
 
 
 def pair_card(row: dict[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,188 @@
+"""Writes docs/results/<name>.json, from which the pages take their figures, out of what was measured.
+
+    make demo && make demo RUN=runs/seed-1 SET="seed=1"
+    make results NAME=demo RUNS="runs/demo runs/seed-1"
+    python -m bench.record rounds runs/rounds runs/rounds-1
+    make cost > cost.txt && python -m bench.record cost cost.txt
+
+Of demo, rounds, ablations, best-of-n, benchmarks and captions the sources are run folders, whose metrics.json is read;
+of everything else they are files with the output of a command, of which the Markdown tables are taken.
+"""
+
+import argparse
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.figures.results import RESULTS, ROOT, ResultFile, read_result, result_names, write_result
+from bench.result import machine
+from rlaif.errors import InputError, RlaifError
+from rlaif.report.sections import read_json
+
+Metrics = dict[str, Any]
+
+
+def demo(folders: Sequence[Path]) -> Metrics:
+    """By seed: figures before and after alignment, and of the labeler."""
+    sections = ("before", "after", "change", "labeler", "intervals")
+    return {seed_of(metrics): pick(metrics, sections) for metrics in map(read_metrics, folders)}
+
+
+def rounds(folders: Sequence[Path]) -> Metrics:
+    """By seed: every candidate on validation, and the chosen one on the test split."""
+    figures = {}
+    for folder in folders:
+        metrics, history = read_metrics(folder), read_json(folder / "rounds.json", "make rounds")
+        candidates = [pick(candidate, ("name", "round", "figures", "intervals")) for candidate in history["candidates"]]
+        figures[seed_of(metrics)] = {
+            "chosen": candidates[history["chosen"]]["name"],
+            **pick(metrics, ("before", "after", "change", "intervals")),
+            "candidates": candidates,
+        }
+    return figures
+
+
+def ablations(folders: Sequence[Path]) -> Metrics:
+    """By variant, in the order of the folder's table."""
+    from rlaif.pipelines.ablations import read_metrics as read_variant
+
+    sections = ("before", "after", "labeler", "intervals", "minutes")
+    folder = only(folders)
+    variants = sorted(folder.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
+    return {file.parent.name.replace("-", " "): pick(read_variant(file.parent), sections) for file in variants}
+
+
+def best_of_n(folders: Sequence[Path]) -> Metrics:
+    """By selector and N."""
+    metrics = read_metrics(only(folders) / "best-of-n")
+    return {**metrics["best_of_n"], "intervals": metrics["intervals"]["best_of_n"]}
+
+
+def benchmarks(folders: Sequence[Path]) -> Metrics:
+    """By benchmark: figures and intervals before and after alignment."""
+    section: Metrics = read_metrics(only(folders))["benchmarks"]
+    return section
+
+
+def captions(folders: Sequence[Path]) -> Metrics:
+    """Shares of captions with an error: all raw ones, those that were kept, and these rewritten."""
+    metrics = read_metrics(only(folders))
+    return {**metrics["rewrites"], "intervals": metrics["intervals"]["rewrites"]}
+
+
+FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  # name -> title, command, reader
+    "demo": ("One round of alignment on the embedded scenes", 'make demo SET="seed=N"', demo),
+    "rounds": ("Four rounds of alignment on the embedded scenes", 'make rounds SET="seed=N"', rounds),
+    "ablations": ("The demo with one thing changed at a time", "make ablations", ablations),
+    "best-of-n": ("The best of N answers of the aligned policy", "make best-of-n N=16", best_of_n),
+    "benchmarks": ("Public benchmarks on embedded scenes", "make benchmark NAME=...", benchmarks),
+    "captions": ("Captions before and after rewriting", "make rewrite-captions", captions),
+}
+
+
+def seed_of(metrics: Metrics) -> str:
+    return str(metrics["seeds"]["seed"])
+
+
+def pick(section: Metrics, names: Sequence[str]) -> Metrics:
+    return {name: section[name] for name in names if name in section}
+
+
+def only(folders: Sequence[Path]) -> Path:
+    """Errors: InputError: there are several."""
+    if len(folders) != 1:
+        raise InputError(f"got {len(folders)} run folders; this result is recorded from exactly one")
+    return folders[0]
+
+
+def read_metrics(folder: Path) -> Metrics:
+    """Errors: InputError: the run has no metrics yet."""
+    file = folder / "metrics.json"
+    if not file.is_file():
+        raise InputError(f"{file} does not exist; name the folder of a finished run")
+    metrics: Metrics = read_json(file, "make evaluate")
+    return metrics
+
+
+def tables_in(output: str) -> list[Metrics]:
+    """The Markdown tables of a command's output, as columns and rows of texts."""
+    tables: list[Metrics] = []
+    columns: list[str] | None = None
+    for line in output.splitlines():
+        cells = [cell.strip() for cell in line.strip().removeprefix("|").removesuffix("|").split("|")]
+        if not line.startswith("|"):
+            columns = None
+        elif columns is None:
+            columns = cells
+            tables.append({"columns": columns, "rows": []})
+        elif set(line) != {"|", "-"}:
+            tables[-1]["rows"].append(cells)
+    return tables
+
+
+def figures_of(name: str, sources: Sequence[Path]) -> Metrics:
+    """The figures of a result, from run folders or from printed tables. Errors: InputError."""
+    if name in FROM_RUNS:
+        return FROM_RUNS[name][2](sources)
+    tables = [table for source in sources for table in tables_in(source.read_text(encoding="utf-8"))]
+    if not tables:
+        raise InputError(
+            f"no Markdown table in {', '.join(map(str, sources))}; give files with the output of a command"
+        )
+    return {"tables": tables}
+
+
+def commit() -> str:
+    """Of the code in this checkout; `unknown` where it is not one, `+changes` where files differ from it."""
+    git = ("git", "-C", str(ROOT))
+    head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+    if head.returncode:
+        return "unknown"
+    changed = subprocess.run([*git, "diff", "--quiet", "HEAD"], check=False).returncode
+    return head.stdout.strip() + ("+changes" if changed else "")
+
+
+def record(name: str, sources: Sequence[Path], file: Path, title: str = "", command: str = "", note: str = "") -> None:
+    """Write a result file; title and command that are empty are those of the file it replaces. Errors: InputError."""
+    known = read_result(name, file.parent) if file.stem in result_names(file.parent) else None
+    default_title, default_command = FROM_RUNS[name][:2] if name in FROM_RUNS else ("", "")
+    result = ResultFile(
+        title=title or (known.title if known else default_title),
+        command=command or (known.command if known else default_command),
+        date=datetime.now(UTC).date().isoformat(),
+        commit=commit(),
+        machine=machine(),
+        note=note,
+        figures=figures_of(name, sources),
+    )
+    if not (result.title and result.command):
+        raise InputError(f"{name} has no result file yet; say what it is with --title and --command")
+    write_result(result, file)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.record", description=(__doc__ or "").partition("\n")[0])
+    add = parser.add_argument
+    add("name", metavar="NAME", help=f"the result: {', '.join(FROM_RUNS)}, or that of another command")
+    add("sources", nargs="+", type=Path, metavar="SOURCE", help="run folders, or files with the output of a command")
+    add("--out", type=Path, metavar="FILE", help="default docs/results/NAME.json")
+    add("--title", default="", help="what was measured, for a result that is new")
+    add("--command", default="", help="the command that was measured, for a result that is new")
+    add("--note", default="", help="what a reader has to know beside it")
+    arguments = parser.parse_args(argv)
+    file = arguments.out or RESULTS / f"{arguments.name}.json"
+    try:
+        record(arguments.name, arguments.sources, file, arguments.title, arguments.command, arguments.note)
+    except (RlaifError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"wrote {file}; next: make figures")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

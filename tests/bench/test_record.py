@@ -1,0 +1,91 @@
+"""Result files from run folders and from what a command printed."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.figures.results import read_result
+from bench.figures.tables import TABLES
+from bench.record import FROM_RUNS, main, tables_in
+
+FIGURES = {"mention_rate": 0.2, "response_rate": 0.4, "recall": 0.8, "mean_words": 20.0}
+AGREEMENT = ("claim_accuracy", "split_accuracy", "pair_agreement", "pair_ties")
+WHOLE = ("whole_response_same_pairs_agreement", "whole_response_pair_agreement")
+METRICS: dict[str, Any] = {
+    "seeds": {"seed": 3, "round": 1},
+    "before": FIGURES,
+    "after": FIGURES,
+    "change": {"mention_rate": -0.5, "recall": 0.1, "mean_words": 0.0},
+    "labeler": dict.fromkeys((*AGREEMENT, *WHOLE), 0.9),
+    "intervals": {"change": {"mention_rate": [-0.6, -0.4]}, "best_of_n": {}, "rewrites": {}},
+    "stages": {"dpo": {"seconds": 30.0}},
+    "best_of_n": {"reward": {"1": FIGURES, "2": FIGURES}, "score": {"1": FIGURES, "2": FIGURES}},
+    "benchmarks": {
+        "chair": {
+            which: {"figures": {"mention_rate": 0.2}, "intervals": {}, "answers": 9} for which in ("before", "after")
+        }
+    },
+    "rewrites": {which: {"captions": 5, "error": 0.5, "stray": 0.2} for which in ("raw", "kept_before", "kept_after")},
+}
+CANDIDATES = [
+    {"name": name, "round": number, "folder": "round-1", "figures": FIGURES, "intervals": {}}
+    for number, name in enumerate(("start", "round 1"))
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    for path in (folder, folder / "best-of-n", folder / "whole-response"):
+        path.mkdir()
+        (path / "metrics.json").write_text(json.dumps(METRICS))
+    (folder / "rounds.json").write_text(json.dumps({"chosen": 1, "candidates": CANDIDATES}))
+    return folder
+
+
+@pytest.mark.parametrize("name", FROM_RUNS)
+def test_what_is_recorded_of_a_run_fills_its_table(name: str, run: Path, tmp_path: Path) -> None:
+    file = tmp_path / f"{name}.json"
+    assert main([name, str(run), "--out", str(file)]) == 0
+    found = read_result(name, tmp_path)
+    assert found.command.startswith("make ") and "Python" in found.machine and found.commit
+    tables = [render for source, render in TABLES.values() if source == name]
+    assert tables and all(render(found.figures).count("\n") > 1 for render in tables)
+
+
+def test_runs_are_told_apart_by_their_seeds(run: Path, tmp_path: Path) -> None:
+    main(["demo", str(run), "--out", str(tmp_path / "demo.json"), "--note", "a try"])
+    found = read_result("demo", tmp_path)
+    assert list(found.figures) == ["3"] and found.note == "a try"
+    assert found.figures["3"]["after"] == FIGURES
+
+
+def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = "1 core\n\n| images | dpo |\n|---|---|\n| 100 | 2.0 s |\nline\n| slices | dpo |\n|---|---|\n"
+    first, second = tables_in(output)
+    assert first == {"columns": ["images", "dpo"], "rows": [["100", "2.0 s"]]}
+    assert second == {"columns": ["slices", "dpo"], "rows": []}
+    printed, out = tmp_path / "growth.txt", ["--out", str(tmp_path / "growth.json")]
+    printed.write_text(output)
+    assert main(["growth", str(printed), *out]) == 2
+    assert "say what it is with --title and --command" in capsys.readouterr().err
+    assert main(["growth", str(printed), *out, "--title", "Growth", "--command", "make bench-growth"]) == 0
+    assert main(["growth", str(printed), *out]) == 0  # title and command are kept
+    assert read_result("growth", tmp_path).title == "Growth"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["demo", "nowhere"], "nowhere/metrics.json does not exist; name the folder of a finished run"),
+        (["ablations", "a", "b"], "got 2 run folders; this result is recorded from exactly one"),
+        (["growth", "/dev/null"], "no Markdown table in /dev/null; give files with the output of a command"),
+    ],
+)
+def test_sources_that_have_no_figures(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, "--out", str(tmp_path / "x.json")]) == 2
+    assert message in capsys.readouterr().err
