@@ -15,11 +15,11 @@ from PIL import Image
 from bench import cost, full_size, growth
 from bench.__main__ import main as bench
 from bench.comparisons import claims, dpo, packing, pairs, responses, startup
+from bench.figures.pages import pages as pages_of_documentation
 from bench.meter import Meter
 from bench.models import Load
 from bench.result import Result, compared, read, table, write
 from rlaif.config import Config
-from tests.support import ROOT
 
 
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
@@ -36,8 +36,8 @@ def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
     assert read(tmp_path) == {"one": one, "other": other} and "torch" in kept["one"]["machine"]
 
 
-def test_the_readme_shows_the_results() -> None:
-    assert table(read()) in (ROOT / "README.md").read_text(encoding="utf-8")
+def test_a_page_shows_the_results() -> None:
+    assert any(table(read()) in page.read_text(encoding="utf-8") for page in pages_of_documentation())
 
 
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
