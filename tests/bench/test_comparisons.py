@@ -20,6 +20,7 @@ from bench.meter import Meter
 from bench.models import Load
 from bench.result import Result, compared, read, table, write
 from rlaif.config import Config
+from tests.support import ROOT
 
 
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
