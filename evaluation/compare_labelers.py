@@ -26,9 +26,9 @@ from evaluation.hallucination import claim_truth
 from rlaif.config import Section
 from rlaif.errors import InputError, RlaifError
 from rlaif.report.figures import format_figure
-from rlaif.storage.join import Row, join_by_prompt
+from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
-from rlaif.storage.tables import read_metadata, read_parts
+from rlaif.storage.tables import Row, read_metadata, read_parts
 
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "p_yes", "verdict", "labeler"]
 

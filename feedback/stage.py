@@ -115,7 +115,7 @@ def label_responses(
     config = run.config
     inputs = ["responses", "splits"] if config.splitter else ["responses"]
     scores = TableWriter(run, "scores", key="prompt_id")
-    claims = TableWriter(run, "claims", key="prompt_id", until=scores.done)
+    claims = TableWriter(run, "claims", key="prompt_id", limit_to=scores.done)
     if not claims.path.is_file():
         spec = EngineSpec(model, config.engine, config.seed, open_engine)
         action = partial(label_chunk, run.path, config, labeler_prompts, revision)

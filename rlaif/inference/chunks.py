@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.inference.engine import OpenEngine
-from rlaif.storage.rows import Row, RowLocations
+from rlaif.storage.rows import RowLocations
+from rlaif.storage.tables import Row
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.pipelines.stages import STAGES, RunStages, run_stages
 from rlaif.report.figures import format_with_interval
-from rlaif.storage.files import atomic_write, lock
+from rlaif.storage.files import atomic_write, lock_until_exit
 
 LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
 TEST = "test"
@@ -51,7 +51,7 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
     """Makes `config.rounds` rounds, picks one, looks at the test split. Errors: RlaifError."""
     check(config)
     path.mkdir(parents=True, exist_ok=True)
-    lock(path.resolve() / ".rounds.lock")
+    lock_until_exit(path.resolve() / ".rounds.lock")
     policy = config.policy
     candidates: list[Candidate] = []
     for number in range(1, config.rounds + 1):

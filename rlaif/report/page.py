@@ -28,7 +28,7 @@ from rlaif.storage.files import atomic_write
 from rlaif.storage.join import join_parts
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
-from rlaif.storage.schemas import MADE_BY, SCHEMAS
+from rlaif.storage.schemas import COMMANDS, SCHEMAS
 from rlaif.storage.tables import count_rows, read_metadata, read_parts
 from rlaif.storage.versions import code_version
 
@@ -59,7 +59,7 @@ def report(config: Config, path: Path) -> Path:
         "pairs": pairs(run),
         "pairs_in_all": count_rows(run, "pairs") if has(run, "pairs") else 0,
         "provenance": provenance(run),
-        "made_by": MADE_BY,
+        "made_by": COMMANDS,
     }
     target = path / "report.html"
     with atomic_write(target) as temporary:

@@ -1,1 +1,1 @@
-"""What lies in a run folder: table schemas, how tables are written and read, and which settings made them."""
+"""Run folders: table schemas, reading and writing tables, and the settings that each output is bound to."""

@@ -1,28 +1,30 @@
-"""Files and folders that are written whole or not at all, hashes, and a lock on a folder."""
+"""Files and folders: written whole or not at all, locked, hashed, and kept inside the folder that they belong to."""
 
 import errno
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from rlaif.errors import InputError, OutsideFolderError
 
 
 def parquet_files(path: Path, setting: str) -> dict[str, Path]:
-    """A parquet file, or all below a folder, in order, by the names that a person finds them by.
+    """The parquet file at `path`, or all parquet files below that folder in order, by their names relative to it.
 
-    Errors: InputError if there is none, naming the `setting` that gives the path.
+    `setting` is the configuration key that gives the path. Errors: InputError if there is no such file.
     """
     files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*.parquet"))}
     if path.is_file():
         files = {path.name: path}
     if not files:
-        raise InputError(f"no parquet file at {path}; {setting} names a .parquet file or a folder of them")
+        raise InputError(f"no parquet file at {path}; set {setting} to a .parquet file or a folder of them")
     return files
 
 
@@ -47,9 +49,31 @@ def make_id(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, in hex digits."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Errors: InputError if it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path} is missing; run the stage that writes it") from error
+    except ValueError as error:
+        raise InputError(f"{path} is not valid JSON ({error}); delete it, or use another RUN=") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write a JSON file atomically."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`; what is written there takes the place of `path` when the block ends well."""
+    """Yield a temporary path beside `path`; the file written there replaces `path` if the block ends without error."""
     temporary = path.with_name(f".{path.name}.tmp")
     try:
         yield temporary
@@ -62,29 +86,35 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """As `atomic_write`, of a folder, which is not there yet: whoever writes it makes it."""
+    """As `atomic_write`, for a folder, which the block creates."""
     temporary = path.with_name(f".{path.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a try that was killed
+    shutil.rmtree(temporary, ignore_errors=True)  # left by a killed process
     yield temporary
-    shutil.rmtree(path, ignore_errors=True)  # whole, but its stage was killed before it could finish
+    shutil.rmtree(path, ignore_errors=True)  # complete, but its stage was killed before it was marked as finished
     os.replace(temporary, path)
 
 
-def sha256_of(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 @cache
-def lock(file: Path) -> int:
-    """Keep other processes out of the folder of a file until this one ends, however it ends: no two hold the same file.
+def lock_until_exit(file: Path) -> int:
+    """Lock a file for the rest of this process, which keeps other processes out of its folder.
 
-    Returns its descriptor. Errors: InputError.
+    Returns the file descriptor. Errors: InputError if another process holds the lock.
     """
     descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(descriptor)
-        raise InputError(f"another process is at work in {file.parent}; wait for it to end, or stop it") from error
+        raise InputError(f"another process is working in {file.parent}; wait for it to end, or stop it") from error
     return descriptor
+
+
+@contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the lock on a file during the block; waits while another process or thread holds it."""
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

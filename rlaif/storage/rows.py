@@ -1,24 +1,19 @@
-"""Where rows stand in a table, and reading them from there."""
+"""Reads rows of a table by their location: row group and row within it."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rlaif.storage.run import Run
-from rlaif.storage.tables import read_parts
+from rlaif.storage.tables import Row, RunFolder, read_parts
 
-Row = dict[str, Any]
-
-
-RowLocations = tuple[tuple[int, tuple[int, ...]], ...]  # rows of a table, in order: (row group, its rows)
+RowLocations = tuple[tuple[int, tuple[int, ...]], ...]  # (row group, rows within it), in order
 
 
-def read_located_parts(run: Run, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
-    """The parts of a table with two columns more, `group` and `row`: where each row stands."""
+def read_located_parts(run: RunFolder, table: str, columns: Sequence[str]) -> Iterator[pa.Table]:
+    """As `read_parts`, with two more columns, `group` and `row`: the location of each row."""
     for group, part in enumerate(read_parts(run, table, columns)):
         rows = pa.array(range(part.num_rows), pa.int64())
         yield part.append_column("group", pa.repeat(pa.scalar(group, pa.int64()), part.num_rows)).append_column(
@@ -27,21 +22,21 @@ def read_located_parts(run: Run, table: str, columns: Sequence[str]) -> Iterator
 
 
 def row_locations(rows: Iterable[Row]) -> RowLocations:
-    """Where rows of `read_located_parts` stand."""
+    """The locations of rows of `read_located_parts`, in order."""
     groups: dict[int, list[int]] = {}
     for row in rows:
         groups.setdefault(row["group"], []).append(row["row"])
-    return tuple((group, tuple(found)) for group, found in groups.items())
+    return tuple((group, tuple(indices)) for group, indices in groups.items())
 
 
-def read_rows_at(file: Path, places: RowLocations, columns: Sequence[str]) -> list[Row]:
-    """The rows that stand there."""
-    changed = file.stat().st_mtime_ns  # a file made anew is another
-    groups = (_group(file, changed, group, tuple(columns)).take(rows) for group, rows in places)
+def read_rows_at(file: Path, locations: RowLocations, columns: Sequence[str]) -> list[Row]:
+    """The rows of a parquet file at these locations."""
+    modified = file.stat().st_mtime_ns  # a rewritten file is read again
+    groups = (_group(file, modified, group, tuple(columns)).take(rows) for group, rows in locations)
     return [row for group in groups for row in group.to_pylist()]
 
 
-@lru_cache(maxsize=3)  # one for each table that is read from; the next chunk begins where the last one ended
-def _group(file: Path, changed: int, group: int, columns: tuple[str, ...]) -> pa.Table:
+@lru_cache(maxsize=3)  # one for each of the tables that a chunk reads; the next chunk starts in the same row group
+def _group(file: Path, modified: int, group: int, columns: tuple[str, ...]) -> pa.Table:
     with pq.ParquetFile(file, page_checksum_verification=True) as opened:
         return opened.read_row_group(group, columns=list(columns))

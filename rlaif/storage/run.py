@@ -1,8 +1,8 @@
-"""A run folder: which settings made what lies in it, what was dropped and why, and what a stage says at its end.
+"""A run folder: the settings behind each output, dropped rows with their reasons, and the metrics of the stages.
 
 Each stage binds its outputs to an identity: the hash of its name, its settings, the identities of the tables it reads,
-and STAGE_VERSION. Started again with the same identity a stage goes on, or finds that nothing is left to do; with
-another one it refuses, says what differs, and overwrites nothing.
+and its number in STAGE_VERSIONS. Started again with the same identity, a stage resumes, or has nothing to do.
+With another identity it refuses, says what differs, and overwrites nothing.
 """
 
 import hashlib
@@ -17,20 +17,17 @@ from typing import Any, Generic
 
 from rlaif.config import AnyConfig
 from rlaif.errors import InputError, RunMismatchError
-from rlaif.storage.files import atomic_write, lock
-from rlaif.storage.schemas import MADE_BY, SCHEMAS
+from rlaif.storage.files import lock_until_exit, locked, read_json, write_json
+from rlaif.storage.schemas import COMMANDS, SCHEMAS
 from rlaif.storage.tables import read_metadata, read_rows
-from rlaif.storage.versions import code_version, library_versions
+from rlaif.storage.versions import STAGE_VERSIONS, code_version, library_versions
 from rlaif.storage.writer import replace_table
-
-STAGE_VERSION = 4  # raise it when a stage makes other rows from the same settings
-
 
 DETAIL_LENGTH = 300  # characters of a drop's detail that are kept
 
 
 class Run(Generic[AnyConfig]):
-    """The folder of one run, as one stage sees it: `begin`, then tables and `drop`, then `finish`."""
+    """The folder of a run, for one stage: call `begin`, write tables and `drop` rows, then call `finish`."""
 
     def __init__(self, path: Path, config: AnyConfig, stage: str) -> None:
         self.path = Path(path)
@@ -38,38 +35,44 @@ class Run(Generic[AnyConfig]):
         self.stage = stage
         self._marker: dict[str, Any] = {}
         self._marker_path = self.path / f"{stage}.json"
-        self._drops_path = self.path / f"{stage}.dropped.jsonl"  # until finish(), so that a kill loses none
-        self._noted: set[int] = set()  # hashes of its lines: a long run drops many rows
+        self._drops_path = self.path / f"{stage}.dropped.jsonl"  # until finish(), so that a kill loses no drop
+        self._drop_hashes: set[int] = set()  # of its lines, which may be too many to hold
         self._started = time.monotonic()
 
     def begin(self, outputs: list[str], settings: dict[str, Any], inputs: list[str]) -> bool:
         """Bind `outputs` (tables, or folders such as `policy`) to `settings` and to the tables `inputs`.
 
-        Returns False, and says so, if all of it is there already; True if there is work to do or to go on with.
+        Returns whether there is work to do; False, after a message, if all outputs are finished.
         Errors: RunMismatchError if the folder holds this stage's output, finished or not, from other settings;
-        InputError if an input is missing, or the folder cannot be used or another process is at work in it.
+        InputError if an input is missing, the folder cannot be written to, or another process is working in it.
         """
+        assert self.stage in STAGE_VERSIONS, f"stage {self.stage!r} has no number in STAGE_VERSIONS"
         identities = {name: self.identity(name) for name in inputs}
-        made_from = {"stage": self.stage, "settings": settings, "inputs": identities, "stage_version": STAGE_VERSION}
-        made_from = json.loads(json.dumps(made_from))  # as it will be read back: tuples are lists
-        identity = hashlib.sha256(json.dumps(made_from, sort_keys=True).encode()).hexdigest()[:16]
-        marker = {**made_from, "identity": identity, "outputs": outputs, "finished": False}
-        known = self._known(outputs)
-        for origin, earlier in known.items():
+        origin = {
+            "stage": self.stage,
+            "settings": settings,
+            "inputs": identities,
+            "stage_version": STAGE_VERSIONS[self.stage],
+        }
+        origin = json.loads(json.dumps(origin))  # as read back from a file, where tuples are lists
+        identity = hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()[:16]
+        marker = {**origin, "identity": identity, "outputs": outputs, "finished": False}
+        earlier_outputs = self._earlier_outputs(outputs)
+        for path, earlier in earlier_outputs.items():
             if earlier["identity"] != identity:
-                raise RunMismatchError(self._mismatch(origin, earlier, marker))
-        if known and all(self._output(name).exists() for name in outputs) and self._marker.get("finished"):
+                raise RunMismatchError(self._mismatch(path, earlier, marker))
+        if earlier_outputs and all(self._output(name).exists() for name in outputs) and self._marker.get("finished"):
             print(f"{self.stage}: nothing to do; {self.path} has {', '.join(outputs)}, made with these settings")
             return False
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock(self.path.resolve() / ".lock")
-            if known:
-                self._go_on_with_drops()
+            lock_until_exit(self.path.resolve() / ".lock")
+            if earlier_outputs:
+                self._resume_drops()
             else:
                 self._drops_path.unlink(missing_ok=True)
             self._marker = marker
-            _write_json(self._marker_path, marker)
+            write_json(self._marker_path, marker)
         except (FileExistsError, NotADirectoryError, PermissionError) as error:
             raise InputError(
                 f"cannot write to the run folder {self.path} ({error.strerror}); use another RUN="
@@ -77,57 +80,59 @@ class Run(Generic[AnyConfig]):
         return True
 
     def identity(self, table: str) -> str:
-        """The identity of a finished output of this run. Errors: InputError, naming the command that makes it."""
+        """The identity of a finished output of this run. Errors: InputError, with the command that writes it."""
         if table in SCHEMAS:
-            return read_metadata(self, table)["identity"]
+            return str(read_metadata(self, table)["identity"])
         for path in sorted(self.path.glob("*.json")):
-            marker = _read_json(path)
+            marker = read_json(path)
             if table in marker.get("outputs", []) and marker["finished"]:
-                return marker["identity"]
-        raise InputError(f"{self.path / table} is missing or unfinished; first run `{MADE_BY[table]} RUN={self.path}`")
+                return str(marker["identity"])
+        raise InputError(f"{self.path / table} is missing or unfinished; first run `{COMMANDS[table]} RUN={self.path}`")
 
     def provenance(self, table: str) -> dict[str, Any]:
-        """What goes into a table's metadata: stage, identity, settings, inputs, code and library versions, time."""
-        assert self._marker, "begin() comes before a table is written"
+        """The metadata of a table: stage, identity, settings, inputs, code and library versions, time."""
+        assert self._marker, "call begin() before a table is written"
         return {
             "table": table,
             "stage": self.stage,
             "identity": self._marker["identity"],
             "config": self._marker["settings"],
             "inputs": self._marker["inputs"],
-            "stage_version": STAGE_VERSION,
+            "stage_version": self._marker["stage_version"],
             "code_version": code_version(),
             "versions": library_versions(),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
         }
 
     def drop(self, row_id: str, reason: str, detail: str = "") -> None:
-        """Note a row that does not go on: `reason` is a short name that is counted, `detail` is for a person to read:
-        it is cut at DETAIL_LENGTH, and what is not printable is shown escaped.
+        """Record a dropped row: `reason` is a short name that is counted, `detail` a text for people.
 
-        Call it before the rows of the same key are written: it is on disk at once, and a repeated call counts once.
+        The detail is cut at DETAIL_LENGTH, and its control characters are escaped. Call this before the rows of the
+        same key are written: the drop is on disk at once, and a repeated call counts once.
         """
-        line = json.dumps([_shown(row_id), reason, _shown(detail, DETAIL_LENGTH)]) + "\n"
-        if hash(line) not in self._noted:
-            self._noted.add(hash(line))
+        line = json.dumps([_printable(row_id), reason, _printable(detail, DETAIL_LENGTH)]) + "\n"
+        if hash(line) not in self._drop_hashes:
+            self._drop_hashes.add(hash(line))
             with self._drops_path.open("a", encoding="utf-8") as file:
                 file.write(line)
 
     def dropped(self) -> dict[str, str]:
-        """The rows that this stage has put aside, in an earlier try too, with the (last) reason of each."""
-        return {row["row_id"]: row["reason"] for row in self._own_drops()}
+        """The ids of the rows that this stage has dropped so far, in earlier attempts too -> the last reason."""
+        return {row["row_id"]: row["reason"] for row in self._drops()}
 
     def finish(self, kept: dict[str, int], next_command: str | None) -> None:
-        """Write dropped.parquet and metrics.json, mark the stage finished, say what was made. `kept`: table -> rows."""
+        """Write dropped.parquet and metrics.json, mark the stage as finished, print a summary.
+
+        kept: table -> number of rows.
+        """
         seconds = round(time.monotonic() - self._started, 1)
-        dropped = dict(Counter(row["reason"] for row in self._own_drops()).most_common())
+        dropped = dict(Counter(row["reason"] for row in self._drops()).most_common())
         self._write_dropped()
-        stages = self.metrics().get("stages", {})
-        stages[self.stage] = {"kept": kept, "dropped": dropped, "seconds": seconds}
+        stages = {self.stage: {"kept": kept, "dropped": dropped, "seconds": seconds}}
         seeds = self.config.model_dump(include={"seed", "round"})
         self.update_metrics(stages=stages, versions=library_versions(), seeds=seeds)
         self._marker["finished"] = True
-        _write_json(self._marker_path, self._marker)
+        write_json(self._marker_path, self._marker)
         self._drops_path.unlink(missing_ok=True)
         print(f"{self.stage}: done in {seconds:.0f} s")
         for name in self._marker["outputs"]:
@@ -140,18 +145,23 @@ class Run(Generic[AnyConfig]):
     def metrics(self) -> dict[str, Any]:
         """The content of metrics.json; empty before the first stage has finished."""
         path = self.path / "metrics.json"
-        return _read_json(path) if path.is_file() else {}
+        metrics: dict[str, Any] = read_json(path) if path.is_file() else {}
+        return metrics
 
     def update_metrics(self, **sections: Any) -> None:
-        """Merge sections into metrics.json: keys of a section that is a dict are merged, anything else is replaced."""
-        metrics = self.metrics()
-        for name, value in sections.items():
-            both = isinstance(value, dict) and isinstance(metrics.get(name), dict)
-            metrics[name] = {**metrics[name], **value} if both else value
-        _write_json(self.path / "metrics.json", metrics)
+        """Merge sections into metrics.json: keys of a section that is a dict are merged, anything else is replaced.
+
+        Several processes may do so at the same time: none loses the sections of another.
+        """
+        with locked(self.path / ".metrics.lock"):
+            metrics = self.metrics()
+            for name, value in sections.items():
+                both = isinstance(value, dict) and isinstance(metrics.get(name), dict)
+                metrics[name] = {**metrics[name], **value} if both else value
+            write_json(self.path / "metrics.json", metrics)
 
     def announce(self, *lines: str) -> None:
-        """Say what the stage will do."""
+        """Print what the stage will do."""
         print(f"{self.stage}: {self.path}")
         for line in lines:
             print(f"  {line}")
@@ -159,53 +169,51 @@ class Run(Generic[AnyConfig]):
     def _output(self, name: str) -> Path:
         return self.path / (f"{name}.parquet" if name in SCHEMAS else name)
 
-    def _known(self, outputs: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """What this stage left here earlier, by the path that tells: its marker, and the metadata of its tables.
+    def _earlier_outputs(self, outputs: Sequence[str]) -> dict[str, dict[str, Any]]:
+        """The marker and the table metadata that earlier attempts of this stage left, by path.
 
-        The marker of a try that left nothing else (its input was bad, say) binds nobody.
+        A marker without any output (the input was bad, say) does not count.
         """
-        known = {}
+        known: dict[str, dict[str, Any]] = {}
         traces = [self._output(name) for name in outputs] + [self.path / f"{name}.parts" for name in outputs]
         traces.append(self.path / self.stage)  # working folder, such as the checkpoints of dpo
         if self._marker_path.is_file() and any(trace.exists() for trace in traces):
-            self._marker = known[str(self._marker_path)] = _read_json(self._marker_path)
+            self._marker = known[str(self._marker_path)] = read_json(self._marker_path)
         for name in outputs:
             if not self._output(name).exists():
                 continue
             if name in SCHEMAS:
-                found = read_metadata(self, name)
-                known[str(self._output(name))] = {**found, "settings": found["config"]}
+                metadata = read_metadata(self, name)
+                known[str(self._output(name))] = {**metadata, "settings": metadata["config"]}
             elif not self._marker:
                 raise RunMismatchError(
-                    f"{self._output(name)} is there, but {self._marker_path} with its settings is not; use another RUN="
+                    f"{self._output(name)} exists, but {self._marker_path} with its settings does not; use another RUN="
                 )
         return known
 
-    def _mismatch(self, origin: str, earlier: dict[str, Any], now: dict[str, Any]) -> str:
+    def _mismatch(self, path: str, earlier: dict[str, Any], now: dict[str, Any]) -> str:
         old, new = (
-            _flat({**it["settings"], "input": it["inputs"], "stage_version": it["stage_version"]})
-            for it in (earlier, now)
+            _flat({**origin["settings"], "input": origin["inputs"], "stage_version": origin["stage_version"]})
+            for origin in (earlier, now)
         )
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-        changes = "; ".join(f"{name}: {_show(old, name)} -> {_show(new, name)}" for name in differing)
-        return (
-            f"{origin} was made with other settings ({changes}); use another RUN=, or delete {self.path} to start over"
-        )
+        changes = "; ".join(f"{name}: {_value(old, name)} -> {_value(new, name)}" for name in differing)
+        return f"{path} was made with other settings ({changes}); use another RUN=, or delete {self.path} to start over"
 
-    def _go_on_with_drops(self) -> None:
-        """Note the drops of the unfinished try; a last line cut off by a kill is cut away: its row comes again."""
+    def _resume_drops(self) -> None:
+        """Read the drops of an unfinished attempt; a last line that a kill cut short is removed."""
         if not self._drops_path.is_file():
             return
         whole = 0
         with self._drops_path.open("rb+") as file:
             for line in file:
                 if line.endswith(b"\n"):
-                    self._noted.add(hash(line.decode()))
+                    self._drop_hashes.add(hash(line.decode()))
                     whole += len(line)
             file.truncate(whole)
 
-    def _own_drops(self) -> Iterator[dict[str, str]]:
-        """Rows of `dropped` that this stage has noted so far."""
+    def _drops(self) -> Iterator[dict[str, str]]:
+        """The rows that this stage adds to the table `dropped`."""
         if self._drops_path.is_file():
             with self._drops_path.open(encoding="utf-8") as file:
                 for line in file:
@@ -213,15 +221,16 @@ class Run(Generic[AnyConfig]):
                     yield {"stage": self.stage, "row_id": row_id, "reason": reason, "detail": detail}
 
     def _write_dropped(self) -> None:
-        """Write dropped.parquet anew: the rows of other stages as they are, then those of this stage."""
+        """Rewrite dropped.parquet: the rows of other stages as they are, then those of this stage."""
         written = read_rows(self, "dropped") if self._output("dropped").is_file() else iter(())
         others = (row for row in written if row["stage"] != self.stage)
-        replace_table(self, "dropped", chain(others, self._own_drops()))
+        replace_table(self, "dropped", chain(others, self._drops()))
 
 
-def _shown(text: str, length: int | None = None) -> str:
-    """Control characters and lone surrogates (bytes of a file name that are no text, which a table cannot hold) are
-    shown escaped; a longer text is cut.
+def _printable(text: str, length: int | None = None) -> str:
+    """`text` with control characters and lone surrogates (from file names, invalid in a table) escaped.
+
+    A text of more than `length` characters is cut there.
     """
     if length is not None and len(text) > length:
         text = f"{text[:length]}... ({len(text):,} characters)"
@@ -235,17 +244,5 @@ def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _show(settings: dict[str, Any], name: str) -> str:
+def _value(settings: dict[str, Any], name: str) -> str:
     return json.dumps(settings[name]) if name in settings else "absent"
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path} is damaged ({error}); delete it, or use another RUN=") from error
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

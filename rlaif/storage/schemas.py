@@ -26,7 +26,7 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
 
 
 def _feature(kind: pa.DataType) -> dict[str, Any]:
-    """The description by which Hugging Face `datasets` reads a column."""
+    """The description with which Hugging Face `datasets` reads a column."""
     if kind == IMAGE:
         return {"_type": "Image"}
     if pa.types.is_list(kind):
@@ -44,7 +44,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         instruction=pa.string(),
         source=pa.string(),
         split=pa.string(),
-        reference=pa.string(),  # JSON; null where no truth is known
+        reference=pa.string(),  # JSON; null where the truth is unknown
     ),
     "responses": _schema(
         response_id=pa.string(),
@@ -60,7 +60,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         policy_revision=pa.string(),
         round=pa.int32(),
     ),
-    "splits": _schema(  # where a splitter divides, not the labeler
+    "splits": _schema(  # written if a splitter, not the labeler, divides responses
         response_id=pa.string(),
         prompt_id=pa.string(),
         claims=pa.list_(pa.struct([("claim", pa.string()), ("question", pa.string())])),
@@ -87,13 +87,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
         score=pa.float64(),
-        coverage=pa.float64(),  # share of the response's content words that its claims mention
-        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response: the baseline
+        coverage=pa.float64(),  # share of the response's content words that its claims contain
+        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response, the baseline
     ),
     "rewards": _schema(
         response_id=pa.string(),
         prompt_id=pa.string(),
-        num_tokens=pa.int32(),  # with the token that ends the answer
+        num_tokens=pa.int32(),  # including the end-of-sequence token
         log_prob=pa.float64(),  # of the whole answer under the policy
         reference_log_prob=pa.float64(),
         reward=pa.float64(),  # beta / num_tokens * (log_prob - reference_log_prob)
@@ -128,7 +128,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
     ),
-    "answers": _schema(  # to a benchmark's questions; in benchmarks/<name>/before and /after of the run folder
+    "answers": _schema(  # to a benchmark's questions, in benchmarks/<name>/before and /after of the run folder
         question_id=pa.string(),
         image_id=pa.string(),
         question=pa.string(),
@@ -138,7 +138,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         model=pa.string(),
         model_revision=pa.string(),
     ),
-    "ratings": _schema(  # beside the answers that they rate
+    "ratings": _schema(  # in the folder of the answers that are rated
         question_id=pa.string(),
         run_index=pa.int32(),
         seed=pa.int64(),
@@ -147,15 +147,15 @@ SCHEMAS: dict[str, pa.Schema] = {
         rater=pa.string(),
         rater_revision=pa.string(),
     ),
-    "rewrites": _schema(  # with its `image` and `caption` a training table
+    "rewrites": _schema(  # its `image` and `caption` make it a training table
         caption_id=pa.string(),  # file and row of the raw caption
         image=IMAGE,
         raw_caption=pa.string(),
         question=pa.string(),
         caption=pa.string(),
         fluency=pa.float32(),  # mean log-probability of the caption's tokens under the rewriter
-        repetition=pa.float32(),  # share of its four-word sequences that came before
-        invented=pa.float32(),  # share of its content words that the raw caption has not
+        repetition=pa.float32(),  # share of its four-word sequences that occur earlier in it
+        invented=pa.float32(),  # share of its content words that the raw caption lacks
         rewriter=pa.string(),
         rewriter_revision=pa.string(),
     ),
@@ -174,10 +174,10 @@ RLAIF_V = _schema(  # the columns of openbmb/RLAIF-V-Dataset, for exports
     image_path=pa.string(),
 )
 
-# Not said in the schemas, as `datasets` ignores its own features for a column that is declared non-nullable.
+# Not declared in the schemas: `datasets` ignores the features of a column that is declared non-nullable.
 NULLABLE = {("prompts", "reference")}
 
-MADE_BY = {  # output of a run -> the target that makes it
+COMMANDS = {  # output of a run -> the command that writes it
     "prompts": "make generate",
     "responses": "make generate",
     "splits": "make feedback",

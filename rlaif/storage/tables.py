@@ -1,11 +1,11 @@
-"""The tables of a run, read back as a stream; `rlaif.storage.schemas` has their columns.
+"""Reads the tables of a run as streams; their columns are in `rlaif.storage.schemas`.
 
-A finished table is one file, `runs/<name>/<table>.parquet`. While its stage runs, its rows lie in
-`<table>.parts/part-00000.parquet` and so on, each written under a temporary name and then renamed, so that a killed
-stage leaves whole parts only and goes on from them. `<table>.parts/manifest.json` lists them with the hash of their
-bytes: a part that it does not list is made again, one with other bytes is an error. Pages carry checksums, which are
-verified whenever a table is read. Every file carries in its metadata, under `rlaif`, what made it (`Run.provenance`),
-and under `huggingface` the features by which `datasets` shows images as images.
+A finished table is one file, `runs/<name>/<table>.parquet`. While its stage runs, the rows are in
+`<table>.parts/part-00000.parquet` and so on, each written under a temporary name and then renamed: a killed stage
+leaves complete parts only, and resumes from them. `<table>.parts/manifest.json` lists the parts with their hashes:
+a part that is not listed is written again, a part whose bytes have changed is an error. Pages have checksums, which
+are verified on every read. The file metadata holds the provenance under `rlaif` (`Run.provenance`), and under
+`huggingface` the features with which `datasets` decodes images.
 """
 
 import json
@@ -18,23 +18,25 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlaif.errors import InputError
-from rlaif.storage.schemas import MADE_BY, SCHEMAS
+from rlaif.storage.schemas import COMMANDS, SCHEMAS
+
+Row = dict[str, Any]
 
 
 class RunFolder(Protocol):
-    """What tables need to know of a run."""
+    """The part of a run that tables need."""
 
     path: Path
 
     def provenance(self, table: str) -> dict[str, Any]:
-        """What goes into the metadata of a table."""
+        """The metadata of a table."""
 
 
 def read_parts(run: RunFolder, table: str, columns: Sequence[str] | None = None) -> Iterator[pa.Table]:
-    """A finished table, one part at a time in memory; of an empty table an empty part.
+    """The row groups of a finished table, one at a time in memory; one empty part for an empty table.
 
-    `columns` picks columns (None = all).
-    Errors: InputError if the table is missing (with the command that makes it), damaged, or lacks a column.
+    columns: the columns to read; None = all.
+    Errors: InputError if the table is missing (with the command that writes it), damaged, or lacks a column.
     """
     names = list(SCHEMAS[table].names if columns is None else columns)
     with _open(run, table) as file:
@@ -46,7 +48,7 @@ def read_parts(run: RunFolder, table: str, columns: Sequence[str] | None = None)
         for group in range(file.num_row_groups):
             try:
                 part = file.read_row_group(group, columns=names)
-            except OSError as error:  # a page's checksum is another
+            except OSError as error:  # the checksum of a page does not match
                 raise _damaged(run, table, error) from error
             yield part.select(names)
         if file.num_row_groups == 0:
@@ -55,11 +57,12 @@ def read_parts(run: RunFolder, table: str, columns: Sequence[str] | None = None)
 
 def read_rows(
     run: RunFolder, table: str, columns: Sequence[str] | None = None, filter: Mapping[str, Any] | None = None
-) -> Iterator[dict[str, Any]]:
-    """The rows of a finished table, one part at a time in memory.
+) -> Iterator[Row]:
+    """The rows of a finished table, one row group at a time in memory.
 
-    `columns` picks columns (None = all); `filter` maps columns, which may be others, to the value they must equal, or
-    to a list of values of which they must have one. Errors: as `read_parts`.
+    columns: the columns to read; None = all.
+    filter: column, which need not be in `columns` -> the value it must equal, or a list of allowed values.
+    Errors: as `read_parts`.
     """
     names = list(SCHEMAS[table].names if columns is None else columns)
     equal = dict(filter or {})
@@ -73,11 +76,11 @@ def read_rows(
 def count_rows(run: RunFolder, table: str) -> int:
     """The number of rows of a finished table. Errors: as `read_rows`."""
     with _open(run, table) as file:
-        return file.metadata.num_rows
+        return int(file.metadata.num_rows)
 
 
 def read_metadata(run: RunFolder, table: str) -> dict[str, Any]:
-    """What made a finished table: the JSON under `rlaif` in its metadata. Errors: as `read_rows`."""
+    """The provenance of a finished table: the JSON under `rlaif` in its metadata. Errors: as `read_rows`."""
     _open(run, table).close()
     return read_provenance(run.path / f"{table}.parquet")
 
@@ -85,7 +88,9 @@ def read_metadata(run: RunFolder, table: str) -> dict[str, Any]:
 def _open(run: RunFolder, table: str) -> pq.ParquetFile:
     path = run.path / f"{table}.parquet"
     if not path.is_file():
-        raise InputError(f"{path} is missing; first run `{MADE_BY[table]} RUN={run.path}` with the same CONFIG and SET")
+        raise InputError(
+            f"{path} is missing; first run `{COMMANDS[table]} RUN={run.path}` with the same CONFIG and SET"
+        )
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
     except pa.ArrowInvalid as error:
@@ -94,14 +99,16 @@ def _open(run: RunFolder, table: str) -> pq.ParquetFile:
 
 def _damaged(run: RunFolder, table: str, error: Exception) -> InputError:
     return InputError(
-        f"{run.path / table}.parquet is damaged ({error}); delete it and run `{MADE_BY[table]} RUN={run.path}` again"
+        f"{run.path / table}.parquet is damaged ({error}); delete it and run `{COMMANDS[table]} RUN={run.path}` again"
     )
 
 
 def read_provenance(file: Path) -> dict[str, Any]:
+    """The JSON under `rlaif` in the metadata of a parquet file. Errors: InputError if there is none."""
     metadata = pq.read_schema(file).metadata or {}
     if b"rlaif" not in metadata:
         raise InputError(
-            f"{file} was not written by this project (no `rlaif` metadata); move it away and make it again"
+            f"{file} was not written by this project (no `rlaif` metadata); move it away and run its stage again"
         )
-    return json.loads(metadata[b"rlaif"])
+    provenance: dict[str, Any] = json.loads(metadata[b"rlaif"])
+    return provenance

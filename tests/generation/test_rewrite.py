@@ -169,7 +169,7 @@ def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"captions.path": "no.parquet"}, "no parquet file at no.parquet; captions.path names a .parquet file or a"),
+        ({"captions.path": "no.parquet"}, "no parquet file at no.parquet; set captions.path to a .parquet file or a"),
         ({"captions.path": "c.yaml"}, "c.yaml is not a parquet file"),
         ({"captions.caption_column": "text"}, "raw.parquet has no column 'text'; it has: image, caption, count; set"),
         ({"captions.caption_column": "text"}, "set captions.caption_column"),

@@ -162,7 +162,10 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
             "no instructions in blank.txt; write one",
         ),
         ({"source": "folder", "path": "photos", "instructions": "photos/1.png"}, "photos/1.png is not UTF-8 text"),
-        ({"source": "parquet", "path": "no.parquet"}, "no parquet file at no.parquet; data.path names a .parquet file"),
+        (
+            {"source": "parquet", "path": "no.parquet"},
+            "no parquet file at no.parquet; set data.path to a .parquet",
+        ),
         ({"source": "parquet", "path": "photos"}, "no parquet file at photos;"),
         ({"source": "parquet", "path": "ask.txt"}, "ask.txt is not a parquet file"),
         (

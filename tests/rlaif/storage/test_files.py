@@ -1,12 +1,13 @@
 """Files: names that stay inside a folder, folders that are replaced whole, ids, locks."""
 
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
 from rlaif.errors import InputError, OutsideFolderError
-from rlaif.storage.files import atomic_folder, file_inside, make_id
+from rlaif.storage.files import atomic_folder, file_inside, locked, make_id, read_json, write_json
 
 
 @pytest.fixture
@@ -79,3 +80,23 @@ def test_a_folder_takes_its_place_whole_or_not_at_all(tmp_path: Path) -> None:
         temporary.mkdir()
         (temporary / "second").touch()
     assert [file.name for file in folder.iterdir()] == ["second"] and not leftover.exists()
+
+
+def test_json_files(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"figures": [1, 0.5, None]})
+    assert read_json(tmp_path / "a.json") == {"figures": [1, 0.5, None]}
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+    with pytest.raises(InputError, match=r"none\.json is missing; run the stage that writes it"):
+        read_json(tmp_path / "none.json")
+    for content in (b'{"figures":', b"\xff"):
+        (tmp_path / "a.json").write_bytes(content)
+        with pytest.raises(InputError, match=r"a\.json is not valid JSON \(.*\); delete it, or use another RUN="):
+            read_json(tmp_path / "a.json")
+
+
+def test_a_lock_is_held_during_the_block_only(tmp_path: Path) -> None:
+    file = tmp_path / "lock"
+    with locked(file), file.open() as other, pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with locked(file):
+        pass

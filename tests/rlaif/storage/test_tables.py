@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pandas
@@ -45,6 +46,27 @@ def scores(prompt: str, count: int = 2) -> list[dict]:
         }
         for index in range(count)
     ]
+
+
+def pair_row(pair_id: str, prompt_id: str, image: bytes) -> dict[str, Any]:
+    return {
+        "pair_id": pair_id,
+        "prompt_id": prompt_id,
+        "images": [{"bytes": image, "path": "a.png"}],
+        "prompt": [{"role": "user", "content": "What is it?"}],
+        "chosen": [{"role": "assistant", "content": "It is red."}],
+        "rejected": [{"role": "assistant", "content": "It is blue."}],
+        "chosen_response_id": "c",
+        "rejected_response_id": "r",
+        "chosen_score": 0.0,
+        "rejected_score": -1.0,
+        "chosen_claims": [
+            {"claim": "It is red.", "question": "Is it red?", "p_yes": 0.75, "p_no": 0.25, "verdict": True}
+        ],
+        "rejected_claims": [],
+        "round": 1,
+        "split": "train",
+    }
 
 
 def png() -> bytes:
@@ -125,7 +147,7 @@ def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path: 
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
     for prompt in "abc":
         killed.write(scores(prompt))
-    again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", until={"a"}, part_rows=1)
+    again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", limit_to={"a"}, part_rows=1)
     assert again.done == {"a"}
     again.write(scores("b"))
     assert again.finish() == 4
@@ -142,7 +164,7 @@ def test_a_part_whose_bytes_changed_is_noticed(harm: str, tmp_path: Path) -> Non
         harm
     ]()
     with pytest.raises(
-        InputError, match=r"part-00000\.parquet is not what was written .*; put it back, or delete .*parts"
+        InputError, match=r"part-00000\.parquet is missing, or its bytes have changed .*; restore it, or delete .*parts"
     ):
         TableWriter(open_run(tmp_path), "scores", key="prompt_id")
 
@@ -273,23 +295,7 @@ def test_pairs_are_the_conversational_preference_format_of_trl(run: Run, tmp_pat
     from datasets import load_dataset
     from trl.data_utils import is_conversational, prepare_multimodal_messages
 
-    claim = {"claim": "It is red.", "question": "Is it red?", "p_yes": 0.75, "p_no": 0.25, "verdict": True}
-    row = {
-        "pair_id": "p",
-        "prompt_id": "q",
-        "images": [{"bytes": png(), "path": "red.png"}],
-        "prompt": [{"role": "user", "content": "What is it?"}],
-        "chosen": [{"role": "assistant", "content": "It is red."}],
-        "rejected": [{"role": "assistant", "content": "It is blue."}],
-        "chosen_response_id": "c",
-        "rejected_response_id": "r",
-        "chosen_score": 0.0,
-        "rejected_score": -1.0,
-        "chosen_claims": [claim],
-        "rejected_claims": [],
-        "round": 1,
-        "split": "train",
-    }
+    row = pair_row("p", "q", png())
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         writer.write([row])
     data = load_dataset("parquet", data_files=str(writer.path), split="train", cache_dir=str(tmp_path / "cache"))
@@ -297,6 +303,28 @@ def test_pairs_are_the_conversational_preference_format_of_trl(run: Run, tmp_pat
     assert is_conversational(example)
     (image,) = example["images"]
     assert image.size == (4, 3)
-    assert example["chosen_claims"] == [claim]
+    assert example["chosen_claims"] == row["chosen_claims"]
     messages = prepare_multimodal_messages(example["prompt"], images=example["images"])
     assert [part["type"] for part in messages[0]["content"]] == ["image", "text"]
+
+
+@pytest.mark.parametrize(("prompts", "image_bytes"), [(30, 200_000), (800, 4_000)])
+def test_an_image_is_stored_once_for_all_pairs_of_a_prompt(run: Run, prompts: int, image_bytes: int) -> None:
+    """800 prompts: parquet writes 1,024 rows at a time, and by default gives up its dictionary at 1 MB after them."""
+    random = Random(0)
+    images = {f"prompt-{index}": random.randbytes(image_bytes) for index in range(prompts)}
+    with TableWriter(run, "pairs", key="prompt_id") as writer:
+        for prompt_id, image in images.items():
+            rows = [pair_row(f"{prompt_id}-{index}", prompt_id, image) for index in range(2)]
+            writer.write(rows)
+        writer.flush()
+        (part,) = writer.parts.glob("*.parquet")
+        stored_once = prompts * image_bytes
+        assert stored_once < part.stat().st_size < 1.1 * stored_once
+    assert stored_once < writer.path.stat().st_size < 1.1 * stored_once
+
+    rows = list(read_rows(run, "pairs", ["prompt_id", "images"]))
+    assert [row["prompt_id"] for row in rows] == [prompt_id for prompt_id in images for _ in range(2)]
+    assert all(row["images"] == [{"bytes": images[row["prompt_id"]], "path": "a.png"}] for row in rows)
+    read = pandas.read_parquet(writer.path, columns=["images"])
+    assert [image[0]["bytes"] for image in read["images"]] == [row["images"][0]["bytes"] for row in rows]
