@@ -34,7 +34,11 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
+<<<<<<< HEAD
 .PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture test check clean
+=======
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections docs test check clean
+>>>>>>> e9d89d3 (README in one screen, documentation pages, notebook, licence, contributing; commands, keys and files in them are tested)
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -135,6 +139,7 @@ cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what hold
 injections: .venv/.ready ## texts that speak to the labeler, in responses and pictures: does it accept more false claims for them?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
+<<<<<<< HEAD
 results: .venv/.ready ## figures of finished runs (or of a command's output) into docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
 
@@ -143,6 +148,11 @@ figures: .venv/.ready ## docs/results/*.json as tables and figures in README and
 
 pair-picture: .venv/.ready ## one pair of RUN with its claims, as docs/assets/pair.svg
 	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
+=======
+docs: .venv/.docs-ready ## build the documentation into site/; a warning or a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
+	@echo "docs: open site/index.html"
+>>>>>>> e9d89d3 (README in one screen, documentation pages, notebook, licence, contributing; commands, keys and files in them are tested)
 
 test: .venv/.ready ## run the tests
 	@$(VENV)/python -m pytest
@@ -161,7 +171,7 @@ clean: ## remove .venv/ and caches; runs/ stays
 TORCH := $(shell grep '^torch==' requirements/cpu.txt)
 PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
-.venv/.ready: pyproject.toml $(wildcard requirements/*.txt)
+.venv/.ready: pyproject.toml $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
 	@echo "setup: .venv/ with the $(BUILD) build of vLLM (about 170 packages; some minutes on a fresh machine)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 		|| { echo "error: $(PYTHON) is not Python 3.11; name one with PYTHON=/path/to/python3.11" >&2; exit 2; }
@@ -170,6 +180,10 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 	@echo "setup: done; next: make demo"
+
+.venv/.docs-ready: .venv/.ready requirements/docs.txt
+	$(PIP_INSTALL) --quiet --no-deps -r requirements/docs.txt
+	@touch $@
 
 .PHONY: .install-cpu .install-cuda
 .install-cpu:
