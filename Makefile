@@ -34,11 +34,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-<<<<<<< HEAD
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture test check clean
-=======
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections docs test check clean
->>>>>>> e9d89d3 (README in one screen, documentation pages, notebook, licence, contributing; commands, keys and files in them are tested)
+.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -139,7 +135,6 @@ cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what hold
 injections: .venv/.ready ## texts that speak to the labeler, in responses and pictures: does it accept more false claims for them?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
-<<<<<<< HEAD
 results: .venv/.ready ## figures of finished runs (or of a command's output) into docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
 
@@ -148,11 +143,10 @@ figures: .venv/.ready ## docs/results/*.json as tables and figures in README and
 
 pair-picture: .venv/.ready ## one pair of RUN with its claims, as docs/assets/pair.svg
 	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
-=======
+
 docs: .venv/.docs-ready ## build the documentation into site/; a warning or a dead link is an error
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
 	@echo "docs: open site/index.html"
->>>>>>> e9d89d3 (README in one screen, documentation pages, notebook, licence, contributing; commands, keys and files in them are tested)
 
 test: .venv/.ready ## run the tests
 	@$(VENV)/python -m pytest

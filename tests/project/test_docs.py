@@ -27,7 +27,7 @@ DEFAULT_CONFIGS = {
     "rewrite-captions": "configs/rewrite.yaml",
 }
 TRAINING = ("pretrain", "sft", "reading", "rewriter", "language-model")
-BLOCK = re.compile(r"<!-- results: ([\w-]+) -->\n(.*?)<!-- /results -->", re.DOTALL)
+RENDERED = re.compile(r"<!-- (?:results|figure): ([\w -]+) -->(.*?)<!-- end -->", re.DOTALL)  # see bench.figures
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.MULTILINE)
@@ -47,8 +47,8 @@ def text_of(page: Path) -> str:
 
 
 def prose(page: Path) -> str:
-    """A page without its code blocks."""
-    return FENCE.sub("", text_of(page))
+    """A page without its code blocks and rendered figures."""
+    return RENDERED.sub("", FENCE.sub("", text_of(page)))
 
 
 def spans(page: Path) -> list[str]:
@@ -232,7 +232,7 @@ def test_the_chinese_readme_is_in_step() -> None:
             "headings": [len(level) for level, _ in HEADING.findall(prose(page))],
             "commands": commands(page),
             "links": links,
-            "blocks": [name.removesuffix("-zh") for name, _ in BLOCK.findall(text_of(page))],
+            "figures": [name for name, _ in RENDERED.findall(text_of(page))],
             "table rows": len(re.findall(r"^\|", prose(page), re.MULTILINE)),
         }
 
@@ -242,7 +242,7 @@ def test_the_chinese_readme_is_in_step() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_no_figure_is_typed(page: Path) -> None:
     """Percentages stand between the markers of a result; 95% is the level of an interval, 0% and 100% are limits."""
-    text = BLOCK.sub("", prose(page))
+    text = prose(page)
     if page.name != "configuration.md":
         assert set(re.findall(r"(\d+(?:\.\d+)?)%", text)) <= {"95", "0", "100"}
 
@@ -250,7 +250,7 @@ def test_no_figure_is_typed(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=by_name)
 def test_no_line_is_long(page: Path) -> None:
     """A line of prose is one sentence, or at most 120 characters."""
-    for line in BLOCK.sub("", prose(page)).splitlines():
+    for line in prose(page).splitlines():
         if len(line) > 120 and not line.startswith(("|", "!", "#")):
             assert not re.search(r"[.!?] (?=[A-Z*`])", re.sub(r"^\s*(?:-|\d+\.) ", "", line)), line
 
