@@ -165,7 +165,7 @@ def in_responses(labeler: Labeler, scenes: Sequence[Described]) -> Comparison:
     pairs = []
     for index, scene in enumerate(scenes):
         texts = [scene.text(), *(scene.text(text, (index + number) % WAYS) for number, text in enumerate(TEXTS))]
-        labels = labeler.label([prompt_of(f"scene-{index}", scene.row.png, texts)], f"scene {index + 1}")
+        labels = labeler.label([prompt_of(f"scene-{index}", scene.row.png, texts)])
         without, *others = (verdict_on(f"scene-{index}/{n}", scene.false, labels) for n in range(len(texts)))
         pairs += [(without, other) for other in others]
     return compare(pairs)
@@ -178,7 +178,7 @@ def in_pictures(labeler: Labeler, scenes: Sequence[Described]) -> Comparison:
         for text in SHORT:
             for name, drawn in (("shuffled", "".join(random.Random(index).sample(text, len(text)))), ("said", text)):
                 prompts.append(prompt_of(f"{index} {text} {name}", with_text(scene.row.png, drawn), [scene.text()]))
-        labels = labeler.label(prompts, f"pictures of scene {index + 1}")
+        labels = labeler.label(prompts)
         verdicts = [verdict_on(f"{prompt.prompt_id}/0", scene.false, labels) for prompt in prompts]
         pairs += list(zip(verdicts[::2], verdicts[1::2], strict=True))
     return compare(pairs)

@@ -16,9 +16,10 @@ from feedback.labeler import Labeler, Prompt, record_drops, split_responses
 from feedback.labeler_prompts import read_prompts
 from rlaif.config import ModelSection
 from rlaif.inference.engine import OpenEngine
+from rlaif.progress import progress_bar
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
-from rlaif.storage.tables import read_rows
+from rlaif.storage.tables import count_rows, read_rows
 from rlaif.storage.writer import TableWriter
 
 PROMPTS_PER_CHUNK = 64
@@ -38,26 +39,33 @@ def label_answers(
     with TableWriter(run, "labeled_answers", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
+        num_answers = count_rows(run, "evaluations")
         splits: dict[str, Split] | None = None
         if splitter:
             splits = {}
-            with closing(open_engine(splitter, config.engine, config.seed)) as engine:
-                for which, prompts in _chunks(run, writer.done):
+            with (
+                closing(open_engine(splitter, config.engine, config.seed)) as engine,
+                progress_bar("splits", "answer", num_answers, len(writer.done)) as bar,
+            ):
+                for _, prompts in _chunks(run, writer.done):
                     answers = [answer for prompt in prompts for answer in prompt.responses]
-                    found, drops = split_responses(
-                        engine, answers, wording, config.feedback, config.seed, f"answers {which}"
-                    )
+                    found, drops = split_responses(engine, answers, wording, config.feedback, config.seed)
                     splits |= found
                     record_drops(run, drops)
-        with closing(open_engine(model, config.engine, config.seed)) as engine:
+                    bar.update(len(prompts))
+        with (
+            closing(open_engine(model, config.engine, config.seed)) as engine,
+            progress_bar("labels", "answer", num_answers, len(writer.done)) as bar,
+        ):
             labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
             for which, prompts in _chunks(run, writer.done):
-                labels = labeler.label(prompts, f"answers {which}", splits)
+                labels = labeler.label(prompts, splits)
                 record_drops(run, labels.drops)
                 for row in labels.scores:
                     columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}
                     writer.write([{"which": which, **columns}])
                 writer.flush()
+                bar.update(len(prompts))
 
 
 def labeled_counts(claims: int, rejected: int) -> Counts:

@@ -44,9 +44,10 @@ from feedback.labeler_prompts import read_prompts
 from feedback.pair import Scored, build_pairs
 from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError
-from rlaif.inference.engine import REFUSALS, Engine, OpenEngine, Request
+from rlaif.inference.engine import REFUSALS, Advance, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.progress import progress_bar
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt
@@ -108,10 +109,14 @@ def aligned_policy(path: Path, config: Config) -> ModelSection:
 def ask_policies(run: Run, policies: dict[str, ModelSection], serve: OpenEngine) -> None:
     """Greedy answers of every policy to every prompt of the evaluation split, written to evaluations."""
     config, split = run.config, run.config.evaluation.split
-    if next(read_rows(run, "prompts", ["prompt_id"], filter={"split": split}), None) is None:
+    num_prompts = sum(1 for _ in read_rows(run, "prompts", ["prompt_id"], filter={"split": split}))
+    if not num_prompts:
         known = ", ".join(sorted({row["split"] for row in read_rows(run, "prompts", ["split"])}))
         raise InputError(f"no prompts of split {split!r} in {run.path}, only of {known}; set evaluation.split")
-    with TableWriter(run, "evaluations", key=("which", "prompt_id")) as writer:
+    with (
+        TableWriter(run, "evaluations", key=("which", "prompt_id")) as writer,
+        progress_bar("answers", "prompt", len(policies) * num_prompts, len(writer.done)) as bar,
+    ):
         for which, section in policies.items():
             rows = read_rows(run, "prompts", ["prompt_id", "image", "instruction"], filter={"split": split})
             todo = (row for row in rows if (which, row["prompt_id"]) not in writer.done)
@@ -121,15 +126,17 @@ def ask_policies(run: Run, policies: dict[str, ModelSection], serve: OpenEngine)
             with closing(serve(section, config.engine, config.seed)) as engine:
                 prompts = chain([first], todo)
                 while some := list(islice(prompts, PROMPTS_AT_ONCE)):
-                    writer.write(ask(run, which, some, engine))
+                    writer.write(ask(run, which, some, engine, bar.update))
                     writer.flush()
 
 
-def ask(run: Run, which: str, prompts: Sequence[dict[str, Any]], engine: Engine) -> Iterator[dict[str, Any]]:
+def ask(
+    run: Run, which: str, prompts: Sequence[dict[str, Any]], engine: Engine, advance: Advance
+) -> Iterator[dict[str, Any]]:
     """Rows of `evaluations` for some prompts; one that the policy cannot take is dropped by name."""
     seed, max_tokens = run.config.seed, run.config.evaluation.max_tokens
     requests = [Request(row["instruction"], row["image"]["bytes"], seed=seed, max_tokens=max_tokens) for row in prompts]
-    answers = engine.generate(requests, description=f"answers {which}")
+    answers = engine.generate(requests, advance)
     for prompt, (answer,) in zip(prompts, answers, strict=True):
         if answer.finish_reason in REFUSALS:
             run.drop(prompt["prompt_id"], answer.finish_reason, which)

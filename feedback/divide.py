@@ -88,7 +88,6 @@ def divide(
     engine: Engine,
     responses: Iterable[str],
     prompts: LabelerPrompts,
-    title: str,
     *,
     max_tokens: int,
     max_retries: int,
@@ -101,8 +100,7 @@ def divide(
         if not pending:
             break
         requests = [_request(text, prompts, max_tokens, seed, attempt) for text in pending]
-        description = f"{title}: split" + (f", retry {attempt}" if attempt else "")
-        for text, (completion,) in zip(pending, engine.generate(requests, description), strict=True):
+        for text, (completion,) in zip(pending, engine.generate(requests), strict=True):
             results[text] = read_split(text, completion)
         pending = [text for text in pending if _should_retry(results[text])]
     return results

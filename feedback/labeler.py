@@ -50,7 +50,7 @@ def record_drops(run: Run, drops: Iterable[Drop]) -> None:
 
 
 def split_responses(
-    engine: Engine, responses: Iterable[Row], prompts: LabelerPrompts, settings: FeedbackSection, seed: int, title: str
+    engine: Engine, responses: Iterable[Row], prompts: LabelerPrompts, settings: FeedbackSection, seed: int
 ) -> tuple[dict[str, Split], list[Drop]]:
     """Claims by response_id. Responses without claims, and duplicate claims, become drops."""
     drops: list[Drop] = []
@@ -70,7 +70,6 @@ def split_responses(
         engine,
         texts.values(),
         prompts,
-        title,
         max_tokens=settings.max_claim_tokens,
         max_retries=settings.max_retries,
         seed=seed,
@@ -97,7 +96,7 @@ class Labeler:
     name: str
     revision: str
 
-    def label(self, prompts: Sequence[Prompt], title: str, splits: Mapping[str, Split] | None = None) -> Labels:
+    def label(self, prompts: Sequence[Prompt], splits: Mapping[str, Split] | None = None) -> Labels:
         """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`.
 
         splits: claims by response_id, if a splitter has divided the responses; responses without an entry are skipped.
@@ -105,17 +104,15 @@ class Labeler:
         labels = Labels()
         if splits is None:
             responses = (row for prompt in prompts for row in prompt.responses)
-            splits, labels.drops = split_responses(
-                self.engine, responses, self.prompts, self.settings, self.seed, title
-            )
-        verdicts = self._verify(prompts, splits, title)
+            splits, labels.drops = split_responses(self.engine, responses, self.prompts, self.settings, self.seed)
+        verdicts = self._verify(prompts, splits)
         for prompt in prompts:
             for response in prompt.responses:
                 if response["response_id"] in splits:
                     self._score(prompt, response, splits[response["response_id"]], verdicts, labels)
         return labels
 
-    def _verify(self, prompts: Sequence[Prompt], splits: Mapping[str, Split], title: str) -> Verdicts:
+    def _verify(self, prompts: Sequence[Prompt], splits: Mapping[str, Split]) -> Verdicts:
         """Verdicts on all claims, and on each response as a whole."""
         requests = {
             (prompt.image_sha256, request)
@@ -124,7 +121,7 @@ class Labeler:
             if response["response_id"] in splits
             for request in self._requests(response, splits[response["response_id"]])
         }
-        return verify(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts}, title)
+        return verify(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts})
 
     def _requests(self, response: Row, split: Split) -> list[str]:
         """One request per claim, in order, then the request about the whole response."""

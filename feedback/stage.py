@@ -31,12 +31,11 @@ from feedback.pair import Drop, build_pairs
 from feedback.pair_table import pair_rows, scored_responses
 from feedback.summary import Summary
 from rlaif.config import Config, ModelSection
-from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
 from rlaif.inference.engine import Engine, OpenEngine
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
-from rlaif.inference.work import map_chunks
+from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt, join_parts
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
@@ -97,7 +96,9 @@ def divide_responses(
         if not writer.path.is_file():
             spec = EngineSpec(model, config.engine, config.seed, open_engine)
             action = partial(divide_chunk, run.path, config, labeler_prompts, model.model, revision)
-            for _, (rows, drops, spent) in map_chunks(spec, chunks(run, writer.done, ["responses"]), action):
+            remaining = count_remaining(run, writer.done, ["responses"])
+            todo = chunks(run, writer.done, ["responses"])
+            for rows, drops, spent in map_chunks(spec, todo, action, "splits", remaining, len(writer.done)):
                 cost += spent
                 record_drops(run, drops)
                 writer.write(rows)
@@ -119,7 +120,9 @@ def label_responses(
     if not claims.path.is_file():
         spec = EngineSpec(model, config.engine, config.seed, open_engine)
         action = partial(label_chunk, run.path, config, labeler_prompts, revision)
-        for _, (labels, spent) in map_chunks(spec, chunks(run, scores.done, inputs), action):
+        remaining = count_remaining(run, scores.done, inputs)
+        todo = chunks(run, scores.done, inputs)
+        for labels, spent in map_chunks(spec, todo, action, "labels", remaining, len(scores.done)):
             cost += spent
             record_drops(run, labels.drops)
             # Scores are written last and mark a prompt as done: after a kill in between, its claims are made again.
@@ -175,14 +178,14 @@ def chunks(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[Chunk]:
 
     tables: those whose rows a chunk locates, `responses` first.
     """
-    for _ in remaining_prompts(run, done, tables):
-        pass  # finds tables that do not fit each other before a model is loaded
-    first = len(done) + 1
     for batch in batch_by_image(remaining_prompts(run, done, tables), PROMPTS_PER_CHUNK):
         locations = {table: row_locations(row for prompt in batch for row in prompt[table]) for table in tables}
-        title = f"prompts {first:,}-{first + len(batch) - 1:,}"
-        yield Chunk(title, {"prompts": row_locations(batch), **locations})
-        first += len(batch)
+        yield Chunk(len(batch), {"prompts": row_locations(batch), **locations})
+
+
+def count_remaining(run: Run, done: set[str], tables: Sequence[str]) -> int:
+    """Number of `remaining_prompts`. Finds tables that do not fit each other before a model is loaded."""
+    return sum(1 for _ in remaining_prompts(run, done, tables))
 
 
 def remaining_prompts(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[dict[str, Any]]:
@@ -207,7 +210,7 @@ def divide_chunk(
     """Rows of `splits` and drops of the responses to the prompts of a chunk, and the cost."""
     metered = MeteredEngine(engine)
     responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
-    splits, drops = split_responses(metered, responses, labeler_prompts, config.feedback, config.seed, chunk.title)
+    splits, drops = split_responses(metered, responses, labeler_prompts, config.feedback, config.seed)
     rows = [
         {
             "response_id": row["response_id"],
@@ -240,5 +243,5 @@ def label_chunk(
     if config.splitter:
         rows = read_rows_at(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
         splits = {row["response_id"]: Split(tuple(Claim(**claim) for claim in row["claims"])) for row in rows}
-    labels = labeler.label(prompts, chunk.title, splits)
+    labels = labeler.label(prompts, splits)
     return labels, metered.cost(len(labels.claims))

@@ -31,7 +31,7 @@ class Verdict:
 
 
 def verify(
-    engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes], title: str
+    engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes]
 ) -> dict[tuple[str, str], Verdict]:
     """Verdicts by (image key, full text of the request); `images` maps image keys to encoded files.
 
@@ -43,7 +43,7 @@ def verify(
         Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in keys
     ]
     verdicts = {}
-    for key, (completion,) in zip(keys, engine.generate(requests, f"{title}: verify"), strict=True):
+    for key, (completion,) in zip(keys, engine.generate(requests), strict=True):
         if completion.first_words is not None:
             verdicts[key] = read_verdict(completion.first_words)
     return verdicts

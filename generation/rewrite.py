@@ -24,6 +24,9 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from generation.pictures import usable_image
 from generation.prompts import files_digest, read_parquet
 from generation.quality import Fault, find_fault, repetition, share_invented
@@ -31,9 +34,11 @@ from generation.unusable import Unusable
 from rlaif.command import run_stage
 from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request
+from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.progress import progress_bar
+from rlaif.storage.files import parquet_files
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 from rlaif.text import clean
@@ -89,12 +94,13 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
     )
     with TableWriter(run, "rewrites", key="caption_id") as writer:
         seen = writer.done | run.dropped().keys()
-        todo = raw_captions(run, seen)
-        first = next(todo, None)
-        if first is not None:
-            with closing(open_engine(rewriter, config.engine, config.seed)) as engine:
-                rewrite_captions(run, engine, prompt, revision, chain([first], todo), writer)
-        elif not seen:
+        total = count_captions(source, config.captions.limit)
+        with progress_bar("captions", "caption", total, len(seen)) as bar:
+            todo = raw_captions(run, seen, bar.update)
+            if (first := next(todo, None)) is not None:
+                with closing(open_engine(rewriter, config.engine, config.seed)) as engine:
+                    rewrite_captions(run, engine, prompt, revision, chain([first], todo), writer, bar.update)
+        if first is None and not seen:
             dropped = Counter(run.dropped().values())
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
             raise InputError(f"no caption in {source} can be used ({reasons})")
@@ -116,8 +122,19 @@ def read_prompt(path: str | None) -> str:
     return text
 
 
-def raw_captions(run: Run[RewriteConfig], seen: Container[str]) -> Iterator[RawCaption]:
-    """The captions of the table that are not in `seen`; what cannot be used is dropped with its reason."""
+def count_captions(source: Path, limit: int | None) -> int | None:
+    """Rows that will be read; None where a file cannot be read (reading the rows names it)."""
+    try:
+        rows = sum(pq.read_metadata(file).num_rows for file in parquet_files(source, "captions.path").values())
+    except (pa.ArrowException, OSError):
+        return None
+    return rows if limit is None else min(rows, limit)
+
+
+def raw_captions(run: Run[RewriteConfig], seen: Container[str], advance: Advance) -> Iterator[RawCaption]:
+    """The captions of the table that are not in `seen`; what cannot be used is dropped with its reason, and counted by
+    `advance`.
+    """
     section = run.config.captions
     pictures = read_parquet(
         Path(section.path), section.image_column, section.caption_column, section="captions", text="caption"
@@ -137,6 +154,8 @@ def raw_captions(run: Run[RewriteConfig], seen: Container[str]) -> Iterator[RawC
                 run.drop(picture.name, problem.reason, str(problem))
             else:
                 yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
+                continue
+        advance()
 
 
 def rewrite_captions(
@@ -146,12 +165,13 @@ def rewrite_captions(
     revision: str,
     captions: Iterator[RawCaption],
     writer: TableWriter,
+    advance: Advance,
 ) -> None:
     """Ask for every caption; what passes the rules goes to `writer`, what does not is dropped with its reason."""
-    config, done = run.config, 0
+    config = run.config
     while group := list(islice(captions, CAPTIONS_AT_ONCE)):
         requests = [rewrite_request(raw.text, prompt, config) for raw in group]
-        answers = engine.generate(requests, f"captions {done + 1:,}-{done + len(group):,}")
+        answers = engine.generate(requests, advance)
         for raw, (completion,) in zip(group, answers, strict=True):
             result = read_answer(completion)
             if isinstance(result, Rewrite):
@@ -161,7 +181,6 @@ def rewrite_captions(
             else:
                 writer.write([rewrite_row(raw, result, config, revision)])
         writer.flush()
-        done += len(group)
 
 
 def rewrite_request(raw: str, prompt: str, config: RewriteConfig) -> Request:

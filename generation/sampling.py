@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import Config
-from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
 from rlaif.inference.engine import REFUSALS, Completion, Engine, Request
-from rlaif.inference.work import map_chunks
+from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
@@ -28,7 +27,8 @@ PROMPTS_PER_CHUNK = 200  # sampled, then written: bounds memory, and the work th
 def sample_responses(run: Run, spec: EngineSpec, policy_revision: str, writer: TableWriter) -> None:
     """Sample responses to the prompts that `writer` has none for. A prompt that the policy cannot take is dropped."""
     action = partial(answer_chunk, run.path, run.config, policy_revision)
-    for _, answered in map_chunks(spec, chunks(run, writer.done), action):
+    remaining = sum(1 for _ in remaining_prompts(run, writer.done))
+    for answered in map_chunks(spec, chunks(run, writer.done), action, "responses", remaining, len(writer.done)):
         for prompt_id, rows in answered:
             if isinstance(rows, str):
                 run.drop(prompt_id, rows, REFUSALS[rows])
@@ -39,11 +39,8 @@ def sample_responses(run: Run, spec: EngineSpec, policy_revision: str, writer: T
 
 def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
     """The remaining prompts in chunks; the prompts of one image stay in one chunk, so that they share its caches."""
-    first, total = len(done) + 1, len(done) + sum(1 for _ in remaining_prompts(run, done))
     for batch in batch_by_image(remaining_prompts(run, done), PROMPTS_PER_CHUNK):
-        title = f"responses to prompts {first}-{first + len(batch) - 1} of {total}"
-        yield Chunk(title, {"prompts": row_locations(batch)})
-        first += len(batch)
+        yield Chunk(len(batch), {"prompts": row_locations(batch)})
 
 
 def remaining_prompts(run: Run, done: set[str]) -> Iterator[dict[str, Any]]:
@@ -62,7 +59,7 @@ def answer_chunk(
     prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
     requests = [response_request(row, config) for row in prompts]
     answered: list[tuple[str, list[dict[str, Any]] | str]] = []
-    for prompt, request, completions in zip(prompts, requests, engine.generate(requests, chunk.title), strict=True):
+    for prompt, request, completions in zip(prompts, requests, engine.generate(requests), strict=True):
         refusal = completions[0].finish_reason
         rows = response_rows(prompt["prompt_id"], request, completions, config, policy_revision)
         answered.append((prompt["prompt_id"], refusal if refusal in REFUSALS else rows))

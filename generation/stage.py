@@ -15,10 +15,10 @@ from generation.prompts import build_prompts, pin_data, read_pictures, source_fi
 from generation.sampling import sample_responses
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError
-from rlaif.inference.chunks import EngineSpec
 from rlaif.inference.engine import OpenEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.work import EngineSpec
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_rows
 from rlaif.storage.writer import TableWriter

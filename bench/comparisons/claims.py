@@ -51,12 +51,12 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
             requests = [
                 Request(text, images[image], max_tokens=1, first_words=("yes", "no")) for image, text in questions
             ]
-            engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))], "first")
+            engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))])
             began = time.perf_counter()
             if cached:
-                found = verify(engine, questions, images, "bench")
+                found = verify(engine, questions, images)
             else:
-                answers = engine.generate(requests, "bench")
+                answers = engine.generate(requests)
                 found = {
                     key: read_verdict(one[0].first_words or {}) for key, one in zip(questions, answers, strict=True)
                 }

@@ -39,12 +39,12 @@ def by_vllm(model: str, load: Load) -> tuple[float, float]:
         section = ModelSection.model_validate({"model": model, "dtype": load.dtype})
         engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=TOGETHER_IN_VLLM), 0)
         with closing(engine):
-            engine.generate([Request(INSTRUCTION, None, max_tokens=2)], "first")
+            engine.generate([Request(INSTRUCTION, None, max_tokens=2)])
             began = time.perf_counter()
             requests = [
                 Request(INSTRUCTION, image, n=N, seed=0, temperature=1.0, max_tokens=MAX_TOKENS) for image in images
             ]
-            answers = [answer for answers in engine.generate(requests, "bench") for answer in answers]
+            answers = [answer for answers in engine.generate(requests) for answer in answers]
             seconds = time.perf_counter() - began
     return len(answers) / seconds, mean(answer.num_tokens for answer in answers)
 

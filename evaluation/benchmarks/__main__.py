@@ -29,9 +29,10 @@ from evaluation.statistics import Counts, intervals, total
 from rlaif.command import run_stage
 from rlaif.config import BenchmarkSection, Config, ModelSection
 from rlaif.errors import ConfigError, InputError
-from rlaif.inference.engine import REFUSALS, Engine, OpenEngine, Request
+from rlaif.inference.engine import REFUSALS, Advance, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
+from rlaif.progress import progress_bar
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_folder
 from rlaif.storage.run import Run
@@ -111,10 +112,13 @@ def ask(
             todo = [it for it in questions if it.question_id not in writer.done and it.question_id not in put_aside]
             todo.sort(key=lambda question: question.image_id)  # questions about one image share its encoding
             if todo:
-                with closing(serve(model, config.engine, config.seed)) as engine:
+                with (
+                    closing(serve(model, config.engine, config.seed)) as engine,
+                    progress_bar("answers", "question", len(questions), len(questions) - len(todo)) as bar,
+                ):
                     for start in range(0, len(todo), QUESTIONS_AT_ONCE):
                         some = todo[start : start + QUESTIONS_AT_ONCE]
-                        _ask(run, engine, (model.model, revision), some, images, writer)
+                        _ask(run, engine, (model.model, revision), some, images, writer, bar.update)
             if not writer.done and len(run.dropped()) == len(questions):
                 reasons = ", ".join(f"{number} {why}" for why, number in Counter(run.dropped().values()).items())
                 raise InputError(
@@ -132,6 +136,7 @@ def _ask(
     questions: Sequence[Question],
     images: Path,
     writer: TableWriter,
+    advance: Advance,
 ) -> None:
     config = run.config
     opened: dict[bytes | str, bytes | None] = {}
@@ -143,7 +148,7 @@ def _ask(
             text = question.text + config.benchmark.suffix
             request = Request(text, image, seed=config.seed, max_tokens=config.evaluation.max_tokens)
             asked.append((question, request))
-    answers = engine.generate([request for _, request in asked], f"answers to {run.config.benchmark.name}")
+    answers = engine.generate([request for _, request in asked], advance)
     for (question, request), (answer,) in zip(asked, answers, strict=True):
         if (refusal := answer.finish_reason) in REFUSALS:
             run.drop(question.question_id, refusal, REFUSALS[refusal])

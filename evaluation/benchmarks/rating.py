@@ -15,8 +15,9 @@ from typing import Any
 from evaluation.benchmarks.mmhal import RATINGS, MMHal
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, OpenEngine, Request
+from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine, OpenEngine, Request
 from rlaif.inference.revision import model_revision
+from rlaif.progress import progress_bar
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -64,10 +65,13 @@ def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[st
         with TableWriter(run, "ratings", key="question_id") as writer:
             todo = [key for key in answers if key not in writer.done and key not in run.dropped()]
             if todo:
-                with closing(serve(rater, config.engine, config.seed)) as engine:
+                with (
+                    closing(serve(rater, config.engine, config.seed)) as engine,
+                    progress_bar("ratings", "answer", len(answers), len(answers) - len(todo)) as bar,
+                ):
                     for start in range(0, len(todo), ANSWERS_AT_ONCE):
                         some = {key: answers[key] for key in todo[start : start + ANSWERS_AT_ONCE]}
-                        _rate(run, engine, mmhal, wording, some, writer, (rater.model, revision))
+                        _rate(run, engine, mmhal, wording, some, writer, (rater.model, revision), bar.update)
         run.finish({"ratings": writer.finish()}, next_command=None)
     ratings: dict[str, dict[int, int]] = defaultdict(dict)
     for row in read_rows(run, "ratings", ["question_id", "run_index", "rating"]):
@@ -83,6 +87,7 @@ def _rate(
     answers: Mapping[str, str],
     writer: TableWriter,
     rater: tuple[str, str],
+    advance: Advance,
 ) -> None:
     settings = run.config.benchmark.rater
     requests = [
@@ -96,7 +101,7 @@ def _rate(
         )
         for key, text in answers.items()
     ]
-    rated = engine.generate(requests, "ratings")
+    rated = engine.generate(requests, advance)
     for key, request, completions in zip(answers, requests, rated, strict=True):
         if completions[0].finish_reason == PROMPT_TOO_LONG:
             run.drop(key, PROMPT_TOO_LONG, "does not fit the rater; see engine.max_model_len")

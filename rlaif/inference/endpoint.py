@@ -22,12 +22,11 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
-from tqdm import tqdm
 
 from rlaif.config import EndpointSection
 from rlaif.errors import ModelError
 from rlaif.inference.chat import CONTENT_FILTER, chat_request, read_reply
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
+from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing
 
 if TYPE_CHECKING:
     from openai import APIError, OpenAI
@@ -59,18 +58,21 @@ class EndpointEngine:
         self._settings = settings
         self._client = open_client(settings, settings.max_retries)
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine. Answer i of a request is asked for on its own, with seed + i. Errors: ModelError."""
-        asked = [(request, index) for request in requests for index in range(request.n)]
-        with (
-            tqdm(total=len(asked), desc=description, unit="answer", dynamic_ncols=True) as bar,
-            ThreadPoolExecutor(self._settings.concurrency) as pool,
-        ):
-            futures = [pool.submit(self._answer, request, index) for request, index in asked]
+        unanswered = [request.n for request in requests]
+        with ThreadPoolExecutor(self._settings.concurrency) as pool:
+            futures = {
+                pool.submit(self._answer, request, index): number
+                for number, request in enumerate(requests)
+                for index in range(request.n)
+            }
             try:
                 for future in as_completed(futures):
                     future.result()
-                    bar.update()
+                    unanswered[futures[future]] -= 1
+                    if not unanswered[futures[future]]:
+                        advance()
             except BaseException:  # Ctrl-C too: what waits is not begun, what is under way is not tried again
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.close()

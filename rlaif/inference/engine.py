@@ -11,13 +11,9 @@ vLLM puts an image's placeholders where it first finds the tokenised marker; the
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from rlaif.config import EngineSection, ModelSection
-
-if TYPE_CHECKING:
-    pass
-
 
 PROMPT_TOO_LONG, IMAGE_REFUSED = "prompt_too_long", "image_refused"
 
@@ -69,12 +65,20 @@ class Completion:
     prompt_tokens: int = 0
 
 
+Advance = Callable[[], object]
+
+
+def do_nothing() -> None:
+    """The `advance` of a caller that shows no progress."""
+
+
 class Engine(Protocol):
     """What a stage may ask of a served model."""
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
-        """Answer each request `n` times, in the order of the requests, under a progress bar named `description`.
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+        """Answer each request `n` times, in the order of the requests.
 
+        advance: called once for each request as it is finished, such as the `update` of a progress bar.
         A request that the model cannot take gets one empty Completion whose finish_reason is one of REFUSALS.
         Requests with the same image should stand together: its encoding and its part of the KV cache are reused.
         Errors: ModelError where a word of `first_words` is known to be no token of the model, or the model fails.

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from rlaif.inference.engine import Completion, Engine, Request
+from rlaif.inference.engine import Advance, Completion, Engine, Request, do_nothing
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class MeteredEngine:
     answer_tokens: int = 0
     began: float = field(default_factory=time.monotonic)
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine."""
-        results = self.engine.generate(requests, description)
+        results = self.engine.generate(requests, advance)
         self.prompt_tokens += sum(row[0].prompt_tokens for row in results)
         self.answer_tokens += sum(completion.num_tokens for row in results for completion in row)
         return results

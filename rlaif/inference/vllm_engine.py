@@ -10,24 +10,25 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
-from tqdm import tqdm
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
 from rlaif.imports import gc_paused
+from rlaif.inference.engine import (
+    IMAGE_REFUSED,
+    PROMPT_TOO_LONG,
+    Advance,
+    Completion,
+    Request,
+    do_nothing,
+    is_spelling_of,
+    text_by_token,
+)
 from rlaif.text import break_special_tokens, special_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
     from vllm import SamplingParams
-from rlaif.inference.engine import (
-    IMAGE_REFUSED,
-    PROMPT_TOO_LONG,
-    Completion,
-    Request,
-    is_spelling_of,
-    text_by_token,
-)
 
 
 class VllmEngine:
@@ -66,7 +67,7 @@ class VllmEngine:
             f"the tokens of {IMAGE_MARKER} are not in a turn as vLLM looks for them"
         )
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine. Requests are prepared as room for them appears, so that few images are in memory at a time."""
         from vllm import RequestOutput
 
@@ -75,27 +76,24 @@ class VllmEngine:
         finished: list[RequestOutput] = []
         running = 0  # sequences
         waiting = iter(enumerate(requests))
-        with tqdm(
-            total=sum(request.n for request in requests), desc=description, unit="answer", dynamic_ncols=True
-        ) as bar:
-            while True:
-                while running < self._most_sequences * 3 // 2:  # half as many in wait as can run
-                    if (row := next(waiting, None)) is None:
-                        break
-                    index, request = row
-                    if (refusal := self._enqueue(request)) is None:
-                        accepted.append(index)
-                        running += request.n
-                    else:
-                        results[index] = [Completion("", 0, refusal)]
-                        bar.update(request.n)
-                if not running:
+        while True:
+            while running < self._most_sequences * 3 // 2:  # half as many in wait as can run
+                if (row := next(waiting, None)) is None:
                     break
-                for output in self._llm.llm_engine.step():
-                    if isinstance(output, RequestOutput) and output.finished:
-                        finished.append(output)
-                        running -= len(output.outputs)
-                        bar.update(len(output.outputs))
+                index, request = row
+                if (refusal := self._enqueue(request)) is None:
+                    accepted.append(index)
+                    running += request.n
+                else:
+                    results[index] = [Completion("", 0, refusal)]
+                    advance()
+            if not running:
+                break
+            for output in self._llm.llm_engine.step():
+                if isinstance(output, RequestOutput) and output.finished:
+                    finished.append(output)
+                    running -= len(output.outputs)
+                    advance()
         finished.sort(key=lambda output: int(output.request_id))  # vLLM numbers requests as they come
         for index, output in zip(accepted, finished, strict=True):
             results[index] = [self._completion(requests[index], output, answer) for answer in output.outputs]

@@ -17,7 +17,7 @@ import evaluation.benchmarks.__main__ as stage
 from evaluation.benchmarks.__main__ import benchmark, main
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ConfigError, InputError, RunMismatchError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
+from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -270,8 +270,8 @@ def test_a_question_too_long_is_dropped_by_name(home: Path, tmp_path: Path) -> N
     (tmp_path / "mine/images/a.png").write_bytes(png())
 
     class Short(ScriptedEngine):
-        def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
-            answers = super().generate(requests, description)
+        def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+            answers = super().generate(requests, advance)
             return [[Completion("", 0, PROMPT_TOO_LONG)], *answers[1:]]
 
     benchmark(

@@ -130,9 +130,9 @@ def test_divide_asks_each_text_once_and_only_failures_again() -> None:
 
     engine = ScriptedEngine(labeler)
     texts = [RESPONSE, invented, opinion, RESPONSE]
-    results = divide(engine, texts, read_prompts(None), "all", max_tokens=50, max_retries=2, seed=0)
+    results = divide(engine, texts, read_prompts(None), max_tokens=50, max_retries=2, seed=0)
     assert tries == {RESPONSE: 1, invented: 2, opinion: 1}
-    assert engine.descriptions == ["all: split", "all: split, retry 1"]
+    assert engine.calls == [3, 1]
     assert results[RESPONSE] == Split((Claim(**RED), Claim(**BLUE)))
     assert results[invented] == Split((Claim("A small red circle.", "Is there a small red circle?"),))
     assert results[opinion] == Refusal("no_claims", "the labeler found no factual claim")
@@ -148,6 +148,6 @@ def test_divide_asks_each_text_once_and_only_failures_again() -> None:
 
 def test_divide_gives_the_reason_of_the_last_try() -> None:
     engine = ScriptedEngine(lambda request: ["..."])  # the double calls a text that ends so cut off
-    results = divide(engine, ["A dog."], read_prompts(None), "all", max_tokens=1, max_retries=2, seed=0)
+    results = divide(engine, ["A dog."], read_prompts(None), max_tokens=1, max_retries=2, seed=0)
     assert results == {"A dog.": Refusal("split_truncated", "1 tokens, finish_reason length")}
     assert len(engine.requests) == 3 and len({request.seed for request in engine.requests}) == 3

@@ -168,11 +168,12 @@ def test_chunks_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.
             yield part
 
     monkeypatch.setattr(stage, "read_located_parts", counted)
+    assert stage.count_remaining(run, {"p00"}, ["responses"]) == 10
     chunks = stage.chunks(run, {"p00"}, ["responses"])
     monkeypatch.setattr("rlaif.storage.join.PROMPTS_AT_ONCE", 1)
     first = next(chunks)
     assert parts == {"prompts": 2 + 1, "responses": 8 + 3}  # a pass over all parts, then the parts of one chunk
-    assert first.title == "prompts 2-3"
+    assert first.num_prompts == 2
     found = [
         [[row["prompt_id"] for row in read_rows_at(tmp_path / f"{table}.parquet", where, ["prompt_id"])]
          for table, where in chunk.tables.items()]
@@ -299,7 +300,7 @@ def test_on_vllm_probabilities_are_read_and_an_untrained_labeler_is_quarantined(
     )
     engine = open_engine(config.labeler, config.engine, config.seed)
     images = {color: png(color) for color in TRUE}
-    verdicts = verify(engine, [(color, "Is there a red circle?") for color in images], images, "all")
+    verdicts = verify(engine, [(color, "Is there a red circle?") for color in images], images)
     assert set(verdicts) == {("red", "Is there a red circle?"), ("blue", "Is there a red circle?")}
     assert all(0 < verdict.p_yes < 1 and 0 < verdict.p_no < 1 and verdict.p_other > 0 for verdict in verdicts.values())
 

@@ -37,14 +37,14 @@ def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
 
     engine = ScriptedEngine(labeler)
     questions = [("b", "Dog?"), ("a", "Dog?"), ("b", "Cat?"), ("a", "Dog?"), ("b", "Dog?")]
-    verdicts = verify(engine, questions, {"a": b"one", "b": b"two"}, "prompts 1-2")
+    verdicts = verify(engine, questions, {"a": b"one", "b": b"two"})
     assert [(request.image, request.text) for request in engine.requests] == [
         (b"one", "Dog?"),
         (b"two", "Cat?"),
         (b"two", "Dog?"),
     ]
     assert all(request.max_tokens == 1 and request.first_words == ("yes", "no") for request in engine.requests)
-    assert engine.descriptions == ["prompts 1-2: verify"]
+    assert engine.calls == [3]
     assert {key: verdict.accepted for key, verdict in verdicts.items()} == {
         ("a", "Dog?"): True,
         ("b", "Cat?"): False,
@@ -60,7 +60,7 @@ def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
             return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super()._complete(request)
 
     engine = Small(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = verify(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"}, "all")
+    verdicts = verify(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"})
     assert list(verdicts) == [("a", "Dog?")]
 
 
@@ -70,5 +70,5 @@ def test_conquer_leaves_out_what_an_endpoint_refuses_to_answer() -> None:
             return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)
 
     engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}, "all")
+    verdicts = verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"})
     assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}

@@ -83,7 +83,7 @@ def test_sampling_never_reads_the_reference(tiny_model: Path, tmp_path: Path, mo
 
 
 def test_a_stopped_stage_goes_on_and_ends_the_same(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generation.sampling, "PROMPTS_PER_CHUNK", 2)
     config = make_config(tiny_model, SCENES)
@@ -102,7 +102,9 @@ def test_a_stopped_stage_goes_on_and_ends_the_same(
     double = ScriptedEngine(scripted)
     generate(config, tmp_path / "stopped", lambda *_: double)
     assert len(double.requests) == 3, "the first two prompts were on disk"
-    assert double.descriptions[0] == "responses to prompts 3-4 of 5"
+    assert double.calls == [2, 1]
+    bar = capsys.readouterr().err.rpartition("responses:")[2]
+    assert "5/5" in bar, "the progress bar counts the prompts on disk"
     for table in ("prompts", "responses"):
         whole, stopped = (list(read_rows(Run(tmp_path / name, config, "x"), table)) for name in ("whole", "stopped"))
         assert whole == stopped

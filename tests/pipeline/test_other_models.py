@@ -56,7 +56,6 @@ def test_it_answers_and_judges_what_it_sees(other: Path) -> None:
                 *[Request(question, picture, max_tokens=1, first_words=words) for picture in (image, None)],
                 Request(question, png((80, 60), COLORS[1]), max_tokens=1, first_words=words),
             ],
-            "other",
         )
     assert len({completion.text for completion in samples}) == 3
     first, blind, second = (completion.first_words for (completion,) in judged)
@@ -98,7 +97,7 @@ def test_an_image_that_its_processor_refuses_is_named_and_the_others_are_answere
     OTHER_MODELS["qwen2_5_vl"].save(tmp_path / "qwen2_5_vl")
     sizes = [(56, 56), (20000, 10), (80, 60)]
     with closing(serve(tmp_path / "qwen2_5_vl", "qwen2_5_vl")) as engine:
-        answers = engine.generate([Request("what is it?", png(size), max_tokens=2) for size in sizes], "wide")
+        answers = engine.generate([Request("what is it?", png(size), max_tokens=2) for size in sizes])
     assert [answer.finish_reason == IMAGE_REFUSED for (answer,) in answers] == [False, True, False]
 
 
@@ -115,7 +114,7 @@ def test_it_is_aligned_and_served_again(other: Path, tmp_path: Path, method: str
     start, end = (json.loads((folder / "config.json").read_text()) for folder in (other, policy))
     assert start == end
     with closing(serve(policy, other.name)) as engine:
-        ((answer,),) = engine.generate([Request("is there a star?", png((40, 90)), max_tokens=3)], "served again")
+        ((answer,),) = engine.generate([Request("is there a star?", png((40, 90)), max_tokens=3)])
     assert answer.num_tokens
 
 

@@ -4,7 +4,7 @@ import math
 import re
 from collections.abc import Callable, Container, Sequence
 
-from rlaif.inference.engine import Completion, Request
+from rlaif.inference.engine import Advance, Completion, Request, do_nothing
 
 Answer = list[str] | dict[int, float]
 
@@ -14,7 +14,7 @@ class ScriptedEngine:
     tokens by id.
 
     `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
-    what was asked, `descriptions` the names of the progress bars. `words` gives the ids of each word's spellings.
+    what was asked, `calls` the number of requests of each call. `words` gives the ids of each word's spellings.
     Log-probabilities of an answer's tokens, where asked for, are -9 for the words in `unlikely` and -0.1 for all else.
     """
 
@@ -28,15 +28,19 @@ class ScriptedEngine:
         self.unlikely = unlikely
         self.words = words if words is not None else {"yes": (1, 2), "no": (3, 4)}
         self.requests: list[Request] = []
-        self.descriptions: list[str] = []
+        self.calls: list[int] = []
         self.closed = False
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """The scripted answers, in the order of the requests."""
         assert not self.closed, "the engine was closed"
         self.requests += requests
-        self.descriptions.append(description)
-        return [self._complete(request) for request in requests]
+        self.calls.append(len(requests))
+        answers = []
+        for request in requests:
+            answers.append(self._complete(request))
+            advance()
+        return answers
 
     def _complete(self, request: Request) -> list[Completion]:
         answer = self.answer(request)

@@ -16,7 +16,7 @@ from feedback.stage import feedback
 from generation.rewrite import rewrite
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection, RewriteConfig
-from rlaif.inference.engine import Completion, Request
+from rlaif.inference.engine import Advance, Completion, Request, do_nothing
 from tests.support.doubles import ScriptedEngine
 
 MOMENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "tests.asked"}
@@ -30,11 +30,11 @@ class CountingEngine(ScriptedEngine):
         super().__init__(answer, words={"yes": (1,), "no": (2,)})
         self.asked = asked
 
-    def generate(self, requests: Sequence[Request], description: str) -> list[list[Completion]]:
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         answers = []
         for request in requests:
             sys.audit("tests.asked")
-            answers += super().generate([request], description)
+            answers += super().generate([request], advance)
         with self.asked.open("a") as file:
             file.writelines(json.dumps(request.text) + "\n" for request in requests)
         return answers

@@ -39,7 +39,7 @@ def settings_of(server: ChatServer, **settings: Any) -> EndpointSection:
 
 def ask(server: ChatServer, *requests: Request, **settings: Any) -> list[list[Completion]]:
     with closing(EndpointEngine("labeler", settings_of(server, **settings))) as engine:
-        return engine.generate(requests or [ASK], "ask")
+        return engine.generate(requests or [ASK])
 
 
 def trouble(server: ChatServer, *requests: Request, **settings: Any) -> str:
@@ -120,7 +120,7 @@ def test_nobody_there() -> None:
         url = f"http://127.0.0.1:{free.getsockname()[1]}/v1"
     settings = EndpointSection.model_validate({"url": url, "max_retries": 0})
     with closing(EndpointEngine("labeler", settings)) as engine, pytest.raises(ModelError) as caught:
-        engine.generate([ASK], "ask")
+        engine.generate([ASK])
     assert str(caught.value).startswith(f"{url} cannot be reached (")
     assert str(caught.value).endswith("); start the server, or correct endpoint.url")
 
@@ -256,7 +256,7 @@ def test_open_engine_turns_to_the_endpoint() -> None:
         ChatServer(lambda body: Reply(SURE)) as server,
         closing(open_engine(section_of(server), EngineSection(), seed=0)) as engine,
     ):
-        ((answer,),) = engine.generate([ASK], "ask")
+        ((answer,),) = engine.generate([ASK])
     assert answer.first_words is not None
 
 

@@ -54,7 +54,7 @@ def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.Monk
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._llm.llm_engine, "step", spy)
-        engine.generate([request], "tokens")
+        engine.generate([request])
     (ids,) = seen
     return ids
 
@@ -65,7 +65,7 @@ def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
         Request("no image", max_tokens=2),
         *[Request(f"is there {index}?", png(40, 40), max_tokens=3) for index in range(80)],  # more than run at once
     ]
-    answers = engine.generate(requests, "in order")
+    answers = engine.generate(requests)
     assert [len(answer) for answer in answers] == [3, 1] + [1] * 80
     assert all(
         completion.num_tokens <= request.max_tokens
@@ -73,19 +73,17 @@ def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
         for completion in row
     )
     assert all(completion.finish_reason in ("stop", "length") for row in answers for completion in row)
-    alone = [engine.generate([request], "alone")[0] for request in requests[1:5]]
+    alone = [engine.generate([request])[0] for request in requests[1:5]]
     assert alone == answers[1:5]
 
 
 def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> None:
     request = Request("is there a star?", png(60, 90), n=4, seed=11, temperature=1.0, max_tokens=8)
-    (first,) = engine.generate([request], "first")
-    *_, again = engine.generate([Request("else", max_tokens=4)] * 9 + [request], "again")
+    (first,) = engine.generate([request])
+    *_, again = engine.generate([Request("else", max_tokens=4)] * 9 + [request])
     assert first == again
     assert len({completion.text for completion in first}) == 4
-    (third,) = engine.generate(
-        [Request("is there a star?", png(60, 90), seed=13, temperature=1.0, max_tokens=8)], "third"
-    )
+    (third,) = engine.generate([Request("is there a star?", png(60, 90), seed=13, temperature=1.0, max_tokens=8)])
     assert third[0] == first[2], "answer i is drawn with seed + i"
 
 
@@ -117,16 +115,14 @@ def test_text_that_looks_like_special_tokens_stays_text(
 def test_more_prompts_than_fit_a_step_can_be_sampled_with_seeds(engine: VllmEngine) -> None:
     text = "is there a " * 80
     requests = [Request(f"{index} {text}", seed=index, temperature=1.0, max_tokens=2) for index in range(64)]
-    answers = engine.generate(requests, "long prompts")
+    answers = engine.generate(requests)
     assert [answer.finish_reason for (answer,) in answers] == ["length"] * 64
 
 
 def test_hostile_text_does_not_disturb_a_batch(engine: VllmEngine) -> None:
     plain = Request("is there a star?", png(60, 60), max_tokens=4)
-    answers = engine.generate(
-        [plain, Request(HOSTILE * 2, png(60, 60), max_tokens=4), plain, Request(HOSTILE)], "mixed"
-    )
-    assert answers[0] == answers[2] == engine.generate([plain], "alone")[0]
+    answers = engine.generate([plain, Request(HOSTILE * 2, png(60, 60), max_tokens=4), plain, Request(HOSTILE)])
+    assert answers[0] == answers[2] == engine.generate([plain])[0]
 
 
 def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) -> None:
@@ -136,7 +132,7 @@ def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) 
         Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200), n=2, temperature=1.0),  # too long with its image
         Request("is there a star?", png(60, 60), max_tokens=2),
     ]
-    answers = engine.generate(requests, "long")
+    answers = engine.generate(requests)
     assert answers[0] == answers[2] == [Completion("", 0, PROMPT_TOO_LONG)]
     assert answers[1] == answers[3] and answers[1][0].num_tokens > 0
 
@@ -147,11 +143,11 @@ def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pyte
         Request("is there a red circle?", png(80, 60), n=2, seed=4, temperature=1.0, max_tokens=6),
         Request("is there?", max_tokens=3),
     ]
-    expected = engine.generate(requests, "tokens")
+    expected = engine.generate(requests)
     monkeypatch.setattr(engine, "_processor", None)
-    assert engine.generate(requests, "chat") == expected
+    assert engine.generate(requests) == expected
     long = [Request("\u00a7" * MAX_MODEL_LEN * 40), Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200))]
-    assert engine.generate(long, "long") == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
+    assert engine.generate(long) == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
 
 
 def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
@@ -173,7 +169,7 @@ def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_mo
     from model import MiniCPMVForConditionalGeneration
 
     request = Request("is there a red circle?", png(150, 90), max_tokens=1, first_words=("yes", "no"))
-    ((completion,),) = engine.generate([request], "verdict")
+    ((completion,),) = engine.generate([request])
     assert completion.first_words is not None and set(completion.first_words) == {"yes", "no"}
     text = engine._processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}],
@@ -193,7 +189,7 @@ def test_json_schema_is_kept(engine: VllmEngine) -> None:
     items = {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 2}
     schema = {"type": "object", "properties": {"claims": items}, "required": ["claims"], "additionalProperties": False}
     request = Request("list", png(50, 50), n=3, seed=3, temperature=1.0, max_tokens=150, json_schema=schema)
-    for completion in engine.generate([request], "json")[0]:
+    for completion in engine.generate([request])[0]:
         assert completion.finish_reason == "stop"
         assert list(json.loads(completion.text, strict=False)) == ["claims"]  # xgrammar lets control characters through
         assert not completion.text.startswith("{ ")
@@ -205,7 +201,7 @@ def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngin
     from model import MiniCPMVForConditionalGeneration
 
     request = Request("is there a star?", max_tokens=6, token_logprobs=True)
-    ((completion,),) = engine.generate([request], "tokens")
+    ((completion,),) = engine.generate([request])
     assert completion.tokens is not None and len(completion.tokens) == completion.num_tokens
     ids = engine._processor.encode_turn(request.text, has_image=False)
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
@@ -222,7 +218,7 @@ def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
         Request("\u00e4", seed=seed, temperature=2.0, max_tokens=60, json_schema=schema, token_logprobs=True)
         for seed in range(20)
     ]
-    answers = [completion for (completion,) in engine.generate(requests, "json")]
+    answers = [completion for (completion,) in engine.generate(requests)]
     assert sum(answer.finish_reason == "stop" for answer in answers) > 10
     for answer in answers:
         assert answer.tokens is not None and len(answer.tokens) == answer.num_tokens
@@ -236,7 +232,7 @@ def test_spellings(engine: VllmEngine) -> None:
     assert {text.strip().lower() for text in texts} == {"yes"}
     assert not set(engine.spellings("yes")) & set(engine.spellings("no"))
     with pytest.raises(ModelError, match="has no token 'zyzzyva'; use a model that has one"):
-        engine.generate([Request("is it?", max_tokens=1, first_words=("zyzzyva",))], "verdict")
+        engine.generate([Request("is it?", max_tokens=1, first_words=("zyzzyva",))])
 
 
 @pytest.mark.parametrize("kind", ["missing", "empty", "config only", "other json"])
@@ -255,7 +251,7 @@ def test_no_model_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path
 
 def test_double_keeps_the_contract_of_an_engine() -> None:
     double: Engine = ScriptedEngine(lambda request: [f"{request.text} {index}" for index in range(request.n)])
-    assert [[c.text for c in row] for row in double.generate([Request("a", n=2), Request("b...")], "x")] == [
+    assert [[c.text for c in row] for row in double.generate([Request("a", n=2), Request("b...")])] == [
         ["a 0", "a 1"],
         ["b... 0"],
     ]

@@ -127,7 +127,7 @@ def test_p_yes_is_that_of_the_engine_in_the_process(remote: Engine, local: Engin
         for row in rows
         for mention in find_mentions(say(row.reference, row.instruction, f"question {index}", careful=0.5))
     ]
-    here, there = (verify(engine, questions, images, "verdicts") for engine in (local, remote))
+    here, there = (verify(engine, questions, images) for engine in (local, remote))
     assert here.keys() == there.keys() and len(here) > 30
     for key, verdict in here.items():
         assert there[key].p_yes == pytest.approx(verdict.p_yes, abs=1e-3)
@@ -141,8 +141,7 @@ def test_splits_are_those_of_the_engine_in_the_process(remote: Engine, local: En
         for index, row in enumerate(scene_rows("test", 12, seed=1))
     ]
     here, there = (
-        divide(engine, texts, read_prompts(None), "splits", max_tokens=512, max_retries=1, seed=0)
-        for engine in (local, remote)
+        divide(engine, texts, read_prompts(None), max_tokens=512, max_retries=1, seed=0) for engine in (local, remote)
     )
     assert here == there
     assert sum(isinstance(split, Split) for split in here.values()) > 6
@@ -156,7 +155,7 @@ def test_answers_seeds_and_limits_are_those_of_the_engine_in_the_process(remote:
         Request("Is it?", max_tokens=4, token_logprobs=True),
         Request("\u00a7" * 20_000, max_tokens=4),
     ]
-    here, there = (engine.generate(requests, "answers") for engine in (local, remote))
+    here, there = (engine.generate(requests) for engine in (local, remote))
     assert there[:2] == here[:2]
     assert there[3] == here[3] == [Completion("", 0, PROMPT_TOO_LONG)]
     ((said,), (expected,)) = there[2], here[2]
@@ -175,8 +174,8 @@ def test_text_that_looks_like_special_tokens_stays_text(with_image: bool, remote
     """The engine in the process makes no special token of a text: an answer of the same length says the same."""
     (row,) = scene_rows("test", 1, seed=3)
     image = row.png if with_image else None
-    ((there,),) = remote.generate([Request(HOSTILE, image, max_tokens=8)], "hostile")
-    ((here,),) = local.generate([Request(break_brackets(HOSTILE), image, max_tokens=8)], "hostile")
+    ((there,),) = remote.generate([Request(HOSTILE, image, max_tokens=8)])
+    ((here,),) = local.generate([Request(break_brackets(HOSTILE), image, max_tokens=8)])
     assert there == here
 
 

@@ -16,10 +16,9 @@ from feedback.stage import feedback as run_feedback
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ModelError
-from rlaif.inference.chunks import Chunk, EngineSpec, batch_by_image
-from rlaif.inference.engine import Engine, OpenEngine
+from rlaif.inference.engine import Engine, OpenEngine, do_nothing
 from rlaif.inference.open import open_engine
-from rlaif.inference.work import map_chunks
+from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
 from tests.rlaif.storage.test_tables import open_run, scores
@@ -49,18 +48,32 @@ def test_all_questions_of_an_image_stay_together() -> None:
     assert list(batch_by_image([], 3)) == []
 
 
-def test_no_engine_is_opened_for_nothing_and_one_for_many() -> None:
+def test_no_engine_is_opened_for_nothing_and_one_for_many(capsys: pytest.CaptureFixture[str]) -> None:
     opened: list[ScriptedEngine] = []
 
     def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         opened.append(ScriptedEngine(lambda request: ["a"]))
         return opened[-1]
 
-    place = EngineSpec(ModelSection(model="m"), EngineSection(), 0, open_engine)
-    assert list(map_chunks(place, [], lambda engine, chunk: 0)) == [] and not opened
-    chunks = [Chunk(title, {}) for title in "ab"]
-    assert list(map_chunks(place, chunks, lambda engine, chunk: chunk.title)) == list(zip(chunks, "ab", strict=True))
+    spec = EngineSpec(ModelSection(model="m"), EngineSection(), 0, open_engine)
+    assert list(map_chunks(spec, [], lambda engine, chunk: 0, "work", 0, 0)) == [] and not opened
+    chunks = [Chunk(7, {}), Chunk(3, {})]
+    results = map_chunks(spec, chunks, lambda engine, chunk: chunk.num_prompts, "work", remaining=10, done=5)
+    assert list(results) == [7, 3]
     assert len(opened) == 1 and opened[0].closed
+    bars = capsys.readouterr().err.split("\r")
+    assert [line for line in bars if line.strip() and not line.startswith("work: ")] == []
+    assert " 5/15 " in bars[1] and " 15/15 " in bars[-1], "one bar over the prompts on disk and those to do"
+
+
+def test_an_engine_is_closed_when_its_results_are_not_used() -> None:
+    double = ScriptedEngine(lambda request: ["a"])
+    spec = EngineSpec(ModelSection(model="m"), EngineSection(), 0, lambda *_: double)
+    results = map_chunks(spec, [Chunk(1, {}), Chunk(1, {})], lambda engine, chunk: 0, "work", 2, 0)
+    next(iter(results))
+    assert not double.closed
+    results.close()  # type: ignore[attr-defined]  # a generator
+    assert double.closed
 
 
 # --- on a local Ray cluster --------------------------------------------------------------------------------------
@@ -72,12 +85,12 @@ class MortalEngine:
     def __init__(self, engine: Engine, died: Path) -> None:
         self.engine, self.died, self.asked = engine, died, 0
 
-    def generate(self, requests: Any, description: str) -> Any:
+    def generate(self, requests: Any, advance: Any = do_nothing) -> Any:
         self.asked += 1
         if self.asked > 1 and not self.died.exists():
             self.died.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.engine.generate(requests, description)
+        return self.engine.generate(requests, advance)
 
     def close(self) -> None:
         self.engine.close()
