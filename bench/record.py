@@ -5,8 +5,8 @@
     python -m bench.record rounds runs/rounds runs/rounds-1
     make cost > cost.txt && python -m bench.record cost cost.txt
 
-Of demo, rounds, ablations, best-of-n, benchmarks and captions the sources are run folders, whose metrics.json is read;
-of everything else they are files with the output of a command, of which the Markdown tables are taken.
+The sources of demo, rounds, ablations, best-of-n, benchmarks and rewrite-captions are run folders with a metrics.json;
+those of other results are files with the output of a command, whose Markdown tables are taken.
 """
 
 import argparse
@@ -79,7 +79,7 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  
     "ablations": ("The demo with one thing changed at a time", "make ablations", ablations),
     "best-of-n": ("The best of N answers of the aligned policy", "make best-of-n N=16", best_of_n),
     "benchmarks": ("Public benchmarks on embedded scenes", "make benchmark NAME=...", benchmarks),
-    "captions": ("Captions before and after rewriting", "make rewrite-captions", captions),
+    "rewrite-captions": ("Captions before and after rewriting", "make rewrite-captions", captions),
 }
 
 

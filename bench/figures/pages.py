@@ -1,9 +1,9 @@
 """Figures in Markdown pages: what stands between two markers is replaced by what the result files say.
 
-<!-- results: demo -->            a table; the names: TABLES, each file of printed tables, `bench` and `sources`
-<!-- end -->
+<!-- results: demo -->            a table: a name of TABLES, a file of printed tables, `bench` or `sources`
+<!-- /results -->
 
-<!-- figure: demo 0 after mention_rate -->7.8%<!-- end -->            one figure: a result file, then keys
+<!-- figure: demo 0 after mention_rate -->7.8%<!-- /figure -->            one figure: a result file, then keys
 """
 
 import re
@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from bench.figures.results import RESULTS, ROOT, read_result, result_names
-from bench.figures.tables import TABLES, printed_tables, sources_table
+from bench.figures.tables import TABLES, printed_tables, readme_table, sources_table
 from bench.result import read, table
 from rlaif.errors import InputError
 from rlaif.report.figures import format_figure
 
-_TABLE = re.compile(r"(?P<start><!-- results: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-_FIGURE = re.compile(r"(?P<start><!-- figure: (?P<keys>[^>]+?) -->)[^\n]*?(?P<end><!-- end -->)")
+_TABLE = re.compile(r"(?P<start><!-- results: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- /results -->)", re.DOTALL)
+_FIGURE = re.compile(r"(?P<start><!-- figure: (?P<keys>[^>]+?) -->)[^\n]*?(?P<end><!-- /figure -->)")
 
 
 def pages(root: Path = ROOT) -> list[Path]:
@@ -33,6 +33,8 @@ def fill(text: str, folder: Path = RESULTS) -> str:
 
 def table_of(name: str, folder: Path = RESULTS) -> str:
     """The Markdown of a table by its name in pages. Errors: InputError."""
+    if name == "readme-demo":
+        return readme_table(read_result("demo", folder).figures, read_result("rounds", folder).figures)
     if name == "bench":
         return table(read())
     if name == "sources":
@@ -47,7 +49,7 @@ def table_of(name: str, folder: Path = RESULTS) -> str:
 def table_names(folder: Path = RESULTS) -> list[str]:
     """The names that pages may use."""
     printed = [name for name in result_names(folder) if "tables" in read_result(name, folder).figures]
-    return sorted([*TABLES, *printed, "bench", "sources"])
+    return sorted([*TABLES, *printed, "bench", "readme-demo", "sources"])
 
 
 def figure_of(keys: str, folder: Path = RESULTS) -> str:

@@ -22,7 +22,7 @@ BENCHMARK_FIGURES = {  # benchmark -> figure -> its published name
     },
     "mmhal": {"score": "MMHal-Bench rating (0 to 6)"},
 }
-SELECTORS = {"reward": "false mentions / recall by its own reward", "score": "by the labeler's score"}
+SELECTORS = {"reward": "by its own reward", "score": "by the labeler's score"}
 CAPTION_COLUMNS = {
     "raw": "all raw captions",
     "kept_before": "kept captions, raw",
@@ -53,6 +53,16 @@ def demo_table(figures: Figures) -> str:
             ]
         )
     return markdown_table(columns, rows)
+
+
+def readme_table(demo: Figures, rounds: Figures) -> str:
+    """One round and several, all seeds in one cell: the few figures of the README."""
+    rows = []
+    for label, runs in (("one round (`make demo`)", demo.values()), ("four rounds (`make rounds`)", rounds.values())):
+        words = (f"{round(100 * run['change']['mean_words'], 1):+g}%" for run in runs)
+        cells = [" · ".join(_shift(run, name) for run in runs) for name in ("mention_rate", "recall")]
+        rows.append([label, *cells, " · ".join(words)])
+    return markdown_table([f"{len(demo)} seeds", "hallucinated mentions", "recall", "words"], rows)
 
 
 def labeler_table(figures: Figures) -> str:
@@ -133,7 +143,7 @@ def best_of_n_table(figures: Figures) -> str:
         ]
         for selector, label in SELECTORS.items()
     ]
-    return markdown_table(["best of", *sizes], rows)
+    return markdown_table(["best of (false mentions / recall)", *sizes], rows)
 
 
 def benchmarks_table(figures: Figures) -> str:
@@ -178,13 +188,13 @@ def sources_table(results: dict[str, ResultFile]) -> str:
 
 TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {  # name in pages -> result file, its table
     "demo": ("demo", demo_table),
-    "labeler": ("demo", labeler_table),
+    "demo-labeler": ("demo", labeler_table),
     "rounds": ("rounds", rounds_table),
-    "validation": ("rounds", validation_table),
+    "rounds-validation": ("rounds", validation_table),
     "ablations": ("ablations", ablations.table),
     "best-of-n": ("best-of-n", best_of_n_table),
     "benchmarks": ("benchmarks", benchmarks_table),
-    "captions": ("captions", captions_table),
+    "rewrite-captions": ("rewrite-captions", captions_table),
 }
 
 

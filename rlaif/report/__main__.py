@@ -1,4 +1,4 @@
-"""The command `python -m rlaif.report`; what it does: rlaif.report.page."""
+"""The command `python -m rlaif.report`; rlaif.report.page has the work, so that `--help` imports nothing large."""
 
 import sys
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Figures as people read them, the same in the terminal and in the report.
+"""Formats figures, the same in the terminal, the report and the documentation.
 
-A share is shown in percent, a count as it is, and what begins with `mean` or `score` as a number. An interval stands
-in brackets behind its figure, in the same unit.
+A share is shown in percent, a count as it is, and a name that starts with `mean` or `score` as a number. An interval
+follows its figure in brackets, in the same unit.
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ NOT_SHARES = ("mean", "score")
 
 
 def format_figure(name: str, value: float | int | None) -> str:
-    """25.7%, 24.6, 1,200; "-" for a figure that cannot be had."""
+    """25.7%, 24.6, 1,200; "-" for a figure that is not known."""
     if value is None:
         return "-"
     if isinstance(value, int):
@@ -19,7 +19,7 @@ def format_figure(name: str, value: float | int | None) -> str:
 
 
 def format_interval(name: str, interval: Sequence[float] | None) -> str:
-    """[23.1, 28.4]; nothing where there is no interval."""
+    """[23.1, 28.4]; empty without an interval."""
     if interval is None:
         return ""
     low, high = (_number(name, bound) for bound in interval)

@@ -1,4 +1,4 @@
-"""What the report says in figures: before and after, the labeler, benchmarks, rounds."""
+"""Sections of the report that come from metrics.json and rounds.json: before and after, labeler, benchmarks, rounds."""
 
 import json
 from pathlib import Path
@@ -9,23 +9,23 @@ from rlaif.report.charts import Line, line_chart
 from rlaif.report.figures import format_figure, format_interval
 
 MINUS = "\N{MINUS SIGN}"
-Spread = dict[str, dict[str, list[float] | None]]  # before, after, change -> figure -> confidence interval
+Intervals = dict[str, dict[str, list[float] | None]]  # before, after, change -> figure -> confidence interval
 
 
 def change(metrics: dict[str, Any]) -> dict[str, Any] | None:
     """Headline and tiles of before and after; None before `make evaluate`."""
     if "before" not in metrics:
         return None
-    before, after, spread = metrics["before"], metrics["after"], metrics.get("intervals", {})
+    before, after, intervals = metrics["before"], metrics["after"], metrics.get("intervals", {})
     tiles = [
-        tile(before, after, "mention_rate", "Mentions that are not in the image", -1, spread),
-        tile(before, after, "response_rate", "Answers with at least one of them", -1, spread),
-        tile(before, after, "recall", "Objects of the image that are found", 1, spread),
-        tile(before, after, "mean_words", "Words in an answer", 0, spread),
+        tile(before, after, "mention_rate", "Mentions that are not in the image", -1, intervals),
+        tile(before, after, "response_rate", "Answers with at least one of them", -1, intervals),
+        tile(before, after, "recall", "Objects of the image that are mentioned", 1, intervals),
+        tile(before, after, "mean_words", "Words in an answer", 0, intervals),
     ]
     return {
         "headline": headline(before["mention_rate"], after["mention_rate"]),
-        "tiles": [one for one in tiles if one],
+        "tiles": [figure for figure in tiles if figure],
         "responses": after["responses"],
         "before": before,
         "after": after,
@@ -33,7 +33,7 @@ def change(metrics: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def headline(before: float | None, after: float | None) -> str:
-    """One sentence on mention-level hallucination; both None where no truth is known."""
+    """One sentence on mention-level hallucination; both are None where no truth is known."""
     if before is None or after is None:
         return "Answers before and after alignment"
     if before == after:
@@ -45,9 +45,9 @@ def headline(before: float | None, after: float | None) -> str:
 
 
 def tile(
-    before: dict[str, Any], after: dict[str, Any], name: str, title: str, better: int, spread: Spread
+    before: dict[str, Any], after: dict[str, Any], name: str, title: str, better: int, intervals: Intervals
 ) -> dict[str, Any] | None:
-    """One figure, twice, with its change; better: +1 if more is better, -1 if less is, 0 neither. None: unknown."""
+    """A figure before and after, with its change; None where it is unknown. better: 1 more, -1 less, 0 neither."""
     old, new = before[name], after[name]
     if old is None or new is None:
         return None
@@ -59,31 +59,37 @@ def tile(
         shift = f"{signed(100 * (new / old - 1), 0)}%" if old else "was 0"
     verdict = "" if new == old or not better else "good" if (new > old) == (better > 0) else "bad"
     bars = [(label, show(value), 100 * value / full) for label, value in (("before", old), ("after", new))]
-    made = {"title": title, "value": show(new), "shift": shift, "verdict": verdict, "bars": bars}
-    return made | {"intervals": tile_intervals(name, spread)}
+    shown = {"title": title, "value": show(new), "shift": shift, "verdict": verdict, "bars": bars}
+    return shown | {"intervals": tile_intervals(name, intervals)}
 
 
-def tile_intervals(name: str, spread: Spread) -> str:
+def tile_intervals(name: str, intervals: Intervals) -> str:
     """The confidence intervals of a tile's figures and of its change in one line; empty where there are none."""
-    found = [
-        f"{which} {format_interval('change' if which == 'change' else name, spread[which][name])}"
+    texts = [
+        f"{which} {format_interval('change' if which == 'change' else name, intervals[which][name])}"
         for which in ("before", "after", "change")
-        if spread.get(which, {}).get(name)
+        if intervals.get(which, {}).get(name)
     ]
-    return ", ".join(found).replace("-", MINUS)
+    return ", ".join(texts).replace("-", MINUS)
 
 
 def rounds(history: Path) -> dict[str, Any] | None:
-    """What validation says of each round's policy, and of their average; None for a run of one round."""
+    """Validation figures of each round's policy and of their average; None for a run of one round."""
     if not history.is_file():
         return None
-    found = read_json(history, "make rounds")
-    candidates = found["candidates"]
-    in_turn = [one for one in candidates if one["round"] is not None]
+    content = read_json(history, "make rounds")
+    candidates = content["candidates"]
+    successive = [candidate for candidate in candidates if candidate["round"] is not None]
 
     def line(name: str, tone: str, key: str, scale: float) -> Line:
-        points = [(one["round"], scale * one["figures"][key]) for one in in_turn if one["figures"][key] is not None]
-        return Line(name, tone, points)
+        points, intervals = [], []
+        for candidate in successive:
+            number, value = candidate["round"], candidate["figures"][key]
+            if value is not None:
+                points.append((number, scale * value))
+            if interval := candidate["intervals"].get(key):
+                intervals.append((number, scale * interval[0], scale * interval[1]))
+        return Line(name, tone, points, intervals)
 
     charts = [
         (
@@ -95,48 +101,55 @@ def rounds(history: Path) -> dict[str, Any] | None:
         ),
         ("Claims in an answer", [line("claims", "chosen", "mean_claims", 1)]),
     ]
-    figures = [name for name in candidates[0]["figures"] if any(one["figures"][name] is not None for one in candidates)]
+    names = [
+        name
+        for name in candidates[0]["figures"]
+        if any(candidate["figures"][name] is not None for candidate in candidates)
+    ]
     return {
-        "chosen": candidates[found["chosen"]]["name"],
+        "chosen": candidates[content["chosen"]]["name"],
         "charts": [
             {"title": title, "lines": drawn, "svg": line_chart(drawn, x_label="round")}
             for title, lines in charts
             if (drawn := [line for line in lines if line.points])
         ],
-        "names": figures,
+        "names": names,
         "rows": [
             {
-                "name": one["name"],
-                "report": f"{one['folder']}/report.html" if one["round"] != 0 else None,
+                "name": candidate["name"],
+                "report": f"{candidate['folder']}/report.html" if candidate["round"] != 0 else None,
                 "values": [
-                    (format_figure(name, one["figures"][name]), format_interval(name, one["intervals"].get(name)))
-                    for name in figures
+                    (
+                        format_figure(name, candidate["figures"][name]),
+                        format_interval(name, candidate["intervals"].get(name)),
+                    )
+                    for name in names
                 ],
             }
-            for one in candidates
+            for candidate in candidates
         ],
     }
 
 
 def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     """Figures of the labeler against the truth; None where they are not known."""
-    found, spread = metrics.get("labeler", {}), metrics.get("intervals", {}).get("labeler", {})
-    if found.get("claim_accuracy") is None:
+    figures, intervals = metrics.get("labeler", {}), metrics.get("intervals", {}).get("labeler", {})
+    if figures.get("claim_accuracy") is None:
         return None
     wrong = [
-        f"{percent(found[name])} of {kind}"
+        f"{percent(figures[name])} of {kind}"
         for name, kind in (
             ("false_claims_accepted", "false ones accepted"),
             ("true_claims_rejected", "true ones rejected"),
         )
-        if found[name] is not None
+        if figures[name] is not None
     ]
     meters = [
-        ("Verdicts that are right", "claim_accuracy", "; ".join([f"of {found['claims']:,} claims", *wrong])),
+        ("Correct verdicts", "claim_accuracy", "; ".join([f"of {figures['claims']:,} claims", *wrong])),
         (
-            "Responses split rightly",
+            "Responses divided correctly",
             "split_accuracy",
-            f"of {found['responses']:,} responses; no claim lost or invented",
+            f"of {figures['responses']:,} responses; no claim lost or invented",
         ),
     ]
     orders = [
@@ -146,20 +159,20 @@ def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     ]
     return {
         "meters": [
-            (title, found[name], format_interval(name, spread.get(name)), detail) for title, name, detail in meters
+            (title, figures[name], format_interval(name, intervals.get(name)), detail) for title, name, detail in meters
         ],
         "orders": [
-            (title, found[name], format_interval(name, spread.get(name)), tone)
+            (title, figures[name], format_interval(name, intervals.get(name)), tone)
             for title, name, tone in orders
-            if found[name] is not None
+            if figures[name] is not None
         ],
-        "pairs": found["pairs"],
-        "ties": found["pair_ties"],
+        "pairs": figures["pairs"],
+        "ties": figures["pair_ties"],
     }
 
 
 def benchmarks(metrics: dict[str, Any]) -> list[dict[str, Any]]:
-    """A table of each benchmark that was run: its figures with their intervals, before and after."""
+    """A table for each benchmark that was run: its figures with their intervals, before and after."""
     tables = []
     for name, sides in metrics.get("benchmarks", {}).items():
         rows = [

@@ -112,3 +112,8 @@ def read_provenance(file: Path) -> dict[str, Any]:
         )
     provenance: dict[str, Any] = json.loads(metadata[b"rlaif"])
     return provenance
+
+
+def has_table(run: RunFolder, table: str) -> bool:
+    """Whether a run folder has a finished table of this name."""
+    return (run.path / f"{table}.parquet").is_file()

@@ -9,7 +9,14 @@ from bench.figures.__main__ import main, outdated
 from bench.figures.chart import rounds_chart, seed_lines
 from bench.figures.pages import fill, table_names, table_of
 from bench.figures.results import RESULTS, ResultFile, read_result, result_names, write_result
-from bench.figures.tables import BENCHMARK_FIGURES, benchmarks_table, best_of_n_table, demo_table, markdown_table
+from bench.figures.tables import (
+    BENCHMARK_FIGURES,
+    benchmarks_table,
+    best_of_n_table,
+    demo_table,
+    markdown_table,
+    readme_table,
+)
 from rlaif.errors import InputError
 
 RUN = {
@@ -49,17 +56,17 @@ def test_every_result_says_how_it_was_measured() -> None:
 
 
 def test_a_table_replaces_what_stands_between_its_markers(folder: Path) -> None:
-    page = "Before.\n\n<!-- results: growth -->\nold\n\nolder\n<!-- end -->\n\nAfter.\n"
+    page = "Before.\n\n<!-- results: growth -->\nold\n\nolder\n<!-- /results -->\n\nAfter.\n"
     table = "| images | seconds |\n|---|---|\n| 100 | 20.2 s |"
-    filled = f"Before.\n\n<!-- results: growth -->\n{table}\n\n{table}\n<!-- end -->\n\nAfter.\n"
+    filled = f"Before.\n\n<!-- results: growth -->\n{table}\n\n{table}\n<!-- /results -->\n\nAfter.\n"
     assert fill(page, folder) == filled
     assert fill(filled, folder) == filled
 
 
 def test_a_figure_inside_a_sentence(folder: Path) -> None:
     before, after = "<!-- figure: demo 0 before mention_rate -->", "<!-- figure: demo 0 after mean_words -->"
-    page = f"From {before}?<!-- end --> to {after}<!-- end -->."
-    assert fill(page, folder) == f"From {before}25.0%<!-- end --> to {after}24.6<!-- end -->."
+    page = f"From {before}?<!-- /figure --> to {after}<!-- /figure -->."
+    assert fill(page, folder) == f"From {before}25.0%<!-- /figure --> to {after}24.6<!-- /figure -->."
 
 
 @pytest.mark.parametrize(
@@ -73,13 +80,22 @@ def test_a_figure_inside_a_sentence(folder: Path) -> None:
 )
 def test_a_marker_that_no_result_file_answers(folder: Path, marker: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
-        fill(f"<!-- {marker}<!-- end -->", folder)
+        fill(f"<!-- {marker}<!-- /{marker.split(':')[0]} -->", folder)
 
 
 def test_a_file_that_is_not_a_result(folder: Path) -> None:
     (folder / "demo.json").write_text('{"figures": {}}')
     with pytest.raises(InputError, match=r"demo\.json is not a result file"):
         read_result("demo", folder)
+
+
+def test_the_few_figures_of_the_readme() -> None:
+    assert readme_table({"0": RUN, "1": RUN}, {"0": RUN}).splitlines() == [
+        "| 2 seeds | hallucinated mentions | recall | words |",
+        "|---|---|---|---|",
+        "| one round (`make demo`) | 25.0% → 10.0% · 25.0% → 10.0% | 78.0% → 90.0% · 78.0% → 90.0% | -0.5% · -0.5% |",
+        "| four rounds (`make rounds`) | 25.0% → 10.0% | 78.0% → 90.0% | -0.5% |",
+    ]
 
 
 def test_sources_list_every_result_file() -> None:

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -14,9 +15,14 @@ from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import InputError
 from rlaif.report.__main__ import main
 from rlaif.report.charts import Group, Line, histogram, line_chart
-from rlaif.report.page import data_uri, render, report
+from rlaif.report.page import render, report
+from rlaif.report.pairs import PAIRS_SHOWN, data_uri, pair_cards
 from rlaif.report.sections import headline, signed, tile
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from rlaif.storage.writer import TableWriter
 from tests.support.doubles import ScriptedEngine
+from tests.support.pair_rows import pair_row
 from tests.support.synthetic_run import make_run
 
 VOID = {"meta", "img"}
@@ -73,15 +79,15 @@ def page(finished: tuple[Config, Path]) -> Page:
 def test_page_has_every_part(page: Page) -> None:
     for title in (
         "The labeler",
-        "How sure it was",
+        "Certainty of the labeler",
         "Training",
         "Lengths",
-        "What was kept",
+        "Kept and dropped rows",
         "Pairs to check",
-        "Where this",
+        "Provenance",
     ):
         assert title in page.text
-    assert "will be here after" not in page.text
+    assert "will appear here after" not in page.text
     assert page.tags.count("article") == 20
     assert page.tags.count("svg") == 5
     assert "1 unreadable image" in page.text
@@ -98,7 +104,7 @@ def test_page_is_self_contained(page: Page) -> None:
     assert policy.startswith("default-src 'none'")
 
 
-def test_every_chip_is_coloured_by_verdict_and_probability(page: Page) -> None:
+def test_every_chip_is_colored_by_verdict_and_probability(page: Page) -> None:
     chips = [value for name, value in page.attributes if name == "style" and value.startswith("--sure:")]
     assert chips and all(0 <= float(chip.removeprefix("--sure:")) <= 1 for chip in chips)
     assert {"yes", "no"} <= {value for name, value in page.attributes if name == "class"}
@@ -128,9 +134,37 @@ def test_what_a_model_wrote_is_escaped(finished: tuple[Config, Path], monkeypatc
     assert attack in Page(html).text
 
 
+def test_only_the_images_of_the_shown_pairs_are_read(tmp_path: Path) -> None:
+    """The images of all other pairs are damaged, which reading them would report."""
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    run = Run(tmp_path, config, "feedback")
+    run.begin(["pairs"], {}, inputs=[])
+    ids = [f"pair {index}" for index in range(3 * PAIRS_SHOWN)]
+    with TableWriter(run, "pairs", key="prompt_id", part_rows=1) as writer:
+        for pair_id in ids:
+            writer.write([pair_row(pair_id, "What is it?", "A circle.", "A star.")])
+    run.finish({}, None)
+    shown = [card["id"] for card in pair_cards(run) or []]
+    assert len(shown) == PAIRS_SHOWN and shown == [pair_id for pair_id in ids if pair_id in shown]
+
+    file = tmp_path / "pairs.parquet"
+    metadata, content = pq.ParquetFile(file).metadata, bytearray(file.read_bytes())
+    assert metadata.num_row_groups == len(ids)
+    for group, pair_id in enumerate(ids):
+        columns = [metadata.row_group(group).column(index) for index in range(metadata.num_columns)]
+        (images,) = [column for column in columns if column.path_in_schema == "images.list.element.bytes"]
+        if pair_id not in shown:
+            start = images.dictionary_page_offset if images.has_dictionary_page else images.data_page_offset
+            content[start : start + images.total_compressed_size] = bytes(images.total_compressed_size)
+    file.write_bytes(content)
+    assert [card["id"] for card in pair_cards(run) or []] == shown
+    with pytest.raises(InputError, match="damaged"):
+        list(read_rows(run, "pairs"))
+
+
 def test_no_such_run(tmp_path: Path) -> None:
     config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
-    with pytest.raises(InputError, match=r"no run folder .*; make one with `make generate"):
+    with pytest.raises(InputError, match=r"run folder .* does not exist; create it with `make generate"):
         report(config, tmp_path / "none")
     assert main(["--config", str(tmp_path / "none.yaml"), "--run", str(tmp_path)]) == 2
 

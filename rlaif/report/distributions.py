@@ -1,0 +1,110 @@
+"""Charts of the report that are drawn from tables and logs: training, lengths of answers, p(yes) of claims."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from markupsafe import Markup
+
+from rlaif.config import Config
+from rlaif.report.charts import Group, Line, histogram, line_chart
+from rlaif.report.sections import read_json
+from rlaif.storage.join import join_parts
+from rlaif.storage.run import Run
+from rlaif.storage.tables import count_rows, has_table, read_parts
+
+
+def training(log: Path) -> list[dict[str, Any]] | None:
+    """Curves over optimizer steps from the trainer's log (entries with a `step`); None before `make dpo`."""
+    if not log.is_file():
+        return None
+    entries = read_json(log, "make dpo")
+
+    def line(name: str, tone: str, key: str) -> Line:
+        return Line(name, tone, [(entry["step"], entry[key]) for entry in entries if key in entry])
+
+    charts = [
+        (
+            "Loss",
+            [line("loss", "after", "loss"), line("validation", "before", "eval_loss")],
+            (entries[0]["loss"], "before the first step"),
+        ),
+        (
+            "Rewards",
+            [
+                line("margin", "margin", "rewards/margins"),
+                line("chosen", "chosen", "rewards/chosen"),
+                line("rejected", "rejected", "rewards/rejected"),
+            ],
+            None,
+        ),
+    ]
+    return [
+        {"title": title, "lines": drawn, "svg": line_chart(drawn, x_label="step", level=level)}
+        for title, lines, level in charts
+        if (drawn := [line for line in lines if line.points])
+    ]
+
+
+def lengths(run: Run[Config]) -> list[dict[str, Any]]:
+    """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known."""
+    figures = []
+    if all(has_table(run, table) for table in ("prompts", "responses", "pairs")):
+        figures.append(("Answers of the pairs", pair_lengths(run)))
+    if has_table(run, "evaluations"):
+        answers = [
+            Group(which, which, column_where(run, "evaluations", "num_tokens", "which", which))
+            for which in ("before", "after")
+        ]
+        figures.append(("Answers before and after", answers))
+    return [
+        {"title": title, "groups": groups, "svg": token_histogram(groups)}
+        for title, groups in figures
+        if all(len(group.values) for group in groups)
+    ]
+
+
+def pair_lengths(run: Run[Config]) -> list[Group]:
+    """Tokens of the rejected and of the chosen answers of pairs."""
+    sides: dict[str, list[np.ndarray]] = {"rejected": [], "chosen": []}
+    for _, tables in join_parts(
+        read_parts(run, "prompts", ["prompt_id"]),
+        responses=read_parts(run, "responses", ["prompt_id", "response_id", "num_tokens"]),
+        pairs=read_parts(run, "pairs", ["prompt_id", "chosen_response_id", "rejected_response_id"]),
+    ):
+        responses, pairs = tables["responses"].table, tables["pairs"].table
+        for side, counts in sides.items():
+            rows = pc.index_in(pairs[f"{side}_response_id"], responses["response_id"].combine_chunks())
+            counts.append(responses["num_tokens"].take(rows).to_numpy())
+    return [Group(side, side, np.concatenate(counts) if counts else np.array([])) for side, counts in sides.items()]
+
+
+def column_where(run: Run[Config], table: str, column: str, condition: str, equals: Any) -> np.ndarray:
+    """A column of numbers, of the rows in which the column `condition` has a value: 4 bytes a row in memory."""
+    parts = read_parts(run, table, [column, condition])
+    return np.concatenate([part.filter(pc.equal(part[condition], equals))[column].to_numpy() for part in parts])
+
+
+def token_histogram(groups: Sequence[Group]) -> Markup:
+    """Bins of a whole number of tokens, at most 30 of them, from the shortest to the longest answer."""
+    low = int(min(min(group.values) for group in groups))
+    longest = int(max(max(group.values) for group in groups))
+    step = max(1, math.ceil((longest + 1 - low) / 30))
+    bins = max(1, math.ceil((longest + 1 - low) / step))
+    return histogram(groups, low=low, high=low + bins * step, bins=bins, x_label="tokens")
+
+
+def certainty(run: Run[Config]) -> dict[str, Any] | None:
+    """The distribution of the labeler's p(yes) over claims, by verdict; None before `make feedback`."""
+    if not has_table(run, "claims") or not count_rows(run, "claims"):
+        return None
+    rejected, accepted = (column_where(run, "claims", "p_yes", "verdict", verdict) for verdict in (False, True))
+    groups = [Group("rejected", "rejected", rejected), Group("accepted", "chosen", accepted)]
+    groups = [group for group in groups if len(group.values)]
+    svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", separate=True)
+    claims = len(rejected) + len(accepted)
+    unsure = sum(int(np.count_nonzero((values > 0.1) & (values < 0.9))) for values in (rejected, accepted)) / claims
+    return {"groups": groups, "svg": svg, "claims": claims, "unsure": unsure}

@@ -1,0 +1,65 @@
+"""Pairs of a run as the report shows them: images as data URIs, both answers, claims with their verdicts."""
+
+import base64
+import io
+import random
+from typing import Any
+
+from rlaif.config import Config
+from rlaif.report.sections import signed
+from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
+from rlaif.storage.run import Run
+from rlaif.storage.schemas import SCHEMAS
+from rlaif.storage.tables import count_rows, has_table
+
+PAIRS_SHOWN = 20
+IMAGE_SIDE = 480  # pixels of the longer side of an image in the page
+
+
+def pair_cards(run: Run[Config]) -> list[dict[str, Any]] | None:
+    """Some pairs of the run, drawn by its seed, in table order; None before `make feedback`.
+
+    Only the parts of the table that have these pairs are read with their images.
+    """
+    if not has_table(run, "pairs"):
+        return None
+    total = count_rows(run, "pairs")
+    shown = set(random.Random(run.config.seed).sample(range(total), min(PAIRS_SHOWN, total)))
+    parts = read_located_parts(run, "pairs", ["pair_id"])
+    rows = (row for part in parts for row in part.select(["group", "row"]).to_pylist())
+    locations = row_locations(row for index, row in enumerate(rows) if index in shown)
+    return [pair_card(row) for row in read_rows_at(run.path / "pairs.parquet", locations, SCHEMAS["pairs"].names)]
+
+
+def pair_card(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of pairs as the page shows it."""
+    sides = [
+        {
+            "name": side,
+            "text": "\n".join(message["content"] for message in row[side]),
+            "score": signed(row[f"{side}_score"], None),
+            "claims": [chip(claim) for claim in row[f"{side}_claims"]],
+        }
+        for side in ("chosen", "rejected")
+    ]
+    instruction = "\n".join(message["content"] for message in row["prompt"])
+    images = [data_uri(image["bytes"]) for image in row["images"]]
+    return {"id": row["pair_id"], "instruction": instruction, "images": images, "sides": sides}
+
+
+def chip(claim: dict[str, Any]) -> dict[str, Any]:
+    """A claim with its verdict and how sure it is (0 to 1), which the page shows as depth of color."""
+    detail = f"{claim['question']} p(yes) {claim['p_yes']:.3f}, p(no) {claim['p_no']:.3f}"
+    sure = abs(claim["p_yes"] - claim["p_no"])
+    return {**claim, "detail": detail, "sure": round(sure, 2)}
+
+
+def data_uri(image_bytes: bytes) -> str:
+    """An encoded image as a data URI (WebP), rotated by its EXIF orientation and scaled to fit the page."""
+    from model.images import open_image
+
+    image = open_image(image_bytes)
+    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=88)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
