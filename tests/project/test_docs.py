@@ -27,7 +27,7 @@ DEFAULT_CONFIGS = {
     "rewrite-captions": "configs/rewrite.yaml",
 }
 TRAINING = ("pretrain", "sft", "reading", "rewriter", "language-model")
-RENDERED = re.compile(r"<!-- (?:results|figure): ([\w -]+) -->(.*?)<!-- end -->", re.DOTALL)  # see bench.figures
+RENDERED = re.compile(r"<!-- (results|figure): ([\w -]+) -->.*?<!-- /\1 -->", re.DOTALL)  # see bench.figures
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.MULTILINE)
@@ -232,7 +232,7 @@ def test_the_chinese_readme_is_in_step() -> None:
             "headings": [len(level) for level, _ in HEADING.findall(prose(page))],
             "commands": commands(page),
             "links": links,
-            "figures": [name for name, _ in RENDERED.findall(text_of(page))],
+            "figures": [name for _, name in RENDERED.findall(text_of(page))],
             "table rows": len(re.findall(r"^\|", prose(page), re.MULTILINE)),
         }
 
@@ -243,6 +243,7 @@ def test_the_chinese_readme_is_in_step() -> None:
 def test_no_figure_is_typed(page: Path) -> None:
     """Percentages stand between the markers of a result; 95% is the level of an interval, 0% and 100% are limits."""
     text = prose(page)
+    assert "<!-- " not in text, "a marker without its end"
     if page.name != "configuration.md":
         assert set(re.findall(r"(\d+(?:\.\d+)?)%", text)) <= {"95", "0", "100"}
 
