@@ -29,7 +29,8 @@ import torch
 from PIL import Image
 
 from bench.comparisons import pairs
-from generation.prompts import build_prompts, read_pictures
+from generation.prompts import build_prompts
+from generation.sources import read_pictures
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor
 from rlaif.config import DataSection
 from rlaif.storage.run import Run

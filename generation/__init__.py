@@ -1,4 +1,5 @@
-"""From images and instructions to responses: `prompts` reads and checks the sources, `sampling` asks the policy.
+"""Images and instructions -> responses of the policy.
 
-Beside it, from raw captions to training captions: `rewrite` asks a language model, `quality` decides what is kept.
+`sources` reads pictures, `images` loads and checks them, `prompts` turns them into rows, `sampling` gets responses to
+them. Separate from these, `rewrite` asks a language model for better captions, and `quality` filters them.
 """

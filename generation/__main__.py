@@ -1,4 +1,4 @@
-"""The command `python -m generation`; what it does: generation.stage."""
+"""The command `python -m generation`; see generation.stage."""
 
 import sys
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from rlaif.config import Config
 
 
 def run(config: Config, path: Path) -> None:
-    from generation.stage import generate  # what is large comes after `--help`
+    from generation.stage import generate  # heavy imports are deferred so that `--help` stays fast
 
     generate(config, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     return run_stage(Config, "generation", "Sample K responses to every (image, instruction).", run, argv)
 
 

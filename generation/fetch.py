@@ -1,9 +1,9 @@
-"""Pictures from the hosts that `data.image_hosts` names; nothing else is ever asked for.
+"""Fetch images by URL, from the hosts of `data.image_hosts` only.
 
-A URL stands in somebody's table and is followed from inside the user's network. So: http and https to the named hosts
-only, where one redirects too; all addresses that a host has must be public ones, and the connection goes to an address
-that was looked at (what the name means a moment later changes nothing); no proxy, no cookie, no credentials; an answer
-is bounded in bytes and time.
+A URL comes from a table that someone else wrote, and is requested from inside the user's network. Therefore: http and
+https to the listed hosts only, also after redirects; every address of a host must be public, and the connection goes
+to an address that was checked, so that a later change of its DNS record has no effect; no proxy, cookies or
+credentials; limits on bytes and time.
 """
 
 import ipaddress
@@ -15,11 +15,11 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore2 as http
 
-from generation.unusable import Unusable, redacted
+from generation.picture import UnusableImageError, redacted
 
 MAX_BYTES = 50 * 2**20
-SECONDS = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # for each step
-SECONDS_IN_ALL = 60.0  # for the body
+TIMEOUTS = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds for each step
+MAX_SECONDS = 60.0  # for the body
 MAX_REDIRECTS = 3
 HEADERS: Mapping[bytes | str, bytes | str] = {
     "Accept": "image/*",
@@ -29,7 +29,7 @@ HEADERS: Mapping[bytes | str, bytes | str] = {
 
 
 class PublicOnly(http.SyncBackend):
-    """Connects to public addresses only."""
+    """A network backend that connects to public addresses only."""
 
     def connect_tcp(
         self,
@@ -39,23 +39,23 @@ class PublicOnly(http.SyncBackend):
         local_address: str | None = None,
         socket_options: Iterable[http.SOCKET_OPTION] | None = None,
     ) -> http.NetworkStream:
-        """To an address of `host`. Errors: Unusable: one of its addresses is not public."""
+        """Connect to an address of `host`. Errors: UnusableImageError if one of its addresses is not public."""
         return super().connect_tcp(public_address(host, port), port, timeout, local_address, socket_options)
 
 
 def public_address(host: str, port: int) -> str:
-    """An address of a host all of whose addresses are public. Errors: Unusable."""
+    """An address of a host, all of whose addresses must be public. Errors: UnusableImageError."""
     try:
-        found = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        addresses = [str(info[4][0]) for info in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
-        raise Unusable("url_failed", f"{host} has no address") from error
-    if private := [address for address in found if not is_public(address)]:
-        raise Unusable("url_not_allowed", f"{host} has the address {private[0]}, which is not public")
-    return found[0]
+        raise UnusableImageError("url_failed", f"{host} has no address") from error
+    if private := [address for address in addresses if not is_public(address)]:
+        raise UnusableImageError("url_not_allowed", f"{host} has the address {private[0]}, which is not public")
+    return addresses[0]
 
 
 def is_public(address: str) -> bool:
-    """Whether an address is one of the whole internet; one that stands for an IPv4 address is as public as that is."""
+    """Whether an address is reachable from the whole internet; an embedded IPv4 address decides for its IPv6 form."""
     ip = ipaddress.ip_address(address)
     if isinstance(ip, ipaddress.IPv6Address):
         packed = ip.packed
@@ -67,32 +67,32 @@ def is_public(address: str) -> bool:
 
 
 def fetch(url: str, hosts: Collection[str], pool: http.ConnectionPool | None = None) -> bytes:
-    """What lies at a URL of one of the hosts. Errors: Unusable."""
+    """The content of a URL at one of the hosts. Errors: UnusableImageError."""
     pool = pool or _pool()
     for _ in range(MAX_REDIRECTS + 1):
-        target = allowed(url, hosts)
+        target = check_url(url, hosts)
         try:
-            with pool.stream("GET", target, headers=HEADERS, extensions={"timeout": SECONDS}) as response:
+            with pool.stream("GET", target, headers=HEADERS, extensions={"timeout": TIMEOUTS}) as response:
                 headers = {name.lower(): value for name, value in response.headers}
                 if response.status == 200:
                     return _body(url, response)
                 if response.status not in (301, 302, 303, 307, 308) or b"location" not in headers:
-                    raise Unusable("url_failed", f"{redacted(url)}: status {response.status}")
+                    raise UnusableImageError("url_failed", f"{redacted(url)}: status {response.status}")
                 url = urljoin(url, headers[b"location"].decode("latin-1"))
         except (http.NetworkError, http.ProtocolError, http.TimeoutException, OSError) as error:
-            raise Unusable("url_failed", f"{redacted(url)}: {type(error).__name__}") from error
-    raise Unusable("url_failed", f"{redacted(url)}: more than {MAX_REDIRECTS} redirects")
+            raise UnusableImageError("url_failed", f"{redacted(url)}: {type(error).__name__}") from error
+    raise UnusableImageError("url_failed", f"{redacted(url)}: more than {MAX_REDIRECTS} redirects")
 
 
-def allowed(url: str, hosts: Collection[str]) -> http.URL:
-    """The URL, taken apart, if it is one of http or https at one of the hosts. Errors: Unusable."""
+def check_url(url: str, hosts: Collection[str]) -> http.URL:
+    """The parsed URL if it is http or https at one of the hosts. Errors: UnusableImageError."""
     try:
         parts = urlsplit(url)
         scheme, host, port = parts.scheme, parts.hostname or "", parts.port
     except ValueError as error:
-        raise Unusable("url_not_allowed", f"{redacted(url)}: {error}") from error
+        raise UnusableImageError("url_not_allowed", f"{redacted(url)}: {error}") from error
     if scheme not in ("http", "https") or host not in hosts:
-        raise Unusable("url_not_allowed", f"{redacted(url)} is not at a host of data.image_hosts")
+        raise UnusableImageError("url_not_allowed", f"{redacted(url)} is not a web URL at a host of data.image_hosts")
     target = quote(parts.path or "/", safe="%/:@!$&'()*+,;=~")
     if parts.query:
         target += "?" + quote(parts.query, safe="%/:@!$&'()*+,;=~?")
@@ -100,14 +100,14 @@ def allowed(url: str, hosts: Collection[str]) -> http.URL:
 
 
 def _body(url: str, response: http.Response) -> bytes:
-    end = time.monotonic() + SECONDS_IN_ALL
+    end = time.monotonic() + MAX_SECONDS
     body = bytearray()
     for chunk in response.iter_stream():
         body += chunk
         if len(body) > MAX_BYTES:
-            raise Unusable("url_failed", f"{redacted(url)}: more than {MAX_BYTES:,} bytes")
+            raise UnusableImageError("url_failed", f"{redacted(url)}: more than {MAX_BYTES:,} bytes")
         if time.monotonic() > end:
-            raise Unusable("url_failed", f"{redacted(url)}: more than {SECONDS_IN_ALL:.0f} seconds")
+            raise UnusableImageError("url_failed", f"{redacted(url)}: more than {MAX_SECONDS:.0f} seconds")
     return bytes(body)
 
 

@@ -1,16 +1,16 @@
-"""Rewrite low-quality captions by a language model (MiniCPM-V, arXiv 2408.01800, section 4.1).
+"""Rewrite low-quality captions with a language model (MiniCPM-V, arXiv 2408.01800, section 4.1).
 
     python -m generation.rewrite --config configs/rewrite.yaml --run runs/rewrite
 
-A raw caption goes in; the rewriter answers with a question about the picture and its answer, the new caption, in JSON
-held to `ANSWER_SCHEMA`. It sees the raw caption alone, so it can mend language and no facts; `generation.quality`
-decides what is kept. Reads a parquet table with an image and a caption column, and writes
+For each raw caption the rewriter writes a question about the picture and an answer, the new caption, as JSON that
+follows `ANSWER_SCHEMA`. It gets the raw caption only, so it can correct language but not facts; `generation.quality`
+filters the result. Reads a parquet table with an image and a caption column, and writes
 
-    rewrites   one row a kept caption: caption_id (file and row), image, raw_caption, question, caption, fluency,
-               repetition, invented, rewriter, rewriter_revision: with `image` and `caption` a training table
-    dropped    what is not kept: a broken image, an empty raw caption, an answer that is unusable, or a broken rule
+    rewrites   one row per kept caption: caption_id (file and row), image, raw_caption, question, caption, fluency,
+               repetition, invented, rewriter, rewriter_revision; `image` and `caption` make it a training table
+    dropped    the other captions: a broken image, an empty raw caption, an unusable answer, or a failed quality rule
 
-Stopped, it goes on from what is on disk.
+A stopped stage resumes from what is on disk.
 """
 
 import json
@@ -27,10 +27,10 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from generation.pictures import usable_image
-from generation.prompts import files_digest, read_parquet
+from generation.images import load_image
+from generation.picture import UnusableImageError
 from generation.quality import Fault, find_fault, repetition, share_invented
-from generation.unusable import Unusable
+from generation.sources import files_digest, read_parquet
 from rlaif.command import run_stage
 from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
@@ -45,7 +45,7 @@ from rlaif.text import clean
 
 DEFAULT_PROMPT = Path(__file__).with_name("rewrite.txt")
 PLACEHOLDER = "{caption}"
-CAPTIONS_AT_ONCE = 500  # asked for in one go and then on disk; bounds memory and what a kill costs
+CAPTIONS_PER_CHUNK = 500  # rewritten, then written: bounds memory, and the work that a kill loses
 ANSWER_SCHEMA = {
     "type": "object",
     "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},
@@ -56,7 +56,7 @@ ANSWER_SCHEMA = {
 
 @dataclass(frozen=True)
 class RawCaption:
-    """A caption as found. caption_id: file and row. image: encoded, {bytes, path}."""
+    """A caption of the source. caption_id: file and row. image: encoded, {bytes, path}."""
 
     caption_id: str
     image: dict[str, Any]
@@ -65,7 +65,7 @@ class RawCaption:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """What the rewriter made of a raw caption. fluency: mean log-probability of the caption's tokens."""
+    """The rewriter's question and caption. fluency: mean log-probability of the caption's tokens."""
 
     question: str
     caption: str
@@ -73,7 +73,7 @@ class Rewrite:
 
 
 def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_engine) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run = Run(path, config, "rewrite")
     prompt = read_prompt(config.rewrite.prompt)
     rewriter = pin_revision(config.rewriter)
@@ -89,41 +89,41 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
     if not run.begin(["rewrites"], settings, inputs=[]):
         return
     run.announce(
-        f"captions of {source}, rewritten by {config.rewriter.model} as question and answer",
-        "keeps what is fluent, of fitting length, repeats nothing and invents nothing",
+        f"rewrites the captions of {source} with {config.rewriter.model}, as question and answer",
+        "keeps captions that are fluent and of suitable length, without repetition or invented content",
     )
     with TableWriter(run, "rewrites", key="caption_id") as writer:
-        seen = writer.done | run.dropped().keys()
+        processed = writer.done | run.dropped().keys()
         total = count_captions(source, config.captions.limit)
-        with progress_bar("captions", "caption", total, len(seen)) as bar:
-            todo = raw_captions(run, seen, bar.update)
-            if (first := next(todo, None)) is not None:
+        with progress_bar("captions", "caption", total, len(processed)) as bar:
+            captions = raw_captions(run, processed, bar.update)
+            if (first := next(captions, None)) is not None:
                 with closing(open_engine(rewriter, config.engine, config.seed)) as engine:
-                    rewrite_captions(run, engine, prompt, revision, chain([first], todo), writer, bar.update)
-        if first is None and not seen:
+                    rewrite_captions(run, engine, prompt, revision, chain([first], captions), writer, bar.update)
+        if first is None and not processed:
             dropped = Counter(run.dropped().values())
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
-            raise InputError(f"no caption in {source} can be used ({reasons})")
+            raise InputError(f"no usable caption in {source} ({reasons}); correct captions.path or its files")
     kept = writer.finish()
     run.finish({"rewrites": kept}, f'make pretrain STAGE=1 SET="data={path / "rewrites.parquet"}"')
 
 
 def read_prompt(path: str | None) -> str:
-    """The request, its placeholder still in; None: generation/rewrite.txt. Errors: ConfigError."""
+    """The prompt of the rewriter, with its placeholder; None: generation/rewrite.txt. Errors: ConfigError."""
     file = Path(path) if path else DEFAULT_PROMPT
     if not file.is_file():
-        raise ConfigError(f"no file {file}; rewrite.prompt names a text file with {PLACEHOLDER} where the caption goes")
+        raise ConfigError(f"{file} is missing; rewrite.prompt must name a text file that contains {PLACEHOLDER}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{file} is not UTF-8 text ({error.reason}); rewrite.prompt names a text file") from error
+        raise ConfigError(f"{file} is not UTF-8 text ({error.reason}); rewrite.prompt must name a text file") from error
     if PLACEHOLDER not in text:
-        raise ConfigError(f"{file} lacks the placeholder {PLACEHOLDER}; put it where the raw caption goes")
+        raise ConfigError(f"{file} lacks the placeholder {PLACEHOLDER}; add it where the raw caption belongs")
     return text
 
 
 def count_captions(source: Path, limit: int | None) -> int | None:
-    """Rows that will be read; None where a file cannot be read (reading the rows names it)."""
+    """Rows that will be read; None if a file is unreadable (`raw_captions` reports which)."""
     try:
         rows = sum(pq.read_metadata(file).num_rows for file in parquet_files(source, "captions.path").values())
     except (pa.ArrowException, OSError):
@@ -131,27 +131,27 @@ def count_captions(source: Path, limit: int | None) -> int | None:
     return rows if limit is None else min(rows, limit)
 
 
-def raw_captions(run: Run[RewriteConfig], seen: Container[str], advance: Advance) -> Iterator[RawCaption]:
-    """The captions of the table that are not in `seen`; what cannot be used is dropped with its reason, and counted by
-    `advance`.
+def raw_captions(run: Run[RewriteConfig], processed: Container[str], advance: Advance) -> Iterator[RawCaption]:
+    """The captions of the source that are not yet processed; unusable ones are dropped with their reason, and counted
+    by `advance`.
     """
     section = run.config.captions
     pictures = read_parquet(
         Path(section.path), section.image_column, section.caption_column, section="captions", text="caption"
     )
     for picture in islice(pictures, section.limit):
-        if picture.name in seen:
+        if picture.name in processed:
             continue
         (text,) = picture.instructions
         if isinstance(text, bytes):
-            run.drop(picture.name, "broken_text", f"the raw caption is no UTF-8: {text[:80]!r}")
+            run.drop(picture.name, "broken_text", f"the raw caption is not valid UTF-8: {text[:80]!r}")
         elif not clean(text or ""):
-            run.drop(picture.name, "empty_caption", "there is no raw caption")
+            run.drop(picture.name, "empty_caption", "the raw caption is empty")
         elif text:
             try:
-                image = usable_image(picture)
-            except Unusable as problem:
-                run.drop(picture.name, problem.reason, str(problem))
+                image = load_image(picture)
+            except UnusableImageError as error:
+                run.drop(picture.name, error.reason, str(error))
             else:
                 yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
                 continue
@@ -167,12 +167,12 @@ def rewrite_captions(
     writer: TableWriter,
     advance: Advance,
 ) -> None:
-    """Ask for every caption; what passes the rules goes to `writer`, what does not is dropped with its reason."""
+    """Rewrite every caption. Results that pass the quality rules are written, the others dropped with their reason."""
     config = run.config
-    while group := list(islice(captions, CAPTIONS_AT_ONCE)):
-        requests = [rewrite_request(raw.text, prompt, config) for raw in group]
+    while chunk := list(islice(captions, CAPTIONS_PER_CHUNK)):
+        requests = [rewrite_request(raw.text, prompt, config) for raw in chunk]
         answers = engine.generate(requests, advance)
-        for raw, (completion,) in zip(group, answers, strict=True):
+        for raw, (completion,) in zip(chunk, answers, strict=True):
             result = read_answer(completion)
             if isinstance(result, Rewrite):
                 result = find_fault(raw.text, result.caption, result.fluency, config.rewrite) or result
@@ -184,7 +184,7 @@ def rewrite_captions(
 
 
 def rewrite_request(raw: str, prompt: str, config: RewriteConfig) -> Request:
-    """What is on the web must not act as a part of the request: markers and control characters are left out."""
+    """The request for one caption. Markers and control characters are removed, as captions come from the web."""
     return Request(
         text=prompt.replace(PLACEHOLDER, clean(raw)),
         max_tokens=config.rewrite.max_tokens,
@@ -194,7 +194,7 @@ def rewrite_request(raw: str, prompt: str, config: RewriteConfig) -> Request:
 
 
 def read_answer(completion: Completion) -> Rewrite | Fault:
-    """The question and the new caption; a Fault for an answer that cannot be used."""
+    """The question and the new caption, or a Fault for an unusable answer."""
     if completion.finish_reason == PROMPT_TOO_LONG:
         return Fault(PROMPT_TOO_LONG, "the raw caption does not fit the rewriter; see engine.max_model_len")
     if completion.finish_reason != "stop":
@@ -206,23 +206,23 @@ def read_answer(completion: Completion) -> Rewrite | Fault:
         return Fault("answer_invalid", f"{type(error).__name__}: {error}; answer begins {completion.text[:80]!r}")
     if not question:
         return Fault("answer_invalid", "the question is empty")
-    assert completion.tokens is not None, "token_logprobs were asked for"
+    assert completion.tokens is not None, "the request has token_logprobs"
     return Rewrite(question, caption, fluency(completion.text, completion.tokens))
 
 
 def fluency(text: str, tokens: Sequence[tuple[str, float]]) -> float:
     """Mean log-probability of the tokens of the new caption in an answer `text`; 0.0 where the caption is empty.
 
-    tokens: (what it adds to the text, log-probability) of each token.
+    tokens: (its part of the text, log-probability) of each token.
     """
     head = re.search(r'"answer"\s*:\s*"', text)
     assert head is not None, "the answer was read as JSON"
     start, end = head.end(), text.rindex('"')
-    place, logprobs = 0, []
+    position, logprobs = 0, []
     for added, logprob in tokens:
-        if place < end and place + len(added) > start:
+        if position < end and position + len(added) > start:
             logprobs.append(logprob)
-        place += len(added)
+        position += len(added)
     return sum(logprobs) / len(logprobs) if start < end and logprobs else 0.0
 
 
@@ -243,9 +243,9 @@ def rewrite_row(raw: RawCaption, new: Rewrite, config: RewriteConfig, revision: 
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     return run_stage(
-        RewriteConfig, "generation.rewrite", "Rewrite low-quality captions by a language model.", rewrite, argv
+        RewriteConfig, "generation.rewrite", "Rewrite low-quality captions with a language model.", rewrite, argv
     )
 
 

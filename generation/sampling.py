@@ -1,10 +1,9 @@
 """K responses of the policy to every prompt of `generation.splits`.
 
-Reads of `prompts` the columns prompt_id, image, instruction and split: what is true of an image stays out of sampling.
+Reads the columns prompt_id, image, image_sha256, instruction and split of `prompts`, never `reference`.
 Columns written to `responses`: response_id, prompt_id, sample_index, seed, text, finish_reason, num_tokens,
-temperature, top_p, policy, policy_revision, round. `seed` is the prompt's; response i was drawn with seed + i. A
-response that reached max_tokens keeps finish_reason "length"; an empty one is kept too: the pair builder drops it
-by name.
+temperature, top_p, policy, policy_revision, round. `seed` belongs to the prompt; response i was sampled with seed + i.
+A response that reached max_tokens has finish_reason "length". It is kept, as are empty ones: feedback drops both.
 """
 
 from collections.abc import Iterator
@@ -55,7 +54,7 @@ def remaining_prompts(run: Run, done: set[str]) -> Iterator[dict[str, Any]]:
 def answer_chunk(
     path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
 ) -> list[tuple[str, list[dict[str, Any]] | str]]:
-    """Of each prompt of a chunk its id, and rows of `responses` or the refusal."""
+    """(prompt_id, rows of `responses`) for each prompt of a chunk; a refusal, one of REFUSALS, in place of rows."""
     prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
     requests = [response_request(row, config) for row in prompts]
     answered: list[tuple[str, list[dict[str, Any]] | str]] = []
@@ -67,7 +66,7 @@ def answer_chunk(
 
 
 def response_request(prompt: dict[str, Any], config: Config) -> Request:
-    """One request for all K responses of a prompt, with a seed of its own: it does not depend on the other prompts."""
+    """One request for all K responses to a prompt. Its seed depends on the prompt only, not on other prompts."""
     sampling = config.generation
     return Request(
         text=prompt["instruction"],
@@ -83,7 +82,7 @@ def response_request(prompt: dict[str, Any], config: Config) -> Request:
 def response_rows(
     prompt_id: str, request: Request, completions: list[Completion], config: Config, policy_revision: str
 ) -> list[dict[str, Any]]:
-    """The rows of `responses` for one prompt."""
+    """K rows of `responses` for one prompt."""
     return [
         {
             "response_id": make_id(prompt_id, str(config.round), str(index)),

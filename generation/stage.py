@@ -2,8 +2,8 @@
 
     python -m generation --config configs/demo.yaml --run runs/demo
 
-Writes `prompts` (all splits that the source has) and `responses` (of `generation.splits`). Stopped, it goes on from
-what is on disk.
+Writes `prompts` (all splits of the source) and `responses` (to the prompts of `generation.splits`). A stopped stage
+resumes from what is on disk.
 """
 
 from collections import Counter
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from generation.prompts import build_prompts, pin_data, read_pictures, source_files
+from generation.prompts import build_prompts
 from generation.sampling import sample_responses
+from generation.sources import pin_data, read_pictures, source_files
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import OpenEngine
@@ -25,12 +26,12 @@ from rlaif.storage.writer import TableWriter
 
 
 def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     sampling = config.generation
     if sampling.temperature == 0 and sampling.num_responses > 1:
         raise ConfigError(
-            f"generation.temperature is 0 and num_responses {sampling.num_responses}: greedy responses are all the "
-            "same; set temperature above 0, or num_responses to 1"
+            f"generation.temperature is 0 with num_responses {sampling.num_responses}: greedy responses would all be "
+            "equal; set temperature above 0, or num_responses to 1"
         )
     config = config.model_copy(update={"data": pin_data(config.data)})
     data = config.data
@@ -49,7 +50,7 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         return
     run.announce(
         f"prompts from {data.source}" + (f" {data.path}" if data.path else ""),
-        f"{sampling.num_responses} responses to each prompt of {' and '.join(sampling.splits)} from "
+        f"samples {sampling.num_responses} responses per prompt of {' and '.join(sampling.splits)} from "
         f"{config.policy.model}, "
         f"temperature {sampling.temperature}, top_p {sampling.top_p}, at most {sampling.max_tokens} tokens",
     )
@@ -57,11 +58,11 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         write_prompts(run)
     with TableWriter(run, "responses", key="prompt_id") as writer:
         sample_responses(run, EngineSpec(policy, config.engine, config.seed, open_engine), revision, writer)
-    report(run)
+    finish(run)
 
 
 def write_prompts(run: Run) -> None:
-    """Read the source, check every image, write `prompts`. Errors: InputError when no prompt is left."""
+    """Read the source, check every image, write `prompts`. Errors: InputError if no prompt remains."""
     data = run.config.data
     dropped: Counter[str] = Counter()
 
@@ -78,12 +79,12 @@ def write_prompts(run: Run) -> None:
         written += 1
     if not written and not writer.done:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
-        raise InputError(f"no prompt in {data.path or data.source} can be used ({reasons})")
+        raise InputError(f"no usable prompt in {data.path or data.source} ({reasons}); correct data.path or its files")
     writer.finish()
 
 
-def report(run: Run) -> None:
-    """Count what the responses are like, and end the stage."""
+def finish(run: Run) -> None:
+    """Count cut and empty responses, and finish the stage."""
     responses = cut_off = empty = 0
     for row in read_rows(run, "responses", ["text", "finish_reason"]):
         responses += 1

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pytest
 
 from generation import fetch as fetching
-from generation.fetch import PublicOnly, allowed, fetch, is_public, public_address
-from generation.unusable import Unusable, redacted
+from generation.fetch import PublicOnly, check_url, fetch, is_public, public_address
+from generation.picture import UnusableImageError, redacted
 from rlaif.config import DataSection
 from tests.support.photographs import collect, encoded, parquet_file, photo
 
@@ -88,7 +88,7 @@ def pool() -> Iterator[httpcore2.ConnectionPool]:
 
 def refused(url: str, hosts: set[str]) -> tuple[str, str]:
     """Reason and detail with which a URL is refused."""
-    with pool() as connections, pytest.raises(Unusable) as caught:
+    with pool() as connections, pytest.raises(UnusableImageError) as caught:
         fetch(url, hosts, connections)
     return caught.value.reason, str(caught.value)
 
@@ -139,7 +139,7 @@ def test_redirects_are_looked_at_like_any_url(server: ThreadingHTTPServer) -> No
         assert reason == "url_not_allowed" and "which is not public" in detail
     for target in (f"http://127.0.0.1:{port}/a.png", "//other.example/a.png", "file:///etc/passwd", "ftp://x/y"):
         reason, detail = refused(f"{base}/to/{target}", {HOST})
-        assert reason == "url_not_allowed" and "not at a host of data.image_hosts" in detail
+        assert reason == "url_not_allowed" and "is not a web URL at a host of data.image_hosts" in detail
     assert all(path.startswith("/to/") for path in Server.asked), "no target was asked for"
     reason, detail = refused(f"{base}/to/" * 4 + f"{base}/a.png", {HOST})
     assert (reason, detail.rpartition(": ")[2]) == ("url_failed", "more than 3 redirects")
@@ -147,7 +147,7 @@ def test_redirects_are_looked_at_like_any_url(server: ThreadingHTTPServer) -> No
 
 def test_answers_are_bounded_in_bytes_and_time(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "MAX_BYTES", 2**20)
-    monkeypatch.setattr(fetching, "SECONDS", dict.fromkeys(fetching.SECONDS, 0.5))
+    monkeypatch.setattr(fetching, "TIMEOUTS", dict.fromkeys(fetching.TIMEOUTS, 0.5))
     base = f"http://{HOST}:{server.server_port}"
     assert refused(f"{base}/huge", {HOST}) == ("url_failed", f"{base}/huge: more than 1,048,576 bytes")
     assert refused(f"{base}/slow", {HOST}) == ("url_failed", f"{base}/slow: ReadTimeout")
@@ -170,7 +170,7 @@ def test_a_name_is_looked_up_once_and_its_address_connected_to(monkeypatch: pyte
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (it, 80)) for it in ("1.1.1.1", "10.0.0.1")]
     )
-    with pytest.raises(Unusable, match=r"both\.example has the address 10\.0\.0\.1"):
+    with pytest.raises(UnusableImageError, match=r"both\.example has the address 10\.0\.0\.1"):
         public_address("both.example", 80)
 
 
@@ -209,4 +209,4 @@ def test_urls_of_a_table_are_dropped_unless_their_host_is_named(tmp_path: Path, 
 def test_what_is_shown_of_a_url_holds_no_key() -> None:
     assert redacted(f"https://me:{SECRET}@a.example/b/c.png?x={SECRET}#{SECRET}") == "https://a.example/b/c.png"
     assert redacted("b/c.png?x#1") == "b/c.png?x#1"
-    assert str(allowed("https://a.example/\u00e4 b?q= \r\n", {"a.example"}).target) == "b'/%C3%A4%20b?q=%20'"
+    assert str(check_url("https://a.example/\u00e4 b?q= \r\n", {"a.example"}).target) == "b'/%C3%A4%20b?q=%20'"

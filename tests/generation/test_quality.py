@@ -2,7 +2,7 @@
 
 import pytest
 
-from generation.quality import edits_per_character, find_fault, invented_words, repetition, share_invented
+from generation.quality import edit_distance, find_fault, invented_words, repetition, share_invented
 from generation.rewrite import fluency
 from rlaif.config import RewriteSection
 
@@ -27,8 +27,8 @@ def test_repetition_is_the_share_of_four_word_sequences_that_came_before() -> No
         ("", "ab", 2),
     ],
 )
-def test_slips_between_spellings(one: str, other: str, count: int) -> None:
-    assert edits_per_character(one, other) == edits_per_character(other, one) == count
+def test_edit_distance(one: str, other: str, count: int) -> None:
+    assert edit_distance(one, other) == edit_distance(other, one) == count
 
 
 def test_invented_words_are_those_the_raw_caption_has_in_no_spelling() -> None:

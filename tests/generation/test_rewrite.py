@@ -132,7 +132,7 @@ def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path)
 def test_a_stopped_stage_goes_on_and_asks_nothing_twice(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(generation.rewrite, "CAPTIONS_AT_ONCE", 2)
+    monkeypatch.setattr(generation.rewrite, "CAPTIONS_PER_CHUNK", 2)
     captions: list[str | None] = ["a red star", "IMG_1.jpg", "a blue star", "IMG_1.jpg", "a green star"]
     config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", captions))
     rewrite(config, tmp_path / "whole", lambda *_: ScriptedEngine(mended))
@@ -177,11 +177,17 @@ def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> Non
             {"captions.image_column": "picture"},
             "has no column 'picture'; it has: image, caption, count; set captions.i",
         ),
-        ({"captions.caption_column": "count"}, "column 'count' holds int64; allowed: text; set captions.caption_col"),
-        ({"captions.path": "empty.parquet"}, "no caption in empty.parquet can be used (it is empty)"),
-        ({"captions.path": "blank.parquet"}, "no caption in blank.parquet can be used (2 empty_caption)"),
-        ({"rewrite.prompt": "no.txt"}, "no file no.txt; rewrite.prompt names a text file with {caption} where"),
-        ({"rewrite.prompt": "c.yaml"}, "c.yaml lacks the placeholder {caption}; put it where the raw caption goes"),
+        (
+            {"captions.caption_column": "count"},
+            "column 'count' has type int64; expected text; set captions.capt",
+        ),
+        ({"captions.path": "empty.parquet"}, "no usable caption in empty.parquet (it is empty); correct"),
+        ({"captions.path": "blank.parquet"}, "no usable caption in blank.parquet (2 empty_caption); correct"),
+        (
+            {"rewrite.prompt": "no.txt"},
+            "no.txt is missing; rewrite.prompt must name a text file that",
+        ),
+        ({"rewrite.prompt": "c.yaml"}, "c.yaml lacks the placeholder {caption}; add it where the raw caption belongs"),
         ({"rewriter.model": "nowhere"}, "no model folder nowhere; give a folder with config.json"),
         ({"rewrite.min_word": "3"}, "unknown key 'rewrite.min_word'; did you mean 'min_words'?"),
     ],

@@ -35,7 +35,7 @@ def scripted(request: Request) -> list[str]:
 SCENES = DataSection(train_prompts=5, test_prompts=2)
 
 
-def test_responses_carry_all_that_made_them(
+def test_responses_record_how_they_were_sampled(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config, double = make_config(tiny_model, SCENES), ScriptedEngine(scripted)
@@ -82,18 +82,18 @@ def test_sampling_never_reads_the_reference(tiny_model: Path, tmp_path: Path, mo
     assert columns == {"prompt_id", "image", "image_sha256", "instruction", "split"}
 
 
-def test_a_stopped_stage_goes_on_and_ends_the_same(
+def test_a_stopped_stage_resumes_to_the_same_tables(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(generation.sampling, "PROMPTS_PER_CHUNK", 2)
     config = make_config(tiny_model, SCENES)
     generate(config, tmp_path / "whole", lambda *_: ScriptedEngine(scripted))
-    asked = 0
+    count = 0
 
     def stopping(request: Request) -> list[str]:
-        nonlocal asked
-        asked += 1
-        if asked == 4:
+        nonlocal count
+        count += 1
+        if count == 4:
             raise KeyboardInterrupt
         return scripted(request)
 
@@ -110,7 +110,7 @@ def test_a_stopped_stage_goes_on_and_ends_the_same(
         assert whole == stopped
 
 
-def test_a_prompt_too_long_is_dropped_by_name(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_prompt_that_is_too_long_is_dropped(tiny_model: Path, tmp_path: Path) -> None:
     class Short(ScriptedEngine):
         def _complete(self, request: Request) -> list[Completion]:
             return (
@@ -129,11 +129,13 @@ def test_a_prompt_too_long_is_dropped_by_name(tiny_model: Path, tmp_path: Path) 
     assert not answered & {row["row_id"] for row in dropped}
 
 
-def test_done_is_done_and_other_settings_are_refused(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
+def test_a_finished_stage_does_nothing_and_other_settings_are_refused(
+    tiny_model: Path, tmp_path: Path, instructions: str
+) -> None:
     write_files(tmp_path / "photos", {"1.png": encoded(photo(40, 40), "PNG")})
     config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))
     generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
-    generate(config, tmp_path / "run", lambda *_: pytest.fail("nothing is left to ask"))
+    generate(config, tmp_path / "run", lambda *_: pytest.fail("the stage is finished"))
     hotter = make_config(tiny_model, config.data, temperature=0.9)
     with pytest.raises(RunMismatchError, match=r"generation\.temperature: 1\.0 -> 0\.9"):
         generate(hotter, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
@@ -145,7 +147,7 @@ def test_done_is_done_and_other_settings_are_refused(tiny_model: Path, tmp_path:
 def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
     write_files(tmp_path / "photos", {"1.png": b"x", "2.png": b"y"})
     config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))
-    with pytest.raises(InputError, match=r"no prompt in .*photos can be used \(2 unreadable_image\)"):
+    with pytest.raises(InputError, match=r"no usable prompt in .*photos \(2 unreadable_image\); correct"):
         generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
 
 
@@ -155,13 +157,16 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"source": "folder", "path": "nowhere"}, "no folder nowhere; data.path names a folder"),
-        ({"source": "folder", "path": "ask.txt"}, "no folder ask.txt (it is a file); data.path names a folder"),
-        ({"source": "folder", "path": "empty"}, "no images in empty; data.path names a folder with jpeg, png, webp"),
-        ({"source": "folder", "path": "photos", "instructions": "no.txt"}, "no instructions file no.txt;"),
+        ({"source": "folder", "path": "nowhere"}, "nowhere is missing, expected a folder of images; correct data.path"),
+        ({"source": "folder", "path": "ask.txt"}, "ask.txt is a file, expected a folder of images; correct data.path"),
+        ({"source": "folder", "path": "empty"}, "no images in empty; expected jpeg, png, webp or other image files"),
+        (
+            {"source": "folder", "path": "photos", "instructions": "no.txt"},
+            "no.txt is missing; set data.instructions to",
+        ),
         (
             {"source": "folder", "path": "photos", "instructions": "blank.txt"},
-            "no instructions in blank.txt; write one",
+            "blank.txt has no instructions; write one per line",
         ),
         ({"source": "folder", "path": "photos", "instructions": "photos/1.png"}, "photos/1.png is not UTF-8 text"),
         (
@@ -180,11 +185,11 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
         ),
         (
             {"source": "parquet", "path": "d.parquet", "image_column": "id", "question_column": "ask"},
-            "column 'id' holds int64; allowed: bytes, struct<bytes, path>, or path",
+            "column 'id' has type int64; expected bytes, struct<bytes, path>, or path",
         ),
         (
             {"source": "parquet", "path": "d.parquet", "image_column": "pic", "question_column": "id"},
-            "column 'id' holds int64; allowed: text; set data.question_column",
+            "column 'id' has type int64; expected text; set data.question_column",
         ),
         ({"source": "datasets", "path": "./no_set"}, "cannot load data set ./no_set: "),
     ],
@@ -213,7 +218,7 @@ def test_bad_input_is_one_clear_line(
     assert not list(tmp_path.glob("run/*.parquet"))
 
 
-def test_greedy_responses_are_not_asked_for_many_times(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
+def test_several_greedy_responses_are_refused(tiny_model: Path, tmp_path: Path, capsys: Any) -> None:
     model = {"model": str(tiny_model)}
     (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model}))
     command = [
@@ -225,14 +230,14 @@ def test_greedy_responses_are_not_asked_for_many_times(tiny_model: Path, tmp_pat
         "generation.temperature=0",
     ]
     assert main(command) == 2
-    assert "greedy responses are all the same" in capsys.readouterr().err
+    assert "greedy responses would all be equal" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
-def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_table(
+def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_table(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """No file may grow beyond 40 kB, which stands for a disk with no room."""
+    """Files are limited to 40 kB, which stands for a full disk."""
     model = {"model": str(tiny_model)}
     data = {"train_prompts": 60, "test_prompts": 0}
     (tmp_path / "c.yaml").write_text(json.dumps({"policy": model, "labeler": model, "data": data}))
@@ -252,7 +257,7 @@ def test_a_full_disk_is_told_in_a_line_and_leaves_no_half_table(
 
 @pytest.mark.filterwarnings("ignore")
 def test_photographs_to_responses_for_real(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
-    """vLLM answers every kind of photograph, and nothing is put aside."""
+    """vLLM answers every kind of photograph, and nothing is dropped."""
     photos = good_photos()
     write_files(tmp_path / "photos", photos)
     config = make_config(tiny_model, folder_data(tmp_path / "photos", instructions))

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from feedback.stage import feedback
-from generation.pictures import MAX_FILE_BYTES
-from generation.prompts import pin_data
+from generation.images import MAX_FILE_BYTES
+from generation.sources import pin_data
 from generation.stage import generate
 from rlaif.config import Config, DataSection, ModelSection
 from rlaif.errors import InputError, ModelError
@@ -201,7 +201,7 @@ def test_a_hub_data_set_is_pinned_too(hub: list[Any], monkeypatch: pytest.Monkey
         raise OSError
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", no_network)
-    with pytest.raises(InputError, match="cannot load data set owner/data: it is no folder here"):
+    with pytest.raises(InputError, match="owner/data: neither a local folder nor a data set on the hub"):
         pin_data(data)
 
 

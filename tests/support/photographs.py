@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from generation.prompts import build_prompts, read_pictures
+from generation.prompts import build_prompts
+from generation.sources import read_pictures
 from rlaif.config import DataSection
 
 

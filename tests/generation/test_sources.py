@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import model.images
-from generation.pictures import Picture, usable_images
-from generation.prompts import read_instructions
-from generation.unusable import Unusable
+from generation.images import load_images
+from generation.picture import Picture, UnusableImageError
+from generation.sources import read_instructions
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.storage.files import make_id
@@ -189,7 +189,7 @@ def test_shares_that_cannot_be(settings: dict[str, Any], told: str) -> None:
 
 def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads take what comes; a slow picture holds up what is after it, and not more is read than they can take."""
-    monkeypatch.setattr("generation.pictures.os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("generation.images.os.sched_getaffinity", lambda _: {0, 1, 2})
     checking, all_at_once = set(), threading.Barrier(3, timeout=30)
     read = 0
 
@@ -208,8 +208,8 @@ def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.Monkey
     first, opened = {png(index) for index in range(3)}, model.images.open_image
     monkeypatch.setattr("model.images.open_image", slow)
     taken = []
-    for picture, image in usable_images(pictures(), ()):
-        taken.append((picture.name, image.reason if isinstance(image, Unusable) else image))
+    for picture, image in load_images(pictures(), ()):
+        taken.append((picture.name, image.reason if isinstance(image, UnusableImageError) else image))
         assert read <= len(taken) + 2 * 3
     assert taken == [(str(index), "empty_image" if index % 5 == 4 else png(index)) for index in range(40)]
     assert len(checking) == 3 and threading.main_thread().name not in checking
@@ -217,8 +217,8 @@ def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.Monkey
 
 def test_a_url_that_no_request_can_hold_is_dropped() -> None:
     url = Picture("it", "https://images.example/\udcff.png", ["Describe."], "it")
-    ((picture, problem),) = usable_images([url], ["images.example"])
-    assert picture is url and isinstance(problem, Unusable) and problem.reason == "broken_image"
+    ((picture, problem),) = load_images([url], ["images.example"])
+    assert picture is url and isinstance(problem, UnusableImageError) and problem.reason == "broken_image"
 
 
 def png(number: int) -> bytes:

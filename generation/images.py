@@ -1,0 +1,92 @@
+"""Load and check the images of a source: Picture -> the bytes of a file that decodes, or the reason why not.
+
+| reason               | the image                                                                                 |
+|----------------------|-------------------------------------------------------------------------------------------|
+| missing_image        | is absent: the row has none, or its path does not lead to a file                            |
+| image_outside_folder | has a path that resolves to a file outside the folder of its source (`..`, a link)          |
+| url_not_allowed      | is at a host that `data.image_hosts` does not list, redirects to one, or is private         |
+| url_failed           | could not be fetched: an error, too large, too slow                                         |
+| image_too_large      | has too many bytes or pixels                                                                |
+| empty_image, unreadable_image, broken_image | does not decode: see model.images                                    |
+"""
+
+import os
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from generation.picture import URL, Picture, UnusableImageError
+from rlaif.errors import OutsideFolderError
+from rlaif.storage.files import file_inside
+
+# how the messages of model.images.open_image start
+IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
+MAX_FILE_BYTES = 200 * 2**20
+MAX_THREADS = 8  # each may decode an image, which can take half a gigabyte
+
+
+def load_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
+    """The bytes of an image, which was decoded once as a check. `hosts`: URLs are fetched from these only.
+
+    Errors: UnusableImageError.
+    """
+    from model.images import open_image
+
+    try:
+        data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
+        open_image(data)
+    except ValueError as error:
+        reason = str(error).partition(":")[0].replace(" ", "_")
+        raise UnusableImageError(reason if reason in IMAGE_REASONS else "broken_image", str(error)) from error
+    return data
+
+
+def load_images(
+    pictures: Iterable[Picture], hosts: Collection[str]
+) -> Iterator[tuple[Picture, bytes | UnusableImageError]]:
+    """Each picture with its image or why it has none, in order; threads load and check a few of them ahead."""
+    threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
+    ahead: deque[tuple[Picture, Future[bytes]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for picture in pictures:
+            ahead.append((picture, pool.submit(load_image, picture, hosts)))
+            if len(ahead) > 2 * threads:
+                yield _result(*ahead.popleft())
+        while ahead:
+            yield _result(*ahead.popleft())
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _result(picture: Picture, image: Future[bytes]) -> tuple[Picture, bytes | UnusableImageError]:
+    try:
+        return picture, image.result()
+    except UnusableImageError as error:
+        return picture, error
+
+
+def _read(picture: Picture, hosts: Collection[str]) -> bytes:
+    """The encoded bytes, from a file or a URL. Errors: UnusableImageError."""
+    assert not isinstance(picture.image, bytes)
+    if picture.image is None:
+        raise UnusableImageError("missing_image", "the source has no image in this row")
+    if URL.match(picture.image):
+        from generation.fetch import fetch
+
+        return fetch(picture.image, hosts)
+    return read_inside(picture.image, picture.folders)
+
+
+def read_inside(name: str, folders: Sequence[Path]) -> bytes:
+    """The bytes of a file in one of the folders; links are resolved first. Errors: UnusableImageError."""
+    try:
+        path = file_inside(name, folders)
+        if (size := os.path.getsize(path)) > MAX_FILE_BYTES:
+            raise UnusableImageError("image_too_large", f"{name}: {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        return path.read_bytes()
+    except OutsideFolderError as error:
+        raise UnusableImageError("image_outside_folder", str(error)) from error
+    except OSError as error:
+        raise UnusableImageError("missing_image", f"{name}: {error.strerror}") from error
