@@ -1,7 +1,7 @@
 """Each stage is killed (SIGKILL) at twenty random moments and started again: its tables have the rows of a run that
 nobody disturbed, and what was on disk is not asked for again.
 
-A moment is one at which something is asked for, or comes to disk (see tests.support.killed_stages); of training, any
+A moment is one at which something is asked for, or comes to disk (see tests.support.kills.stages); of training, any
 time. Each stage runs in a process of its own, forked from one that has imported everything.
 """
 
@@ -25,8 +25,8 @@ import evaluation.labeled_answers
 import feedback.stage
 import generation.rewrite
 import generation.sampling
-from tests.support.killed_stages import run_until
-from tests.support.killed_training import align, prepare
+from tests.support.kills.stages import run_until
+from tests.support.kills.training import align, prepare
 from tests.support.photographs import encoded, photo
 
 KILLS = 20
@@ -50,7 +50,7 @@ ANSWERS = {
 def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.support.killed_stages", "tests.support.killed_training", "scenes.world", "model.images"]
+        ["tests.support.kills.stages", "tests.support.kills.training", "scenes.world", "model.images"]
     )
     return context
 

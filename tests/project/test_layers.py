@@ -1,187 +1,141 @@
-"""The house rules: who imports whom, what should not exist, what is promised by name."""
+"""Who may import whom. Imports are read anywhere in a file, and so are module names in strings."""
 
-import ast
-import os
-import subprocess
-import sys
-import tomllib
+from collections import defaultdict
 from pathlib import Path
 
 import pytest
 
-from rlaif.config import AblationsConfig, Config, RewriteConfig
-from rlaif.config.load import load_config, load_config_of
-from rlaif.pipelines.ablations import load
-from rlaif.pipelines.stages import STAGES as WHOLE_ROUND
 from rlaif.storage.versions import PACKAGES
 from tests.support import ROOT
-
-MAY_IMPORT = {
-    "model": set(),
-    "rlaif": {"model"},
-    "scenes": {"rlaif", "model"},
-    "generation": {"scenes", "rlaif", "model"},
-    "feedback": {"scenes", "rlaif", "model"},
-    "dpo": {"rlaif", "model"},
-    "training": {"rlaif", "model"},
-    "evaluation": {"feedback", "scenes", "rlaif", "model"},
-}
-STAGES = (
-    "generation",
-    "feedback",
-    "dpo",
-    "evaluation",
-    "rlaif.report",
-    "rlaif.pipelines.rounds",
-    "rlaif.pipelines.ablations",
-    "rlaif.pipelines.best_of_n",
-    "dpo.rewards",
-    "evaluation.selection",
-    "generation.rewrite",
-    "evaluation.caption_errors",
-    "evaluation.compare_labelers",
-    "rlaif.inference.serve",
-    "evaluation.benchmarks",
-    "rlaif.interchange.export",
+from tests.support.project.source_tree import (
+    DOTTED_NAME,
+    MODULE_ARGUMENT,
+    cycles,
+    exists,
+    imports,
+    module_name,
+    modules,
+    modules_run_by_name,
+    source_files,
+    strings,
 )
-HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-KINDS = {"rewrite.yaml": RewriteConfig, "ablations.yaml": AblationsConfig}
-ROUNDS = [path for path in CONFIGS if path.name not in KINDS]
+
+# Room -> the other rooms that it may import. The rooms of rlaif are listed one by one, from bottom to top.
+MODEL, FOUNDATION = {"model"}, {"rlaif", "rlaif.errors", "rlaif.text", "rlaif.config"}
+SHARED = FOUNDATION | {"rlaif.command", "rlaif.imports", "rlaif.storage", "rlaif.inference"}
+MAY_IMPORT: dict[str, set[str]] = {
+    "model": set(),
+    "rlaif": set(),
+    "rlaif.errors": set(),
+    "rlaif.text": set(),
+    "rlaif.imports": set(),
+    "rlaif.config": {"rlaif.errors"},
+    "rlaif.command": {"rlaif.errors", "rlaif.config"},
+    "rlaif.storage": FOUNDATION,
+    "rlaif.inference": FOUNDATION | MODEL | {"rlaif.imports", "rlaif.storage", "rlaif.command"},
+    "rlaif.report": SHARED | MODEL,
+    "rlaif.interchange": SHARED | MODEL | {"rlaif.report"},
+    "rlaif.pipelines": SHARED | {"rlaif.report"},
+    "scenes": MODEL | SHARED,
+    "generation": MODEL | SHARED | {"scenes"},  # scenes: one source of prompts
+    "feedback": MODEL | SHARED,
+    "dpo": MODEL | SHARED,
+    "training": MODEL | SHARED,
+    "evaluation": MODEL | SHARED | {"rlaif.report", "feedback", "scenes"},  # scenes: one truth, and its benchmark files
+}
+RUN_BY_NAME = {
+    "rlaif.pipelines": {"generation", "feedback", "dpo", "evaluation"},  # runs each as a process
+    "rlaif.report": {"generation", "feedback", "dpo"},  # shows what their metrics say, by the stage's name
+}
+PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
+# Files, weights and audit events that are called like a package.
+NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model", "scenes.parquet", "tests.asked")
+
+KNOWN_ROOM_CYCLES: list[list[str]] = [["scenes.recipe", "scenes.rendered_text"]]
 
 
-def imported(tree: ast.AST) -> set[str]:
-    """The full names of all modules that a file imports, wherever in it."""
-    names: set[str] = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are absolute"
-            names.add(node.module or "")
-    return names
+def room(module: str) -> str:
+    """rlaif.storage.run -> rlaif.storage; dpo.trainer -> dpo."""
+    return ".".join(module.split(".")[:2]) if module.startswith("rlaif.") else module.split(".")[0]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
 def test_who_may_import_whom(path: Path) -> None:
-    package = path.relative_to(ROOT).parts[0]
-    siblings = {name.split(".")[0] for name in imported(ast.parse(path.read_text()))} & set(PACKAGES)
-    assert siblings <= MAY_IMPORT[package] | {package}
+    here = room(module_name(path))
+    assert {room(name) for name in imports(path)} <= MAY_IMPORT[here] | {here}
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_dumping_ground_and_no_hidden_doors(path: Path) -> None:
-    assert path.stem not in {"utils", "util", "common", "base", "helpers", "misc", *HEAVY}
-    text = path.read_text()
-    assert "sys.path" not in text
-    assert len(text.splitlines()) <= 400
-    for node in ast.walk(ast.parse(text)):
-        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except in line {node.lineno}"
+@pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
+def test_module_names_in_strings_respect_the_layers(path: Path) -> None:
+    here = room(module_name(path))
+    named = {room(name) for name in modules_run_by_name(path)}
+    assert named <= MAY_IMPORT[here] | RUN_BY_NAME.get(here, set()) | {here}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_help_is_instant(stage: str) -> None:
-    heavy = (*HEAVY, "numpy", "pyarrow") if stage in WHOLE_ROUND else HEAVY
-    command = (
-        "import runpy, sys\n"
-        f"sys.argv = ['{stage}', '--help']\n"
-        "try:\n"
-        f"    runpy.run_module('{stage}', run_name='__main__')\n"
-        "except SystemExit as end:\n"
-        "    assert end.code == 0\n"
-        f"print('loaded:', [name for name in {heavy} if name in sys.modules])\n"
-    )
-    told = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert f"usage: python -m {stage}" in told
-    assert told.endswith("loaded: []\n")
+@pytest.mark.parametrize("path", source_files(), ids=str)
+def test_module_names_in_strings_exist(path: Path) -> None:
+    """Targets of monkeypatch, arguments of subprocesses, names in messages. In tests, only names of rooms of which
+    no section of a configuration has the name: there a wrong key may be what is tested.
+    """
+    sections = ("generation.", "feedback.", "dpo.", "evaluation.", "training.")
+    names = [name for _, text in strings(path) for name in DOTTED_NAME.findall(text)]
+    wrong = {name for name in names if not name.startswith((*NO_MODULES, *sections)) and not exists(name)}
+    assert not wrong
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_config_loads_and_its_header_says_what_for(path: Path) -> None:
-    load_config_of(KINDS.get(path.name, Config), path)
-    header = path.read_text().split("\n\n")[0]
-    assert all(word in header for word in ("command ", "cost ", "result "))
+def test_modules_that_commands_run_exist() -> None:
+    """`-m NAME` in the Makefile, the configurations' headers and the code."""
+    texts = {str(path): (ROOT / path).read_text() for path in source_files()}
+    texts |= {path.name: path.read_text() for path in [ROOT / "Makefile", *(ROOT / "configs").rglob("*.yaml")]}
+    named = {name for text in texts.values() for name in MODULE_ARGUMENT.findall(text)}
+    ours = {name for name in named if name.split(".")[0] in {*PACKAGES, "bench"}}
+    assert {"rlaif.report", "generation", "evaluation.benchmarks", "bench"} <= ours
+    assert ours <= modules().keys()
 
 
-def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    table = load_config_of(AblationsConfig, "configs/ablations.yaml")
-    assert len({load(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 9
+def test_no_import_cycle_between_modules() -> None:
+    """Imports within functions and for type checking count: they are what hides a cycle."""
+    assert cycles({name: imports(path) - {name} for name, path in modules().items()}) == []
 
 
-@pytest.mark.parametrize("path", ROUNDS, ids=lambda path: path.name)
-def test_trainer_keys_are_those_of_trl(path: Path) -> None:
-    from trl import DPOConfig
-
-    assert load_config(path).dpo.trainer.keys() <= DPOConfig.__dataclass_fields__.keys()
-
-
-def test_make_help_lists_every_target_and_setting() -> None:
-    makefile = (ROOT / "Makefile").read_text()
-    phony = next(line for line in makefile.splitlines() if line.startswith(".PHONY:")).split()[1:]
-    told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert [line.split()[1] for line in told.splitlines() if line.startswith("  make ")] == phony
-    for setting in ("CONFIG=", "RUN=", "SET=", "PYTHON="):
-        assert setting in told
-    for target in phony:
-        dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        assert dry.strip(), target
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_no_import_cycle_between_folders(depth: int) -> None:
+    """Modules are grouped by the first one, two or three parts of their names."""
+    graph: dict[str, set[str]] = defaultdict(set)
+    for name, path in modules().items():
+        group = ".".join(name.split(".")[:depth])
+        graph[group] |= {".".join(other.split(".")[:depth]) for other in imports(path)} - {group}
+    assert [group for group in cycles(graph) if group not in KNOWN_ROOM_CYCLES] == []
 
 
-def test_make_passes_config_run_and_set() -> None:
-    arguments = ["make", "-n", "feedback", "CONFIG=configs/photos.yaml", "SET=seed=1 dpo.freeze=[vision,llm]"]
-    told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'" in told
+def test_cycles_are_found() -> None:
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"a"}, "e": {"f"}, "f": {"g"}, "g": {"e"}}
+    assert cycles(graph) == [["b", "c"], ["e", "f", "g"]]
 
 
-def test_make_exports_by_name_and_pushes_only_where_told() -> None:
-    def dry(*settings: str) -> str:
-        arguments = ["make", "-n", "export", *settings]
-        stray = {**os.environ, "PUSH": "some/where"}
-        return subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True, env=stray).stdout
-
-    told = dry("FORMAT=ms-swift", "PUSH=owner/name", "SET=export.license=mit")
-    assert "--set 'export.license=mit' --set export.format=ms-swift --set export.push=owner/name" in told
-    assert (
-        "-m rlaif.interchange.export --config" in dry()
-        and "export." not in dry().partition("-m rlaif.interchange.export")[2]
-    )
+def test_imports_and_strings_are_read_everywhere() -> None:
+    """The layers are only as good as what is read: a lazy import, names in STAGES, a subprocess of a test."""
+    assert "rlaif.inference.vllm_engine" in imports(Path("rlaif/inference/open.py"))
+    assert {"generation", "rlaif.report"} <= modules_run_by_name(Path("rlaif/pipelines/stages.py"))
+    assert "evaluation.benchmarks" in modules_run_by_name(Path("tests/evaluation/test_benchmarks.py"))
+    assert exists("rlaif.storage.run.Run") and not exists("rlaif.storage." + "run.Ran")
 
 
-def test_make_rewrites_captions_by_its_own_configuration() -> None:
-    for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
-        told = subprocess.run(
-            ["make", "-n", "rewrite-captions", setting], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
-        run = f"--config {config} --run runs/{Path(config).stem}"
-        assert f"-m generation.rewrite {run}" in told and f"-m evaluation.caption_errors {run}" in told
-        assert ("scenes.recipe.raw_captions" in told) == (config == "configs/rewrite.yaml")
-
-
-def test_make_names_the_benchmark() -> None:
-    arguments = ["make", "-n", "benchmark", "NAME=amber", "SET=benchmark.path=files"]
-    told = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in told
-
-
-def test_versions_are_pinned_in_one_place() -> None:
-    pins = {
-        line.split("==")[0].lower().replace("_", "-")
-        for name in ("pins.txt", "cpu.txt")
-        for line in (ROOT / "requirements" / name).read_text().splitlines()
-        if "==" in line and not line.startswith("#")
+def test_no_test_imports_from_another() -> None:
+    """Builders and doubles that tests share are in tests/support."""
+    known = {
+        "tests/rlaif/inference/test_work.py",
+        "tests/training/test_packing.py",
+        "tests/training/test_assemble.py",
+        "tests/training/test_stage.py",
+        "tests/pipeline/test_other_models.py",
+        "tests/dpo/test_input.py",
     }
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    named = project["dependencies"] + project["optional-dependencies"]["cpu"] + project["optional-dependencies"]["dev"]
-    assert all(name.replace("-", "").replace("_", "").isalnum() for name in named), "pyproject.toml pins nothing"
-    assert {name.lower().replace("_", "-") for name in named} <= pins
-    assert not {"torchvision", "torchaudio", "torchcodec"} & pins
-
-
-def test_model_exports() -> None:
-    import model
-
-    names = ("MiniCPMVConfig", "MiniCPMVImageProcessor", "MiniCPMVProcessor", "MiniCPMVForConditionalGeneration")
-    for name in names:
-        assert getattr(model, name).__name__ == name
+    shared = ("tests.support", "tests.conftest")
+    importing = {
+        str(path)
+        for path in source_files()
+        for name in imports(path)
+        if name.startswith("tests.") and not name.startswith(shared) and name != module_name(path)
+    }
+    assert importing - known == set()

@@ -23,7 +23,7 @@ from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
 from tests.rlaif.storage.test_tables import open_run, scores
 from tests.support.doubles import ScriptedEngine
-from tests.support.killed_stages import answer
+from tests.support.kills.stages import answer
 
 OUTPUTS = {"generation": ("prompts", "responses"), "feedback": ("claims", "scores", "pairs")}
 

@@ -1,0 +1,102 @@
+"""The commands: `make help` lists every target, each runs what it says, and --help of each command is fast."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from rlaif.pipelines.stages import STAGES as WHOLE_ROUND
+from tests.support import ROOT
+from tests.support.project.make import dry_run, make_help
+from tests.support.project.source_tree import MODULE_ARGUMENT
+
+HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas")
+MAKEFILE = (ROOT / "Makefile").read_text()
+COMMANDS = sorted(
+    {
+        name
+        for name in MODULE_ARGUMENT.findall(MAKEFILE.replace("$(LAUNCH) ", "-m "))
+        if not name.startswith(("pip", "pytest", "venv", "bench"))
+    }
+    | {"dpo.rewards", "evaluation.selection"}
+)
+KNOWN_SLOW = {
+    "scenes.recipe.raw_captions",
+    "scenes.recipe.ship",
+    "scenes.recipe.start",
+    "scenes.recipe.tables",
+    "scenes.recipe.training_table",
+    "training.assemble",
+    "training.stage",
+}
+
+
+def phony() -> list[str]:
+    """The targets that the Makefile declares, in its order."""
+    return next(line for line in MAKEFILE.splitlines() if line.startswith(".PHONY:")).split()[1:]
+
+
+def test_make_help_lists_every_target_and_setting() -> None:
+    shown = make_help()
+    assert [line.split()[1] for line in shown.splitlines() if line.startswith("  make ")] == phony()
+    for setting in re.findall(r"^([A-Z_]+) \?=", MAKEFILE, re.MULTILINE):
+        assert f"  {setting}=" in shown
+
+
+def test_every_target_is_declared() -> None:
+    targets = re.findall(r"^([a-z][a-z-]*):(?!=)", MAKEFILE, re.MULTILINE)
+    assert set(targets) == set(phony())
+
+
+@pytest.mark.parametrize("target", phony())
+def test_every_target_runs_something(target: str) -> None:
+    assert dry_run(target).strip()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command: str) -> None:
+    heavy = (*HEAVY, "numpy", "pyarrow") if command in WHOLE_ROUND else HEAVY
+    script = (
+        "import runpy, sys\n"
+        f"sys.argv = ['{command}', '--help']\n"
+        "try:\n"
+        f"    runpy.run_module('{command}', run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        f"print('loaded:', [name for name in {heavy} if name in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "usage: " in done.stdout
+    assert command in KNOWN_SLOW or (
+        f"usage: python -m {command}" in done.stdout and done.stdout.endswith("loaded: []\n")
+    )
+
+
+def test_make_passes_config_run_and_set() -> None:
+    shown = dry_run("feedback", "CONFIG=configs/photos.yaml", "SET=seed=1 dpo.freeze=[vision,llm]")
+    expected = "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'"
+    assert expected in shown
+
+
+def test_make_exports_by_name_and_pushes_only_where_the_command_line_says_so() -> None:
+    shown = dry_run("export", "FORMAT=ms-swift", "PUSH=owner/name", "SET=export.license=mit", PUSH="some/where")
+    assert "--set 'export.license=mit' --set export.format=ms-swift --set export.push=owner/name" in shown
+    shown = dry_run("export", PUSH="some/where")
+    assert "-m rlaif.interchange.export --config" in shown
+    assert "export." not in shown.partition("-m rlaif.interchange.export")[2]
+
+
+def test_make_rewrites_captions_with_a_configuration_of_its_own() -> None:
+    for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
+        shown = dry_run("rewrite-captions", setting)
+        run = f"--config {config} --run runs/{Path(config).stem}"
+        assert f"-m generation.rewrite {run}" in shown and f"-m evaluation.caption_errors {run}" in shown
+        assert ("scenes.recipe.raw_captions" in shown) == (config == "configs/rewrite.yaml")
+
+
+def test_make_names_the_benchmark() -> None:
+    shown = dry_run("benchmark", "NAME=amber", "SET=benchmark.path=files")
+    assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in shown

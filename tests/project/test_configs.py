@@ -1,0 +1,48 @@
+"""Every file in configs/ loads through the class that reads it, and its header says what it is for."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from rlaif.config import AblationsConfig, RewriteConfig
+from rlaif.config.load import load_config, load_config_of
+from rlaif.pipelines.ablations import load
+from tests.support import ROOT
+
+LOADERS: dict[str, Callable[[Path], object]] = {
+    "rewrite.yaml": partial(load_config_of, RewriteConfig),
+    "ablations.yaml": partial(load_config_of, AblationsConfig),
+}
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+RUNS = [path for path in CONFIGS if path.name not in LOADERS]
+TRAINING = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+
+
+def file_name(path: Path) -> str:
+    return path.name
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=file_name)
+def test_every_config_loads(path: Path) -> None:
+    LOADERS.get(path.name, load_config)(path)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=file_name)
+def test_every_header_has_command_cost_and_result(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result "))
+
+
+def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    table = load_config_of(AblationsConfig, "configs/ablations.yaml")
+    assert len({load(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 9
+
+
+@pytest.mark.parametrize("path", RUNS, ids=file_name)
+def test_trainer_keys_are_those_of_trl(path: Path) -> None:
+    from trl import DPOConfig
+
+    assert load_config(path).dpo.trainer.keys() <= DPOConfig.__dataclass_fields__.keys()
