@@ -15,7 +15,7 @@ from dpo.stage import run_dpo
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, ModelError
 from rlaif.storage.run import Run
-from tests.dpo.test_stage import align, config_of
+from tests.support.alignment import align, config_of
 from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
 
 

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.resampler import sincos_positions
 from model.vision import bucket_1d, bucket_2d, interpolated
-from tests.support.tiny import save_tiny_model
+from tests.support.tiny import load_model, noise_image, save_tiny_model
 
 SIZES = [
     (56, 56),
@@ -24,18 +23,6 @@ SIZES = [
     (57, 200),
     (41, 43),
 ]  # no slices, two, four; tall, wide, odd
-
-
-def picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    noise = torch.randint(
-        0, 256, (size[1], size[0], 3), generator=torch.Generator().manual_seed(seed), dtype=torch.uint8
-    )
-    return Image.fromarray(noise.numpy())
-
-
-def load(folder: Path) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
-    model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
-    return model, MiniCPMVProcessor.from_pretrained(folder)
 
 
 def prompt(processor: MiniCPMVProcessor, text: str = "Describe the picture.") -> str:
@@ -95,7 +82,7 @@ def test_saved_in_the_released_layout(tiny_model: Path) -> None:
 
 
 def test_round_trip_is_bit_for_bit(tiny_model: Path, tmp_path: Path) -> None:
-    model, _ = load(tiny_model)
+    model, _ = load_model(tiny_model)
     model.save_pretrained(tmp_path)
     again = MiniCPMVForConditionalGeneration.from_pretrained(tmp_path, dtype=torch.float32)
     for name, value in model.state_dict().items():
@@ -151,8 +138,8 @@ def test_resampler_positions_have_the_column_first() -> None:
 
 
 def test_mismatched_images_are_an_error(tiny_model: Path) -> None:
-    model, processor = load(tiny_model)
-    batch = processor(text=prompt(processor), images=picture((56, 56)))
+    model, processor = load_model(tiny_model)
+    batch = processor(text=prompt(processor), images=noise_image((56, 56)))
     batch["input_ids"][batch["input_ids"] == processor.image_token_id] = 20
     with pytest.raises(ValueError, match="Image features and image tokens do not match"):
         model(**batch)
@@ -160,8 +147,8 @@ def test_mismatched_images_are_an_error(tiny_model: Path) -> None:
 
 @torch.no_grad()
 def test_a_batch_gives_what_its_members_give_alone(tiny_model: Path) -> None:
-    model, processor = load(tiny_model)
-    pictures = [picture(size) for size in SIZES]
+    model, processor = load_model(tiny_model)
+    pictures = [noise_image(size) for size in SIZES]
     texts = [prompt(processor, "the red circle " * (index % 3 + 1)) for index in range(len(SIZES))]
     together = model(**processor(text=texts, images=[[image] for image in pictures])).logits
     for row, (text, image) in enumerate(zip(texts, pictures, strict=True)):
@@ -171,8 +158,8 @@ def test_a_batch_gives_what_its_members_give_alone(tiny_model: Path) -> None:
 
 @torch.no_grad()
 def test_image_repeats_equals_sending_the_images_twice(tiny_model: Path) -> None:
-    model, processor = load(tiny_model)
-    pictures = [[picture((112, 56))], [picture((40, 60), seed=1)]]
+    model, processor = load_model(tiny_model)
+    pictures = [[noise_image((112, 56))], [noise_image((40, 60), seed=1)]]
     texts = [prompt(processor, text) for text in ("a star", "a circle")]
     once, twice = processor(text=texts, images=pictures), processor(text=texts * 2, images=pictures * 2)
     shared = model(
@@ -187,8 +174,8 @@ def test_image_repeats_equals_sending_the_images_twice(tiny_model: Path) -> None
 
 @torch.no_grad()
 def test_generate_continues_as_the_whole_sequence_says(tiny_model: Path) -> None:
-    model, processor = load(tiny_model)
-    batch = processor(text=prompt(processor), images=picture((112, 56)))
+    model, processor = load_model(tiny_model)
+    batch = processor(text=prompt(processor), images=noise_image((112, 56)))
     out = model.generate(**batch, max_new_tokens=5, do_sample=False, eos_token_id=[])
     again = model(**{**batch, "input_ids": out, "attention_mask": torch.ones_like(out)}).logits
     assert again[0, -6:-1].argmax(-1).tolist() == out[0, -5:].tolist()
@@ -204,7 +191,7 @@ def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path
     where it has the position behaviour, our registration where it has not).
     """
     save_tiny_model(tmp_path, version=version, positions=kind)
-    model, processor = load(tmp_path)
+    model, processor = load_model(tmp_path)
     with torch.no_grad():  # as strong as the patches, so that a wrong position shows
         model.model.vision_model.embeddings.position_embedding.weight.normal_()
     model.save_pretrained(tmp_path)
@@ -224,7 +211,7 @@ def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path
     )
     params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0)
     worst, control = 0.0, 0.0
-    for image in [None, *(picture(size) for size in SIZES)]:
+    for image in [None, *(noise_image(size) for size in SIZES)]:
         ids = processor.encode_turn(
             "Is there a red <unk> circle on the left?", has_image=image is not None
         ) + processor.encode_answer("yes no star")

@@ -50,7 +50,7 @@ ANSWERS = {
 def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.support.kills.stages", "tests.support.kills.training", "scenes.world", "model.images"]
+        ["tests.support.kills.stages", "tests.support.kills.training", "dpo.trainer", "scenes.world", "model.images"]
     )
     return context
 

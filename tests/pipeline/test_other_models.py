@@ -19,8 +19,8 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.vllm_engine import VllmEngine
 from rlaif.storage.run import Run
 from rlaif.text import special_tokens
-from tests.dpo.test_stage import align, config_of, kill_at_step, moved, weights
-from tests.rlaif.inference.test_engine import prompt_tokens
+from tests.support.alignment import align, config_of, kill_at_step, moved, weights
+from tests.support.engines import prompt_tokens
 from tests.support.other_models import OTHER_MODELS
 from tests.support.pair_rows import pair_row, png
 

@@ -1,4 +1,4 @@
-"""Small preference pairs, as rows of the pairs table: flat images of different shapes, answers of different lengths."""
+"""Rows of the pairs table (flat images of different shapes, answers of different lengths) and of the scores table."""
 
 import io
 from collections.abc import Iterable
@@ -62,3 +62,26 @@ def write_pairs(path: Path, config: Config, rows: Iterable[dict[str, Any]]) -> N
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         writer.write(rows)
     run.finish({"pairs": 0}, None)
+
+
+def open_run(folder: Path, **settings: Any) -> Run:
+    """A run of feedback in FOLDER/run, in which the scores table may be written."""
+    config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
+    run = Run(folder / "run", config, "feedback")
+    assert run.begin(["scores"], settings, inputs=[])
+    return run
+
+
+def score_rows(prompt: str, count: int = 2) -> list[dict[str, Any]]:
+    return [
+        {
+            "response_id": f"{prompt}-{index}",
+            "prompt_id": prompt,
+            "num_claims": 3,
+            "num_rejected": index,
+            "score": -float(index),
+            "coverage": 1.0,
+            "whole_response_score": 0.5,
+        }
+        for index in range(count)
+    ]

@@ -1,7 +1,14 @@
 """The smallest MiniCPM-V that vLLM serves, with random weights: the real architecture for tests of real stages."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
@@ -95,3 +102,23 @@ def save_tiny_model(folder: Path, seed: int = 0, version: str = "2.5", positions
     )
     model.save_pretrained(folder)
     MiniCPMVProcessor(images, tokenizer).save_pretrained(folder)
+
+
+def load_model(folder: Path) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
+    """Model in float32, for inference, and its processor."""
+    import torch
+
+    from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+
+    model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    return model, MiniCPMVProcessor.from_pretrained(folder)
+
+
+def noise_image(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """Random pixels; size: width, height."""
+    import torch
+    from PIL import Image
+
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randint(0, 256, (size[1], size[0], 3), generator=generator, dtype=torch.uint8)
+    return Image.fromarray(noise.numpy())

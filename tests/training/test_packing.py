@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.image_processing import pack_slices
 from model.processing import NO_LOSS
-from tests.model.test_modeling import load, picture
+from tests.support.tiny import load_model, noise_image
 from training.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch, share_prefix
 
 
@@ -39,7 +39,7 @@ def sample(processor: MiniCPMVProcessor, question: str, answer: str, size: tuple
     tgt_sizes = torch.zeros(0, 2, dtype=torch.int32)
     if size is not None:
         turn = processor.expand(turn, [size])
-        slices, tgt_sizes = processor.image_processor.slice(picture(size))
+        slices, tgt_sizes = processor.image_processor.slice(noise_image(size))
     ids = turn + learnt
     return Sample(
         torch.tensor(ids),
@@ -83,7 +83,7 @@ def alone(sample: Sample) -> dict[str, torch.Tensor]:
 
 
 def test_a_packed_batch_gives_what_its_samples_give_alone(tiny_model: Path, samples: list[Sample]) -> None:
-    model, processor = load(tiny_model)
+    model, processor = load_model(tiny_model)
     model.config.use_cache = False
     capacity = max(len(samples[0]) + len(samples[1]) + len(samples[2]), len(samples[3])) + 5
     batch = packed_batch([samples[:3], samples[3:]], capacity, processor.tokenizer.pad_token_id)
@@ -164,7 +164,7 @@ def test_branches_see_the_prefix_and_themselves() -> None:
 
 
 def test_conversations_about_one_image_give_what_they_give_alone(tiny_model: Path) -> None:
-    model, processor = load(tiny_model)
+    model, processor = load_model(tiny_model)
     model.config.use_cache = False
     size = (112, 56)
     asked = [("Is there a star?", "no"), ("Is there a red circle?", "yes yes"), ("the picture", "a green star")]

@@ -16,8 +16,8 @@ from datasets import Dataset, Features, Image, List, Value
 from safetensors.torch import load_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from tests.model.test_modeling import picture
 from tests.support import ROOT
+from tests.support.tiny import noise_image
 from training.conversations import Conversations, read_table
 from training.stage import Sequences, StageArguments, main
 
@@ -26,7 +26,7 @@ COLORS = ("red", "green", "blue")
 
 def encoded(size: tuple[int, int], seed: int = 0) -> dict[str, Any]:
     buffer = io.BytesIO()
-    picture(size, seed).save(buffer, format="PNG")
+    noise_image(size, seed).save(buffer, format="PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
 

@@ -15,6 +15,7 @@ from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.vllm_engine import VllmEngine
 from tests.support.doubles import ScriptedEngine
+from tests.support.engines import prompt_tokens
 
 # vLLM runs in this process and its libraries warn about themselves.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -40,23 +41,6 @@ def engine(tiny_model: Path) -> Iterator[VllmEngine]:
     assert isinstance(engine, VllmEngine)
     yield engine
     engine.close()
-
-
-def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The tokens, placeholders included, that vLLM made of a request."""
-    seen = []
-    step = engine._llm.llm_engine.step
-
-    def spy():
-        outputs = step()
-        seen.extend(output.prompt_token_ids for output in outputs)
-        return outputs
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine._llm.llm_engine, "step", spy)
-        engine.generate([request])
-    (ids,) = seen
-    return ids
 
 
 def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:

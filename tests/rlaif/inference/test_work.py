@@ -21,9 +21,9 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
-from tests.rlaif.storage.test_tables import open_run, scores
 from tests.support.doubles import ScriptedEngine
 from tests.support.kills.stages import answer
+from tests.support.pair_rows import open_run, score_rows
 
 OUTPUTS = {"generation": ("prompts", "responses"), "feedback": ("claims", "scores", "pairs")}
 
@@ -32,7 +32,7 @@ def test_rows_are_found_again_where_they_stand(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
-            writer.write(scores(prompt))
+            writer.write(score_rows(prompt))
     rows = [row for part in read_located_parts(run, "scores", ["prompt_id"]) for row in part.to_pylist()]
     assert [(row["group"], row["row"]) for row in rows[3:6]] == [(0, 3), (1, 0), (1, 1)]
     some = [row for row in rows if row["prompt_id"] in "bce"]

@@ -12,40 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from rlaif.config.load import load_config
 from rlaif.errors import InputError, RunMismatchError
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import SCHEMAS
 from rlaif.storage.tables import count_rows, read_metadata, read_parts, read_rows
 from rlaif.storage.writer import TableWriter
+from tests.support.pair_rows import open_run, score_rows
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return open_run(tmp_path)
-
-
-def open_run(folder: Path, **settings: Any) -> Run:
-    config_file = folder / "config.yaml"
-    config_file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
-    run = Run(folder / "run", load_config(config_file), "feedback")
-    assert run.begin(["scores"], settings, inputs=[])
-    return run
-
-
-def scores(prompt: str, count: int = 2) -> list[dict]:
-    return [
-        {
-            "response_id": f"{prompt}-{index}",
-            "prompt_id": prompt,
-            "num_claims": 3,
-            "num_rejected": index,
-            "score": -float(index),
-            "coverage": 1.0,
-            "whole_response_score": 0.5,
-        }
-        for index in range(count)
-    ]
 
 
 def pair_row(pair_id: str, prompt_id: str, image: bytes) -> dict[str, Any]:
@@ -101,7 +78,7 @@ def test_columns_are_those_of_the_specification() -> None:
 def test_rows_come_back_in_order_from_many_parts(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
-            writer.write(scores(prompt))
+            writer.write(score_rows(prompt))
         assert [path.name for path in sorted(writer.parts.glob("part-*"))] == [
             "part-00000.parquet",
             "part-00001.parquet",
@@ -110,7 +87,7 @@ def test_rows_come_back_in_order_from_many_parts(run: Run) -> None:
             count_rows(run, "scores")
     assert not writer.parts.exists()
     assert count_rows(run, "scores") == 10
-    assert list(read_rows(run, "scores")) == [row for prompt in "abcde" for row in scores(prompt)]
+    assert list(read_rows(run, "scores")) == [row for prompt in "abcde" for row in score_rows(prompt)]
     assert list(read_rows(run, "scores", ["score"], filter={"prompt_id": "c"})) == [{"score": 0.0}, {"score": -1.0}]
     assert len(list(read_rows(run, "scores", ["score"], filter={"prompt_id": ["c", "a", "no"]}))) == 4
     assert list(pandas.read_parquet(writer.path)["num_rejected"]) == [0, 1] * 5
@@ -118,24 +95,24 @@ def test_rows_come_back_in_order_from_many_parts(run: Run) -> None:
 
 def test_a_killed_writer_leaves_whole_parts_and_the_next_goes_on(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
-    killed.write(scores("a"))
+    killed.write(score_rows("a"))
     killed.flush()
-    killed.write(scores("b"))  # never flushed: lost
+    killed.write(score_rows("b"))  # never flushed: lost
     (killed.parts / ".part-00001.parquet.tmp").write_bytes(b"half a part")
 
     run = open_run(tmp_path)
     with TableWriter(run, "scores", key="prompt_id") as writer:
         assert writer.done == {"a"}
         for prompt in "bc":
-            writer.write(scores(prompt))
+            writer.write(score_rows(prompt))
     assert [row["prompt_id"] for row in read_rows(run, "scores")] == ["a", "a", "b", "b", "c", "c"]
 
 
 def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
-    killed.write(scores("a"))
+    killed.write(score_rows("a"))
     listed = (killed.parts / "manifest.json").read_bytes()
-    killed.write(scores("b"))
+    killed.write(score_rows("b"))
     (killed.parts / "manifest.json").write_bytes(listed)  # killed after part-00001 had its name, before it was listed
 
     again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
@@ -146,17 +123,17 @@ def test_a_part_that_is_not_on_the_list_is_made_again(tmp_path: Path) -> None:
 def test_parts_ahead_of_the_table_that_is_written_last_are_made_again(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
     for prompt in "abc":
-        killed.write(scores(prompt))
+        killed.write(score_rows(prompt))
     again = TableWriter(open_run(tmp_path), "scores", key="prompt_id", limit_to={"a"}, part_rows=1)
     assert again.done == {"a"}
-    again.write(scores("b"))
+    again.write(score_rows("b"))
     assert again.finish() == 4
 
 
 @pytest.mark.parametrize("harm", ["flip", "cut", "remove"])
 def test_a_part_whose_bytes_changed_is_noticed(harm: str, tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id", part_rows=1)
-    killed.write(scores("a"))
+    killed.write(score_rows("a"))
     part = killed.parts / "part-00000.parquet"
     content = bytearray(part.read_bytes())
     content[10] ^= 1
@@ -171,7 +148,7 @@ def test_a_part_whose_bytes_changed_is_noticed(harm: str, tmp_path: Path) -> Non
 
 def test_a_table_whose_bytes_changed_is_noticed(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id") as writer:
-        writer.write(row for prompt in range(100) for row in scores(str(prompt)))
+        writer.write(row for prompt in range(100) for row in score_rows(str(prompt)))
     content = bytearray(writer.path.read_bytes())
     content[300] ^= 1
     writer.path.write_bytes(content)
@@ -181,7 +158,7 @@ def test_a_table_whose_bytes_changed_is_noticed(run: Run) -> None:
 
 def test_what_is_done_can_be_told_by_two_columns(tmp_path: Path) -> None:
     killed = TableWriter(open_run(tmp_path), "scores", key="prompt_id")
-    killed.write(scores("a") + scores("b", 1))
+    killed.write(score_rows("a") + score_rows("b", 1))
     killed.flush()
     writer = TableWriter(open_run(tmp_path), "scores", key=("prompt_id", "num_rejected"))
     assert writer.done == {("a", 0), ("a", 1), ("b", 0)}
@@ -189,18 +166,18 @@ def test_what_is_done_can_be_told_by_two_columns(tmp_path: Path) -> None:
 
 def test_a_table_of_columns_is_checked_as_rows_are(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id") as writer:
-        writer.write_table(pa.Table.from_pylist(scores("a"), schema=SCHEMAS["scores"]))
-        writer.write(scores("b"))
-        missing = pa.Table.from_pylist([row | {"score": None} for row in scores("c")], schema=SCHEMAS["scores"])
+        writer.write_table(pa.Table.from_pylist(score_rows("a"), schema=SCHEMAS["scores"]))
+        writer.write(score_rows("b"))
+        missing = pa.Table.from_pylist([row | {"score": None} for row in score_rows("c")], schema=SCHEMAS["scores"])
         with pytest.raises(ValueError, match="table scores: column 'score' is None; it needs a value"):
             writer.write_table(missing)
-    assert list(read_rows(run, "scores")) == scores("a") + scores("b")
+    assert list(read_rows(run, "scores")) == score_rows("a") + score_rows("b")
 
 
 def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run: Run) -> None:
     with TableWriter(run, "scores", key="prompt_id", part_rows=2) as writer:
         for prompt in "ab":
-            writer.write(scores(prompt))
+            writer.write(score_rows(prompt))
     names = ["score", "prompt_id"]
     assert [part.to_pydict() for part in read_parts(run, "scores", names)] == [
         {"score": [0.0, -1.0], "prompt_id": [prompt] * 2} for prompt in "ab"
@@ -212,7 +189,7 @@ def test_parts_come_one_at_a_time_and_an_empty_table_has_one(run: Run) -> None:
 
 def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run: Run) -> None:
     with pytest.raises(RuntimeError), TableWriter(run, "scores", key="prompt_id", part_rows=1) as writer:
-        writer.write(scores("a"))
+        writer.write(score_rows("a"))
         raise RuntimeError
     assert not writer.path.exists()
     assert len(list(writer.parts.glob("part-*"))) == 1
@@ -220,7 +197,7 @@ def test_an_error_in_the_block_keeps_the_parts_and_makes_no_table(run: Run) -> N
 
 def test_a_finished_table_counts_as_done_when_the_stage_is_started_again(tmp_path: Path) -> None:
     with TableWriter(open_run(tmp_path), "scores", key="prompt_id") as writer:
-        writer.write(scores("a"))
+        writer.write(score_rows("a"))
     writer.parts.mkdir()  # killed between the rename and the removal of the parts
     with TableWriter(open_run(tmp_path), "scores", key="prompt_id") as again:
         assert again.done == {"a"}
@@ -236,7 +213,7 @@ def test_an_empty_table_has_its_columns(run: Run) -> None:
 
 def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
     writer = TableWriter(open_run(tmp_path, score="a"), "scores", key="prompt_id")
-    writer.write(scores("a"))
+    writer.write(score_rows("a"))
     writer.flush()
     (tmp_path / "run" / "feedback.json").unlink()
     with pytest.raises(RunMismatchError, match=r"part-00000.parquet was made with other settings; use another RUN="):
@@ -245,7 +222,7 @@ def test_parts_of_other_settings_are_not_mixed_in(tmp_path: Path) -> None:
 
 def test_rows_that_do_not_fit_the_schema(run: Run) -> None:
     writer = TableWriter(run, "scores", key="prompt_id")
-    (row,) = scores("a", 1)
+    (row,) = score_rows("a", 1)
     with pytest.raises(ValueError, match=r"table scores: missing columns \['score'\], unknown columns \['points'\]"):
         writer.write([{"points" if name == "score" else name: value for name, value in row.items()}])
     with pytest.raises(ValueError, match="table scores: column 'score' is None; it needs a value"):
