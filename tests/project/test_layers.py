@@ -33,14 +33,15 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.command": {"rlaif.errors", "rlaif.config"},
     "rlaif.storage": FOUNDATION,
     "rlaif.inference": FOUNDATION | MODEL | {"rlaif.imports", "rlaif.storage", "rlaif.command"},
+    "rlaif.trainer": SHARED,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report"},
     "rlaif.pipelines": SHARED | {"rlaif.report"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
-    "dpo": MODEL | SHARED,
-    "training": MODEL | SHARED,
+    "dpo": MODEL | SHARED | {"rlaif.trainer"},
+    "training": MODEL | SHARED | {"rlaif.trainer"},
     "evaluation": MODEL | SHARED | {"rlaif.report", "feedback", "scenes"},  # scenes: one truth, and its benchmark files
 }
 RUN_BY_NAME = {
