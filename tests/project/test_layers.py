@@ -22,17 +22,18 @@ from tests.support.project.source_tree import (
 
 # Room -> the other rooms that it may import. The rooms of rlaif are listed one by one, from bottom to top.
 MODEL, FOUNDATION = {"model"}, {"rlaif", "rlaif.errors", "rlaif.text", "rlaif.config"}
-SHARED = FOUNDATION | {"rlaif.command", "rlaif.imports", "rlaif.storage", "rlaif.inference"}
+SHARED = FOUNDATION | {"rlaif.progress", "rlaif.command", "rlaif.imports", "rlaif.storage", "rlaif.inference"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "rlaif": set(),
     "rlaif.errors": set(),
     "rlaif.text": set(),
     "rlaif.imports": set(),
+    "rlaif.progress": set(),
     "rlaif.config": {"rlaif.errors"},
     "rlaif.command": {"rlaif.errors", "rlaif.config"},
     "rlaif.storage": FOUNDATION,
-    "rlaif.inference": FOUNDATION | MODEL | {"rlaif.imports", "rlaif.storage", "rlaif.command"},
+    "rlaif.inference": (FOUNDATION | MODEL | {"rlaif.imports", "rlaif.progress", "rlaif.storage", "rlaif.command"}),
     "rlaif.trainer": SHARED,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report"},
