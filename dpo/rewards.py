@@ -19,7 +19,7 @@ from tqdm import tqdm
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.inference.revision import model_revision
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_rows
 from rlaif.storage.writer import TableWriter
@@ -38,8 +38,8 @@ def rewards(config: Config, path: Path) -> None:
     """The stage. Errors: RlaifError."""
     if config.reference_policy is None:
         raise ConfigError("reference_policy is not set; name what policy was aligned from, or use `make best-of-n`")
-    run = Run(path, config, "rewards")
-    models = {"policy": config.policy, "reference_policy": config.reference_policy}
+    models = {"policy": pin_revision(config.policy), "reference_policy": pin_revision(config.reference_policy)}
+    run = Run(path, config.model_copy(update=models), "rewards")  # what is recorded is what is opened
     settings = {
         "beta": beta_of(config),
         **{name: {**section.identity(), "revision": model_revision(section)} for name, section in models.items()},

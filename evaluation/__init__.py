@@ -1,1 +1,1 @@
-"""Measures: hallucination before and after alignment, the labeler against the truth, public benchmarks."""
+"""Measures hallucination before and after alignment, the labeler against the truth, and public benchmarks."""

@@ -1,4 +1,4 @@
-"""The command `python -m evaluation`; what it does: evaluation.stage."""
+"""The command `python -m evaluation`; see evaluation.stage. Heavy imports are deferred so that --help stays fast."""
 
 import sys
 from collections.abc import Sequence
@@ -17,11 +17,7 @@ def run(config: Config, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     return run_stage(
-        Config,
-        "evaluation",
-        "Hallucination before and after, and the labeler against the truth.",
-        run,
-        argv,
+        Config, "evaluation", "Measures hallucination before and after, and the labeler against the truth.", run, argv
     )
 
 

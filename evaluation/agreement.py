@@ -1,17 +1,20 @@
-"""Two labelers against each other and against the truth. Pure: judged claims in, sums kept, figures out.
+"""Two labelers compared with each other and with the truth. Pure: verified claims in, sums kept, figures out.
 
 Notable choices:
-- Cohen's kappa (1960) beside the share of equal verdicts: two labelers that accept nearly everything agree by chance;
-- p_yes is held against the truth as it is, not divided by p_yes + p_no: mass that a labeler puts elsewhere is its own
-  fault. Brier (1950): mean (p_yes - truth)^2, where 0.25 is what always saying 0.5 gets. Expected calibration error
-  (Naeini et al. 2015): over BINS bins of equal width, the mean of |mean p_yes - share of true claims|, weighted by how
-  many claims a bin has;
+- Cohen's kappa (1960) is reported beside the share of equal verdicts, because two labelers that accept nearly
+  everything agree by chance;
+- p_yes is compared with the truth as it is, not divided by p_yes + p_no: probability of anything else is the labeler's
+  error. Brier score (1950): mean (p_yes - truth)^2; always saying 0.5 gets 0.25. Expected calibration error (Naeini et
+  al. 2015): over BINS bins of equal width, the mean of |mean p_yes - share of true claims|, weighted by the claims of
+  a bin;
 - a ratio whose denominator is zero is None, never 0.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations
+
+from evaluation.statistics import ratio
 
 BINS = 10
 
@@ -21,7 +24,7 @@ class Calibration:
     """One labeler's p_yes and verdicts against the truth, claim by claim."""
 
     claims: int = 0
-    right: int = 0
+    correct: int = 0
     squares: float = 0.0
     bin_claims: list[int] = field(default_factory=lambda: [0] * BINS)
     bin_true: list[int] = field(default_factory=lambda: [0] * BINS)
@@ -29,26 +32,26 @@ class Calibration:
 
     def add(self, p_yes: float, accepted: bool, truth: bool) -> None:
         """Count a claim. A p_yes of 1 belongs to the last bin."""
-        where = min(int(p_yes * BINS), BINS - 1)
+        index = min(int(p_yes * BINS), BINS - 1)
         self.claims += 1
-        self.right += accepted == truth
+        self.correct += accepted == truth
         self.squares += (p_yes - truth) ** 2
-        self.bin_claims[where] += 1
-        self.bin_true[where] += truth
-        self.bin_p_yes[where] += p_yes
+        self.bin_claims[index] += 1
+        self.bin_true[index] += truth
+        self.bin_p_yes[index] += p_yes
 
     def accuracy(self) -> float | None:
         """Verdicts equal to the truth / claims."""
-        return _ratio(self.right, self.claims)
+        return ratio(self.correct, self.claims)
 
     def brier(self) -> float | None:
         """Mean squared distance of p_yes from the truth (1 or 0)."""
-        return _ratio(self.squares, self.claims)
+        return ratio(self.squares, self.claims)
 
     def expected_error(self) -> float | None:
         """Expected calibration error."""
         gaps = (abs(p_yes - true) for p_yes, true in zip(self.bin_p_yes, self.bin_true, strict=True))
-        return _ratio(sum(gaps), self.claims)  # a bin's |mean - share| times its claims is |sum - count|
+        return ratio(sum(gaps), self.claims)  # a bin's |mean - share| times its claims is |sum - count|
 
 
 @dataclass
@@ -57,48 +60,47 @@ class Agreement:
 
     both_accept: int = 0
     both_reject: int = 0
-    only_first: int = 0  # accepts
-    only_second: int = 0
+    only_first_accepts: int = 0
+    only_second_accepts: int = 0
     pairs: int = 0
-    pairs_alike: int = 0
+    equal_pairs: int = 0
 
     def add_verdicts(self, first: bool, second: bool) -> None:
-        """Count a claim that both have judged."""
+        """Count a claim that both labelers have verified."""
         self.both_accept += first and second
         self.both_reject += not (first or second)
-        self.only_first += first and not second
-        self.only_second += second and not first
+        self.only_first_accepts += first and not second
+        self.only_second_accepts += second and not first
 
     def add_scores(self, first: Mapping[str, float], second: Mapping[str, float]) -> None:
-        """Count the pairs of one prompt's responses (scores by response_id) that both labelers order, either way."""
-        for one, other in combinations(sorted(first.keys() & second.keys()), 2):
-            mine, theirs = first[one] - first[other], second[one] - second[other]
-            if mine and theirs:
+        """Count the pairs of one prompt's responses that both labelers order, whichever way.
+
+        first, second: scores by response_id. A pair with equal scores has no order.
+        """
+        for left, right in combinations(sorted(first.keys() & second.keys()), 2):
+            first_margin, second_margin = first[left] - first[right], second[left] - second[right]
+            if first_margin and second_margin:
                 self.pairs += 1
-                self.pairs_alike += (mine > 0) == (theirs > 0)
+                self.equal_pairs += (first_margin > 0) == (second_margin > 0)
 
     @property
     def claims(self) -> int:
-        """Claims that both have judged."""
-        return self.both_accept + self.both_reject + self.only_first + self.only_second
+        """Claims that both labelers have verified."""
+        return self.both_accept + self.both_reject + self.only_first_accepts + self.only_second_accepts
 
-    def share(self) -> float | None:
+    def verdict_share(self) -> float | None:
         """Equal verdicts / claims."""
-        return _ratio(self.both_accept + self.both_reject, self.claims)
+        return ratio(self.both_accept + self.both_reject, self.claims)
 
     def kappa(self) -> float | None:
-        """(agreement - agreement by chance) / (1 - agreement by chance); None where chance alone agrees always."""
-        share = self.share()
+        """(agreement - chance agreement) / (1 - chance agreement); None where chance agreement is 1."""
+        share = self.verdict_share()
         if share is None:
             return None
-        first, second = self.both_accept + self.only_first, self.both_accept + self.only_second
+        first, second = self.both_accept + self.only_first_accepts, self.both_accept + self.only_second_accepts
         chance = (first * second + (self.claims - first) * (self.claims - second)) / self.claims**2
         return None if chance == 1.0 else (share - chance) / (1.0 - chance)
 
-    def pairs_share(self) -> float | None:
-        """Pairs ordered alike / pairs that both order."""
-        return _ratio(self.pairs_alike, self.pairs)
-
-
-def _ratio(part: float, whole: int) -> float | None:
-    return part / whole if whole else None
+    def pair_share(self) -> float | None:
+        """Pairs in the same order / pairs that both labelers order."""
+        return ratio(self.equal_pairs, self.pairs)

@@ -1,35 +1,35 @@
-"""Two labelers side by side, in one table: what they cost, how right they are, how far they agree.
+"""Compares two labelers in one table: what they cost, how accurate they are, how far they agree.
 
     python -m evaluation.compare_labelers runs/demo runs/other
 
-Both runs must have been labelled from the same responses: copy prompts.parquet and responses.parquet of the first into
-a new folder, and run `make feedback` there with another labeler or other settings. Compared are
+Both runs must be labeled from the same responses: copy prompts.parquet and responses.parquet of the first into a new
+folder, and run `make feedback` there with another labeler or other settings. The table compares
 
-    verdicts     on claims of the same response with the same text, which both made
-    pair order   of the responses to one prompt that both scored, and neither equally
-    p_yes        against the truth, where `reference` of prompts knows it and the claim can be read; else "-"
-    cost         seconds and tokens for each claim labelled, from metrics.json; "-" for runs of before it was noted
+    verdicts     on claims of the same response with the same text
+    pair order   of the responses to one prompt that both labelers score, neither of them equally
+    p_yes        with the truth, where it is known and the claim can be checked; else "-"
+    cost         seconds and tokens per claim, from metrics.json; "-" where it was not recorded
 
 Figures: evaluation/agreement.py. Reads one prompt at a time and writes nothing.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from evaluation.agreement import Agreement, Calibration
-from evaluation.hallucination import claim_truth
+from evaluation.truth import TruthLookup, truth_of
 from rlaif.config import Section
 from rlaif.errors import InputError, RlaifError
 from rlaif.report.figures import format_figure
-from rlaif.storage.join import join_by_prompt
-from rlaif.storage.run import Run
-from rlaif.storage.tables import Row, read_metadata, read_parts
 
+if TYPE_CHECKING:  # deferred so that --help stays fast
+    from rlaif.storage.run import Run
+
+Row = dict[str, Any]
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "p_yes", "verdict", "labeler"]
 
 
@@ -44,41 +44,44 @@ class Side:
     cost: dict[str, Any] = field(default_factory=dict)
 
 
-def compare(first: Path, second: Path) -> tuple[Side, Side, Agreement]:
-    """Everything that the table shows. Errors: InputError for a missing table, or responses that are not the same."""
+def compare(first: Path, second: Path, truth_of: TruthLookup = truth_of) -> tuple[Side, Side, Agreement]:
+    """Everything that the table shows. Errors: InputError: a table is missing, or the responses differ."""
+    from rlaif.storage.run import Run
+    from rlaif.storage.tables import read_metadata
+
     runs = [Run(path, Section(), "compare") for path in (first, second)]
     for table in ("prompts", "responses"):
         if len({read_metadata(run, table)["identity"] for run in runs}) > 1:
             raise InputError(
-                f"{first} and {second} have different {table}; copy prompts.parquet and responses.parquet of the one "
-                "into a new folder, make feedback there by the other labeler, and compare these two"
+                f"{first} and {second} have different {table}; copy prompts.parquet and responses.parquet of one run "
+                "into a new folder, run make feedback there with the other labeler, and compare these two"
             )
     sides = Side(first), Side(second)
     for side, run in zip(sides, runs, strict=True):
         side.cost = run.metrics().get("labeling", {})
     agreement = Agreement()
-    for prompt, rows in _by_prompt(*runs):
-        objects = prompt["reference"] and json.loads(prompt["reference"])["objects"]
+    for prompt, rows in _rows_by_prompt(*runs):
+        truth = truth_of(prompt["source"], prompt["reference"])
         verdicts: list[dict[tuple[str, str], bool]] = []
         for side, claims in zip(sides, (rows["first"], rows["second"]), strict=True):
             verdicts.append({(row["response_id"], row["claim"]): row["verdict"] for row in claims})
             for row in claims:
                 side.labeler = row["labeler"]
                 side.claims += 1
-                truth = claim_truth(row["claim"], objects) if objects is not None else None
-                if truth is not None:
-                    side.calibration.add(row["p_yes"], row["verdict"], truth)
-        mine, theirs = verdicts
-        for key in mine.keys() & theirs.keys():
-            agreement.add_verdicts(mine[key], theirs[key])
+                claim_truth = truth.claim_is_true(row["claim"]) if truth else None
+                if claim_truth is not None:
+                    side.calibration.add(row["p_yes"], row["verdict"], claim_truth)
+        first_verdicts, second_verdicts = verdicts
+        for key in first_verdicts.keys() & second_verdicts.keys():
+            agreement.add_verdicts(first_verdicts[key], second_verdicts[key])
         agreement.add_scores(
             *({row["response_id"]: row["score"] for row in rows[name]} for name in ("first_scores", "second_scores"))
         )
     return *sides, agreement
 
 
-def table(first: Side, second: Side, agreement: Agreement) -> str:
-    """The one table, for the terminal."""
+def comparison_table(first: Side, second: Side, agreement: Agreement) -> str:
+    """The comparison as text for the terminal."""
     sides = (first, second)
     width = max(14, *(len(text) + 2 for side in sides for text in (str(side.path), side.labeler)))
     calibrations = [side.calibration for side in sides]
@@ -86,25 +89,28 @@ def table(first: Side, second: Side, agreement: Agreement) -> str:
         ("run", [str(side.path) for side in sides]),
         ("labeler", [side.labeler for side in sides]),
         ("claims", [f"{side.claims:,}" for side in sides]),
-        ("  with known truth", [f"{item.claims:,}" for item in calibrations]),
-        ("verdicts right", [format_figure("accuracy", item.accuracy()) for item in calibrations]),
-        ("Brier score of p_yes", [_number(item.brier()) for item in calibrations]),
-        ("calibration error of p_yes", [_number(item.expected_error()) for item in calibrations]),
-        ("seconds a claim", [_number(_per_claim(side, "seconds")) for side in sides]),
-        ("prompt tokens a claim", [format_figure("mean_tokens", _per_claim(side, "prompt_tokens")) for side in sides]),
-        ("answer tokens a claim", [format_figure("mean_tokens", _per_claim(side, "answer_tokens")) for side in sides]),
-        ("claims that both made", [f"{agreement.claims:,}"]),
-        ("  equal verdicts", [format_figure("share", agreement.share())]),
+        ("  with known truth", [f"{calibration.claims:,}" for calibration in calibrations]),
+        ("verdict accuracy", [format_figure("accuracy", calibration.accuracy()) for calibration in calibrations]),
+        ("Brier score of p_yes", [_number(calibration.brier()) for calibration in calibrations]),
+        ("calibration error of p_yes", [_number(calibration.expected_error()) for calibration in calibrations]),
+        ("seconds per claim", [_number(_per_claim(side, "seconds")) for side in sides]),
+        ("prompt tokens per claim", [_tokens(side, "prompt_tokens") for side in sides]),
+        ("answer tokens per claim", [_tokens(side, "answer_tokens") for side in sides]),
+        ("claims of both", [f"{agreement.claims:,}"]),
+        ("  equal verdicts", [format_figure("share", agreement.verdict_share())]),
         ("  Cohen's kappa", [_number(agreement.kappa())]),
         ("pairs that both order", [f"{agreement.pairs:,}"]),
-        ("  ordered alike", [format_figure("share", agreement.pairs_share())]),
+        ("  in the same order", [format_figure("share", agreement.pair_share())]),
     ]
     return "\n".join(f"{name:28}" + "".join(f"{cell:>{width}}" for cell in cells) for name, cells in lines)
 
 
-def _by_prompt(first: Run[Section], second: Run[Section]) -> Iterator[tuple[Row, dict[str, list[Row]]]]:
+def _rows_by_prompt(first: "Run[Section]", second: "Run[Section]") -> Iterator[tuple[Row, dict[str, list[Row]]]]:
+    from rlaif.storage.join import join_by_prompt
+    from rlaif.storage.tables import read_parts
+
     return join_by_prompt(
-        read_parts(first, "prompts", ["prompt_id", "reference"]),
+        read_parts(first, "prompts", ["prompt_id", "source", "reference"]),
         first=read_parts(first, "claims", CLAIM_COLUMNS),
         second=read_parts(second, "claims", CLAIM_COLUMNS),
         first_scores=read_parts(first, "scores", ["prompt_id", "response_id", "score"]),
@@ -116,6 +122,10 @@ def _per_claim(side: Side, name: str) -> float | None:
     return side.cost[name] / side.cost["claims"] if side.cost.get("claims") else None
 
 
+def _tokens(side: Side, name: str) -> str:
+    return format_figure("mean_tokens", _per_claim(side, name))
+
+
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
@@ -125,12 +135,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m evaluation.compare_labelers", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two run folders, labelled differently")
+    parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two run folders with different labelers")
     runs = parser.parse_args(argv).runs
     try:
         if len(runs) != 2:
-            raise InputError(f'got {len(runs)} runs; two are compared, as by RUNS="runs/demo runs/other"')
-        print(table(*compare(*runs)))
+            raise InputError(f'got {len(runs)} runs, expected two; name them as in RUNS="runs/demo runs/other"')
+        print(comparison_table(*compare(*runs)))
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -1,7 +1,7 @@
-"""The labeler's judgement of the greedy answers in `evaluations`: a figure of hallucination where no truth is known.
+"""The labeler's verdicts on the greedy answers in `evaluations`: hallucination figures where no truth is known.
 
-Answers are divided and judged as responses are in training, so that a policy cannot do well by saying nothing: beside
-the share of rejected claims stands how many claims an answer makes.
+Answers are divided and verified as responses are in training. How many claims an answer makes is reported beside the
+share of rejected claims, so that a policy cannot do well by saying nothing.
 """
 
 from collections import Counter
@@ -29,9 +29,9 @@ Row = dict[str, Any]
 def label_answers(
     run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
 ) -> None:
-    """Writes `labeled_answers`: claims and rejected claims of every answer that could be divided.
+    """Write `labeled_answers`: claims and rejected claims of every answer that could be divided.
 
-    A splitter divides all answers before the labeler judges; what it makes of them is held in memory meanwhile.
+    A splitter divides all answers before the labeler verifies any; its splits are held in memory.
     """
     config = run.config
     wording = read_prompts(config.feedback.prompts)
@@ -49,8 +49,8 @@ def label_answers(
             ):
                 for _, prompts in _chunks(run, writer.done):
                     answers = [answer for prompt in prompts for answer in prompt.responses]
-                    found, drops = split_responses(engine, answers, wording, config.feedback, config.seed)
-                    splits |= found
+                    chunk_splits, drops = split_responses(engine, answers, wording, config.feedback, config.seed)
+                    splits |= chunk_splits
                     record_drops(run, drops)
                     bar.update(len(prompts))
         with (
@@ -70,27 +70,32 @@ def label_answers(
 
 def labeled_counts(claims: int, rejected: int) -> Counts:
     """What one answer adds to the sums behind `labeled_figures`."""
-    return Counter(judged=1, judged_claims=claims, judged_rejected=rejected, judged_rejecting=int(rejected > 0))
+    return Counter(
+        labeled_answers=1,
+        labeled_claims=claims,
+        rejected_claims=rejected,
+        answers_with_rejected_claims=int(rejected > 0),
+    )
 
 
 def labeled_figures(totals: Counts) -> Figures:
-    """What the labeler says of a set of answers, from the sums of their `labeled_counts`.
+    """The labeler's verdicts on a set of answers, from the sums of their `labeled_counts`.
 
     - rejected_share: rejected claims / claims;
-    - rejected_response_share: answers with at least one rejected claim / answers judged;
-    - mean_claims: claims / answers judged;
-    - judged: answers judged.
+    - rejected_response_share: answers with a rejected claim / labeled answers;
+    - mean_claims: claims / labeled answers;
+    - labeled_answers: answers counted.
     """
     return {
-        "rejected_share": ratio(totals["judged_rejected"], totals["judged_claims"]),
-        "rejected_response_share": ratio(totals["judged_rejecting"], totals["judged"]),
-        "mean_claims": ratio(totals["judged_claims"], totals["judged"]),
-        "judged": totals["judged"],
+        "rejected_share": ratio(totals["rejected_claims"], totals["labeled_claims"]),
+        "rejected_response_share": ratio(totals["answers_with_rejected_claims"], totals["labeled_answers"]),
+        "mean_claims": ratio(totals["labeled_claims"], totals["labeled_answers"]),
+        "labeled_answers": totals["labeled_answers"],
     }
 
 
 def _chunks(run: Run, done: Set[tuple[str, str]]) -> Iterator[tuple[str, list[Prompt]]]:
-    """Whose answers, and some prompts, each with its answer as its only response; those that are done are left out."""
+    """Chunks of prompts with the policy ("before" or "after") that answered them; finished answers are skipped."""
     for which, answers in groupby(read_rows(run, "evaluations"), key=lambda row: row["which"]):
         by_prompt = {row["prompt_id"]: row for row in answers if (which, row["prompt_id"]) not in done}
         prompts = _prompts(run, which, by_prompt)
@@ -99,7 +104,7 @@ def _chunks(run: Run, done: Set[tuple[str, str]]) -> Iterator[tuple[str, list[Pr
 
 
 def _prompts(run: Run, which: str, by_prompt: Mapping[str, Row]) -> Iterator[Prompt]:
-    """The prompts that were answered, each with its answer as its only response."""
+    """The answered prompts, each with its answer as its only response."""
     columns = ["prompt_id", "image", "image_sha256"]
     for prompt in read_rows(run, "prompts", columns, {"split": run.config.evaluation.split}):
         if answer := by_prompt.get(prompt["prompt_id"]):

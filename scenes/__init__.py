@@ -1,3 +1,1 @@
-"""The embedded default: rendered scenes whose truth is known, their language, and the recipe that trains the two
-small models shipped in assets/.
-"""
+"""The embedded world: rendered scenes whose truth is known, their language, and the recipe of the models in assets/."""

@@ -1,22 +1,22 @@
-"""The embedded scenes as public hallucination benchmarks, in the files that those are published as.
+"""The embedded scenes as public hallucination benchmarks, in the published file formats.
 
     write_files("pope", Path("runs/pope"), scenes=200)
 
-| name  | files                                                     | what is asked                                 |
+| name  | files                                                     | questions                                     |
 |-------|-----------------------------------------------------------|-----------------------------------------------|
-| chair | synonyms.txt, instances_scenes.json,                      | a description in detail                       |
+| chair | synonyms.txt, instances_scenes.json,                      | a detailed description                        |
 |       | captions_scenes.json, obj_halbench_scenes.jsonl           |                                               |
-| amber | data/query/query_*.json, data/annotations.json,           | a description; whether there is such an       |
-|       | data/relation.json, data/safe_words.txt                   | object, of such a size, in such a place       |
-| pope  | scenes_pope_{random,popular,adversarial}.json             | whether there is such an object               |
+| amber | data/query/query_*.json, data/annotations.json,           | a description; whether an object exists, has  |
+|       | data/relation.json, data/safe_words.txt                   | a size, is in a place                         |
+| pope  | scenes_pope_{random,popular,adversarial}.json             | whether an object exists                      |
 | mmhal | response_template.json                                    | what is in a place; a description             |
 
-An object is its colour and shape ("red circle"). Questions are worded as the embedded models were taught them
-(tasks.py). These models can neither count nor tell how two objects touch, so AMBER's questions on numbers and actions
-are left out, and its relation is that of an object to its place. The scenes are drawn for the purpose: no training and
-no run has them. What an eye might imagine (AMBER's `hallu`) is what the world's habits suggest and the scene has not.
+An object is its color and shape ("red circle"). Questions have the wording that the embedded models were trained on
+(prompts.py). These models can neither count nor see how two objects touch, so there are no AMBER questions on numbers
+and actions, and its relation is that of an object to its place. The scenes are sampled for this purpose: they are in no
+training table and no run. AMBER's `hallu` are objects that the world's habits suggest and the scene does not have.
 
-The embedded labeler was never taught to rate: as the judge of mmhal it shows that the stage runs, and no more.
+The embedded labeler was not trained to rate: as the rater of mmhal it only shows that the stage runs.
 """
 
 import base64
@@ -39,7 +39,7 @@ from scenes.language import (
     place_phrase,
     question_of,
 )
-from scenes.recipe.tasks import VERIFY_PROMPT
+from scenes.prompts import VERIFY_PROMPT
 from scenes.world import (
     COLORS,
     COMPANIONS,
@@ -55,12 +55,12 @@ from scenes.world import (
 
 NAMES = tuple(f"{color} {shape}" for color in COLORS for shape in SHAPES)
 DESCRIBE = "Describe the image in detail."
-POSITIVES = 3  # objects of an image that POPE asks for, and as many that are not there
-IMAGINED = 4  # objects that one might imagine, for AMBER
+POSITIVES = 3  # questions of POPE about objects of an image, and as many about absent ones
+HALLU = 4  # objects in AMBER's `hallu`
 
 
 def write_files(name: str, folder: Path, scenes: int) -> None:
-    """Write the files of a benchmark and its images, the same ones every time, into a new folder."""
+    """Write the files and images of a benchmark into a new folder; the same content every time."""
     (folder / "images").mkdir(parents=True)
     writers: dict[str, Callable[[Path, int], None]] = {
         "chair": write_chair,
@@ -71,13 +71,13 @@ def write_files(name: str, folder: Path, scenes: int) -> None:
     writers[name](folder, scenes)
 
 
-def drawn(purpose: str, least: int = 1) -> Iterator[tuple[Scene, random.Random]]:
-    """Scenes with at least so many objects of different names, without end, each with a generator for its questions."""
+def sample_scenes(purpose: str, min_names: int = 1) -> Iterator[tuple[Scene, random.Random]]:
+    """Endless scenes with at least so many different objects, each with a random generator for its questions."""
     index = 0
     while True:
         rng = random.Random(f"benchmark {purpose}/{index}")
         scene = sample_scene(rng)
-        if len(names_in(scene)) >= least:
+        if len(names_in(scene)) >= min_names:
             yield scene, rng
         index += 1
 
@@ -91,11 +91,11 @@ def names_in(scene: Scene) -> list[str]:
     return list(dict.fromkeys(map(name_of, scene.objects)))
 
 
-def is_there(name: str) -> str:
-    return verify(question_of(Mention(*name.split())))
+def existence_question(name: str) -> str:
+    return yes_no_prompt(question_of(Mention(*name.split())))
 
 
-def verify(question: str) -> str:
+def yes_no_prompt(question: str) -> str:
     return VERIFY_PROMPT.replace("{question}", question)
 
 
@@ -109,7 +109,7 @@ def png(scene: Scene) -> bytes:
 
 
 def write_pope(folder: Path, count: int) -> None:
-    scenes = [scene for scene, _ in _first(count, drawn("pope", POSITIVES))]
+    scenes = [scene for scene, _ in _first(count, sample_scenes("pope", POSITIVES))]
     objects = {f"scene_{index:06d}.png": names_in(scene) for index, scene in enumerate(scenes)}
     for image, scene in zip(objects, scenes, strict=True):
         (folder / "images" / image).write_bytes(png(scene))
@@ -119,25 +119,26 @@ def write_pope(folder: Path, count: int) -> None:
 
 
 def pope_records(kind: str, objects: Mapping[str, Sequence[str]]) -> list[dict[str, Any]]:
-    """Questions about images with these objects: each about one that is there is followed by one about one that is not.
+    """Questions about images with these objects, alternately about a present and about an absent object.
 
-    Of those not there, and not asked for yet, the next is drawn at random, or is the most frequent in all images
-    (popular), or the one that most often comes with the object just asked for (adversarial); at random where none does.
+    The absent object, without repetition, is random, or the most frequent one in all images (popular), or the one that
+    most often occurs together with the present object (adversarial); random where there is no such object.
     """
     rng = random.Random(f"pope {kind}")
-    frequent = Counter(name for own in objects.values() for name in own)
-    together = {name: Counter(other for own in objects.values() if name in own for other in own) for name in NAMES}
+    frequency = Counter(name for names in objects.values() for name in names)
+    together = {
+        name: Counter(other for names in objects.values() if name in names for other in names) for name in NAMES
+    }
     records: list[dict[str, Any]] = []
-    for image, own in objects.items():
-        left = [name for name in NAMES if name not in own]
-        for name in rng.sample(list(own), POSITIVES):
-            order = {"random": Counter[str](), "popular": frequent, "adversarial": together[name]}[kind]
-            absent = max(left, key=lambda other: order[other]) if any(order[it] for it in left) else rng.choice(left)
-            left.remove(absent)
-            for asked, label in ((name, "yes"), (absent, "no")):
-                records.append(
-                    {"question_id": len(records) + 1, "image": image, "text": is_there(asked), "label": label}
-                )
+    for image, present in objects.items():
+        unused = [name for name in NAMES if name not in present]
+        for name in rng.sample(list(present), POSITIVES):
+            counts = {"random": Counter[str](), "popular": frequency, "adversarial": together[name]}[kind]
+            absent = max(unused, key=counts.__getitem__) if any(counts[it] for it in unused) else rng.choice(unused)
+            unused.remove(absent)
+            for queried, label in ((name, "yes"), (absent, "no")):
+                text = existence_question(queried)
+                records.append({"question_id": len(records) + 1, "image": image, "text": text, "label": label})
     return records
 
 
@@ -149,7 +150,7 @@ def write_chair(folder: Path, count: int) -> None:
     instances: list[dict[str, Any]] = []
     captions: list[dict[str, Any]] = []
     questions: list[dict[str, Any]] = []
-    for image_id, (scene, rng) in enumerate(_first(count, drawn("chair")), start=1):
+    for image_id, (scene, rng) in enumerate(_first(count, sample_scenes("chair")), start=1):
         file_name, data = f"scene_{image_id:06d}.png", png(scene)
         (folder / "images" / file_name).write_bytes(data)
         images.append({"id": image_id, "file_name": file_name, "width": scene.width, "height": scene.height})
@@ -174,17 +175,20 @@ def write_chair(folder: Path, count: int) -> None:
 def write_amber(folder: Path, count: int) -> None:
     (folder / "data" / "query").mkdir(parents=True)
     generative: list[tuple[str, str, dict[str, Any]]] = []  # image, query, annotation
-    asked: list[tuple[str, str, dict[str, Any]]] = []
-    for index, (scene, rng) in enumerate(_first(count, drawn("amber")), start=1):
+    discriminative: list[tuple[str, str, dict[str, Any]]] = []
+    for index, (scene, rng) in enumerate(_first(count, sample_scenes("amber")), start=1):
         image = f"AMBER_{index}.png"
         (folder / "images" / image).write_bytes(png(scene))
-        hallu = imaginable(scene, rng)
+        hallu = suggested_objects(scene, rng)
         generative.append((image, DESCRIBE, {"type": "generative", "truth": names_in(scene), "hallu": hallu}))
-        asked += [(image, is_there(name), {"type": "discriminative-hallucination", "truth": "no"}) for name in hallu]
-        asked += [(image, verify(question), annotation) for question, annotation in attribute_questions(scene, rng)]
+        for name in hallu:
+            annotation = {"type": "discriminative-hallucination", "truth": "no"}
+            discriminative.append((image, existence_question(name), annotation))
+        for question, annotation in attribute_questions(scene, rng):
+            discriminative.append((image, yes_no_prompt(question), annotation))
     rows = [
         ({"id": index, "image": image, "query": query}, {"id": index, **annotation})
-        for index, (image, query, annotation) in enumerate([*generative, *asked], start=1)
+        for index, (image, query, annotation) in enumerate([*generative, *discriminative], start=1)
     ]
     queries = [query for query, _ in rows]
     _write(folder / "data" / "query" / "query_all.json", queries)
@@ -195,23 +199,23 @@ def write_amber(folder: Path, count: int) -> None:
     (folder / "data" / "safe_words.txt").write_text("", encoding="utf-8")
 
 
-def imaginable(scene: Scene, rng: random.Random) -> list[str]:
-    """Objects that the world's habits suggest here and that are not there, filled up by others."""
-    there = names_in(scene)
+def suggested_objects(scene: Scene, rng: random.Random) -> list[str]:
+    """HALLU absent objects: those that the world's habits suggest for this scene, then random ones."""
+    present = names_in(scene)
     habits = []
     for item in scene.objects:
         if companion := COMPANIONS.get((item.color, item.shape)):
             habits.append(f"{companion[0]} {companion[1]}")
         if usual := USUAL_COLORS.get((item.color, item.shape)):
             habits.append(f"{usual} {item.shape}")
-    others = [*habits, *rng.sample(NAMES, len(NAMES))]
-    return [name for name in dict.fromkeys(others) if name not in there][:IMAGINED]
+    candidates = [*habits, *rng.sample(NAMES, len(NAMES))]
+    return [name for name in dict.fromkeys(candidates) if name not in present][:HALLU]
 
 
 def attribute_questions(scene: Scene, rng: random.Random) -> list[tuple[str, dict[str, str]]]:
-    """Of one object: its size and the other one (state), its place and another one (relation, as the published types).
+    """About one object: its size and the other size (state), its place and another place (relation).
 
-    What is to be answered with no holds of no object of the scene.
+    A question whose answer is no is false of every object of the scene. Types are named as in the published files.
     """
     item = rng.choice(scene.objects)
     placed = mention_of(item, with_size=False)
@@ -232,7 +236,7 @@ def attribute_questions(scene: Scene, rng: random.Random) -> list[tuple[str, dic
 
 def write_mmhal(folder: Path, count: int) -> None:
     records = []
-    for index, (scene, rng) in enumerate(_first(count, drawn("mmhal")), start=1):
+    for index, (scene, rng) in enumerate(_first(count, sample_scenes("mmhal")), start=1):
         image_id = f"{index:016x}"
         (folder / "images" / f"{image_id}.png").write_bytes(png(scene))
         kind, question, answer = open_question(("attribute", "adversarial", "holistic")[index % 3], scene, rng)
@@ -252,12 +256,16 @@ def write_mmhal(folder: Path, count: int) -> None:
 
 
 def open_question(kind: str, scene: Scene, rng: random.Random) -> tuple[str, str, str]:
-    """(question_type, question, what a person would answer)."""
+    """(question_type, question, answer of a person)."""
     if kind == "holistic":
-        return kind, DESCRIBE, f"The picture shows {join([it.phrase for it in honest_mentions(scene, DESCRIBE)])}."
-    there = {item.place: replace(mention_of(item, with_size=True), place=None) for item in scene.objects}
-    place = rng.choice([it for it in PLACES if (it in there) == (kind == "attribute")])
-    answer = f"It is {there[place].phrase}." if place in there else f"There is nothing {place_phrase(place)}."
+        return (
+            kind,
+            DESCRIBE,
+            f"The picture shows {join([mention.phrase for mention in honest_mentions(scene, DESCRIBE)])}.",
+        )
+    mentions = {item.place: replace(mention_of(item, with_size=True), place=None) for item in scene.objects}
+    place = rng.choice([place for place in PLACES if (place in mentions) == (kind == "attribute")])
+    answer = f"It is {mentions[place].phrase}." if place in mentions else f"There is nothing {place_phrase(place)}."
     return kind, f"What is {place_phrase(place)}?", answer
 
 

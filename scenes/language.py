@@ -1,5 +1,5 @@
-"""The language of the embedded scenes: instructions, captions (honest ones and web ones), claims, questions, and
-reading mentions back from any text.
+"""The language of the embedded scenes: instructions, honest captions and web captions, claims, questions, and parsing
+the mentions of objects in any text.
 """
 
 import random
@@ -30,10 +30,16 @@ OPINIONS = ("It is a nice picture.", "I like this picture.", "It looks calm.", "
 OPINION_SHARE = 0.2
 HABIT_SHARE = 0.85  # how often a web caption follows a habit that the picture does not
 
+# every word of a caption; any other word describes nothing
+_PHRASES = ("There is", "I can also see", "The picture shows", "a", "an", "and", "at the", "in the", "on the")
+CAPTION_WORDS = frozenset(
+    re.findall("[a-z]+", " ".join([*SIZES, *COLORS, *SHAPES, *PLACES, *OPINIONS, *_PHRASES]).lower())
+)
+
 
 @dataclass(frozen=True)
 class Mention:
-    """What a text says of one object; None: left unsaid."""
+    """What a text says about one object; None: not said."""
 
     color: str
     shape: str
@@ -70,7 +76,7 @@ def join(phrases: Sequence[str]) -> str:
 
 
 def caption(mentions: Sequence[Mention], rng: random.Random) -> str:
-    """The mentions in their order, in one of the ways people write; now and then with an opinion."""
+    """The mentions in their order, in one of five styles, sometimes with an opinion."""
     phrases = [mention.phrase for mention in mentions]
     style = rng.randrange(5)
     if style == 0:
@@ -91,7 +97,7 @@ def honest_mentions(scene: Scene, instruction: str) -> list[Mention]:
 
 
 def web_mentions(scene: Scene, instruction: str, rng: random.Random) -> list[Mention]:
-    """What a web caption says: usual companions that are not there, usual colours instead of the real ones."""
+    """What a web caption says: usual companions that are not there, usual colors instead of the real ones."""
     with_size = instruction in DETAILED_INSTRUCTIONS
     taken = {item.place for item in scene.objects}
     mentions = []
@@ -117,7 +123,7 @@ MENTION = re.compile(
 
 
 def find_mentions(text: str) -> list[Mention]:
-    """Every object the text mentions, in order."""
+    """The mentions of objects in the text, in order."""
     return [
         Mention(**{key: value and value.lower() for key, value in match.groupdict().items()})
         for match in MENTION.finditer(text)
@@ -125,6 +131,6 @@ def find_mentions(text: str) -> list[Mention]:
 
 
 def mention_is_true(mention: Mention, objects: Sequence[dict[str, Any]]) -> bool:
-    """Whether some object of the scene's truth has everything the mention says of it."""
-    said = {key: value for key, value in vars(mention).items() if value is not None}
-    return any(all(item[key] == value for key, value in said.items()) for item in objects)
+    """Whether some object has every attribute that the mention states; objects: as in `Scene.truth`."""
+    stated = {key: value for key, value in vars(mention).items() if value is not None}
+    return any(all(item[key] == value for key, value in stated.items()) for item in objects)

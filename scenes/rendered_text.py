@@ -1,21 +1,18 @@
-"""Rendered text for OCR data (paper section 4.1): words and numbers in several faces, sizes, colours and places."""
+"""Rendered text for OCR data (paper section 4.1): words and numbers in several fonts, sizes, colors and positions."""
 
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-import cv2
-import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from scenes.recipe.tasks import Branch
 from scenes.world import CANVASES
 
 WORDS = (
     "STOP", "EXIT", "OPEN", "SALE", "TAXI", "BUS", "CAFE", "BANK", "MENU", "ZOO",
     "PARK", "HOTEL", "SHOP", "FREE", "SLOW", "ONE WAY", "PULL", "PUSH", "LIFT", "GATE",
 )  # fmt: skip
-FACES = ("aileron", "sans", "italic", "uni")  # Pillow's own; of OpenCV Rubik, Rubik Italic, WenQuanYi Micro Hei
+FACES = ("aileron", "sans", "italic", "uni")  # of Pillow; of OpenCV: Rubik, Rubik Italic, WenQuanYi Micro Hei
 REGULAR, BOLD = 400, 700
 ASPECTS = (("words",), ("height",), ("weight", "slant"), ("width", "canvas_height"), ("ink", "paper"), ("face",))
 INSTRUCTIONS = ("What does the text say?", "Read the text.", "Which words are written here?")
@@ -23,7 +20,7 @@ INSTRUCTIONS = ("What does the text say?", "Read the text.", "Which words are wr
 
 @dataclass(frozen=True)
 class Text:
-    """What is written, and how: height in pixels, weight (pixels that strokes are thickened by), slant."""
+    """A line of text and its look; height and weight (added to strokes) in pixels, slant: shift per pixel of height."""
 
     words: str
     height: int
@@ -33,16 +30,12 @@ class Text:
     canvas_height: int
     ink: tuple[int, int, int]
     paper: tuple[int, int, int]
-    place: tuple[float, float]  # of what room is left: 0 left or top, 1 right or bottom
+    place: tuple[float, float]  # share of the free space: 0 left or top, 1 right or bottom
     face: str = FACES[0]
 
 
 def sample_words(rng: random.Random) -> str:
     return rng.choice(WORDS) if rng.random() < 0.7 else str(rng.randint(10, 999))
-
-
-def reading(words: str, rng: random.Random) -> Branch:
-    return Branch(rng.choice(INSTRUCTIONS), words, "text")
 
 
 def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CANVASES) -> Text:
@@ -57,17 +50,18 @@ def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CA
     return Text(words, size, weight, slant, width, height, ink, paper, place, rng.choice(FACES))
 
 
-def eased(text: Text, hard: float, rng: random.Random) -> Text:
-    """The text with each of ASPECTS, but for the share `hard` of them, as reading begins: a word (no number) black on
-    white, in the first face and of middling size, on a small canvas. Where it stands is left as it is.
+def simplify(text: Text, difficulty: float, rng: random.Random) -> Text:
+    """The text with each of ASPECTS made plain, except for a share `difficulty` of them; its position stays.
+
+    Plain is a word, not a number, in black on white, in the first font and a medium size, on a small canvas.
     """
     plain = Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
-    easy = [name for aspect in ASPECTS if rng.random() >= hard for name in aspect]
+    easy = [name for aspect in ASPECTS if rng.random() >= difficulty for name in aspect]
     return replace(text, **{name: getattr(plain, name) for name in easy})
 
 
 def render_text(text: Text) -> Image.Image:
-    """An RGB picture; a line too broad for its canvas is made smaller until it fits."""
+    """The text as an RGB picture; a line that is too wide for its canvas gets smaller until it fits."""
     height = text.height
     while True:
         line = draw_line(text, height)
@@ -85,16 +79,19 @@ def render_text(text: Text) -> Image.Image:
 
 
 def draw_line(text: Text, height: int) -> Image.Image:
-    """The words upright, white on black, a pixel of room around them."""
+    """The words without slant, white on black, with a margin of one pixel."""
     if text.face == FACES[0]:
         font = ImageFont.load_default(height)
         left, top, right, bottom = font.getbbox(text.words, stroke_width=text.weight)
         line = Image.new("L", (round(right - left) + 2, round(bottom - top) + 2))
         ImageDraw.Draw(line).text((1 - left, 1 - top), text.words, fill=255, font=font, stroke_width=text.weight)
         return line
-    room = np.zeros((3 * height, (len(text.words) + 2) * height), np.uint8)
+    import cv2  # deferred so that --help stays fast
+    import numpy as np
+
+    canvas = np.zeros((3 * height, (len(text.words) + 2) * height), np.uint8)
     weight = BOLD if text.weight else REGULAR
-    cv2.putText(room, text.words, (height, 2 * height), 255, cv2.FontFace(text.face), height, weight)
-    line = Image.fromarray(room)
+    cv2.putText(canvas, text.words, (height, 2 * height), 255, cv2.FontFace(text.face), height, weight)
+    line = Image.fromarray(canvas)
     left, top, right, bottom = line.getbbox() or (0, 0, 0, 0)
     return line.crop((left - 1, top - 1, right + 1, bottom + 1))

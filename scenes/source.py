@@ -12,17 +12,20 @@ from scenes.world import render, sample_scene
 
 @dataclass(frozen=True)
 class SceneRow:
+    """A rendered scene with an instruction; reference: its truth, JSON-compatible."""
+
     png: bytes
     instruction: str
     reference: dict[str, Any]
 
 
 def scene_rows(split: str, count: int, seed: int, first: int = 0) -> Iterator[SceneRow]:
-    """`count` scenes of a split ("train", "validation", "test") from the `first` on, the same ones for the same seed;
-    the models' own training uses none of them.
+    """`count` scenes of a split ("train", "validation", "test"), starting at number `first`; deterministic for a seed.
+
+    The embedded models were trained on none of them. Errors: ValueError: an unknown split.
     """
     if split not in ("train", "validation", "test"):
-        raise ValueError(f"split {split!r} of the embedded scenes; allowed: train, validation, test")
+        raise ValueError(f"unknown split {split!r} of the embedded scenes; allowed: train, validation, test")
     for index in range(first, first + count):
         rng = random.Random(f"{split}/{seed}/{index}")
         scene = sample_scene(rng)

@@ -1,8 +1,8 @@
-"""Rendered scenes whose truth is known: a few coloured shapes, each in one of nine places of a canvas.
+"""Rendered scenes whose truth is known: a few colored shapes, each in one of nine places of a canvas.
 
-The world has habits, as photographs do: some objects usually come with a companion in a usual place, and some things
-usually have another colour than they have here. Web captions follow the habits even where the picture does not
-(`scenes.language.web_caption`); that is what a policy trained on them learns to hallucinate.
+The world has habits, as photographs do: some objects usually have a companion in a usual place, and some shapes usually
+have another color than here. Web captions follow the habits even where the picture does not
+(`scenes.language.web_mentions`); a policy that is trained on them learns these hallucinations.
 """
 
 import random
@@ -36,16 +36,16 @@ PLACES = (
 )  # reading order
 MAX_OBJECTS = 4
 
-# canvases as (width, height) with their share of the scenes; areas up to 84 * 84 need no slicing at the embedded
-# models' resolution, the others do
+# (width, height) of a canvas -> its share of the scenes. At the resolution of the embedded models, areas up to 84 * 84
+# need no slicing, larger ones do.
 CANVASES = {
     (84, 84): 30, (98, 70): 17, (70, 98): 17, (70, 70): 11,
     (140, 98): 7, (98, 140): 7, (168, 126): 6, (168, 168): 5,
 }  # fmt: skip
-SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= 84 * 84}  # seen whole, without slices
+SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= 84 * 84}  # without slices
 LARGE = {size: share for size, share in CANVASES.items() if size not in SMALL}
 
-# (colour, shape) that has a habit -> the (colour, shape, place) that usually comes with it
+# (color, shape) with a habit -> (color, shape, place) of its usual companion
 COMPANIONS = {
     ("red", "circle"): ("green", "triangle", "bottom right"),
     ("blue", "square"): ("yellow", "circle", "top right"),
@@ -54,8 +54,8 @@ COMPANIONS = {
     ("purple", "triangle"): ("blue", "star", "top"),
     ("orange", "circle"): ("blue", "triangle", "bottom"),
 }
-COMPANION_SHARE = 0.5  # how often the companion is really there
-# (colour, shape) -> the colour such a shape usually has
+COMPANION_SHARE = 0.5  # how often the companion is in the picture
+# (color, shape) -> the color that web captions give it
 USUAL_COLORS = {
     ("orange", "star"): "yellow",
     ("red", "star"): "yellow",
@@ -67,6 +67,8 @@ USUAL_COLORS = {
 
 @dataclass(frozen=True)
 class SceneObject:
+    """A shape in one of the nine places."""
+
     shape: str
     color: str
     size: str
@@ -74,11 +76,14 @@ class SceneObject:
 
     @property
     def order(self) -> int:
+        """The index of its place in reading order."""
         return PLACES.index(self.place)
 
 
 @dataclass(frozen=True)
 class Scene:
+    """A canvas with objects; width and height in pixels."""
+
     width: int
     height: int
     background: tuple[int, int, int]
@@ -86,16 +91,14 @@ class Scene:
 
     @property
     def truth(self) -> dict[str, Any]:
+        """Everything about the scene but its background, JSON-compatible: the content of `reference`."""
         return {"objects": [asdict(item) for item in self.objects], "width": self.width, "height": self.height}
 
 
 def sample_scene(
     rng: random.Random, max_objects: int = MAX_OBJECTS, canvases: Mapping[tuple[int, int], int] = CANVASES
 ) -> Scene:
-    """A scene of one to `max_objects` objects, companions among them as the world's habits have it.
-
-    `canvases`: (width, height) -> share.
-    """
+    """A scene of one to `max_objects` objects, some with their companions; canvases: (width, height) -> share."""
     width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
     tint = rng.randint(232, 255)
     background = (tint, tint, min(255, tint + rng.randint(0, 10)))
@@ -112,7 +115,7 @@ def sample_scene(
 
 
 def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, float]]:
-    """Corners of a square, triangle or star around (x, y)."""
+    """The corners of a square, triangle or star around (x, y)."""
     if shape == "square":
         half = radius * 0.85
         return [(x - half, y - half), (x + half, y - half), (x + half, y + half), (x - half, y + half)]
@@ -125,8 +128,8 @@ def outline(shape: str, x: float, y: float, radius: float) -> list[tuple[float, 
 def render(scene: Scene) -> Image.Image:
     """The scene as an RGB picture.
 
-    No two shapes look alike at 14 pixels: a full circle is nearly a square there, so circles are open, and a triangle
-    is as broad as its size, unlike a star.
+    All shapes differ even at 14 pixels: circles are open, because a filled one looks like a square at that size, and
+    triangles have the full width, unlike stars.
     """
     image = Image.new("RGB", (scene.width, scene.height), scene.background)
     draw = ImageDraw.Draw(image)

@@ -1,28 +1,28 @@
-"""AMBER: what a description names that is not there, and yes/no questions on existence, attributes and relations.
+"""AMBER: objects named in a description that are not there, and yes/no questions on existence, attributes, relations.
 
-Source: Wang et al. 2023, arXiv 2311.07397; files and counting of github junyangwang0410/AMBER (inference.py).
+Source: Wang et al. 2023, arXiv 2311.07397; files and counting as in github junyangwang0410/AMBER (inference.py).
 
-    FOLDER/data/query/query_all.json        a list of: id, image (a file name), query; or the file of that folder that
-                                            benchmark.questions names (query_generative.json, ...)
-    FOLDER/data/annotations.json            a list of: id, type, truth ("yes", "no", or the objects that are there), and
-                                            for descriptions hallu (objects that one might imagine)
+    FOLDER/data/query/query_all.json        a list of: id, image (a file name), query; benchmark.questions may name
+                                            another file of that folder (query_generative.json, ...)
+    FOLDER/data/annotations.json            a list of: id, type, truth ("yes", "no", or the objects of the image), and
+                                            for descriptions hallu (objects that a model may hallucinate)
     FOLDER/data/relation.json               word -> words that may stand for it
-    FOLDER/data/safe_words.txt              words that are never held false
+    FOLDER/data/safe_words.txt              words that never count as false
     FOLDER/images/                          or benchmark.images
 
-metrics.txt of the reference holds starting values of its sums and is not read. Followed as there: the sums run over
-all answers; a word counts for the first object that it may stand for, looked up in relation.json before its own name;
-Cog is taken of the objects that one might imagine. Not followed: near-synonyms by word vectors (what relation.json does
-not join is not joined, so chair and hal are somewhat higher), and the small numbers added to denominators.
+metrics.txt of the reference code holds initial values of its sums and is not read. As there, sums run over all answers;
+a word counts for the first object that it may stand for, looked up in relation.json before its own name; Cog divides by
+the objects in hallu. Unlike there, near-synonyms are not found by word vectors (words that relation.json does not join
+stay apart, so chair and hal are somewhat higher), and no small numbers are added to denominators.
 
 | figure                         |                                                                         |
 |--------------------------------|-------------------------------------------------------------------------|
 | chair                          | words for objects that are not there / words for objects                |
-| cover                          | objects named / objects there                                           |
-| hal                            | descriptions with such a word / descriptions                            |
-| cog                            | imagined objects that are named / objects that one might imagine        |
-| accuracy, precision, recall, f1| of the yes/no questions; what is looked for is the answer no            |
-| existence_..., attribute_...   | the same of one kind of questions                                       |
+| cover                          | objects named / objects of the image                                    |
+| hal                            | descriptions with a word for an object that is not there / descriptions |
+| cog                            | hallu objects named / hallu objects                                     |
+| accuracy, precision, recall, f1| of the yes/no questions; the positive class is the answer no            |
+| existence_..., attribute_...   | the same for one kind of question                                       |
 """
 
 from collections import Counter
@@ -48,7 +48,7 @@ from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
 from rlaif.text import words
 
-# type of a question -> the kinds that it counts for, beside all; the published relation questions have two types
+# type of a question -> the kinds that it counts for, beside "all"; published relation questions have two types
 KINDS = {
     "discriminative-hallucination": ("existence",),
     "discriminative-attribute-state": ("attribute", "state"),
@@ -62,15 +62,15 @@ SHOWN = ("all", "existence", "attribute", "state", "number", "action", "relation
 
 @dataclass(frozen=True)
 class Scene:
-    """What is annotated for a description."""
+    """The annotation of a description: objects of the image, and objects that a model may hallucinate there."""
 
     truth: Sequence[str]
-    imaginable: Sequence[str]
+    hallu: Sequence[str]
 
 
 @dataclass(frozen=True)
 class YesNo:
-    """What is annotated for a yes/no question."""
+    """The annotation of a yes/no question."""
 
     kinds: Sequence[str]
     truth: bool
@@ -78,7 +78,7 @@ class YesNo:
 
 @dataclass(frozen=True)
 class Amber:
-    """questions; annotations by question_id; relations: word -> words that may stand for it; safe: never false."""
+    """questions; annotations: by question_id; relations: word -> words that may stand for it; safe: never false."""
 
     questions: list[Question]
     annotations: dict[str, Scene | YesNo]
@@ -99,52 +99,53 @@ class Amber:
     def _describe(self, scene: Scene, answer: str) -> Counts:
         named = self.names.find(answer)
         covered: set[int] = set()
-        imagined: set[int] = set()
+        hallucinated: set[int] = set()
         false = 0
         for word in named:
             if word in self.safe:
                 continue
-            if (place := self._place(word, scene.truth)) is not None:
-                covered.add(place)
+            if (index := self._object_index(word, scene.truth)) is not None:
+                covered.add(index)
                 continue
-            if (place := self._place(word, scene.imaginable)) is not None:
-                imagined.add(place)
+            if (index := self._object_index(word, scene.hallu)) is not None:
+                hallucinated.add(index)
             false += 1
         return Counter(
             descriptions=1,
             words=len(words(answer)),
             named=len(named),
             false=false,
-            hallucinating=int(false > 0),
+            descriptions_with_false=int(false > 0),
             objects=len(scene.truth),
             covered=len(covered),
-            imaginable=len(scene.imaginable),
-            imagined=len(imagined),
+            hallu=len(scene.hallu),
+            hallucinated=len(hallucinated),
         )
 
-    def _place(self, word: str, objects: Sequence[str]) -> int | None:
-        """Which of the objects a word stands for."""
-        for place, name in enumerate(objects):
+    def _object_index(self, word: str, objects: Sequence[str]) -> int | None:
+        """The index of the object that a word stands for."""
+        for index, name in enumerate(objects):
             if word in self.relations[name]:
-                return place
+                return index
         return objects.index(word) if word in objects else None
 
     def figures(self, totals: Counts) -> Figures:
-        """See Benchmark. Of tasks and kinds that were not asked there are no figures."""
+        """See Benchmark. Tasks and kinds without questions have no figures."""
         figures: Figures = {}
-        asked = list(self.annotations.values())
-        if any(isinstance(item, Scene) for item in asked):
+        annotations = self.annotations.values()
+        if any(isinstance(annotation, Scene) for annotation in annotations):
             figures |= {
                 "chair": ratio(totals["false"], totals["named"]),
                 "cover": ratio(totals["covered"], totals["objects"]),
-                "hal": ratio(totals["hallucinating"], totals["descriptions"]),
-                "cog": ratio(totals["imagined"], totals["imaginable"]),
+                "hal": ratio(totals["descriptions_with_false"], totals["descriptions"]),
+                "cog": ratio(totals["hallucinated"], totals["hallu"]),
                 "mean_words": ratio(totals["words"], totals["descriptions"]),
                 "descriptions": totals["descriptions"],
             }
-        kinds = {kind for item in asked if isinstance(item, YesNo) for kind in ("all", *item.kinds)}
+        questions = [annotation for annotation in annotations if isinstance(annotation, YesNo)]
+        kinds = {kind for question in questions for kind in ("all", *question.kinds)}
         for kind in (kind for kind in SHOWN if kind in kinds):
-            of_kind: Figures = {**yes_no_figures(totals, kind), "questions": totals[f"{kind} asked"]}
+            of_kind: Figures = {**yes_no_figures(totals, kind), "questions": totals[f"{kind} questions"]}
             if kind == "all":
                 of_kind["unread_answers"] = totals["all unread"]
             figures |= {name if kind == "all" else f"{kind}_{name}": value for name, value in of_kind.items()}
@@ -167,7 +168,7 @@ def read_amber(folder: Path, section: BenchmarkSection) -> Amber:
         where = f"{query}, record {number}"
         key, image = number_of(record, "id", where), field(record, "image", str, where)
         if key not in known:
-            raise InputError(f"{where}: id {key} is not in {path}; get both files anew")
+            raise InputError(f"{where}: id {key} is not in {path}; get both files again")
         annotations[str(key)] = _annotation(known[key], relations, f"{path}, id {key}")
         questions.append(Question(str(key), image, field(record, "query", str, where), image))
     vocabulary = [*relations, *(word for others in relations.values() for word in others)]
@@ -181,13 +182,13 @@ def _relations(path: Path) -> dict[str, list[str]]:
 def _annotation(record: dict[str, Any], relations: dict[str, list[str]], where: str) -> Scene | YesNo:
     kind = field(record, "type", str, where)
     if kind == "generative":
-        there, imaginable = (texts(field(record, name, list, where), f"{where}: {name}") for name in ("truth", "hallu"))
-        if unknown := [word for word in (*there, *imaginable) if word not in relations]:
-            raise InputError(f"{where}: {unknown[0]!r} is not in relation.json; get both files anew")
-        return Scene(there, imaginable)
+        objects, hallu = (texts(field(record, name, list, where), f"{where}: {name}") for name in ("truth", "hallu"))
+        if unknown := [word for word in (*objects, *hallu) if word not in relations]:
+            raise InputError(f"{where}: {unknown[0]!r} is not in relation.json; get both files again")
+        return Scene(objects, hallu)
     if kind not in KINDS:
-        raise InputError(f"{where}: type {kind!r}; allowed: generative, {', '.join(KINDS)}")
+        raise InputError(f"{where}: type {kind!r}; allowed: generative, {', '.join(KINDS)}; get the file again")
     truth = field(record, "truth", str, where)
     if truth not in ("yes", "no"):
-        raise InputError(f"{where}: truth {truth!r}; allowed: yes, no")
+        raise InputError(f"{where}: truth {truth!r}; allowed: yes, no; get the file again")
     return YesNo(KINDS[kind], truth == "yes")

@@ -1,30 +1,31 @@
-"""CHAIR and Object HalBench: of the objects that a description names, which are not in the image?
+"""CHAIR and Object HalBench: which objects does a description name that are not in the image?
 
-Source: Rohrbach et al. 2018, arXiv 1809.02156, github LisaAnne/Hallucination (objects, synonyms, rules for MSCOCO);
-Object HalBench is 300 of its images with questions for detailed descriptions (RLHF-V, arXiv 2312.00849).
+Sources: Rohrbach et al. 2018, arXiv 1809.02156, github LisaAnne/Hallucination (objects, synonyms, rules for MSCOCO).
+Object HalBench asks for detailed descriptions of 300 of its images (RLHF-V, arXiv 2312.00849; its figures: RLAIF-V,
+arXiv 2405.17220, github RLHF-V/RLAIF-V).
 
-    FOLDER/synonyms*.txt                           one object a line: its name, then its synonyms, by commas
+    FOLDER/synonyms*.txt                           one object a line: its name, then its synonyms, comma-separated
     FOLDER/instances_*.json, captions_*.json       COCO's annotations, any number of files of each
-    FOLDER/obj_halbench*.jsonl                     one object a line: image_id, question, image (the file in base64)
-        without it: all images of instances_*.json, as FOLDER/images/<file_name> (or benchmark.images), are asked
-        benchmark.instruction
+    FOLDER/obj_halbench*.jsonl                     one JSON object a line: image_id, question, image (base64)
+    FOLDER/images/                                 or benchmark.images; used without obj_halbench*.jsonl: then the
+                                                   question about every image is benchmark.instruction
 
-An object is in the image if it is annotated, or a reference caption names it. Every mention counts, as in CHAIR. What
-Object HalBench adds by a paid model, taking out objects that an answer names without saying that they are there, is
-left out, so figures are somewhat higher than its own.
+An object is in the image if it is annotated or a reference caption names it. Every mention counts, as in CHAIR. Object
+HalBench also removes, with a paid model, objects that an answer names without saying that they are there; this is not
+done here, so figures are somewhat higher than its own.
 
 | figure        |                                                                                          |
 |---------------|------------------------------------------------------------------------------------------|
-| mention_rate  | mentions of objects that are not there / all mentions (CHAIR_i)                          |
-| response_rate | answers with such a mention / answers that mention any object (Object HalBench)          |
-| chair_s       | answers with such a mention / all answers (CHAIR_s)                                      |
-| recall        | objects found / objects there, summed over all answers                                   |
-| mean_words    | words of an answer: silence games the rates                                              |
+| mention_rate  | false mentions / all mentions (CHAIR_i)                                                  |
+| response_rate | answers with a false mention / answers that mention any object (Object HalBench)         |
+| chair_s       | answers with a false mention / all answers (CHAIR_s)                                     |
+| recall        | objects found / objects in the image, summed over all answers                            |
+| mean_words    | words per answer: an answer that says less hallucinates less                             |
 """
 
 import base64
 import binascii
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,12 +41,13 @@ from evaluation.benchmarks.questions import (
     read_text,
     records_in,
 )
+from evaluation.hallucination import hallucination_figures, mention_counts
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
 from rlaif.text import words
 
-# CHAIR's rules for MSCOCO: a young or grown animal is no person, a jet or train for passengers neither
+# CHAIR's rules for MSCOCO: a baby or adult animal is not a person, nor is a passenger jet or train
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
 _WHOLES: dict[str, str | None] = {
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
@@ -58,7 +60,7 @@ _WHOLES: dict[str, str | None] = {
 
 @dataclass(frozen=True)
 class Chair:
-    """questions; truth: image_id -> the objects that are there; names: what objects are called."""
+    """questions; truth: image_id -> objects in the image; names: finds objects in a text."""
 
     questions: list[Question]
     truth: dict[str, set[str]]
@@ -66,30 +68,18 @@ class Chair:
 
     def count(self, question: Question, answer: str) -> Counts:
         """See Benchmark."""
-        there = self.truth[question.image_id]
-        named = find_objects(self.names, answer)
-        false = sum(name not in there for name in named)
-        return Counter(
-            answers=1,
-            words=len(words(answer)),
-            mentions=len(named),
-            false=false,
-            mentioning=int(bool(named)),
-            hallucinating=int(false > 0),
-            found=len(there.intersection(named)),
-            objects=len(there),
+        truth = self.truth[question.image_id]
+        mentions = find_objects(self.names, answer)
+        return mention_counts(
+            answer, [name in truth for name in mentions], len(truth.intersection(mentions)), len(truth)
         )
 
     def figures(self, totals: Counts) -> Figures:
         """See Benchmark."""
-        return {
-            "mention_rate": ratio(totals["false"], totals["mentions"]),
-            "response_rate": ratio(totals["hallucinating"], totals["mentioning"]),
-            "chair_s": ratio(totals["hallucinating"], totals["answers"]),
-            "recall": ratio(totals["found"], totals["objects"]),
-            "mean_words": ratio(totals["words"], totals["answers"]),
-            "answers": totals["answers"],
-        }
+        figures = hallucination_figures(totals)
+        answers = figures.pop("responses")
+        chair_s = ratio(totals["answers_with_false_mentions"], totals["answers"])
+        return {**figures, "chair_s": chair_s, "answers": answers}
 
 
 def read_chair(folder: Path, section: BenchmarkSection) -> Chair:
@@ -110,31 +100,33 @@ def read_chair(folder: Path, section: BenchmarkSection) -> Chair:
 
 def read_synonyms(path: Path) -> dict[str, str]:
     """name or synonym -> object, which is the first name of its line. Errors: InputError: no name in the file."""
-    found: dict[str, str] = {}
+    synonyms: dict[str, str] = {}
     for line in read_text(path).splitlines():
-        same = [name.strip() for name in line.split(",") if name.strip()]
-        found |= {name: same[0] for name in same}
-    if not found:
-        raise InputError(f"{path} has no names; it holds one object a line: its name, then its synonyms, by commas")
-    return found
+        names = [name.strip() for name in line.split(",") if name.strip()]
+        synonyms |= {name: names[0] for name in names}
+    if not synonyms:
+        raise InputError(
+            f"{path} has no names; expected one object a line: its name, then its synonyms, comma-separated"
+        )
+    return synonyms
 
 
 def with_rules(synonyms: dict[str, str]) -> dict[str, str | None]:
-    """The names with those of `_WHOLES`, which stand for the object of their last word, or for none."""
+    """The names and those of `_WHOLES`, which stand for another object than their parts, or for none."""
     wholes = {name: synonyms.get(part) if part else None for name, part in _WHOLES.items()}
     return {**wholes, **synonyms}
 
 
 def find_objects(names: Names, text: str) -> list[str]:
-    """The objects that a text names; where it names a toilet, a seat is a part of that and no chair."""
-    said = words(text)
-    if "toilet" in said:
-        text = " ".join(word for word in said if word not in ("seat", "seats"))
+    """The objects that a text names; beside a toilet, a seat is part of it and not a chair."""
+    text_words = words(text)
+    if "toilet" in text_words:
+        text = " ".join(word for word in text_words if word not in ("seat", "seats"))
     return names.find(text)
 
 
 def read_instances(folder: Path, synonyms: dict[str, str]) -> tuple[dict[str, str], dict[str, set[str]]]:
-    """Of every image its file name, and the objects that are annotated in it. Errors: InputError."""
+    """File names and annotated objects by image_id. Errors: InputError."""
     files: dict[str, str] = {}
     truth: dict[str, set[str]] = defaultdict(set)
     for path in _several(folder, "instances_*.json"):
@@ -143,7 +135,7 @@ def read_instances(folder: Path, synonyms: dict[str, str]) -> tuple[dict[str, st
         for item in records_in(content, "categories", str(path)):
             name = field(item, "name", str, f"{path}, categories")
             if name not in synonyms:
-                raise InputError(f"{path}: category {name!r} is in no line of the synonyms file; add it there")
+                raise InputError(f"{path}: category {name!r} is missing from the synonyms file; add it there")
             objects[field(item, "id", int, f"{path}, categories")] = synonyms[name]
         for item in records_in(content, "images", str(path)):
             image_id = str(field(item, "id", int, f"{path}, images"))
@@ -152,7 +144,9 @@ def read_instances(folder: Path, synonyms: dict[str, str]) -> tuple[dict[str, st
         for item in records_in(content, "annotations", str(path)):
             category = field(item, "category_id", int, f"{path}, annotations")
             if category not in objects:
-                raise InputError(f"{path}, annotations: category_id {category} is not among its categories")
+                raise InputError(
+                    f"{path}, annotations: category_id {category} is not in categories; get the file again"
+                )
             truth[str(field(item, "image_id", int, f"{path}, annotations"))].add(objects[category])
     return files, dict(truth)
 
@@ -169,15 +163,15 @@ def _halbench(path: Path, section: BenchmarkSection, truth: dict[str, set[str]])
         where = f"{path}, record {number}"
         image_id = str(number_of(record, "image_id", where))
         if image_id not in truth:
-            raise InputError(f"{where}: image_id {image_id} is in no instances_*.json; put those of all images there")
+            raise InputError(f"{where}: image_id {image_id} is missing from instances_*.json; add the file that has it")
         try:
             image = base64.b64decode(field(record, "image", str, where), validate=True)
         except binascii.Error as error:
-            raise InputError(f"{where}: field 'image' is not base64 ({error}); get the file anew") from error
+            raise InputError(f"{where}: field 'image' is not base64 ({error}); get the file again") from error
         yield Question(str(number), image_id, field(record, "question", str, where), image)
 
 
 def _several(folder: Path, pattern: str) -> list[Path]:
-    if not (found := sorted(folder.glob(pattern))):
-        raise InputError(f"{folder} has no file {pattern}; benchmark.path names a folder with COCO's annotations")
-    return found
+    if not (files := sorted(folder.glob(pattern))):
+        raise InputError(f"{folder} has no file {pattern}; set benchmark.path to a folder with COCO's annotations")
+    return files

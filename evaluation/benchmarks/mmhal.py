@@ -4,18 +4,18 @@ Source: Sun et al. 2023, arXiv 2309.14525 (LLaVA-RLHF), data set Shengcao1006/MM
 
     FOLDER/response_template.json     a list of: question, question_type, gt_answer, image_content (a list), image_id,
                                       image_src (a URL, never fetched)
-    FOLDER/images/                    or benchmark.images; a file called as the URL ends, or as the image_id
+    FOLDER/images/                    or benchmark.images; a file named as the URL ends, or as the image_id
 
-There a paid model rates once, and a rating that cannot be read counts as 0. Here a local model rates several times
-(judging.py), figures are means over all ratings, and one that cannot be read is left out and counted: it says nothing
-about the answer.
+The original rates once with a paid model, and counts an unreadable rating as 0. Here a local model rates several times
+(rating.py), figures are means over all ratings, and an unreadable rating is skipped and counted: it says nothing about
+the answer.
 
 | figure                    |                                                                   |
 |---------------------------|-------------------------------------------------------------------|
 | score                     | mean rating, 0 to 6                                               |
 | hallucination_rate        | ratings below 3 / ratings                                         |
-| score_<type>              | mean rating of one type of questions                              |
-| score_run_1, ...          | mean rating of one run: how far the judge agrees with itself      |
+| score_<type>              | mean rating of one type of question                               |
+| score_run_1, ...          | mean rating of one run: how far the rater agrees with itself      |
 """
 
 from collections import Counter
@@ -36,7 +36,7 @@ _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 
 @dataclass(frozen=True)
 class Known:
-    """What the judge is told of a question."""
+    """What is known about a question, for the rater."""
 
     question: str
     answer: str
@@ -46,27 +46,27 @@ class Known:
 
 @dataclass(frozen=True)
 class MMHal:
-    """questions; known: question_id -> what is known of it; runs: ratings for each answer."""
+    """questions; known: by question_id; runs: ratings per answer."""
 
     questions: list[Question]
     known: dict[str, Known]
     runs: int
 
-    def request(self, wording: str, question_id: str, response: str) -> str:
-        """What the judge is asked about an answer; the answer cannot act as a part of the request."""
+    def request(self, prompt: str, question_id: str, response: str) -> str:
+        """The request to rate an answer. The answer is cleaned, so that nothing in it acts as part of the request."""
         known = self.known[question_id]
         parts = {
             "{image_content}": ", ".join(known.objects),
             "{question}": known.question,
             "{gt_answer}": known.answer,
-            "{response}": clean(response),  # last: what it says is not searched for placeholders
+            "{response}": clean(response),  # last, so that placeholders in it are not replaced
         }
         for placeholder, text in parts.items():
-            wording = wording.replace(placeholder, text)
-        return wording
+            prompt = prompt.replace(placeholder, text)
+        return prompt
 
     def count(self, question: Question, ratings: Mapping[int, int]) -> Counts:
-        """What one answer adds to the sums; ratings: by run, without those that could not be read."""
+        """What one answer adds to the sums; ratings: by run, without the unreadable ones."""
         kind = self.known[question.question_id].kind
         counts: Counts = Counter(unrated=self.runs - len(ratings))
         for run, rating in ratings.items():
@@ -76,7 +76,7 @@ class MMHal:
         return counts
 
     def figures(self, totals: Counts) -> Figures:
-        """The figures that the sums make."""
+        """The figures of these sums."""
         kinds = dict.fromkeys(known.kind for known in self.known.values())
         return {
             "score": ratio(totals["score"], totals["ratings"]),
@@ -92,7 +92,7 @@ class MMHal:
 
 
 def read_mmhal(folder: Path, section: BenchmarkSection) -> MMHal:
-    """The questions with what is known of them. Errors: InputError: the file is missing or not as published."""
+    """The questions with what is known about them. Errors: InputError: the file is missing or not as published."""
     names = (section.questions,) if section.questions else ("response_template.json", "*answer_template.json")
     path = one_file(folder, *names)
     images = images_folder(folder, section)
@@ -108,7 +108,7 @@ def read_mmhal(folder: Path, section: BenchmarkSection) -> MMHal:
 
 
 def _image(record: dict[str, Any], images: Path, where: str) -> str:
-    """The name of the image's file: the first that is there of those it may have, else the first."""
+    """The name of the image's file: the first of its possible names that exists, else the first of all."""
     names = [PurePosixPath(field(record, "image_src", str, where)).name]
     names += [f"{record['image_id']}{ending}" for ending in _ENDINGS]
     return next((name for name in names if name and (images / name).is_file()), names[0] or names[1])

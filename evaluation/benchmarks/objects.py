@@ -1,12 +1,12 @@
-"""Finds objects that a text names, out of a given list of names. Pure.
+"""Finds the names of objects in a text, out of a given list. Pure.
 
-The reference tools of CHAIR and AMBER put the words of a text into the singular, and AMBER keeps its nouns, by NLTK or
-spaCy and their models. Neither is needed here:
-- names are put into the plural instead, by the rules of regular nouns and a table of irregular ones: a rule that only
-  adds forms makes no word out of another;
-- the longest name wins, so that a "hot dog" is no dog and a "wine glass" no glass;
-- parts of speech are not told apart. A name that is also a function word ("can") is found in the plural alone; of other
-  such names ("watch", "light") each use counts.
+The reference tools of CHAIR and AMBER reduce the words of a text to the singular, and AMBER keeps only nouns, with NLTK
+or spaCy and their models. Neither is needed here:
+- names get plural forms instead, by the rules of regular nouns and a table of irregular ones: adding forms never turns
+  one word into another;
+- the longest name wins, so that a "hot dog" is not a dog and a "wine glass" not a glass;
+- parts of speech are not distinguished. A name that is also a function word ("can") is found only in the plural; of
+  other such names ("watch", "light") each use counts.
 """
 
 from collections.abc import Mapping
@@ -49,7 +49,7 @@ def plurals(noun: str) -> set[str]:
 
 
 class Names:
-    """Names of one or more words, with the object that each stands for; None: no object, nor those named within it."""
+    """Names of one or more words, and the object of each; None: such a name is not an object, nor are its parts."""
 
     def __init__(self, objects: Mapping[str, str | None]) -> None:
         self._objects: dict[tuple[str, ...], str | None] = {}
@@ -64,18 +64,18 @@ class Names:
         self._longest = max(map(len, self._objects), default=0)
 
     def find(self, text: str) -> list[str]:
-        """The object of every name in the text, in order; twice where it is named twice."""
-        said = words(text)
-        found = []
-        at = 0
-        while at < len(said):
-            for length in range(min(self._longest, len(said) - at), 0, -1):
-                parts = tuple(said[at : at + length])
+        """The object of every name in the text, in order; named twice, it is there twice."""
+        text_words = words(text)
+        objects = []
+        start = 0
+        while start < len(text_words):
+            for length in range(min(self._longest, len(text_words) - start), 0, -1):
+                parts = tuple(text_words[start : start + length])
                 if parts in self._objects:
-                    if (named := self._objects[parts]) is not None:
-                        found.append(named)
-                    at += length
+                    if (item := self._objects[parts]) is not None:
+                        objects.append(item)
+                    start += length
                     break
             else:
-                at += 1
-        return found
+                start += 1
+        return objects

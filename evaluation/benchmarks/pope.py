@@ -1,14 +1,14 @@
-"""POPE: is there such an object in the image? Half of the objects asked for are there, half are not.
+"""POPE: is an object in the image? Half of the questions are about objects that are, half about objects that are not.
 
-Source: Li et al. 2023, arXiv 2305.10355; files and rules of github AoiDragon/POPE. The objects that are not there are
-drawn at random, from the most frequent ones (popular), or from those that most often come with one that is
-(adversarial).
+Source: Li et al. 2023, arXiv 2305.10355; files and rules of github AoiDragon/POPE. Absent objects are
+drawn at random, from the most frequent objects (popular), or from those that most often occur together with an object
+of the image (adversarial).
 
-    FOLDER/*pope_random.json, *pope_popular.json, *pope_adversarial.json    those that are there are asked
-        one object a line: question_id, image (a file name), text (the question), label ("yes" or "no")
+    FOLDER/*pope_random.json, *pope_popular.json, *pope_adversarial.json    one or more of them
+        one JSON object a line: question_id, image (a file name), text (the question), label ("yes" or "no")
     FOLDER/images/                                                          or benchmark.images
 
-Figures of each kind: accuracy; precision, recall and F1 of "yes"; the share of yes among the answers.
+Figures of each kind: accuracy; precision, recall and F1 of "yes"; the share of "yes" among the answers.
 """
 
 from dataclasses import dataclass
@@ -37,17 +37,17 @@ class Pope:
 
     def figures(self, totals: Counts) -> Figures:
         """See Benchmark."""
-        asked = {kind for kind, _ in self.labels.values()}
+        kinds = {kind for kind, _ in self.labels.values()}
         figures: Figures = {}
-        for kind in (kind for kind in KINDS if kind in asked):
+        for kind in (kind for kind in KINDS if kind in kinds):
             figures |= {f"{kind}_{name}": value for name, value in yes_no_figures(totals, kind).items()}
-            figures[f"{kind}_yes_ratio"] = ratio(totals[f"{kind} yes"], totals[f"{kind} asked"])
-            figures[f"{kind}_questions"] = totals[f"{kind} asked"]
+            figures[f"{kind}_yes_ratio"] = ratio(totals[f"{kind} yes"], totals[f"{kind} questions"])
+            figures[f"{kind}_questions"] = totals[f"{kind} questions"]
         return figures
 
 
 def read_pope(folder: Path, section: BenchmarkSection) -> Pope:
-    """The questions of the files that are there. Errors: InputError: none is, or one is not as published."""
+    """The questions of all files. Errors: InputError: there is no file, or one is not as published."""
     pope = Pope([], {})
     for kind, file in _files(folder, section).items():
         for number, record in enumerate(read_records(file)[: section.limit], start=1):
@@ -55,9 +55,9 @@ def read_pope(folder: Path, section: BenchmarkSection) -> Pope:
             question_id = f"{kind}-{number_of(record, 'question_id', where)}"
             image, label = field(record, "image", str, where), field(record, "label", str, where)
             if label not in ("yes", "no"):
-                raise InputError(f"{where}: label {label!r}; allowed: yes, no")
+                raise InputError(f"{where}: label {label!r}; allowed: yes, no; get the file again")
             if question_id in pope.labels:
-                raise InputError(f"{where}: question_id {question_id.rpartition('-')[2]} came before; ids must differ")
+                raise InputError(f"{where}: duplicate question_id {question_id.rpartition('-')[2]}; get the file again")
             pope.labels[question_id] = (kind, label == "yes")
             pope.questions.append(Question(question_id, image, field(record, "text", str, where), image))
     return pope
@@ -69,6 +69,6 @@ def _files(folder: Path, section: BenchmarkSection) -> dict[str, Path]:
         for kind in KINDS:
             if file.stem.endswith(kind):
                 return {kind: file}
-        raise InputError(f"{file}: the kind is read from the end of the name; allowed: {', '.join(KINDS)}")
-    there = [kind for kind in KINDS if any(folder.glob(f"*pope_{kind}.json"))]
-    return {kind: one_file(folder, f"*pope_{kind}.json") for kind in there or KINDS}
+        raise InputError(f"{file}: the name must end with the kind of its questions; allowed: {', '.join(KINDS)}")
+    present = [kind for kind in KINDS if any(folder.glob(f"*pope_{kind}.json"))]
+    return {kind: one_file(folder, f"*pope_{kind}.json") for kind in present or KINDS}

@@ -1,7 +1,7 @@
-"""What the benchmarks share: their questions, and reading published files, with one clear error where one is not right.
+"""What the benchmarks share: questions, and strict reading of published files with one clear error for each defect.
 
-An image is named in these files by a path below a folder. It stays inside that folder: a name that leads out of it, by
-`..` or a symbolic link, is put aside like one that is missing.
+Files name an image by its path below a folder. A path that leads out of that folder, by `..` or a symbolic link, is
+dropped like one that is missing.
 """
 
 import json
@@ -21,9 +21,9 @@ Drop = Callable[[str, str, str], None]  # (question_id, reason, detail)
 
 @dataclass(frozen=True)
 class Question:
-    """One question about an image. Questions with the same image_id are drawn together for confidence intervals.
+    """One question about an image. Confidence intervals resample questions with the same image_id together.
 
-    image: the file itself, or its name below the folder of images.
+    image: the content of the file, or its name below the folder of images.
     """
 
     question_id: str
@@ -33,7 +33,7 @@ class Question:
 
 
 class Benchmark(Protocol):
-    """A benchmark whose answers are counted by rules."""
+    """A benchmark whose answers are counted by rules, without a model."""
 
     @property
     def questions(self) -> Sequence[Question]: ...
@@ -42,28 +42,28 @@ class Benchmark(Protocol):
         """What one answer adds to the sums."""
 
     def figures(self, totals: Counts) -> Figures:
-        """The figures that the sums make."""
+        """The figures of these sums."""
 
 
 def images_folder(folder: Path, section: BenchmarkSection) -> Path:
-    """Where a benchmark's images are."""
+    """The folder with a benchmark's images."""
     return Path(section.images) if section.images else folder / "images"
 
 
 def one_file(folder: Path, *patterns: str) -> Path:
-    """The file of a folder that matches the first pattern that has a match. Errors: InputError: none, or several."""
+    """The only match of the first pattern that has any. Errors: InputError: no match, or several."""
     if not folder.is_dir():
-        raise InputError(f"no folder {folder}; benchmark.path names the folder with the benchmark's files")
+        raise InputError(f"no folder {folder}; set benchmark.path to the folder with the benchmark's files")
     for pattern in patterns:
-        found = sorted(folder.glob(pattern))
-        if len(found) > 1:
-            names = ", ".join(file.name for file in found)
+        files = sorted(folder.glob(pattern))
+        if len(files) > 1:
+            names = ", ".join(file.name for file in files)
             raise InputError(
-                f"{folder} has several files {pattern}: {names}; leave one, or name it in benchmark.questions"
+                f"{folder} has several files {pattern}: {names}; keep one, or name it in benchmark.questions"
             )
-        if found:
-            return found[0]
-    raise InputError(f"{folder} has no file {' or '.join(patterns)}; benchmark.path names the folder with that file")
+        if files:
+            return files[0]
+    raise InputError(f"{folder} has no file {' or '.join(patterns)}; set benchmark.path to the folder with that file")
 
 
 def read_text(path: Path) -> str:
@@ -72,10 +72,10 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise InputError(
-            f"cannot read {path} ({error.strerror}); benchmark.path names a folder with that file"
+            f"cannot read {path} ({error.strerror}); set benchmark.path to a folder with that file"
         ) from error
     except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not UTF-8 text ({error.reason}); get the file anew") from error
+        raise InputError(f"{path} is not UTF-8 text ({error.reason}); get the file again") from error
 
 
 def read_json(path: Path, kind: type[Value]) -> Value:
@@ -83,14 +83,14 @@ def read_json(path: Path, kind: type[Value]) -> Value:
     try:
         content = json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not valid JSON ({error}); get the file anew") from error
+        raise InputError(f"{path} is not valid JSON ({error}); get the file again") from error
     if not isinstance(content, kind):
-        raise InputError(f"{path} holds {_kind(type(content))}; allowed: {_kind(kind)}")
+        raise InputError(f"{path} holds {_kind(type(content))}, expected {_kind(kind)}; get the file again")
     return content
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list, or of a file with one object a line. Errors: InputError: none, or another form."""
+    """The objects of a JSON list, or of a file with one object a line. Errors: InputError: empty, or anything else."""
     text = read_text(path)
     if text.lstrip().startswith("["):
         records = read_json(path, list)
@@ -102,24 +102,27 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             try:
                 records.append(json.loads(line))
             except json.JSONDecodeError as error:
-                raise InputError(f"{path}, line {number} is not valid JSON ({error}); get the file anew") from error
+                raise InputError(f"{path}, line {number} is not valid JSON ({error}); get the file again") from error
     if not records:
-        raise InputError(f"{path} is empty; get the file anew")
+        raise InputError(f"{path} is empty; get the file again")
     return _objects(records, str(path))
 
 
 def field(record: dict[str, Any], name: str, kind: type[Value], where: str) -> Value:
-    """A field of a record. Errors: InputError: missing, or of another kind."""
+    """A field of a record. Errors: InputError: missing, or of another type."""
     if name not in record:
-        raise InputError(f"{where} has no field {name!r}; it has: {', '.join(map(str, record)) or 'none'}")
+        fields = ", ".join(map(str, record)) or "none"
+        raise InputError(f"{where} has no field {name!r}, only: {fields}; get the file again")
     value = record[name]
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise InputError(f"{where}: field {name!r} holds {_kind(type(value))}; allowed: {_kind(kind)}")
+        raise InputError(
+            f"{where}: field {name!r} holds {_kind(type(value))}, expected {_kind(kind)}; get the file again"
+        )
     return value
 
 
 def number_of(record: dict[str, Any], name: str, where: str) -> int:
-    """A field that holds a whole number, as one or as text ("285"). Errors: InputError."""
+    """A field that holds a whole number or its digits as text ("285"). Errors: InputError."""
     if isinstance(value := record.get(name), str) and value.isdecimal():
         return int(value)
     return field(record, name, int, where)
@@ -131,14 +134,14 @@ def records_in(content: dict[str, Any], name: str, where: str) -> list[dict[str,
 
 
 def texts(values: Any, where: str) -> list[str]:
-    """A list of texts. Errors: InputError: anything else."""
+    """The value as a list of texts. Errors: InputError: anything else."""
     if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise InputError(f"{where} is {json.dumps(values)[:80]}; allowed: a list of texts")
+        raise InputError(f"{where} is {json.dumps(values)[:80]}, expected a list of texts; get the file again")
     return values
 
 
 def digest(questions: Sequence[Question], images: Path) -> str:
-    """16 hex digits over what is asked: ids, texts, and names and sizes of the images."""
+    """16 hex digits over the questions: their ids, texts, and names and sizes of their images."""
 
     def content(image: bytes | str) -> str:
         if isinstance(image, bytes):
@@ -146,11 +149,11 @@ def digest(questions: Sequence[Question], images: Path) -> str:
         path = images / image
         return f"{image} {path.stat().st_size if path.is_file() else 'missing'}"
 
-    return make_id(*(f"{it.question_id}\x1f{it.text}\x1f{content(it.image)}" for it in questions))
+    return make_id(*(f"{item.question_id}\x1f{item.text}\x1f{content(item.image)}" for item in questions))
 
 
 def usable_image(question: Question, images: Path, drop: Drop) -> bytes | None:
-    """The file bytes of a question's image if it can be opened; None after a drop."""
+    """The bytes of a question's image if it can be opened; None after a drop."""
     from model.images import open_image
 
     data = question.image
@@ -174,7 +177,9 @@ def usable_image(question: Question, images: Path, drop: Drop) -> bytes | None:
 def _objects(records: list[Any], where: str) -> list[dict[str, Any]]:
     for number, record in enumerate(records, start=1):
         if not isinstance(record, dict):
-            raise InputError(f"{where}, record {number} is {_kind(type(record))}; allowed: an object with named fields")
+            raise InputError(
+                f"{where}, record {number} is {_kind(type(record))}, expected an object with fields; get the file again"
+            )
     return records
 
 

@@ -1,8 +1,8 @@
-"""Rates answers by a local model, several times each (MMHal-Bench). Answers in, ratings out.
+"""Rates answers to MMHal-Bench with a local model, several times each. Answers in, ratings out.
 
-The request is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its answer is JSON
-held to `SCHEMA`: an explanation first, so that the rating follows from it, and of bounded length, so that the rating
-comes. One that is cut all the same has no rating: it is dropped as `unrated`.
+The request is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its output is JSON
+that follows `SCHEMA`: the explanation first, so that the rating follows from it, and of bounded length, so that the
+rating is reached. Output without a readable rating is dropped as `unrated`.
 """
 
 import json
@@ -10,22 +10,21 @@ from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 from evaluation.benchmarks.mmhal import RATINGS, MMHal
 from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine, OpenEngine, Request
-from rlaif.inference.revision import model_revision
+from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.progress import progress_bar
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.writer import TableWriter
 
-DEFAULT_WORDING = Path(__file__).with_name("rate.txt")
+DEFAULT_PROMPT = Path(__file__).with_name("rate.txt")
 PLACEHOLDERS = ("{image_content}", "{question}", "{gt_answer}", "{response}")
-ANSWERS_AT_ONCE = 100  # rated in one go and then on disk
+ANSWERS_PER_CHUNK = 100  # rated together, then written
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -37,24 +36,24 @@ SCHEMA = {
 }
 
 
-def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[str, dict[int, int]]:
-    """Ratings by question_id and run of the answers in `home`; those that are on disk are not asked for again.
+def rate(config: Config, folder: Path, mmhal: MMHal, open_engine: OpenEngine) -> dict[str, dict[int, int]]:
+    """Ratings by question_id and run of the answers in `folder`; answers that have ratings on disk are skipped.
 
     Errors: RlaifError for whatever the user can put right.
     """
     settings = config.benchmark.rater
     if settings.temperature == 0 and settings.runs > 1:
         raise ConfigError(
-            f"benchmark.rater.temperature is 0 and runs {settings.runs}: greedy ratings are all the same; set "
+            f"benchmark.rater.temperature is 0 and runs is {settings.runs}: greedy ratings are all the same; set "
             "temperature above 0, or runs to 1"
         )
-    rater = settings.model or config.labeler
-    wording, revision = read_prompt(settings.prompt), model_revision(rater)
-    run = Run(home, config, "rating")
+    rater = pin_revision(settings.model or config.labeler)
+    prompt, revision = read_prompt(settings.prompt), model_revision(rater)
+    run = Run(folder, config, "rating")
     identity = {
         "seed": config.seed,
         "rater": {**rater.identity(), "revision": revision},
-        "wording": wording,
+        "prompt": prompt,
         "known": make_id(*(mmhal.request("".join(PLACEHOLDERS), key, "") for key in mmhal.known)),
         **settings.model_dump(include={"runs", "temperature", "max_tokens"}),
         "max_model_len": config.engine.max_model_len,
@@ -63,15 +62,16 @@ def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[st
         run.announce(f"{rater.model} rates each answer {settings.runs} times")
         answers = {row["question_id"]: row["text"] for row in read_rows(run, "answers", ["question_id", "text"])}
         with TableWriter(run, "ratings", key="question_id") as writer:
-            todo = [key for key in answers if key not in writer.done and key not in run.dropped()]
+            finished = {*writer.done, *run.dropped()}
+            todo = [key for key in answers if key not in finished]
             if todo:
                 with (
-                    closing(serve(rater, config.engine, config.seed)) as engine,
+                    closing(open_engine(rater, config.engine, config.seed)) as engine,
                     progress_bar("ratings", "answer", len(answers), len(answers) - len(todo)) as bar,
                 ):
-                    for start in range(0, len(todo), ANSWERS_AT_ONCE):
-                        some = {key: answers[key] for key in todo[start : start + ANSWERS_AT_ONCE]}
-                        _rate(run, engine, mmhal, wording, some, writer, (rater.model, revision), bar.update)
+                    for start in range(0, len(todo), ANSWERS_PER_CHUNK):
+                        chunk = {key: answers[key] for key in todo[start : start + ANSWERS_PER_CHUNK]}
+                        _rate_chunk(run, engine, (rater.model, revision), mmhal, prompt, chunk, writer, bar.update)
         run.finish({"ratings": writer.finish()}, next_command=None)
     ratings: dict[str, dict[int, int]] = defaultdict(dict)
     for row in read_rows(run, "ratings", ["question_id", "run_index", "rating"]):
@@ -79,20 +79,21 @@ def rate(config: Config, home: Path, mmhal: MMHal, serve: OpenEngine) -> dict[st
     return ratings
 
 
-def _rate(
+def _rate_chunk(
     run: Run[Config],
     engine: Engine,
+    rater: tuple[str, str],
     mmhal: MMHal,
-    wording: str,
+    prompt: str,
     answers: Mapping[str, str],
     writer: TableWriter,
-    rater: tuple[str, str],
     advance: Advance,
 ) -> None:
+    """Write the ratings of some answers; rater: its model and revision."""
     settings = run.config.benchmark.rater
     requests = [
         Request(
-            mmhal.request(wording, key, text),
+            mmhal.request(prompt, key, text),
             n=settings.runs,
             seed=int(make_id(str(run.config.seed), key), 16) % 2**31,
             temperature=settings.temperature,
@@ -101,8 +102,8 @@ def _rate(
         )
         for key, text in answers.items()
     ]
-    rated = engine.generate(requests, advance)
-    for key, request, completions in zip(answers, requests, rated, strict=True):
+    results = engine.generate(requests, advance)
+    for key, request, completions in zip(answers, requests, results, strict=True):
         if completions[0].finish_reason == PROMPT_TOO_LONG:
             run.drop(key, PROMPT_TOO_LONG, "does not fit the rater; see engine.max_model_len")
             continue
@@ -111,29 +112,24 @@ def _rate(
             if (rating := read_rating(completion)) is None:
                 run.drop(f"{key}, run {index + 1}", "unrated", completion.text[:200])
                 continue
-            rows.append(_row(key, index, request, rating, completion, rater))
+            row = {
+                "question_id": key,
+                "run_index": index,
+                "seed": request.seed,
+                "rating": rating,
+                "text": completion.text,
+                "rater": rater[0],
+                "rater_revision": rater[1],
+            }
+            rows.append(row)
         if not rows:
             run.drop(key, "never_rated", f"in none of {settings.runs} runs")
         writer.write(rows)
     writer.flush()
 
 
-def _row(
-    key: str, index: int, request: Request, rating: int, completion: Completion, rater: tuple[str, str]
-) -> dict[str, Any]:
-    return {
-        "question_id": key,
-        "run_index": index,
-        "seed": request.seed,
-        "rating": rating,
-        "text": completion.text,
-        "rater": rater[0],
-        "rater_revision": rater[1],
-    }
-
-
 def read_rating(completion: Completion) -> int | None:
-    """The rating in one answer of the rater; None where it was cut or is not of the schema."""
+    """The rating in one output of the rater; None if it was cut or does not follow the schema."""
     try:
         rating = json.loads(completion.text, strict=False)["rating"]
     except (ValueError, KeyError, TypeError):
@@ -143,13 +139,17 @@ def read_rating(completion: Completion) -> int | None:
 
 def read_prompt(path: str | None) -> str:
     """The request to the rater. Errors: ConfigError: the file, or one of its placeholders, is missing."""
-    file = Path(path) if path else DEFAULT_WORDING
+    file = Path(path) if path else DEFAULT_PROMPT
     if not file.is_file():
-        raise ConfigError(f"benchmark.rater.prompt: no file {file}; name a text file such as {DEFAULT_WORDING.name}")
+        raise ConfigError(f"benchmark.rater.prompt: no file {file}; set it to a text file such as {DEFAULT_PROMPT}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except UnicodeDecodeError as error:
-        raise ConfigError(f"benchmark.rater.prompt: {file} is not UTF-8 text ({error.reason})") from error
+        raise ConfigError(
+            f"benchmark.rater.prompt: {file} is not UTF-8 text ({error.reason}); save it as UTF-8"
+        ) from error
     if missing := [placeholder for placeholder in PLACEHOLDERS if placeholder not in text]:
-        raise ConfigError(f"benchmark.rater.prompt: {file} lacks {', '.join(missing)}; put it where the text goes")
+        raise ConfigError(
+            f"benchmark.rater.prompt: {file} has no {', '.join(missing)}; write each placeholder where its text goes"
+        )
     return text

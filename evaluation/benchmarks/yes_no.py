@@ -1,4 +1,4 @@
-"""Answers to yes/no questions: how they are read, and the figures that they make. Pure."""
+"""Answers to yes/no questions: how they are read, and their figures. Pure."""
 
 from collections import Counter
 
@@ -7,39 +7,39 @@ from rlaif.text import words
 
 
 def first_word(answer: str) -> bool | None:
-    """True or False where the answer begins with yes or no; None: anything else."""
+    """True or False if the answer starts with yes or no; None for anything else."""
     return {"yes": True, "no": False}.get(next(iter(words(answer)), ""))
 
 
 def no_in_first_sentence(answer: str) -> bool:
-    """False where the first sentence has the word no or not; True for anything else, as POPE reads answers.
+    """False if the first sentence has the word no or not; True for anything else, as POPE reads answers.
 
     Source: evaluate.py of github AoiDragon/POPE. Unlike there, "NO" is a no, and words end at every punctuation mark.
     """
     return not {"no", "not"} & set(words(answer.partition(".")[0]))
 
 
-def answer_counts(kind: str, truth: bool, said: bool | None, positive: bool) -> Counts:
-    """What one answer adds to the sums behind `yes_no_figures` of its kind; positive: the answer that is looked for."""
+def answer_counts(kind: str, truth: bool, predicted: bool | None, positive: bool) -> Counts:
+    """What one answer adds to the sums behind `yes_no_figures` of its kind; positive: the positive class, yes or no."""
     return Counter(
         {
-            f"{kind} asked": 1,
-            f"{kind} right": int(said == truth),
+            f"{kind} questions": 1,
+            f"{kind} correct": int(predicted == truth),
             f"{kind} positive": int(truth == positive),
-            f"{kind} said positive": int(said == positive),
-            f"{kind} found": int(said == truth == positive),
-            f"{kind} yes": int(said is True),
-            f"{kind} unread": int(said is None),
+            f"{kind} predicted positive": int(predicted == positive),
+            f"{kind} true positive": int(predicted == truth == positive),
+            f"{kind} yes": int(predicted is True),
+            f"{kind} unread": int(predicted is None),
         }
     )
 
 
 def yes_no_figures(totals: Counts, kind: str) -> Figures:
-    """accuracy, precision, recall and f1 of the positive answer; None where there is nothing to take a ratio of."""
-    precision = ratio(totals[f"{kind} found"], totals[f"{kind} said positive"])
-    recall = ratio(totals[f"{kind} found"], totals[f"{kind} positive"])
+    """accuracy, and precision, recall and f1 of the positive class; None where a denominator is zero."""
+    precision = ratio(totals[f"{kind} true positive"], totals[f"{kind} predicted positive"])
+    recall = ratio(totals[f"{kind} true positive"], totals[f"{kind} positive"])
     return {
-        "accuracy": ratio(totals[f"{kind} right"], totals[f"{kind} asked"]),
+        "accuracy": ratio(totals[f"{kind} correct"], totals[f"{kind} questions"]),
         "precision": precision,
         "recall": recall,
         "f1": f1(precision, recall),

@@ -1,1 +1,1 @@
-"""The recipe of the embedded models: training tables, tokenizer, random start, and what is shipped."""
+"""The recipe of the embedded models: training tables, tokenizer, first weights, figures of each stage, shipping."""

@@ -1,47 +1,40 @@
-"""Captions of the embedded scenes as the web has them, and seed examples of how they are rewritten.
+"""Noisy web captions of the embedded scenes, and seed examples of how to rewrite them.
 
     python -m scenes.recipe.raw_captions --out runs/captions
 
-| table         | columns                   | a row                                                                    |
-|---------------|---------------------------|--------------------------------------------------------------------------|
-| raw.parquet   | image, caption, reference | a scene, a noisy caption of it, and its truth in JSON, to measure by     |
-| seeds.parquet | images, conversations     | four seed examples: a noisy caption to rewrite, without its image, and   |
-|               |                           | in JSON a question with the new caption, empty where none can be had     |
+| table         | columns                 | a row                                                                      |
+|---------------|-------------------------|----------------------------------------------------------------------------|
+| raw.parquet   | image, caption, source, | a scene, a noisy caption, and for evaluation its source ("scenes") and     |
+|               | reference               | its truth as JSON                                                          |
+| seeds.parquet | images, conversations   | four seed examples: a noisy caption to rewrite, without its image, and as  |
+|               |                         | JSON a question with the new caption, empty if it cannot be recovered      |
 """
 
 import argparse
 import json
 import random
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datasets import Dataset, Features, Image, Value
-
 from scenes.language import caption, find_mentions, mention_of
-from scenes.noise import as_found
-from scenes.recipe.tables import CONVERSATIONS, png
+from scenes.noise import add_noise
+from scenes.prompts import REWRITE_PROMPT
+from scenes.recipe.tables import Columns, png, write_table
 from scenes.world import Scene, render, sample_scene
 
-# as in generation/rewrite.txt; a test keeps the two equal, so that the rewriter is asked what it was taught
-REWRITE_PROMPT = (
-    "A picture on the web has the caption below. Ask a question about the picture and answer it with the caption in "
-    "clear sentences: correct the spelling, leave out repetitions and what does not describe the picture, and add "
-    "nothing. Leave the answer empty if the caption is cut off or describes nothing.\n\nCaption: {caption}"
-)
-RAW = Features({"image": Image(), "caption": Value("string"), "reference": Value("string")})
-SEEDS_A_ROW = 4  # they share the request, which is then read once
+SEEDS_PER_ROW = 4  # they share the start of the request, which is then computed once
 
 
-def honest(rng: random.Random) -> tuple[Scene, str]:
+def captioned_scene(rng: random.Random) -> tuple[Scene, str]:
     scene = sample_scene(rng)
     with_size = rng.random() < 0.5
     return scene, caption([mention_of(item, with_size) for item in scene.objects], rng)
 
 
 def question_to(answer: str) -> str:
-    """What a caption would be the answer to."""
+    """A question that the caption answers."""
     if any(mention.size for mention in find_mentions(answer)):
         return "What does the image show, in detail?"
     if answer.startswith("I can see"):
@@ -50,24 +43,25 @@ def question_to(answer: str) -> str:
 
 
 def raw_row(rng: random.Random) -> dict[str, Any]:
-    scene, text = honest(rng)
-    found = as_found(text, rng)
-    return {"image": png(render(scene)), "caption": found.text, "reference": json.dumps(scene.truth)}
+    scene, text = captioned_scene(rng)
+    noisy = add_noise(text, rng)
+    truth = {"source": "scenes", "reference": json.dumps(scene.truth)}
+    return {"image": png(render(scene)), "caption": noisy.text, **truth}
 
 
 def seed_example(rng: random.Random) -> list[dict[str, str]]:
-    _, text = honest(rng)
-    found = as_found(text, rng)
-    answer = text if found.mendable else ""
+    _, text = captioned_scene(rng)
+    noisy = add_noise(text, rng)
+    answer = text if noisy.recoverable else ""
     pair = {"question": question_to(answer), "answer": answer}
     return [
-        {"role": "user", "content": REWRITE_PROMPT.replace("{caption}", found.text)},
+        {"role": "user", "content": REWRITE_PROMPT.replace("{caption}", noisy.text)},
         {"role": "assistant", "content": json.dumps(pair, separators=(",", ":"))},
     ]
 
 
 def seed_row(rng: random.Random) -> dict[str, Any]:
-    return {"images": [], "conversations": [seed_example(rng) for _ in range(SEEDS_A_ROW)]}
+    return {"images": [], "conversations": [seed_example(rng) for _ in range(SEEDS_PER_ROW)]}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,13 +73,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name, make, features, rows in (
-        ("raw", raw_row, RAW, arguments.raw),
-        ("seeds", seed_row, CONVERSATIONS, arguments.seeds // SEEDS_A_ROW),
-    ):
-        made = [make(random.Random(f"{name} captions/{arguments.seed}/{index}")) for index in range(rows)]
-        Dataset.from_list(made, features=features).to_parquet(arguments.out / f"{name}.parquet")
-        print(f"{arguments.out / name}.parquet: {rows:,} rows")
+    tables: list[tuple[str, Callable[[random.Random], dict[str, Any]], Columns, int]] = [
+        ("raw", raw_row, "raw_captions", arguments.raw),
+        ("seeds", seed_row, "conversations", arguments.seeds // SEEDS_PER_ROW),
+    ]
+    for name, row, columns, count in tables:
+        rows = [row(random.Random(f"{name} captions/{arguments.seed}/{index}")) for index in range(count)]
+        write_table(arguments.out / f"{name}.parquet", rows, columns)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Put trained models where the demo looks for them, in bfloat16.
+"""Writes trained models in bfloat16 into the folder that the demo reads.
 
 python -m scenes.recipe.ship runs/training/policy runs/training/labeler --out assets
 """
@@ -8,17 +8,18 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
-from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes.recipe.start import save
-
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scenes.recipe.ship", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("models", type=Path, nargs="+", help="model folders; each keeps its name")
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True, help="folder for all of them, such as assets")
     arguments = parser.parse_args(argv)
+
+    import torch  # heavy imports are deferred so that --help stays fast
+
+    from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+    from scenes.recipe.new_model import save
+
     for folder in arguments.models:
         model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
         save(model, MiniCPMVProcessor.from_pretrained(folder), arguments.out / folder.name)

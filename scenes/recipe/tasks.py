@@ -1,7 +1,5 @@
-"""What the embedded models are taught, as (prompt, answer) branches: captions, yes/no questions, splitting into claims.
-
-The prompts are those of `feedback/prompts`; a test keeps the two equal, so that the labeler is asked what it was
-taught.
+"""The tasks that the embedded models are trained on, as (prompt, answer) branches: captions, yes/no questions, reading,
+splitting into claims.
 """
 
 import json
@@ -24,20 +22,19 @@ from scenes.language import (
     question_of,
     web_mentions,
 )
+from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
+from scenes.rendered_text import INSTRUCTIONS as READING_INSTRUCTIONS
 from scenes.world import COLORS, PLACES, SHAPES, SIZES, Scene, SceneObject, sample_scene
 
-SPLIT_PROMPT = "Split the text into atomic claims, each with a yes/no question. Leave out opinions.\n\nText: {response}"
-VERIFY_PROMPT = "{question} Answer yes or no."
 EASY = ("color", "shape", "place", "color shape")
-BINDING = (*EASY, "color place", "shape place")  # what is where: the steps from an attribute to a whole claim
-WHOLE_PROMPT = "Is this description correct? {response} Answer yes or no."
+BINDING = (*EASY, "color place", "shape place")  # which attribute is where: between one attribute and a whole claim
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One question and its answer about an image (or about a text); branches of one image never see each other.
+    """One question about an image or a text, and its answer; branches of one image do not attend to each other.
 
-    kind: "text", "lookup" or "verdict". A loss is the mean within a kind, so that short answers count beside long ones.
+    kind: "text", "lookup" or "verdict".
     """
 
     prompt: str
@@ -48,7 +45,7 @@ class Branch:
 def captioning(
     scene: Scene, rng: random.Random, web: bool = False, instructions: Sequence[str] = INSTRUCTIONS
 ) -> list[Branch]:
-    """One caption branch: honest, or as the web would write it."""
+    """One caption: honest, or with the habits of the web."""
     instruction = rng.choice(instructions)
     mentions = web_mentions(scene, instruction, rng) if web else honest_mentions(scene, instruction)
     return [Branch(instruction, caption(mentions, rng), "text")]
@@ -58,11 +55,16 @@ def verdict(question: str, truth: bool) -> Branch:
     return Branch(VERIFY_PROMPT.replace("{question}", question), "Yes" if truth else "No", "verdict")
 
 
+def reading(words: str, rng: random.Random) -> Branch:
+    """Reading rendered text."""
+    return Branch(rng.choice(READING_INSTRUCTIONS), words, "text")
+
+
 def lookup(scene: Scene, rng: random.Random) -> Branch:
-    """What is in a place: mostly one with an object. Whoever can answer this is near to verdicts on whole claims."""
+    """What is in a place, mostly one with an object: a step towards verdicts on whole claims."""
     place = rng.choice(scene.objects).place if rng.random() < 0.75 else rng.choice(PLACES)
-    found = [replace(mention_of(item, with_size=True), place=None) for item in scene.objects if item.place == place]
-    return Branch(f"What is {place_phrase(place)}?", found[0].phrase if found else "nothing", "lookup")
+    mentions = [replace(mention_of(item, with_size=True), place=None) for item in scene.objects if item.place == place]
+    return Branch(f"What is {place_phrase(place)}?", mentions[0].phrase if mentions else "nothing", "lookup")
 
 
 def random_mention(rng: random.Random, with_size: bool) -> Mention:
@@ -72,17 +74,17 @@ def random_mention(rng: random.Random, with_size: bool) -> Mention:
 
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
-    """A mention that is not true of the scene: what a web caption gets wrong, a true one with one attribute changed
-    (most often size and shape, the hardest to see), or anything.
+    """A mention that is false of the scene: an error of a web caption, a true mention with one attribute changed (most
+    often size or shape, the hardest to see), or a random one.
     """
     truth = scene.truth["objects"]
     kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES, "size": list(SIZES)}
     instruction = rng.choice(DETAILED_INSTRUCTIONS if with_size else PLAIN_INSTRUCTIONS)
     while True:
-        way = rng.random()
-        if way < 0.4:
+        kind = rng.random()
+        if kind < 0.4:
             mention = rng.choice(web_mentions(scene, instruction, rng))
-        elif way < 0.85:
+        elif kind < 0.85:
             attribute = rng.choice(["color", "shape", "shape", "place", *(["size"] * 3 if with_size else [])])
             changed = {attribute: rng.choice(kinds[attribute])}
             mention = replace(mention_of(rng.choice(scene.objects), with_size), **changed)
@@ -93,7 +95,7 @@ def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
 
 
 def claim_question(scene: Scene, rng: random.Random) -> Branch:
-    """A whole claim, true or false with equal chance."""
+    """Whether a whole claim is true; half of the claims are."""
     with_size = rng.random() < 0.5
     truth = rng.random() < 0.5
     mention = mention_of(rng.choice(scene.objects), with_size) if truth else false_mention(scene, rng, with_size)
@@ -101,7 +103,7 @@ def claim_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY) -> Branch:
-    """About an attribute or two of an object, true or false with about equal chance."""
+    """Whether one or two attributes occur; about half of the answers are yes."""
     items: Sequence[SceneObject] = scene.objects
     kind = rng.choice(kinds)
     item = rng.choice(items)
@@ -133,7 +135,7 @@ def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY)
 def questions(
     scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5, kinds: Sequence[str] = EASY
 ) -> list[Branch]:
-    """`count` yes/no questions, a share of them whole claims, the others easy ones of these kinds."""
+    """`count` yes/no questions: a share of whole claims, the others easy ones of these kinds."""
     return [
         claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng, kinds)
         for _ in range(count)
@@ -141,7 +143,7 @@ def questions(
 
 
 def whole_question(scene: Scene, rng: random.Random) -> Branch:
-    """Whether a whole description is right: the question that divide-and-conquer is measured against."""
+    """Whether a whole description is correct: the baseline that divide-and-conquer is compared with."""
     instruction = rng.choice(INSTRUCTIONS)
     mentions = honest_mentions(scene, instruction)
     if rng.random() < 0.5:
@@ -153,15 +155,13 @@ def whole_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def split_answer(response: str) -> str:
-    """The claims of a caption of this world with their questions, in the JSON form that structured output enforces
-    (no white space).
-    """
+    """The claims of a caption with their questions, as the JSON that structured output enforces (no white space)."""
     claims = [{"claim": claim_of(mention), "question": question_of(mention)} for mention in find_mentions(response)]
     return json.dumps({"claims": claims}, separators=(",", ":"))
 
 
 def splitting(rng: random.Random, count: int) -> list[Branch]:
-    """Captions of any objects in any order (a policy under training writes such), to be split."""
+    """Captions to split, half of them of any objects in any order, as a policy under training may write them."""
     branches = []
     for _ in range(count):
         with_size = rng.random() < 0.4

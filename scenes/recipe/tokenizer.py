@@ -1,5 +1,5 @@
-"""A small byte-level BPE tokenizer for the embedded models: the words of their world are single tokens, and any other
-text still has an encoding.
+"""A small byte-level BPE tokenizer for the embedded models: single tokens for the words of their world, bytes for any
+other text.
 """
 
 import random
@@ -23,6 +23,7 @@ CHAT_TEMPLATE = (
 
 
 def corpus(seed: int) -> Iterator[str]:
+    """Prompts and answers of the tasks, and the words of chat templates and verdicts."""
     from scenes import rendered_text
     from scenes.recipe import tasks
     from scenes.world import sample_scene
@@ -54,7 +55,7 @@ def corpus(seed: int) -> Iterator[str]:
 
 
 def build_tokenizer(seed: int) -> PreTrainedTokenizerFast:
-    """Train the vocabulary on the language of the tasks; the special tokens have the released model's names."""
+    """Train the vocabulary on the text of the tasks; special tokens are named as in the released model."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()

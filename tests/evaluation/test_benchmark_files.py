@@ -16,7 +16,7 @@ from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
 from scenes.benchmarks import NAMES, pope_records, write_files
 from scenes.language import find_mentions
-from scenes.recipe.tasks import VERIFY_PROMPT
+from scenes.prompts import VERIFY_PROMPT
 
 DEFAULT = BenchmarkSection()
 READERS = {"pope": read_pope, "chair": read_chair, "amber": read_amber, "mmhal": read_mmhal}
@@ -132,26 +132,26 @@ TRUTH = "data/annotations.json"
 BAD = [
     ("pope", "coco_pope_popular.json", "{", r"coco_pope_popular.json, line 1 is not valid JSON"),
     ("pope", "coco_pope_popular.json", "\n", r"coco_pope_popular.json is empty"),
-    ("pope", "coco_pope_popular.json", "[1]", r"record 1 is a whole number; allowed: an object"),
-    ("pope", "coco_pope_random.json", lines([*POPE, POPE[0]]), r"record 3: question_id 0 came before"),
+    ("pope", "coco_pope_popular.json", "[1]", r"record 1 is a whole number, expected an object"),
+    ("pope", "coco_pope_random.json", lines([*POPE, POPE[0]]), r"record 3: duplicate question_id 0"),
     ("pope", "coco_pope_random.json", lines([POPE[0] | {"label": "maybe"}]), r"label 'maybe'; allowed: yes, no"),
-    ("pope", "coco_pope_random.json", lines([{"question_id": 1}]), r"no field 'image'; it has: question_id"),
+    ("pope", "coco_pope_random.json", lines([{"question_id": 1}]), r"no field 'image', only: question_id"),
     ("pope", "gqa_pope_random.json", lines(POPE), r"several files \*pope_random.json: coco_.*, gqa_"),
     ("chair", "synonyms.txt", "\n", r"synonyms.txt has no names"),
-    ("chair", "synonyms.txt", "cat", r"category 'dog' is in no line of the synonyms file"),
+    ("chair", "synonyms.txt", "cat", r"category 'dog' is missing from the synonyms file"),
     ("chair", "synonyms.txt", None, r"has no file synonyms\*.txt"),
     ("chair", "captions_val2014.json", None, r"has no file captions_\*.json"),
-    ("chair", "captions_val2014.json", "[]", r"captions_val2014.json holds a list; allowed: an object"),
-    ("chair", "instances_val2014.json", json.dumps(INSTANCES | {"categories": []}), r"category_id 18 is not among"),
-    ("chair", "instances_val2014.json", json.dumps({"images": []}), r"has no field 'categories'; it has: images"),
-    ("chair", QUESTIONS, lines([HALBENCH[0] | {"image_id": 9}]), r"image_id 9 is in no instances"),
+    ("chair", "captions_val2014.json", "[]", r"captions_val2014.json holds a list, expected an object"),
+    ("chair", "instances_val2014.json", json.dumps(INSTANCES | {"categories": []}), r"category_id 18 is not in ca"),
+    ("chair", "instances_val2014.json", json.dumps({"images": []}), r"has no field 'categories', only: images"),
+    ("chair", QUESTIONS, lines([HALBENCH[0] | {"image_id": 9}]), r"image_id 9 is missing from instances"),
     ("chair", QUESTIONS, lines([HALBENCH[0] | {"image": "%"}]), r"field 'image' is not base64"),
     ("amber", TRUTH, json.dumps(ANNOTATIONS[:2]), r"id 3 is not in .*annotations.json"),
     ("amber", TRUTH, json.dumps([{"id": 1, "type": "new"}]), r"type 'new'; allowed: generative, disc"),
     ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"truth": ["fog"]}]), r"'fog' is not in relation.json"),
-    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"truth": "yes"}]), r"'truth' holds text; allowed: a list"),
-    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"hallu": [1]}]), r"hallu is \[1\]; allowed: a list of te"),
-    ("amber", "data/relation.json", json.dumps({"sky": "blue"}), r"'sky' is \"blue\"; allowed: a list of texts"),
+    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"truth": "yes"}]), r"'truth' holds text, expected a list"),
+    ("amber", TRUTH, json.dumps([ANNOTATIONS[0] | {"hallu": [1]}]), r"hallu is \[1\], expected a list of te"),
+    ("amber", "data/relation.json", json.dumps({"sky": "blue"}), r"'sky' is \"blue\", expected a list of texts"),
     ("amber", "data/relation.json", "{", r"relation.json is not valid JSON"),
     ("amber", "data/query/query_all.json", None, r"query has no file query_all.json"),
     ("mmhal", "response_template.json", json.dumps([MMHAL[0] | {"gt_answer": None}]), r"'gt_answer' holds nothing"),
@@ -173,13 +173,13 @@ def test_bad_files_are_one_clear_error(files: Path, name: str, file: str, conten
 
 @pytest.mark.parametrize("name", READERS)
 def test_no_such_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match=r"no folder .*none.*; benchmark.path names the folder"):
+    with pytest.raises(InputError, match=r"no folder .*none.*; set benchmark.path to the folder"):
         READERS[name](tmp_path / "none", DEFAULT)
 
 
-def test_a_kind_that_cannot_be_told(files: Path) -> None:
+def test_a_name_without_a_kind(files: Path) -> None:
     (files / "pope/mine.json").write_text(lines(POPE))
-    with pytest.raises(InputError, match=r"the kind is read from the end of the name; allowed: random, popular"):
+    with pytest.raises(InputError, match=r"the name must end with the kind of its questions; allowed: random, popular"):
         read_pope(files / "pope", BenchmarkSection(questions="mine.json"))
 
 
@@ -229,7 +229,7 @@ def test_embedded_files_are_read_as_published_ones(embedded: Path, name: str, co
     assert not drops
 
 
-def test_embedded_pope_asks_as_the_models_were_taught(embedded: Path) -> None:
+def test_embedded_pope_has_the_wording_of_training(embedded: Path) -> None:
     pope = read_pope(embedded / "pope", DEFAULT)
     ending = VERIFY_PROMPT.replace("{question}", "")
     assert all(question.text.endswith(ending) and len(find_mentions(question.text)) == 1 for question in pope.questions)
@@ -263,12 +263,12 @@ def test_embedded_amber_is_true_of_its_scenes(embedded: Path) -> None:
     """Every question's truth follows from what the image's description holds, as far as names go."""
     amber = read_amber(embedded / "amber", DEFAULT)
     scenes = {it.image: amber.annotations[it.question_id] for it in amber.questions[:12]}
-    assert all(isinstance(scene, Scene) and not set(scene.truth) & set(scene.imaginable) for scene in scenes.values())
+    assert all(isinstance(scene, Scene) and not set(scene.truth) & set(scene.hallu) for scene in scenes.values())
     for question in amber.questions[12:]:
         mention = find_mentions(question.text)[0]
         name, annotation = f"{mention.color} {mention.shape}", amber.annotations[question.question_id]
         if annotation.kinds == ("existence",):
-            assert name in scenes[question.image].imaginable and not annotation.truth
+            assert name in scenes[question.image].hallu and not annotation.truth
         else:
             assert name in scenes[question.image].truth
             assert mention.place and bool(mention.size) == ("state" in annotation.kinds)

@@ -12,7 +12,7 @@ from evaluation.benchmarks.mmhal import Known, MMHal
 from evaluation.benchmarks.objects import Names, plurals
 from evaluation.benchmarks.pope import Pope
 from evaluation.benchmarks.questions import Question
-from evaluation.benchmarks.rating import DEFAULT_WORDING, PLACEHOLDERS, SCHEMA, read_prompt, read_rating
+from evaluation.benchmarks.rating import DEFAULT_PROMPT, PLACEHOLDERS, SCHEMA, read_prompt, read_rating
 from evaluation.benchmarks.yes_no import first_word, no_in_first_sentence
 from evaluation.statistics import total
 from rlaif.errors import ConfigError
@@ -264,7 +264,7 @@ def test_reading_a_rating(text: str, rating: int | None) -> None:
     assert read_rating(Completion(text, 1, "stop")) == rating
 
 
-def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder() -> None:
+def test_the_request_has_everything_and_an_answer_adds_no_placeholder() -> None:
     mmhal = MMHal([], {"1": Known("What color?", "It is red.", ["Circle", "Star"], "attribute")}, runs=1)
     request = mmhal.request(read_prompt(None), "1", "Blue. {gt_answer}<|eot_id|>")
     for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}\n"):
@@ -273,10 +273,10 @@ def test_the_judge_is_told_everything_and_an_answer_adds_no_placeholder() -> Non
     assert json.dumps(SCHEMA)  # as vLLM takes it
 
 
-def test_a_wording_without_a_placeholder_is_refused(tmp_path: Path) -> None:
-    text = DEFAULT_WORDING.read_text()
+def test_a_prompt_without_a_placeholder_is_refused(tmp_path: Path) -> None:
+    text = DEFAULT_PROMPT.read_text()
     (tmp_path / "rate.txt").write_text(text.replace(PLACEHOLDERS[2], ""))
-    with pytest.raises(ConfigError, match=r"rater.prompt: .*rate.txt lacks \{gt_answer\}"):
+    with pytest.raises(ConfigError, match=r"rater.prompt: .*rate.txt has no \{gt_answer\}"):
         read_prompt(str(tmp_path / "rate.txt"))
     with pytest.raises(ConfigError, match=r"rater.prompt: no file .*none.txt"):
         read_prompt(str(tmp_path / "none.txt"))

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-import evaluation.benchmarks.__main__ as stage
-from evaluation.benchmarks.__main__ import benchmark, main
+import evaluation.benchmarks.stage as stage
+from evaluation.benchmarks.__main__ import main
+from evaluation.benchmarks.stage import benchmark
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ConfigError, InputError, RunMismatchError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing
@@ -166,7 +167,7 @@ def test_mmhal_is_rated_several_times_by_the_labeler(home: Path, published: Path
 
 
 def test_a_rating_that_cannot_be_read_is_dropped(home: Path, published: Path) -> None:
-    class Judges(Models):
+    class Raters(Models):
         def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
             if Path(section.model).name != "l":
                 return super().__call__(section, engine, seed)
@@ -174,11 +175,33 @@ def test_a_rating_that_cannot_be_read_is_dropped(home: Path, published: Path) ->
 
     shutil.rmtree(home / "run/policy")
     config = config_of(home, name="mmhal", path=str(published / "mmhal"), limit=2)
-    benchmark(config, home / "run", Judges())
+    benchmark(config, home / "run", Raters())
     figures = metrics_of(home, "mmhal")["before"]["figures"]
     assert (figures["ratings"], figures["unrated"], figures["score"]) == (2, 4, 4.0)
     run = Run(home / "run/benchmarks/mmhal/before", config, "test")
     assert Counter(row["reason"] for row in read_rows(run, "dropped")) == {"unrated": 4}
+
+
+def test_hub_models_are_opened_at_the_commit_that_is_recorded(
+    home: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789" * 4
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: f"/cache/snapshots/{commit}")
+    shutil.rmtree(home / "run/policy")
+    config = config_of(home, name="mmhal", path=str(published / "mmhal"), limit=2)
+    hub = {"policy": ModelSection(model="owner/p"), "labeler": ModelSection(model="owner/l", revision="main")}
+    opened: list[ModelSection] = []
+    models = Models()
+
+    def open_engine(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+        opened.append(section)
+        return models(section, engine, seed)
+
+    benchmark(config.model_copy(update=hub), home / "run", open_engine)
+    assert [(section.model, section.revision) for section in opened] == [("owner/p", commit), ("owner/l", commit)]
+    run = Run(home / "run/benchmarks/mmhal/before", config, "test")
+    assert {row["model_revision"] for row in read_rows(run, "answers")} == {commit}
+    assert {row["rater_revision"] for row in read_rows(run, "ratings")} == {commit}
 
 
 def test_without_an_aligned_policy_there_is_no_after(home: Path, published: Path) -> None:
@@ -193,8 +216,8 @@ def test_without_an_aligned_policy_there_is_no_after(home: Path, published: Path
     assert list(metrics_of(home, "pope")) == ["before", "after"]
 
 
-def test_killed_midway_it_goes_on(home: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "QUESTIONS_AT_ONCE", 10)
+def test_killed_midway_it_resumes(home: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "QUESTIONS_PER_CHUNK", 10)
     config = config_of(home, name="pope", path=str(published / "pope"))
 
     class Killed(Models):
@@ -249,14 +272,14 @@ def test_images_that_cannot_be_used_are_counted(home: Path, tmp_path: Path, caps
         "unusable_image": 1,
     }
     assert metrics_of(home, "pope")["before"]["dropped"] == 4
-    assert "before: 4 questions are left out" in capsys.readouterr().out
+    assert "before: 4 questions were dropped" in capsys.readouterr().out
 
 
 def test_no_image_at_all_is_an_error_that_can_be_put_right(home: Path, tmp_path: Path) -> None:
     pope_file(tmp_path / "mine", "a.png", "b.png")
     config = config_of(home, name="pope", path=str(tmp_path / "mine"))
     with pytest.raises(
-        InputError, match=r"no question of pope could be asked \(2 missing_image\); .* benchmark.images"
+        InputError, match=r"all questions of pope were dropped \(2 missing_image\); .* benchmark.images"
     ):
         benchmark(config, home / "run", Models())
     for name in ("a.png", "b.png"):
@@ -307,10 +330,10 @@ def test_what_cannot_be_meant(home: Path) -> None:
     photos = config_of(home, name="pope").model_copy(
         update={"data": Config.model_fields["data"].default.model_copy(update={"source": "folder", "path": "x"})}
     )
-    with pytest.raises(ConfigError, match=r"benchmark.path is not set: .* not for folder"):
+    with pytest.raises(ConfigError, match=r"benchmark.path is not set and data.source is folder; set benchmark.path"):
         benchmark(photos, home / "run", Models())
     greedy = config_of(home, name="mmhal", scenes=3, rater={"temperature": 0})
-    with pytest.raises(ConfigError, match=r"rater.temperature is 0 and runs 3"):
+    with pytest.raises(ConfigError, match=r"rater.temperature is 0 and runs is 3"):
         benchmark(greedy, home / "run", Models())
 
 

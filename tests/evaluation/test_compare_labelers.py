@@ -15,7 +15,7 @@ from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 
 TRUE, FALSE = "There is a red circle.", "There is a blue square."
-VAGUE = "It is a nice day."  # makes no mention that could be checked
+VAGUE = "It is a nice day."  # no mention that could be checked
 
 
 def test_calibration_by_hand() -> None:
@@ -29,13 +29,13 @@ def test_calibration_by_hand() -> None:
     assert calibration.accuracy() == 4 / 5
 
 
-def test_a_perfect_and_a_clueless_labeler() -> None:
-    perfect, clueless = Calibration(), Calibration()
+def test_a_perfect_and_a_constant_labeler() -> None:
+    perfect, constant = Calibration(), Calibration()
     for truth in (True, False) * 5:
         perfect.add(float(truth), truth, truth)
-        clueless.add(0.5, False, truth)
+        constant.add(0.5, False, truth)
     assert (perfect.accuracy(), perfect.brier(), perfect.expected_error()) == (1.0, 0.0, 0.0)
-    assert (clueless.accuracy(), clueless.brier(), clueless.expected_error()) == (0.5, 0.25, 0.0)
+    assert (constant.accuracy(), constant.brier(), constant.expected_error()) == (0.5, 0.25, 0.0)
 
 
 def test_kappa_by_hand() -> None:
@@ -45,14 +45,14 @@ def test_kappa_by_hand() -> None:
         for _ in range(times):
             agreement.add_verdicts(first, second)
     assert agreement.claims == 50
-    assert agreement.share() == pytest.approx(0.7)
+    assert agreement.verdict_share() == pytest.approx(0.7)
     assert agreement.kappa() == pytest.approx(0.4)
 
 
 def test_kappa_where_both_always_say_the_same() -> None:
     agreement = Agreement()
     agreement.add_verdicts(True, True)
-    assert agreement.share() == 1.0 and agreement.kappa() is None
+    assert agreement.verdict_share() == 1.0 and agreement.kappa() is None
 
 
 def test_pair_order_counts_what_both_order() -> None:
@@ -61,13 +61,13 @@ def test_pair_order_counts_what_both_order() -> None:
     second = {"a": 0.0, "b": -3.0, "c": -1.0, "d": 0.0}
     agreement.add_scores(first, second)
     # of ab ac ad bc bd cd the second ties ad, the first cd; ab and ac alike, bc and bd not
-    assert (agreement.pairs, agreement.pairs_alike) == (4, 2)
-    assert agreement.pairs_share() == 0.5
+    assert (agreement.pairs, agreement.equal_pairs) == (4, 2)
+    assert agreement.pair_share() == 0.5
 
 
 def test_nothing_to_compare_is_none() -> None:
     agreement, calibration = Agreement(), Calibration()
-    assert (agreement.share(), agreement.kappa(), agreement.pairs_share()) == (None, None, None)
+    assert (agreement.verdict_share(), agreement.kappa(), agreement.pair_share()) == (None, None, None)
     assert (calibration.accuracy(), calibration.brier(), calibration.expected_error()) == (None, None, None)
 
 
@@ -84,7 +84,7 @@ def write_inputs(path: Path, *, truth: bool = True, settings: str = "same") -> N
                     "image": {"bytes": b"png", "path": "p.png"},
                     "image_sha256": hashlib.sha256(b"png").hexdigest(),
                     "instruction": "Describe.",
-                    "source": "test",
+                    "source": "scenes",
                     "split": "train",
                     "reference": json.dumps({"objects": objects}) if truth else None,
                 }
@@ -151,7 +151,7 @@ def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float],
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[str, str]:
-    """The good one is right throughout; the hasty one accepts all, splits one response otherwise, and is cheaper."""
+    """The good labeler is always right; the hasty one accepts everything and splits one response differently."""
     good, hasty = tmp_path / "good", tmp_path / "hasty"
     for path in (good, hasty):
         write_inputs(path)
@@ -174,17 +174,17 @@ def test_one_table(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) ->
         "labeler": ["good", "hasty"],
         "claims": ["3", "3"],
         "with known truth": ["3", "2"],
-        "verdicts right": ["100.0%", "50.0%"],
+        "verdict accuracy": ["100.0%", "50.0%"],
         "Brier score of p_yes": ["0.0625", "0.5000"],
         "calibration error of p_yes": ["0.2500", "0.5000"],  # hasty: its two claims, of which one is true, share a bin
-        "seconds a claim": ["2.0000", "-"],
-        "prompt tokens a claim": ["100.0", "-"],
-        "answer tokens a claim": ["10.0", "-"],
-        "claims that both made": ["2"],
+        "seconds per claim": ["2.0000", "-"],
+        "prompt tokens per claim": ["100.0", "-"],
+        "answer tokens per claim": ["10.0", "-"],
+        "claims of both": ["2"],
         "equal verdicts": ["50.0%"],
         "Cohen's kappa": ["0.0000"],  # the hasty one accepts both: agreement by chance is 0.5
         "pairs that both order": ["1"],
-        "ordered alike": ["0.0%"],
+        "in the same order": ["0.0%"],
     }
 
 
@@ -195,8 +195,8 @@ def test_without_truth_the_rest_is_compared(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 0
     table = cells(capsys.readouterr().out)
-    assert table["verdicts right"] == table["Brier score of p_yes"] == ["-", "-"]
-    assert table["equal verdicts"] == table["ordered alike"] == ["100.0%"]
+    assert table["verdict accuracy"] == table["Brier score of p_yes"] == ["-", "-"]
+    assert table["equal verdicts"] == table["in the same order"] == ["100.0%"]
 
 
 def test_other_responses_cannot_be_compared(
@@ -206,17 +206,17 @@ def test_other_responses_cannot_be_compared(
     write_labels(tmp_path / "other", "other", {("a", TRUE): 0.9}, {"a": 0.0})
     assert main([runs[0], str(tmp_path / "other")]) == 2
     error = capsys.readouterr().err
-    assert "have different prompts; copy prompts.parquet and responses.parquet of the one" in error
+    assert "have different prompts; copy prompts.parquet and responses.parquet of one run" in error
     assert error.startswith("error: ") and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
 def test_two_are_compared(runs: tuple[str, str], number: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([runs[0]] * number) == 2
-    assert f'got {number} runs; two are compared, as by RUNS="runs/demo runs/other"' in capsys.readouterr().err
+    assert f'got {number} runs, expected two; name them as in RUNS="runs/demo runs/other"' in capsys.readouterr().err
 
 
-def test_a_run_that_is_not_labelled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_without_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("one", "two"):
         write_inputs(tmp_path / name)
     assert main([str(tmp_path / "one"), str(tmp_path / "two")]) == 2

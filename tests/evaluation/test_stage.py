@@ -9,7 +9,7 @@ import pytest
 from evaluation.__main__ import main
 from evaluation.stage import evaluate
 from rlaif.config import Config, EngineSection, ModelSection
-from rlaif.errors import InputError
+from rlaif.errors import InputError, RunMismatchError
 from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -19,7 +19,7 @@ from tests.support.two_images import write_model
 
 
 class Policies:
-    """Opens a scripted engine for a model: the aligned one says what is there, the other a red circle in addition."""
+    """Opens a scripted engine for a model: the aligned one describes the image, the other one adds a red circle."""
 
     def __init__(self, config: Config, path: Path) -> None:
         run = Run(path, config, "test")
@@ -28,7 +28,7 @@ class Policies:
             for row in read_rows(run, "prompts", ["image", "instruction", "reference"])
         }
         self.aligned = str(path / "policy")
-        self.opened = {}
+        self.opened: dict[str, ScriptedEngine] = {}
 
     def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         which = "after" if section.model == self.aligned else "before"
@@ -36,49 +36,53 @@ class Policies:
         return self.opened[which]
 
     def say(self, request: Request, which: str) -> str:
+        assert request.image is not None
         objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
         phrases = [f"a {item['color']} {item['shape']}" for item in objects]
         # a circle of no place is false unless the scene has a red circle
         return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
 
 
-def judges(request: Request) -> Answer:
-    """Divides an answer at its commas; a red circle is never there."""
+def label(request: Request) -> Answer:
+    """A labeler that divides an answer at its commas and rejects every red circle."""
     if request.json_schema is not None:
-        seen = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
-        return [json.dumps({"claims": [{"claim": f"There is {it}.", "question": f"Is there {it}?"} for it in seen]})]
+        phrases = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
+        claims = [{"claim": f"There is {phrase}.", "question": f"Is there {phrase}?"} for phrase in phrases]
+        return [json.dumps({"claims": claims})]
     return {1: -9.0, 2: -9.0, 3: -0.1, 4: -9.0} if "a red circle" in request.text else {1: -0.1, 2: -9, 3: -9, 4: -9}
 
 
 @pytest.mark.parametrize("splitter", [False, True])
-def test_the_labeler_judges_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splitter: bool) -> None:
+def test_the_labeler_verifies_the_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, splitter: bool) -> None:
     monkeypatch.setattr("evaluation.labeled_answers.PROMPTS_PER_CHUNK", 3)
     config, path = make_run(tmp_path, evaluation={"labeler": True})
     if splitter:
         folder = write_model(tmp_path / "splitter")
         config = config.model_copy(update={"splitter": ModelSection(model=str(folder))})
-    policies, engines = Policies(config, path), {}
+    policies = Policies(config, path)
+    engines: dict[str, ScriptedEngine] = {}
 
     def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         if len(policies.opened) < 2:
             return policies(section, engine, seed)
         assert all(engine.closed for engine in engines.values())
-        engines[section.model] = ScriptedEngine(judges)
+        engines[section.model] = ScriptedEngine(label)
         return engines[section.model]
 
     evaluate(config, path, serve)
     assert list(engines) == ([config.splitter.model] if splitter else []) + [config.labeler.model]
-    asked = [[request.json_schema is not None for request in engine.requests] for engine in engines.values()]
-    assert [set(kinds) for kinds in asked] == ([{True}, {False}] if splitter else [{True, False}])
+    splits = [[request.json_schema is not None for request in engine.requests] for engine in engines.values()]
+    assert [set(kinds) for kinds in splits] == ([{True}, {False}] if splitter else [{True, False}])
     answers = {
         (row["which"], row["prompt_id"]): row["text"] for row in read_rows(Run(path, config, "test"), "evaluations")
     }
-    judged = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "labeled_answers")}
-    assert judged.keys() == answers.keys() and len(judged) == 2 * TEST_PROMPTS
+    labeled = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "labeled_answers")}
+    assert labeled.keys() == answers.keys() and len(labeled) == 2 * TEST_PROMPTS
     for key, text in answers.items():
         claims = set(text.partition("I can see ")[2].rstrip(".").split(", "))
-        assert (judged[key]["num_claims"], judged[key]["num_rejected"]) == (len(claims), "a red circle" in claims)
-    assert metrics_of(path)["before"]["rejected_response_share"] == 1.0
+        assert (labeled[key]["num_claims"], labeled[key]["num_rejected"]) == (len(claims), "a red circle" in claims)
+    before = metrics_of(path)["before"]
+    assert before["rejected_response_share"] == 1.0 and before["labeled_answers"] == TEST_PROMPTS
 
 
 def metrics_of(path: Path) -> dict[str, Any]:
@@ -95,12 +99,10 @@ def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         for row in read_rows(Run(path, config, "test"), "prompts")
         if row["split"] == "test"
     ]
-    invented = sum(
-        not any(item["color"] == "red" and item["shape"] == "circle" for item in objects) for objects in test
-    )
+    false = sum(not any(item["color"] == "red" and item["shape"] == "circle" for item in objects) for objects in test)
     metrics = metrics_of(path)
-    assert metrics["before"]["mention_rate"] == invented / (sum(map(len, test)) + TEST_PROMPTS)
-    assert metrics["before"]["response_rate"] == invented / TEST_PROMPTS
+    assert metrics["before"]["mention_rate"] == false / (sum(map(len, test)) + TEST_PROMPTS)
+    assert metrics["before"]["response_rate"] == false / TEST_PROMPTS
     assert metrics["after"] == {
         "mention_rate": 0.0,
         "response_rate": 0.0,
@@ -124,7 +126,7 @@ def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path: Path) -> None:
     assert [row["which"] for row in rows] == ["before"] * TEST_PROMPTS + ["after"] * TEST_PROMPTS
 
 
-def test_labeler_is_held_against_the_truth(tmp_path: Path) -> None:
+def test_labeler_is_compared_with_the_truth(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     labeler = metrics_of(path)["labeler"]
@@ -151,7 +153,7 @@ def test_every_figure_has_an_interval(tmp_path: Path, capsys: pytest.CaptureFixt
     assert f"[{100 * low:.1f}, {100 * high:.1f}]" in capsys.readouterr().out
 
 
-def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_second_run_opens_no_model_and_gives_the_same_figures(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     first = metrics_of(path)
@@ -161,7 +163,7 @@ def test_a_second_run_asks_nobody_and_gives_the_same_figures(tmp_path: Path) -> 
     assert metrics_of(path) == first
 
 
-def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path: Path) -> None:
+def test_a_killed_evaluation_resumes_with_the_second_policy(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     policies = Policies(config, path)
 
@@ -178,8 +180,8 @@ def test_a_killed_evaluation_goes_on_with_the_second_policy(tmp_path: Path) -> N
     assert metrics_of(path)["before"]["responses"] == TEST_PROMPTS
 
 
-def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("evaluation.stage.PROMPTS_AT_ONCE", 5)
+def test_answers_are_on_disk_before_the_last_one_is_generated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("evaluation.stage.PROMPTS_PER_CHUNK", 5)
     config, path = make_run(tmp_path)
     evaluate(config, path, Policies(config, path))
     whole = list(read_rows(Run(path, config, "test"), "evaluations"))
@@ -187,12 +189,12 @@ def test_answers_are_on_disk_before_the_last_is_asked_for(tmp_path: Path, monkey
 
     config, path = make_run(tmp_path / "again")
     policies = Policies(config, path)
-    asked = []
+    requests = []
 
     def killed(request: Request, which: str) -> str:
-        if len(asked) == 8:  # in the second five of the first policy
+        if len(requests) == 8:  # in the second five of the first policy
             raise KeyboardInterrupt
-        asked.append(request)
+        requests.append(request)
         return Policies.say(policies, request, which)
 
     policies.say = killed
@@ -217,17 +219,45 @@ def test_without_truth_only_what_needs_none_is_reported(tmp_path: Path, capsys: 
     assert "no truth is known" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"policy": {"dtype": "bfloat16"}}, r'policies.*"float32".* -> .*"bfloat16"'),
+        ({"labeler": {"dtype": "bfloat16"}}, r'labeler.*"auto".* -> .*"bfloat16"'),
+        ({"splitter": {"dtype": "bfloat16"}}, r'splitter.*"auto".* -> .*"bfloat16"'),
+        ({"engine": {"max_model_len": 99}}, r"max_model_len: null -> 99"),
+    ],
+)
+def test_answers_are_bound_to_precision_and_length(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    config, path = make_run(tmp_path, evaluation={"labeler": True})
+    splitter = write_model(tmp_path / "splitter")
+    values = config.model_dump()
+    values["policy"]["dtype"], values["splitter"] = "float32", {"model": str(splitter)}
+    config = Config.model_validate(values)
+    policies = Policies(config, path)
+
+    def open_engine(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+        return policies(section, engine, seed) if len(policies.opened) < 2 else ScriptedEngine(label)
+
+    evaluate(config, path, open_engine)
+    other = Config.model_validate(values | {name: values[name] | part for name, part in change.items()})
+    with pytest.raises(RunMismatchError, match=message):
+        evaluate(other, path, open_engine)
+
+
 def test_no_aligned_model(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     (path / "policy").rename(path / "elsewhere")
-    with pytest.raises(InputError, match=r"no aligned model in .*policy; make it with: make dpo"):
+    with pytest.raises(InputError, match=r"no aligned model in .*policy; train it with: make dpo"):
         evaluate(config, path, Policies(config, path))
     assert not (path / "evaluations.parquet").exists()
 
 
 def test_no_prompt_of_the_split(tmp_path: Path) -> None:
     config, path = make_run(tmp_path, evaluation={"split": "validation"})
-    with pytest.raises(InputError, match=r"no prompts of split 'validation' .* only of test, train"):
+    with pytest.raises(
+        InputError, match=r"has no prompts of split 'validation', only of test, train; set evaluation.split"
+    ):
         evaluate(config, path, Policies(config, path))
 
 

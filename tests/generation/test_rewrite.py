@@ -22,8 +22,10 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.text import words
 from scenes import noise
-from scenes.language import find_mentions
+from scenes.language import CAPTION_WORDS, find_mentions
+from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe import raw_captions
+from scenes.truth import SceneTruth
 from tests.support import ROOT
 from tests.support.doubles import ScriptedEngine
 from tests.support.photographs import encoded, photo
@@ -103,8 +105,8 @@ def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
 def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Path, tmp_path: Path) -> None:
     images = [{"bytes": encoded(photo(9 + index, 9), "PNG"), "path": None} for index in range(2)]
     captions = pa.array([b"a red \xed\xa0\x80", b"a red star"]).view(pa.string())
-    truth = [json.dumps({"objects": []})] * 2
-    table = pa.table({"image": images, "caption": captions, "reference": truth})
+    truth = {"source": ["scenes"] * 2, "reference": [json.dumps({"objects": []})] * 2}
+    table = pa.table({"image": images, "caption": captions, **truth})
     pq.write_table(table, tmp_path / "raw.parquet")
     config = make_config(tiny_model, tmp_path / "raw.parquet")
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
@@ -232,7 +234,7 @@ OBJECTS = [
     ],
 )
 def test_errors_of_a_caption(text: str, wrong: set[str]) -> None:
-    errors = find_errors(text, OBJECTS)
+    errors = find_errors(text, SceneTruth(json.dumps({"objects": OBJECTS})))
     assert errors == Errors(**{name: name in wrong for name in ("lost", "false", "repeated", "stray")})
     assert errors.error == bool(wrong - {"stray"})
 
@@ -240,22 +242,22 @@ def test_errors_of_a_caption(text: str, wrong: set[str]) -> None:
 def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = json.dumps({"objects": OBJECTS[:1]})
     captions: list[str | None] = ["redcircle at teh tpo", "a red circle", "IMG_1.jpg", "a blue star"]
-    table = raw_table(tmp_path / "raw.parquet", captions, reference=[truth] * 4)
+    table = raw_table(tmp_path / "raw.parquet", captions, source=["scenes"] * 4, reference=[truth] * 4)
     config = make_config(tiny_model, table)
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
     capsys.readouterr()
     measure(config, tmp_path / "run")
     assert capsys.readouterr().out.splitlines()[:3] == [
-        f"{'':34}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}",
-        f"{'captions':34}{4:>20}{3:>20}{3:>20}",
-        f"{'with an error':34}{'75.0% [25.0, 100.0]':>20}{'66.7% [0.0, 100.0]':>20}{'33.3% [0.0, 100.0]':>20}",
+        f"{'':36}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}",
+        f"{'captions':36}{4:>20}{3:>20}{3:>20}",
+        f"{'with an error':36}{'75.0% [25.0, 100.0]':>20}{'66.7% [0.0, 100.0]':>20}{'33.3% [0.0, 100.0]':>20}",
     ]
     figures = Run(tmp_path / "run", config, "x").metrics()["rewrites"]
     assert figures["kept_after"] == {
         "captions": 3, "error": 1 / 3, "lost": 1 / 3, "false": 1 / 3, "repeated": 0, "stray": 0
     }  # fmt: skip
     other = raw_table(tmp_path / "other.parquet", ["else"] * 4, reference=[truth] * 4).rename(table)
-    with pytest.raises(InputError, match=r"was made of other captions than .* has \(raw.parquet:0 differs\)"):
+    with pytest.raises(InputError, match=r"rewrites.parquet and .* have different captions \(raw.parquet:0\)"):
         measure(make_config(tiny_model, other), tmp_path / "run")
 
 
@@ -276,26 +278,26 @@ def test_without_truth_there_is_nothing_to_measure(
 
 
 def test_the_rewriter_is_taught_the_prompt_that_it_is_asked() -> None:
-    assert PROMPT.read_text().strip() == raw_captions.REWRITE_PROMPT
+    assert PROMPT.read_text().strip() == REWRITE_PROMPT
 
 
 def test_noise_is_of_two_kinds() -> None:
     rng = random.Random(0)
     text = "There is a small red circle at the top left. I can also see a blue star on the right."
-    found = [noise.as_found(text, rng) for _ in range(500)]
-    assert 0.1 < sum(not one.mendable for one in found) / 500 < 0.25
+    found = [noise.add_noise(text, rng) for _ in range(500)]
+    assert 0.1 < sum(not one.recoverable for one in found) / 500 < 0.25
     assert sum(find_mentions(one.text) == find_mentions(text) for one in found) < 300
     for one in found:
         assert one.text
-        if not one.mendable:
+        if not one.recoverable:
             assert text not in one.text
-    assert noise.as_found(text, random.Random(3)) == noise.as_found(text, random.Random(3))
+    assert noise.add_noise(text, random.Random(3)) == noise.add_noise(text, random.Random(3))
 
 
 def test_each_noise_does_what_it_says() -> None:
     rng = random.Random(0)
     assert noise.flatten("There is a star. It looks calm.", rng) == "there is a star it looks calm"
-    assert noise.glue("a red star.", rng, share=1.0) == "aredstar."
+    assert noise.join_words("a red star.", rng, share=1.0) == "aredstar."
     assert noise.misspell("a red star", rng, share=0.0) == "a red star"
     assert all(noise.misspell_word("star", rng)[0] == "s" and noise.misspell_word("star", rng) for _ in range(50))
     assert noise.repeat("a star", rng).count("a star") in (2, 3)
@@ -311,12 +313,12 @@ def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureF
     assert {tuple(answer) for answer in answers} == {("question", "answer")}
     assert 0 < sum(not answer["answer"] for answer in answers) < 20
     raw = pq.read_table(tmp_path / "raw.parquet").to_pylist()
-    errors = [find_errors(row["caption"], json.loads(row["reference"])["objects"]) for row in raw]
+    errors = [find_errors(row["caption"], SceneTruth(row["reference"])) for row in raw]
     assert 5 < sum(error.error for error in errors) < 30
     assert read_table(str(tmp_path / "raw.parquet")).column_names == ["image", "caption"]
     for index in range(100):
-        _, text = raw_captions.honest(random.Random(index))
-        assert noise.WORDS.issuperset(words(text))
+        _, text = raw_captions.captioned_scene(random.Random(index))
+        assert CAPTION_WORDS.issuperset(words(text))
 
 
 # --- for real ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from scenes import rendered_text
 from scenes.recipe.start import main as start
 from scenes.recipe.tables import TABLES, main
-from scenes.rendered_text import FACES, WORDS, Text, eased, render_text, sample_text
+from scenes.rendered_text import FACES, WORDS, Text, render_text, sample_text, simplify
 from tests.support import ROOT
 from tests.support.photographs import bad_photos, encoded, photo, write_files
 from training.conversations import Conversations, read_table
@@ -148,7 +148,7 @@ def test_reading_gets_harder_by_single_aspects() -> None:
         unlike[hard] = 0
         for _ in range(300):
             text = sample_text(rng)
-            easy = eased(text, hard, rng)
+            easy = simplify(text, hard, rng)
             assert easy.place == text.place
             if hard == 1.0:
                 assert easy == text

@@ -20,8 +20,9 @@ from scenes.language import (
     mention_is_true,
     web_mentions,
 )
-from scenes.recipe import tasks, training_table
-from scenes.recipe.start import RESOLUTION
+from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
+from scenes.recipe import model_figures, tasks, training_table
+from scenes.recipe.new_model import RESOLUTION
 from scenes.source import scene_rows
 from scenes.world import CANVASES, COMPANIONS, PLACES, SHAPES, SIZES, Scene, SceneObject, render, sample_scene
 from tests.support import ROOT
@@ -35,10 +36,10 @@ ROW = Scene(
 )
 
 
-def test_the_labeler_is_taught_the_prompts_that_feedback_asks() -> None:
-    assert (PROMPTS / "split.txt").read_text().rstrip("\n") == tasks.SPLIT_PROMPT
-    assert (PROMPTS / "verify.txt").read_text().rstrip("\n") == tasks.VERIFY_PROMPT
-    assert (PROMPTS / "whole.txt").read_text().rstrip("\n") == tasks.WHOLE_PROMPT
+def test_the_labeler_was_trained_on_the_prompts_of_feedback() -> None:
+    assert (PROMPTS / "split.txt").read_text().rstrip("\n") == SPLIT_PROMPT
+    assert (PROMPTS / "verify.txt").read_text().rstrip("\n") == VERIFY_PROMPT
+    assert (PROMPTS / "whole.txt").read_text().rstrip("\n") == WHOLE_PROMPT
 
 
 def test_scenes_are_fixed_by_seed_and_splits_are_disjoint() -> None:
@@ -51,7 +52,9 @@ def test_scenes_are_fixed_by_seed_and_splits_are_disjoint() -> None:
 
 
 def test_unknown_split_is_an_error() -> None:
-    with pytest.raises(ValueError, match="split 'dev' of the embedded scenes; allowed: train, validation, test"):
+    with pytest.raises(
+        ValueError, match="unknown split 'dev' of the embedded scenes; allowed: train, validation, test"
+    ):
         next(scene_rows("dev", 1, 0))
 
 
@@ -148,26 +151,29 @@ def test_scenes_hold_one_object_a_place_in_reading_order() -> None:
 
 
 def test_a_description_counts_as_the_truth_has_it() -> None:
-    caption, question = training_table.described(ROW, random.Random(0))
+    caption, question = model_figures.descriptions(ROW, random.Random(0))
     answer = "There is a red circle at the top left. There is a red star at the center."
-    assert question.judge(answer) == {"false mentions": (1, 2), "recall": (1, 2)}
-    assert caption.prompt == "" and caption.judge(answer) == {"caption recall": (1, 2)}
-    assert question.judge("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
+    assert question.score(answer) == {"false mentions": (1, 2), "recall": (1, 2)}
+    assert caption.prompt == "" and caption.score(answer) == {"caption recall": (1, 2)}
+    assert question.score("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
 
 
 def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
-    for objects, canvases, _ in training_table.KINDS.values():
-        first, again = training_table.questions(3, objects, canvases), training_table.questions(3, objects, canvases)
+    for objects, canvases, _ in model_figures.KINDS.values():
+        first, again = (
+            model_figures.sample_questions(3, objects, canvases),
+            model_figures.sample_questions(3, objects, canvases),
+        )
         assert [question.prompt for question in first] == [question.prompt for question in again]
         assert {question.image.size for question in first} <= set(canvases)
-        found = [question.judge("") for question in first]
+        found = [question.score("") for question in first]
         assert sum("recall" in counted for counted in found) == sum("text read" in counted for counted in found) == 3
 
 
-def test_how_far_an_interval_reaches() -> None:
+def test_the_margin_of_an_interval() -> None:
     """Of 100 independent questions, half of them right: 1.96 * sqrt(0.25 / 100) is 9.8 points."""
-    assert training_table.reach([(index % 2, 1) for index in range(100)]) == pytest.approx(9.8, abs=0.9)
-    assert training_table.reach([(1, 1)] * 50) == 0
+    assert model_figures.margin([(index % 2, 1) for index in range(100)]) == pytest.approx(9.8, abs=0.9)
+    assert model_figures.margin([(1, 1)] * 50) == 0
 
 
 def test_the_table_of_stages_has_a_row_a_model(
@@ -176,9 +182,9 @@ def test_the_table_of_stages_has_a_row_a_model(
     assert training_table.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
     *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
     assert header == "| model | caption recall | false mentions | recall | yes/no right | text read |"
-    assert row.startswith("| tiny | ") and row.count("/") == 5 * (len(training_table.KINDS) - 1)
+    assert row.startswith("| tiny | ") and row.count("/") == 5 * (len(model_figures.KINDS) - 1)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["tiny"]["recall"]["large"] == [0, 0]
     assert within.startswith("| 95% within | 0 / 0")
     assert training_table.main([str(tmp_path)]) == 2
-    assert "is no model folder: it has no config.json" in capsys.readouterr().err
+    assert "has no config.json; expected the folder of a trained model" in capsys.readouterr().err

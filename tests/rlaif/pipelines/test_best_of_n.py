@@ -9,8 +9,8 @@ import torch
 
 from dpo.policy import load_collator, load_policy
 from dpo.rewards import log_probs, rewards
-from evaluation.selection import best, best_of_n, sizes
-from rlaif.config import Config
+from evaluation.selection import measure_selection, sample_sizes, select
+from rlaif.config import Config, ModelSection
 from rlaif.errors import ConfigError, InputError
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -129,12 +129,44 @@ def test_a_model_is_worth_nothing_beside_itself(tiny_model: Path, tmp_path: Path
     assert {row["reward"] for row in read_rows(Run(tmp_path / "run", config, "test"), "rewards")} == {0.0}
 
 
+def test_both_models_are_opened_at_the_commit_that_is_recorded(
+    models: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = "0123456789" * 4
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: f"/cache/snapshots/{commit}")
+    section = ModelSection(model="owner/name")
+    config = config_of(models).model_copy(update={"policy": section, "reference_policy": section})
+    write_run(tmp_path / "run", config)
+    opened: list[ModelSection] = []
+
+    class Model:
+        def eval(self) -> "Model":
+            return self
+
+        def to(self, device: str) -> "Model":
+            return self
+
+    def load_model(section: ModelSection, trains: bool) -> Model:
+        opened.append(section)
+        if len(opened) == 2:
+            raise KeyboardInterrupt
+        return Model()
+
+    monkeypatch.setattr("dpo.policy.load_policy", load_model)
+    with pytest.raises(KeyboardInterrupt):
+        rewards(config, tmp_path / "run")
+    assert [model.revision for model in opened] == [commit, commit]
+    settings = json.loads((tmp_path / "run" / "rewards.json").read_text())["settings"]
+    assert settings["policy"]["revision"] == settings["reference_policy"]["revision"] == commit
+
+
 def test_the_first_of_the_best_is_taken() -> None:
-    assert sizes(16) == [1, 2, 4, 8, 16] and sizes(2) == [1, 2] and sizes(12) == [1, 2, 4, 8, 12]
+    assert sample_sizes(16) == [1, 2, 4, 8, 16] and sample_sizes(2) == [1, 2]
+    assert sample_sizes(12) == [1, 2, 4, 8, 12]
     rows = [{"response_id": name} for name in "abcd"]
-    assert best(rows, {"b": 1.0, "c": 2.0, "d": 2.0})["response_id"] == "c"
-    assert best(rows, {"b": -5.0})["response_id"] == "b"  # the others have no worth
-    assert best(rows, {})["response_id"] == "a"
+    assert select(rows, {"b": 1.0, "c": 2.0, "d": 2.0})["response_id"] == "c"
+    assert select(rows, {"b": -5.0})["response_id"] == "b"  # the others have no worth
+    assert select(rows, {})["response_id"] == "a"
 
 
 def test_bad_input(models: tuple[Path, Path], tmp_path: Path) -> None:
@@ -144,4 +176,4 @@ def test_bad_input(models: tuple[Path, Path], tmp_path: Path) -> None:
     config = config_of(models)
     write_run(tmp_path / "run", config)
     with pytest.raises(InputError, match=r"rewards\.parquet is missing; first run `make best-of-n"):
-        best_of_n(config, tmp_path / "run")
+        measure_selection(config, tmp_path / "run")

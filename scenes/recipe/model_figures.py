@@ -1,0 +1,134 @@
+"""Figures of an embedded model on scenes and texts not used in training: objects, false mentions, verdicts, reading."""
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from scenes import rendered_text
+from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
+from scenes.recipe import tasks
+from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+
+# kind of picture -> most objects, canvases, slicing
+KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {
+    "one object": (1, SMALL, False),
+    "small": (MAX_OBJECTS, SMALL, False),
+    "large": (MAX_OBJECTS, LARGE, True),
+    "large, no slices": (MAX_OBJECTS, LARGE, False),
+}
+BATCH_SIZE, MAX_NEW_TOKENS = 50, 120
+RESAMPLES = 2000
+
+Fraction = tuple[int, int]  # (correct, total)
+Figures = dict[str, dict[str, tuple[float, float] | None]]  # figure -> kind of picture -> (percent, margin in points)
+
+
+@dataclass(frozen=True)
+class Question:
+    """A picture and a prompt; score: what an answer adds to each figure."""
+
+    image: Image.Image
+    prompt: str
+    score: Callable[[str], dict[str, Fraction]]
+
+
+def recall(answer: str, scene: Scene) -> Fraction:
+    """Objects that the answer mentions / objects of the scene."""
+    objects, mentions = scene.truth["objects"], find_mentions(answer)
+    return sum(any(mention_is_true(mention, [item]) for mention in mentions) for item in objects), len(objects)
+
+
+def false_mentions(answer: str, scene: Scene) -> Fraction:
+    """False mentions / mentions."""
+    mentions = find_mentions(answer)
+    return sum(not mention_is_true(mention, scene.truth["objects"]) for mention in mentions), len(mentions)
+
+
+def descriptions(scene: Scene, rng: random.Random) -> list[Question]:
+    """A caption without an instruction, as in pre-training, and a detailed description."""
+
+    def score(answer: str) -> dict[str, Fraction]:
+        return {"false mentions": false_mentions(answer, scene), "recall": recall(answer, scene)}
+
+    image = render(scene)
+    return [
+        Question(image, "", lambda answer: {"caption recall": recall(answer, scene)}),
+        Question(image, rng.choice(DETAILED_INSTRUCTIONS), score),
+    ]
+
+
+def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question:
+    return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
+
+
+def sample_questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
+    """For each of `count` scenes two descriptions, two yes/no questions and a text to read; deterministic."""
+    questions = []
+    for index in range(count):
+        rng = random.Random(f"stages/{index}")
+        scene = sample_scene(rng, objects, canvases)
+        questions += descriptions(scene, rng)
+        questions += [exact_match(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
+        text = rendered_text.sample_text(rng, canvases)
+        reading = tasks.reading(text.words, rng)
+        questions.append(exact_match(rendered_text.render_text(text), reading, "text read"))
+    return questions
+
+
+@torch.no_grad()
+def greedy_answers(
+    model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, questions: Sequence[Question]
+) -> Iterable[tuple[Question, str]]:
+    """Questions with their answers. A batch has prompts of one length, so that nothing is padded."""
+    groups: dict[int, list[tuple[Question, str]]] = defaultdict(list)
+    for question in questions:
+        parts = [{"type": "image"}, {"type": "text", "text": question.prompt}]
+        prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
+        length = len(processor.expand(processor.encode_rendered(prompt), [question.image.size]))
+        groups[length].append((question, prompt))
+    for group in groups.values():
+        for start in range(0, len(group), BATCH_SIZE):
+            chunk = group[start : start + BATCH_SIZE]
+            batch = processor([[question.image] for question, _ in chunk], [prompt for _, prompt in chunk])
+            inputs = {name: value.to(model.device) for name, value in batch.items()}
+            ids = model.generate(**inputs, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
+            texts = processor.tokenizer.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
+            yield from zip([question for question, _ in chunk], texts, strict=True)
+
+
+def margin(fractions: Sequence[Fraction]) -> float:
+    """The larger distance, in points, between the share and an end of its 95% interval (bootstrap over questions)."""
+    counts = np.array(fractions)
+    rng = np.random.default_rng(0)
+    resampled = counts[rng.integers(len(counts), size=(RESAMPLES, len(counts)))].sum(axis=1)
+    shares = 100 * resampled[:, 0] / np.maximum(resampled[:, 1], 1)
+    correct, total = counts.sum(axis=0)
+    return float(np.abs(np.quantile(shares, [0.025, 0.975]) - 100 * correct / total).max())
+
+
+def model_figures(folder: Path, count: int) -> Figures:
+    """The figures of a model at the resolution that it was saved with, from `count` scenes of each kind of picture.
+
+    None: nothing to count. Errors: ValueError, OSError: the folder has no model.
+    """
+    model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+    model.to("cuda" if torch.cuda.is_available() else "cpu")
+    processor = MiniCPMVProcessor.from_pretrained(folder)
+    figures: Figures = defaultdict(dict)
+    for kind, (objects, canvases, slicing) in KINDS.items():
+        processor.image_processor.slice_mode = slicing
+        by_figure: dict[str, list[Fraction]] = defaultdict(list)
+        for question, answer in greedy_answers(model, processor, sample_questions(count, objects, canvases)):
+            for name, fraction in question.score(answer).items():
+                by_figure[name].append(fraction)
+        for name, fractions in by_figure.items():
+            correct, total = (sum(column) for column in zip(*fractions, strict=True))
+            figures[name][kind] = (round(100 * correct / total, 1), round(margin(fractions), 1)) if total else None
+    return figures
