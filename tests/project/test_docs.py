@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from rlaif.config import AblationsConfig, Config, RewriteConfig, Section
 from rlaif.config.load import load_config_of
 from rlaif.storage.schemas import SCHEMAS
+from rlaif.storage.versions import PACKAGES
 from tests.support import ROOT
 
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
@@ -191,6 +192,33 @@ def test_tables_exist(page: Path) -> None:
     others = {"train", "questions"}  # exports; an example of a reader's table
     for name in re.findall(r"`(?:RUN/)?([\w-]+)\.parquet`", prose(page)):
         assert name in SCHEMAS.keys() | others, name
+
+
+@cache
+def literals() -> str:
+    """Every string of the packages, f-strings by their constant parts, one a line; and the Makefile."""
+    files = [file for package in PACKAGES for file in (ROOT / package).rglob("*.py")]
+    nodes = (node for file in files for node in ast.walk(ast.parse(text_of(file))))
+    texts = [node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    return "\n".join([*(" ".join(text.split()) for text in texts), text_of(ROOT / "Makefile")])
+
+
+def test_messages_that_are_explained_exist() -> None:
+    """Bold quotations of the page on troubleshooting; `...` stands for what a message fills in."""
+    quoted = re.findall(r'\*\*"([^"]+)"', prose(ROOT / "docs" / "troubleshooting.md"))
+    parts = {part.strip() for quotation in quoted for part in quotation.split("...") if part.strip()}
+    assert len(parts) > 5
+    assert {part for part in parts if part not in literals()} == set()
+
+
+def test_reasons_that_are_explained_exist() -> None:
+    """The first column of tables of reasons."""
+    found = set()
+    for name in ("your-images.md", "labelers.md"):
+        for table in re.findall(r"^\| reason .*\n((?:\|.*\n)+)", prose(ROOT / "docs" / name), re.MULTILINE):
+            found |= {reason for row in table.splitlines() for reason in re.findall(r"`(\w+)`", row.split("|")[1])}
+    assert len(found) > 20
+    assert found - set(literals().splitlines()) == set()
 
 
 def anchors(page: Path) -> set[str]:
