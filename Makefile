@@ -21,12 +21,14 @@ RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "r
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
 PORT ?= 8000## port of `make serve`
+WORKERS ?= 2## processes of `make test`, each on a core of its own; default 2
 PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
 
 VENV := .venv/bin
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
 BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# some shells export HOST, which is no wish of the user's
+PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRAIN = $(LAUNCH) training.stage --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
@@ -148,14 +150,17 @@ docs: .venv/.docs-ready ## build the documentation into site/; a warning or a de
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
 	@echo "docs: open site/index.html"
 
-test: .venv/.ready ## run the tests
-	@$(VENV)/python -m pytest
+test: .venv/.ready ## run all tests, in WORKERS processes
+	@$(PYTEST)
 
-check: .venv/.ready ## what a change must pass: lint, format, types, tests
+test-fast: .venv/.ready ## run the tests that need no engine, within a minute
+	@$(PYTEST) -m "not engine and not slow"
+
+check: .venv/.ready ## what a change must pass before it is committed: lint, format, types, the fast tests
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
-	$(VENV)/python -m pytest
+	$(PYTEST) -m "not engine and not slow"
 
 clean: ## remove .venv/ and caches; runs/ stays
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

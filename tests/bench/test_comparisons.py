@@ -23,12 +23,14 @@ from rlaif.config import Config
 from tests.support import ROOT
 
 
+@pytest.mark.slow
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
     found = compared([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
     assert found == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
     assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": found})
 
 
+@pytest.mark.slow
 def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
     one, other = (Result(ratio, ratio, ratio, ratio, 1.0, "x/s") for ratio in (2.0, 3.0))
     write({"one": one, "other": one}, tmp_path)
@@ -37,15 +39,18 @@ def test_results_stand_beside_those_of_other_names(tmp_path: Path) -> None:
     assert read(tmp_path) == {"one": one, "other": other} and "torch" in kept["one"]["machine"]
 
 
+@pytest.mark.slow
 def test_a_page_shows_the_results() -> None:
     assert any(table(read()) in page.read_text(encoding="utf-8") for page in pages_of_documentation())
 
 
+@pytest.mark.slow
 def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["packing", "speed"]) == 2
     assert "no benchmark 'speed'; there are: claims_small" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("method", "side"), [("full", 300), ("lora", 300), ("full", 0)])
 def test_dpo_is_measured_against_stock_and_has_its_losses(
@@ -60,6 +65,7 @@ def test_dpo_is_measured_against_stock_and_has_its_losses(
     assert ways == list(dpo.WAYS)
 
 
+@pytest.mark.slow
 def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {"stock": [0.6931, 0.7], "images once": [0.6931, 0.7002]}
     monkeypatch.setattr(dpo, "alone", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
@@ -67,6 +73,7 @@ def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> No
         dpo.measure(dpo.Load(width=128, layers=1), "full", 1, ways=list(losses))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
     small = packing.Load(width=128, layers=1, sequence_length=768, batch=4, packed_batch=1, rows=12)
@@ -76,6 +83,7 @@ def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str])
     assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_full_size_is_measured_by_what_runs_small(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -97,6 +105,7 @@ def test_full_size_is_measured_by_what_runs_small(
         assert tokens > 0 and peak > 0 and 0 < share < 100
 
 
+@pytest.mark.slow
 def test_operations_of_a_step_by_hand() -> None:
     """Of 5 rows through 3 x 2 weights: forward 2 * 5 * 3 * 2, and as much for the gradient of the weights."""
     net = torch.nn.Linear(3, 2, bias=False)
@@ -109,6 +118,7 @@ def test_operations_of_a_step_by_hand() -> None:
     assert (meter.tokens, meter.operations, meter.steps) == (5, 120, 2) and meter.seconds > 0
 
 
+@pytest.mark.slow
 def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     pairs.main(["--responses", "30", "60", "--reference-up-to", "30"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
@@ -120,12 +130,14 @@ def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[
     assert float(lines[2][-1]) > 0  # the ratio
 
 
+@pytest.mark.slow
 def test_both_ways_find_as_many_pairs(tmp_path: Path) -> None:
     pairs.write_run(tmp_path / "run", 200)
     pairs.write_reference_files(tmp_path / "files", 200)
     assert pairs.ours(tmp_path / "run") == pairs.reference(tmp_path / "files") == 40
 
 
+@pytest.mark.slow
 def test_the_cost_of_a_stage_by_hand() -> None:
     load = Namespace(images=10, slices=2, prompt_tokens=8, responses=3, answer_tokens=5, claims=4, claim_tokens=7)
     vars(load).update(question_tokens=6, pairs=2, batch=1, computing=0.5, reading=0.5)
@@ -140,6 +152,7 @@ def test_the_cost_of_a_stage_by_hand() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_what_holds_up_a_stage() -> None:
     stage = cost.Stage("sampling", gpu=100, cutting=10, writing=20)
     assert stage.seconds(1, start=5) == (105, "GPU")
@@ -148,18 +161,21 @@ def test_what_holds_up_a_stage() -> None:
     assert "| sampling | 0.03 h, GPU | 0.01 h, tables | 0.01 h, tables |" in cost.table([stage], start=5)
 
 
+@pytest.mark.slow
 def test_the_full_size_model_is_counted() -> None:
     """Llama-3 8B less its embeddings; 32 layers of 8 heads of 128, keys and values, 2 bytes each."""
     found = cost.full_size()
     assert found.language == 7_504_924_672 and found.token_bytes == 32 * 8 * 128 * 2 * 2
 
 
+@pytest.mark.slow
 def test_the_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(cost.main(["--sample", "2", "--pixels", "600"])) == 5
     told = capsys.readouterr().out
     assert "one process:" in told and "| together |" in told and "GPU hours" in told
 
 
+@pytest.mark.slow
 def test_claims_judged_otherwise_are_no_result() -> None:
     found = {("0", "a"): 0.7, ("0", "b"): 0.4}
     claims.agree(found, {**found, ("0", "a"): 0.7015})
@@ -169,6 +185,7 @@ def test_claims_judged_otherwise_are_no_result() -> None:
         claims.agree(found, {**found, ("0", "b"): 0.6})
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("peer", ["forward passes", "no cache"])
 def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
@@ -179,6 +196,7 @@ def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, pe
     assert claims.told(Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -187,6 +205,7 @@ def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> Non
         assert 10 < length < responses.MAX_TOKENS
 
 
+@pytest.mark.slow
 def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = {responses.by_vllm: 30.0, responses.by_generate: 34.0}
     monkeypatch.setattr(responses, "alone", lambda work, *_: (2.0, lengths[work]))
@@ -196,6 +215,7 @@ def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPat
     assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
@@ -206,6 +226,7 @@ def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monk
     assert "python -m rlaif.report --help: " in told and "our_start: " in told and "vllm_start: " in told
 
 
+@pytest.mark.slow
 def test_growth_is_a_line_through_what_the_stages_take(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -129,6 +129,7 @@ def test_inert_texts_hold_none_of_the_tokens() -> None:
     assert break_special_tokens("3 < 5, a > b", tokens) == "3 < 5, a > b"
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_the_shipped_labeler_accepts_no_more_false_claims(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -16,6 +16,7 @@ from tests.support.pair_rows import varied_pairs
 from tests.support.tiny import save_tiny_model
 
 
+@pytest.mark.slow
 def test_full_training_moves_what_is_not_frozen_and_nothing_else(tiny_model: Path, tmp_path: Path) -> None:
     run = align(tmp_path / "run", config_of(tiny_model))
     names = weights(tiny_model).keys()
@@ -37,6 +38,7 @@ def test_full_training_moves_what_is_not_frozen_and_nothing_else(tiny_model: Pat
     assert not (run / "dpo" / "cache").exists()
 
 
+@pytest.mark.slow
 def test_aligned_policy_is_a_released_checkpoint_like_its_start(tiny_model: Path, tmp_path: Path) -> None:
     run = align(tmp_path / "run", config_of(tiny_model))
     assert {file.name for file in tiny_model.iterdir()} == {file.name for file in (run / "policy").iterdir()}
@@ -46,6 +48,7 @@ def test_aligned_policy_is_a_released_checkpoint_like_its_start(tiny_model: Path
         assert end == start
 
 
+@pytest.mark.slow
 def test_version_2_6_is_aligned_like_2_5(tmp_path: Path) -> None:
     save_tiny_model(tmp_path / "tiny", version="2.6")
     run = align(tmp_path / "run", config_of(tmp_path / "tiny"))
@@ -53,11 +56,13 @@ def test_version_2_6_is_aligned_like_2_5(tmp_path: Path) -> None:
     assert moved(tmp_path / "tiny", run / "policy") == {name for name in names if not name.startswith("vpm.")}
 
 
+@pytest.mark.slow
 def test_frozen_parts_follow_the_config(tiny_model: Path, tmp_path: Path) -> None:
     run = align(tmp_path / "run", config_of(tiny_model, freeze=["vision", "resampler"]))
     assert moved(tiny_model, run / "policy") == {name for name in weights(tiny_model) if name.startswith("llm.")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train_resampler", [False, True])
 def test_lora_merges_into_a_full_checkpoint(tiny_model: Path, tmp_path: Path, train_resampler: bool) -> None:
     lora = {"r": 4, "alpha": 8, "dropout": 0.1, "train_resampler": train_resampler}
@@ -70,6 +75,7 @@ def test_lora_merges_into_a_full_checkpoint(tiny_model: Path, tmp_path: Path, tr
     assert json.loads((run / "dpo" / "log.json").read_text())[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_bfloat16_checkpoint_trains_in_float32_and_stays_bfloat16(tiny_model: Path, tmp_path: Path) -> None:
     from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 
@@ -81,6 +87,7 @@ def test_bfloat16_checkpoint_trains_in_float32_and_stays_bfloat16(tiny_model: Pa
     assert {x.dtype for x in weights(run / "dpo" / "checkpoint-4").values()} == {torch.float32}
 
 
+@pytest.mark.slow
 def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Path, tmp_path: Path) -> None:
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "gradient_checkpointing": True}
     run = align(tmp_path / "run", config_of(tiny_model, losses))
@@ -89,6 +96,7 @@ def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Pat
     assert start["loss"] - math.log(2) == pytest.approx(0.5 * math.log(500), rel=0.2)  # random model: a guess among 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 def test_an_image_encoded_once_and_a_prompt_computed_once_leave_the_losses_as_they_are(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
@@ -120,6 +128,7 @@ def test_an_image_encoded_once_and_a_prompt_computed_once_leave_the_losses_as_th
     assert losses[0] == pytest.approx(losses[1], abs=2e-2 if bf16 else 1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_model(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -148,6 +157,7 @@ def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_
     assert len(losses[0]) == 9 and losses[0] == pytest.approx(losses[1], abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference moved")])
 def test_a_wrong_reference_stops_the_stage(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, message: str
@@ -168,6 +178,7 @@ def test_a_wrong_reference_stops_the_stage(
     assert not (tmp_path / "run" / "policy").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_killed_training_resumes_to_the_same_weights(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
@@ -195,6 +206,7 @@ def test_killed_training_resumes_to_the_same_weights(
     assert len(margins[0]) == 5
 
 
+@pytest.mark.slow
 def test_finished_stage_does_nothing_and_other_settings_are_refused(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -207,6 +219,7 @@ def test_finished_stage_does_nothing_and_other_settings_are_refused(
     assert (run / "policy" / "model.safetensors").stat().st_mtime_ns == before
 
 
+@pytest.mark.slow
 def test_best_checkpoint_is_chosen_on_the_validation_pairs(tiny_model: Path, tmp_path: Path) -> None:
     trainer = {
         "eval_strategy": "steps",

@@ -344,6 +344,7 @@ def test_main_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.Capt
     assert error.startswith("error: configs/demo.yaml: benchmark.name is 'popes'") and error.count("\n") == 1
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize(
     ("name", "model"), [("pope", "labeler"), ("amber", "labeler"), ("chair", "policy"), ("mmhal", "policy")]
 )

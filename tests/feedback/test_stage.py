@@ -285,6 +285,7 @@ def test_pairs_read_well_in_pandas(config_file: Path, run_path: Path) -> None:
     assert pairs.loc[0, "rejected_claims"][1]["question"] == "Is there a blue square?"
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")  # vLLM and what it imports
 def test_on_vllm_probabilities_are_read_and_an_untrained_labeler_is_quarantined(
     config_file: Path, run_path: Path, tiny_model: Path

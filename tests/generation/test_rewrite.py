@@ -324,6 +324,7 @@ def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureF
 # --- for real ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_a_language_model_without_eyes_is_asked_for_real(tmp_path: Path) -> None:
     """vLLM serves a Llama of random weights; what it says is not worth keeping, and each caption has its reason."""
@@ -349,6 +350,7 @@ def test_a_language_model_without_eyes_is_asked_for_real(tmp_path: Path) -> None
     assert sorted(ids) == ["raw.parquet:0", "raw.parquet:1"]
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_the_rewriter_that_ships_mends_captions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     raw_captions.main(["--out", str(tmp_path), "--raw", "40", "--seeds", "4", "--seed", "7"])

@@ -255,6 +255,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_table(
 # --- for real ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_photographs_to_responses_for_real(tiny_model: Path, tmp_path: Path, instructions: str) -> None:
     """vLLM answers every kind of photograph, and nothing is dropped."""

@@ -181,6 +181,7 @@ def test_generate_continues_as_the_whole_sequence_says(tiny_model: Path) -> None
     assert again[0, -6:-1].argmax(-1).tolist() == out[0, -5:].tolist()
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")  # vLLM's own, about its dependencies
 @pytest.mark.parametrize(
     ("version", "kind"),

@@ -10,6 +10,9 @@ import pytest
 
 from tests.support import ROOT
 
+pytestmark = pytest.mark.engine
+
+
 SMALL = [
     "data.train_prompts=24",
     "data.test_prompts=12",

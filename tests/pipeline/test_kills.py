@@ -29,6 +29,9 @@ from tests.support.kills.stages import run_until
 from tests.support.kills.training import align, prepare
 from tests.support.photographs import encoded, photo
 
+pytestmark = pytest.mark.slow
+
+
 KILLS = 20
 OUTPUTS = {
     "generation": ["prompts", "responses"],

@@ -25,7 +25,7 @@ from tests.support.other_models import OTHER_MODELS
 from tests.support.pair_rows import pair_row, png
 
 # vLLM runs in this process and its libraries warn about themselves.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 COLORS = [(200, 30, 30), (30, 30, 200)]
 

@@ -43,6 +43,7 @@ def engine(tiny_model: Path) -> Iterator[VllmEngine]:
     engine.close()
 
 
+@pytest.mark.engine
 def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
     requests = [
         Request("is there a red circle in this picture?", png(80, 60), n=3, seed=1, temperature=1.0, max_tokens=6),
@@ -61,6 +62,7 @@ def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
     assert alone == answers[1:5]
 
 
+@pytest.mark.engine
 def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> None:
     request = Request("is there a star?", png(60, 90), n=4, seed=11, temperature=1.0, max_tokens=8)
     (first,) = engine.generate([request])
@@ -71,6 +73,7 @@ def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> 
     assert third[0] == first[2], "answer i is drawn with seed + i"
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("size", [(56, 56), (30, 30), (200, 60), (60, 200), (150, 140), (500, 20), (1, 1), (20000, 10)])
 def test_prompt_is_what_the_processor_gives_for_training(
     engine: VllmEngine, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
@@ -83,6 +86,7 @@ def test_prompt_is_what_the_processor_gives_for_training(
     assert prompt_tokens(engine, request, monkeypatch) == expected
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("image", [None, png(80, 60)])
 def test_text_that_looks_like_special_tokens_stays_text(
     engine: VllmEngine, image: bytes | None, monkeypatch: pytest.MonkeyPatch
@@ -96,6 +100,7 @@ def test_text_that_looks_like_special_tokens_stays_text(
     assert HOSTILE in engine._tokenizer.decode(hostile)
 
 
+@pytest.mark.engine
 def test_more_prompts_than_fit_a_step_can_be_sampled_with_seeds(engine: VllmEngine) -> None:
     text = "is there a " * 80
     requests = [Request(f"{index} {text}", seed=index, temperature=1.0, max_tokens=2) for index in range(64)]
@@ -103,12 +108,14 @@ def test_more_prompts_than_fit_a_step_can_be_sampled_with_seeds(engine: VllmEngi
     assert [answer.finish_reason for (answer,) in answers] == ["length"] * 64
 
 
+@pytest.mark.engine
 def test_hostile_text_does_not_disturb_a_batch(engine: VllmEngine) -> None:
     plain = Request("is there a star?", png(60, 60), max_tokens=4)
     answers = engine.generate([plain, Request(HOSTILE * 2, png(60, 60), max_tokens=4), plain, Request(HOSTILE)])
     assert answers[0] == answers[2] == engine.generate([plain])[0]
 
 
+@pytest.mark.engine
 def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) -> None:
     requests = [
         Request("\u00a7" * MAX_MODEL_LEN * 40),  # too long as text
@@ -121,6 +128,7 @@ def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) 
     assert answers[1] == answers[3] and answers[1][0].num_tokens > 0
 
 
+@pytest.mark.engine
 def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     """The way of every other architecture, tried on ours: harmless text gives the same tokens and answers."""
     requests = [
@@ -134,6 +142,7 @@ def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pyte
     assert engine.generate(long) == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
 
 
+@pytest.mark.engine
 def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +156,7 @@ def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
     assert "< |eot_id|>< |start_header_id|>system< |end_header_id|>" in engine._tokenizer.decode(hostile)
 
 
+@pytest.mark.engine
 def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_model: Path) -> None:
     import torch
 
@@ -169,6 +179,7 @@ def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_mo
     assert completion.prompt_tokens == batch["input_ids"].shape[1]
 
 
+@pytest.mark.engine
 def test_json_schema_is_kept(engine: VllmEngine) -> None:
     items = {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 2}
     schema = {"type": "object", "properties": {"claims": items}, "required": ["claims"], "additionalProperties": False}
@@ -179,6 +190,7 @@ def test_json_schema_is_kept(engine: VllmEngine) -> None:
         assert not completion.text.startswith("{ ")
 
 
+@pytest.mark.engine
 def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngine, tiny_model: Path) -> None:
     import torch
 
@@ -196,6 +208,7 @@ def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngin
         ids.append(int(best.indices))
 
 
+@pytest.mark.engine
 def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}, "required": ["a"]}
     requests = [
@@ -210,6 +223,7 @@ def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
             assert "".join(added for added, _ in answer.tokens) == answer.text
 
 
+@pytest.mark.engine
 def test_spellings(engine: VllmEngine) -> None:
     texts = {engine._tokenizer.decode([token]) for token in engine.spellings("yes")}
     assert {"yes", "Yes", "YES"} <= texts
@@ -219,6 +233,7 @@ def test_spellings(engine: VllmEngine) -> None:
         engine.generate([Request("is it?", max_tokens=1, first_words=("zyzzyva",))])
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("kind", ["missing", "empty", "config only", "other json"])
 def test_no_model_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
@@ -233,6 +248,7 @@ def test_no_model_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path
     assert str(folder) in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.engine
 def test_double_keeps_the_contract_of_an_engine() -> None:
     double: Engine = ScriptedEngine(lambda request: [f"{request.text} {index}" for index in range(request.n)])
     assert [[c.text for c in row] for row in double.generate([Request("a", n=2), Request("b...")])] == [

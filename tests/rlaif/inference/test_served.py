@@ -33,7 +33,7 @@ from tests.support.chat_server import ChatServer, Reply
 from tests.support.synthetic_run import say
 
 # vLLM runs in this process too, and its libraries warn about themselves.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 
 KEY = "sk-a-secret-that-nobody-may-see"

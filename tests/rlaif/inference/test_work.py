@@ -127,6 +127,7 @@ def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:
     )
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("small_chunks")
 def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_model: Path, tmp_path: Path) -> None:
@@ -152,6 +153,7 @@ def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_mo
         ray.shutdown()
 
 
+@pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("small_chunks")
 def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: Path) -> None:

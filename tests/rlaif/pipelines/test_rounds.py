@@ -138,12 +138,14 @@ def test_where_no_round_is_better_the_test_split_stays_unseen(
     assert "no round was better on validation" in capsys.readouterr().out
 
 
+@pytest.mark.engine
 def test_a_stage_that_fails_ends_it_with_what_to_do(tmp_path: Path) -> None:
     config = load_config(CONFIG, ["policy.model=nowhere"])
     with pytest.raises(RlaifError, match=r"`-m generation --config .* ended with status 2; put right what it says"):
         rounds(config, tmp_path / "run")
 
 
+@pytest.mark.engine
 def test_a_round_for_real(tmp_path: Path) -> None:
     """The shipped models; whether so small rounds are better is left to chance, what follows from it is not."""
     changes = [
