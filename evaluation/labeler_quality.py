@@ -64,14 +64,14 @@ def labeler_figures(totals: Counts) -> Figures:
     builds from those scores, `whole_response_same_pairs_agreement` over the pairs of the run in the order of those
     scores.
     """
-    own, baseline, same = (pair_figures(totals, kind) for kind in ("run", "baseline", "same"))
+    run, baseline, same = (pair_figures(totals, kind) for kind in ("run", "baseline", "same"))
     return {
         **claim_figures(totals),
         "split_accuracy": ratio(totals["splits_correct"], totals["splits"]),
         "responses": totals["splits"],
-        "pair_agreement": own["agreement"],
-        "pair_ties": own["ties"],
-        "pairs": own["pairs"],
+        "pair_agreement": run["agreement"],
+        "pair_ties": run["ties"],
+        "pairs": run["pairs"],
         "whole_response_pair_agreement": baseline["agreement"],
         "whole_response_pair_ties": baseline["ties"],
         "whole_response_pairs": baseline["pairs"],

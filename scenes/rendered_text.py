@@ -30,7 +30,7 @@ class Text:
     canvas_height: int
     ink: tuple[int, int, int]
     paper: tuple[int, int, int]
-    place: tuple[float, float]  # share of the free space: 0 left or top, 1 right or bottom
+    position: tuple[float, float]  # share of the free space: 0 left or top, 1 right or bottom
     face: str = FACES[0]
 
 
@@ -45,9 +45,9 @@ def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CA
     ink, paper = ((dark, rng.randint(0, 90), rng.randint(0, 90)), (light, light, light))
     if rng.random() < 0.3:
         ink, paper = paper, ink
-    place = (rng.random(), rng.random())
+    position = (rng.random(), rng.random())
     size, weight, slant = rng.randint(14, 28), rng.randint(0, 1), rng.choice([0, 0, 0.25])
-    return Text(words, size, weight, slant, width, height, ink, paper, place, rng.choice(FACES))
+    return Text(words, size, weight, slant, width, height, ink, paper, position, rng.choice(FACES))
 
 
 def simplify(text: Text, difficulty: float, rng: random.Random) -> Text:
@@ -55,7 +55,7 @@ def simplify(text: Text, difficulty: float, rng: random.Random) -> Text:
 
     Plain is a word, not a number, in black on white, in the first font and a medium size, on a small canvas.
     """
-    plain = Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.place)
+    plain = Text(rng.choice(WORDS), rng.randint(18, 26), 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), text.position)
     easy = [name for aspect in ASPECTS if rng.random() >= difficulty for name in aspect]
     return replace(text, **{name: getattr(plain, name) for name in easy})
 
@@ -73,7 +73,10 @@ def render_text(text: Text) -> Image.Image:
     if text.slant:
         line = line.transform(size, Image.Transform.AFFINE, (1, text.slant, -lean, 0, 1, 0), Image.Resampling.BICUBIC)
     image = Image.new("RGB", (text.width, text.canvas_height), text.paper)
-    corner = (round(text.place[0] * (text.width - size[0])), round(text.place[1] * (text.canvas_height - size[1])))
+    corner = (
+        round(text.position[0] * (text.width - size[0])),
+        round(text.position[1] * (text.canvas_height - size[1])),
+    )
     image.paste(Image.new("RGB", size, text.ink), corner, line)
     return image
 

@@ -4,9 +4,9 @@ Sources: Rohrbach et al. 2018, arXiv 1809.02156, github LisaAnne/Hallucination (
 Object HalBench asks for detailed descriptions of 300 of its images (RLHF-V, arXiv 2312.00849; its figures: RLAIF-V,
 arXiv 2405.17220, github RLHF-V/RLAIF-V).
 
-    FOLDER/synonyms*.txt                           one object a line: its name, then its synonyms, comma-separated
+    FOLDER/synonyms*.txt                           one object per line: its name and its synonyms, comma-separated
     FOLDER/instances_*.json, captions_*.json       COCO's annotations, any number of files of each
-    FOLDER/obj_halbench*.jsonl                     one JSON object a line: image_id, question, image (base64)
+    FOLDER/obj_halbench*.jsonl                     one JSON object per line: image_id, question, image (base64)
     FOLDER/images/                                 or benchmark.images; used without obj_halbench*.jsonl: then the
                                                    question about every image is benchmark.instruction
 
@@ -106,7 +106,7 @@ def read_synonyms(path: Path) -> dict[str, str]:
         synonyms |= {name: names[0] for name in names}
     if not synonyms:
         raise InputError(
-            f"{path} has no names; expected one object a line: its name, then its synonyms, comma-separated"
+            f"{path} has no names; expected one object per line: its name and its synonyms, comma-separated"
         )
     return synonyms
 

@@ -5,7 +5,7 @@ drawn at random, from the most frequent objects (popular), or from those that mo
 of the image (adversarial).
 
     FOLDER/*pope_random.json, *pope_popular.json, *pope_adversarial.json    one or more of them
-        one JSON object a line: question_id, image (a file name), text (the question), label ("yes" or "no")
+        one JSON object per line: question_id, image (a file name), text (the question), label ("yes" or "no")
     FOLDER/images/                                                          or benchmark.images
 
 Figures of each kind: accuracy; precision, recall and F1 of "yes"; the share of "yes" among the answers.

@@ -90,7 +90,7 @@ def read_json(path: Path, kind: type[Value]) -> Value:
 
 
 def read_records(path: Path) -> list[dict[str, Any]]:
-    """The objects of a JSON list, or of a file with one object a line. Errors: InputError: empty, or anything else."""
+    """The objects of a JSON list or of a file with one object per line. Errors: InputError: empty, or anything else."""
     text = read_text(path)
     if text.lstrip().startswith("["):
         records = read_json(path, list)

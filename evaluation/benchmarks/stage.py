@@ -5,7 +5,7 @@
 `benchmark.path` names the folder with the benchmark's published files (see chair.py, amber.py, pope.py, mmhal.py).
 Without it, and with data.source scenes, the embedded scenes are written in the same formats. Writes
 
-    benchmarks/<name>/before/answers.parquet, after/...     greedy answers, one row a question
+    benchmarks/<name>/before/answers.parquet, after/...     greedy answers, one row per question
     benchmarks/<name>/.../ratings.parquet                   ratings of the answers (mmhal)
     metrics.json, under benchmarks.<name>                   figures and 95% confidence intervals (bootstrap over images)
 

@@ -147,7 +147,7 @@ def reading_row(rng: random.Random, difficulty: tuple[float, float] = (0, 1), ce
     """
     text = rendered_text.simplify(rendered_text.sample_text(rng), rng.uniform(*difficulty), rng)
     if centered:
-        text = replace(text, place=(0.5, 0.5))
+        text = replace(text, position=(0.5, 0.5))
     return text_reading(text, rng)
 
 

@@ -2,6 +2,7 @@
 
 import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ import pytest
 
 from evaluation.benchmarks.amber import Scene, YesNo, read_amber
 from evaluation.benchmarks.chair import read_chair
-from evaluation.benchmarks.mmhal import Known, read_mmhal
+from evaluation.benchmarks.mmhal import Known, MMHal, read_mmhal
 from evaluation.benchmarks.pope import read_pope
-from evaluation.benchmarks.questions import Question, read_records, usable_image
+from evaluation.benchmarks.questions import Benchmark, Question, read_records, usable_image
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
 from scenes.benchmarks import NAMES, pope_records, write_files
@@ -19,7 +20,12 @@ from scenes.language import find_mentions
 from scenes.prompts import VERIFY_PROMPT
 
 DEFAULT = BenchmarkSection()
-READERS = {"pope": read_pope, "chair": read_chair, "amber": read_amber, "mmhal": read_mmhal}
+READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
+    "pope": read_pope,
+    "chair": read_chair,
+    "amber": read_amber,
+    "mmhal": read_mmhal,
+}
 
 POPE = [
     {"question_id": 0, "image": "COCO_1.jpg", "image_id": 1, "text": "Is there a dog in the image?", "label": "yes"},
@@ -237,7 +243,7 @@ def test_embedded_pope_has_the_wording_of_training(embedded: Path) -> None:
 
 
 def test_popular_and_adversarial_objects_come_from_the_images() -> None:
-    """A red circle is in three images; what most often comes with each object of d, and is not in d, is a blue star."""
+    """A red circle is in three images; the absent object that most often occurs with those of d is a blue star."""
     objects = {
         "a": ["red circle", "blue star", "green square"],
         "b": ["red circle", "blue star", "orange star"],
@@ -260,13 +266,17 @@ def test_popular_and_adversarial_objects_come_from_the_images() -> None:
 
 
 def test_embedded_amber_is_true_of_its_scenes(embedded: Path) -> None:
-    """Every question's truth follows from what the image's description holds, as far as names go."""
+    """The truth of each question agrees with the objects of the image's description."""
     amber = read_amber(embedded / "amber", DEFAULT)
-    scenes = {it.image: amber.annotations[it.question_id] for it in amber.questions[:12]}
-    assert all(isinstance(scene, Scene) and not set(scene.truth) & set(scene.hallu) for scene in scenes.values())
+    scenes: dict[bytes | str, Scene] = {}
+    for question in amber.questions[:12]:
+        scene = amber.annotations[question.question_id]
+        assert isinstance(scene, Scene) and not set(scene.truth) & set(scene.hallu)
+        scenes[question.image] = scene
     for question in amber.questions[12:]:
         mention = find_mentions(question.text)[0]
         name, annotation = f"{mention.color} {mention.shape}", amber.annotations[question.question_id]
+        assert isinstance(annotation, YesNo)
         if annotation.kinds == ("existence",):
             assert name in scenes[question.image].hallu and not annotation.truth
         else:

@@ -127,7 +127,7 @@ RELATIONS = {
 def amber() -> Amber:
     scene = Scene(["forest", "tree", "person", "sky"], ["dog", "sea"])
     kinds = list(KINDS)
-    annotations = {"1": scene, "2": scene}
+    annotations: dict[str, Scene | YesNo] = {"1": scene, "2": scene}
     for key, kind, truth in (
         ("state no", 1, False),
         ("state yes", 1, True),
@@ -270,7 +270,16 @@ def test_the_request_has_everything_and_an_answer_adds_no_placeholder() -> None:
     for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}\n"):
         assert part in request
     assert "<|eot_id|>" not in request
-    assert json.dumps(SCHEMA)  # as vLLM takes it
+
+
+def test_the_schema_explains_first_and_allows_the_ratings_that_are_read() -> None:
+    """JSON Schema keeps the order of properties, and so does structured output: the rating follows the explanation."""
+    schema = json.loads(json.dumps(SCHEMA))
+    assert list(schema["properties"]) == schema["required"] == ["explanation", "rating"]
+    allowed = schema["properties"]["rating"]["enum"]
+    assert allowed == [0, 1, 2, 3, 4, 5, 6]
+    for rating in allowed:
+        assert read_rating(Completion(json.dumps({"explanation": "So.", "rating": rating}), 1, "stop")) == rating
 
 
 def test_a_prompt_without_a_placeholder_is_refused(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.benchmarks import write_files
 from tests.support import ROOT
-from tests.support.doubles import ScriptedEngine
+from tests.support.doubles import Answer, ScriptedEngine
 from tests.support.synthetic_run import model_folder
 
 SCENES = 8
@@ -63,10 +63,10 @@ class Models:
 
     def __init__(self, after: Callable[[Request], str] = lambda request: "No") -> None:
         self.after = after
-        self.opened = []
+        self.opened: list[tuple[str, ScriptedEngine]] = []
 
     def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-        answers = {
+        answers: dict[str, Callable[[Request], Answer]] = {
             "p": lambda request: ["Yes, a red circle and a blue star."],
             "policy": lambda request: [self.after(request)],
             "l": lambda request: [json.dumps({"explanation": "So.", "rating": rating}) for rating in (6, 2, 1)],
@@ -81,7 +81,8 @@ class Models:
 
 
 def metrics_of(home: Path, name: str) -> dict[str, Any]:
-    return json.loads((home / "run/metrics.json").read_text())["benchmarks"][name]
+    metrics: dict[str, Any] = json.loads((home / "run/metrics.json").read_text())["benchmarks"][name]
+    return metrics
 
 
 def answers_of(home: Path, name: str, which: str = "before") -> list[dict[str, Any]]:
@@ -89,8 +90,8 @@ def answers_of(home: Path, name: str, which: str = "before") -> list[dict[str, A
     return list(read_rows(run, "answers"))
 
 
-def labels_of(folder: Path) -> dict[tuple[bytes, str], str]:
-    """The right answer to each question of POPE, by image and text."""
+def labels_of(folder: Path) -> dict[tuple[bytes | None, str], str]:
+    """The correct answer to each question of POPE, by image and text."""
     return {
         ((folder / "images" / record["image"]).read_bytes(), record["text"]): record["label"].capitalize()
         for file in folder.glob("*.json")
@@ -127,7 +128,7 @@ def test_answers_are_greedy_and_kept(home: Path, published: Path) -> None:
 
 
 def test_chair_of_honest_captions(home: Path, published: Path) -> None:
-    captions = {
+    captions: dict[bytes | None, str] = {
         (published / "chair/images" / f"scene_{item['image_id']:06d}.png").read_bytes(): item["caption"]
         for item in json.loads((published / "chair/captions_scenes.json").read_text())["annotations"]
     }
@@ -212,7 +213,7 @@ def test_without_an_aligned_policy_there_is_no_after(home: Path, published: Path
     model_folder(home / "run/policy", "later")
     models = Models()
     benchmark(config, home / "run", models)
-    assert [name for name, _ in models.opened] == ["policy"]  # what is there is not asked again
+    assert [name for name, _ in models.opened] == ["policy"]  # existing answers are kept
     assert list(metrics_of(home, "pope")) == ["before", "after"]
 
 
@@ -227,17 +228,17 @@ def test_killed_midway_it_resumes(home: Path, published: Path, monkeypatch: pyte
             double.answer = lambda request: answer(request) if len(double.requests) <= 30 else self.die()
             return double
 
-        def die(self) -> None:
+        def die(self) -> Answer:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         benchmark(config, home / "run", Killed())
     models = Models()
     benchmark(config, home / "run", models)
-    asked = SCENES * 6 * 3
-    assert len(models.opened[0][1].requests) == asked - 30
+    total = SCENES * 6 * 3
+    assert len(models.opened[0][1].requests) == total - 30
     ids = [row["question_id"] for row in answers_of(home, "pope")]
-    assert len(ids) == len(set(ids)) == asked
+    assert len(ids) == len(set(ids)) == total
 
 
 def test_other_questions_are_not_mixed_in(home: Path, published: Path, tmp_path: Path) -> None:

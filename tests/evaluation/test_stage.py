@@ -70,7 +70,8 @@ def test_the_labeler_verifies_the_answers(tmp_path: Path, monkeypatch: pytest.Mo
         return engines[section.model]
 
     evaluate(config, path, serve)
-    assert list(engines) == ([config.splitter.model] if splitter else []) + [config.labeler.model]
+    splitters = [config.splitter.model] if config.splitter else []
+    assert bool(splitters) == splitter and list(engines) == [*splitters, config.labeler.model]
     splits = [[request.json_schema is not None for request in engine.requests] for engine in engines.values()]
     assert [set(kinds) for kinds in splits] == ([{True}, {False}] if splitter else [{True, False}])
     answers = {
@@ -86,7 +87,8 @@ def test_the_labeler_verifies_the_answers(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def metrics_of(path: Path) -> dict[str, Any]:
-    return json.loads((path / "metrics.json").read_text())
+    metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
+    return metrics
 
 
 def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -189,7 +191,7 @@ def test_answers_are_on_disk_before_the_last_one_is_generated(tmp_path: Path, mo
 
     config, path = make_run(tmp_path / "again")
     policies = Policies(config, path)
-    requests = []
+    requests: list[Request] = []
 
     def killed(request: Request, which: str) -> str:
         if len(requests) == 8:  # in the second five of the first policy
@@ -197,7 +199,7 @@ def test_answers_are_on_disk_before_the_last_one_is_generated(tmp_path: Path, mo
         requests.append(request)
         return Policies.say(policies, request, which)
 
-    policies.say = killed
+    monkeypatch.setattr(policies, "say", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(config, path, policies)
     again = Policies(config, path)

@@ -25,18 +25,24 @@ def test_total_and_ratio() -> None:
     assert (f1(None, None), f1(0.0, 0.0), f1(None, 0.0)) == (None, None, None)
 
 
+def interval_of_share(given: list[Counts]) -> list[float]:
+    interval = intervals(given, share, seed=0)["share"]
+    assert interval is not None
+    return interval
+
+
 def test_a_proportion_has_the_interval_of_the_normal_approximation() -> None:
     """p +- 1.96 sqrt(p (1 - p) / n); the bootstrap's own noise and the steps of 1/400 are well within 0.01."""
-    low, high = intervals(units(120, 400), share, seed=0)["share"]
+    low, high = interval_of_share(units(120, 400))
     half = 1.96 * math.sqrt(0.3 * 0.7 / 400)
     assert low == pytest.approx(0.3 - half, abs=0.01) and high == pytest.approx(0.3 + half, abs=0.01)
 
 
 def test_trials_of_one_unit_are_drawn_together() -> None:
-    """Ten equal trials a unit say as much as one: the interval is that of 40 units, not of 400 trials."""
-    grouped = intervals(units(12, 40, size=10), share, seed=0)["share"]
-    single = intervals(units(120, 400), share, seed=0)["share"]
-    assert grouped == intervals(units(12, 40), share, seed=0)["share"]
+    """Ten equal trials per unit have the information of one: the interval is that of 40 units, not of 400 trials."""
+    grouped = interval_of_share(units(12, 40, size=10))
+    single = interval_of_share(units(120, 400))
+    assert grouped == interval_of_share(units(12, 40))
     assert (grouped[1] - grouped[0]) == pytest.approx(math.sqrt(10) * (single[1] - single[0]), rel=0.15)
 
 
@@ -58,7 +64,7 @@ def test_degenerate_cases(given: list[Counts], expected: list[float] | None) -> 
     assert intervals(given, share, seed=0)["share"] == expected
 
 
-def test_resamples_without_the_figure_are_left_out() -> None:
+def test_resamples_without_the_figure_are_skipped() -> None:
     given = [Counter(k=1, n=1)] + [Counter(k=0, n=0)] * 3  # drawn in 1 - (3/4)^4 = 68% of the resamples
     assert intervals(given, share, seed=0)["share"] == [1.0, 1.0]
 

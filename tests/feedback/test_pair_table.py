@@ -15,7 +15,7 @@ from rlaif.storage.files import make_id
 from rlaif.storage.join import PROMPTS_AT_ONCE, join_by_prompt, join_parts
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from tests.support.small_run import write_labelled_run
+from tests.support.small_run import write_labeled_run
 
 SAMPLED = """
 p00/3>p00/0 p00/2>p00/1 p01/1>p01/4 p01/0>p01/2 p02/2>p02/0 p02/1>p02/4 p03/1>p03/4 p03/2>p03/3
@@ -50,7 +50,7 @@ def test_pairs_of_a_small_run(
 ) -> None:
     monkeypatch.setattr("rlaif.storage.join.PROMPTS_AT_ONCE", 5)
     monkeypatch.setattr("feedback.stage.PAIRS_PER_BATCH", 3)
-    run = write_labelled_run(tmp_path / "run", part_rows=part_rows, balance_length=balance)
+    run = write_labeled_run(tmp_path / "run", part_rows=part_rows, balance_length=balance)
     summary, count = make_pairs(run)
     run.finish({"pairs": count}, None)
     assert list(read_rows(run, "pairs")) == [expected_row(run, *pair.split(">")) for pair in expected.split()]
@@ -86,7 +86,7 @@ def expected_row(run: Run[Any], chosen: str, rejected: str) -> dict[str, Any]:
 
 
 def test_a_row_by_hand(tmp_path: Path) -> None:
-    run = write_labelled_run(tmp_path / "run")
+    run = write_labeled_run(tmp_path / "run")
     make_pairs(run)
     row = next(read_rows(run, "pairs"))
     assert row["images"] == [{"bytes": b"image of p00", "path": "p00.png"}]
@@ -101,7 +101,7 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
 
 
 def test_a_score_without_its_response_is_an_error(tmp_path: Path) -> None:
-    run = write_labelled_run(tmp_path / "run")
+    run = write_labeled_run(tmp_path / "run")
     path = run.path / "responses.parquet"
     table = pq.read_table(path)
     pq.write_table(table.filter(pa.array([name != "p03/2" for name in table["response_id"].to_pylist()])), path)
@@ -147,5 +147,5 @@ def test_join_reads_no_further_than_its_prompts_need() -> None:
 
 def test_an_empty_run_has_no_pairs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tests.support.small_run.PROMPTS", 0)
-    run = write_labelled_run(tmp_path / "run")
+    run = write_labeled_run(tmp_path / "run")
     assert make_pairs(run) == (Summary(), 0)

@@ -26,7 +26,7 @@ from rlaif.storage.files import make_id
 from rlaif.storage.rows import read_located_parts, read_rows_at
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.small_run import write_labelled_run
+from tests.support.small_run import write_labeled_run
 from tests.support.two_images import (
     RESPONSES,
     TRUE,
@@ -159,7 +159,7 @@ def test_a_killed_stage_resumes_with_the_remaining_prompts(
 def test_chunks_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Twelve prompts in parts of seven rows; the fifth has no responses, the others have five each."""
     monkeypatch.setattr(stage, "PROMPTS_PER_CHUNK", 2)
-    run = write_labelled_run(tmp_path, part_rows=7)
+    run = write_labeled_run(tmp_path, part_rows=7)
     parts: Counter[str] = Counter()
 
     def counted(run: Run[Config], table: str, columns: Sequence[str]) -> Iterator[pa.Table]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from accelerate import DistributedType
 from accelerate.commands.config.config_args import load_config_from_file
+from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from scenes import rendered_text
@@ -64,7 +65,7 @@ def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: P
     assert len(without) == 1 and without.problems[-1][1] == "the picture has no bytes"
 
 
-def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
+def test_rendered_text_is_complete_and_differs_in_size_face_and_position() -> None:
     texts = [sample_text(random.Random(seed)) for seed in range(200)]
     assert {text.face for text in texts} == set(FACES)
     assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
@@ -76,35 +77,43 @@ def test_rendered_text_is_whole_and_differs_in_size_face_and_place() -> None:
     plain = Text("EXIT", 20, 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
     leaning = Text("EXIT", 20, 0, 0.25, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
     dark = np.asarray(render_text(plain))[..., 0] < 128
-    assert dark[:20, :60].sum() == dark.sum() > 50  # at the top left, as it was placed
-    assert (np.asarray(render_text(leaning))[..., 0] < 128)[:, 1:].any(0).nonzero()[0].max() > dark.any(0).nonzero()[
-        0
-    ].max()
+    assert dark[:20, :60].sum() == dark.sum() > 50  # at the top left
+    leaning_dark = np.asarray(render_text(leaning))[..., 0] < 128
+
+    def right_edge(inked: np.ndarray) -> int:
+        return int(np.nonzero(np.any(inked, axis=0))[0].max())
+
+    assert right_edge(leaning_dark[:, 1:]) > right_edge(dark)
 
 
-def texts_drawn(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
-    """Those in 300 rows of a table."""
-    drawn: list[Text] = []
-    monkeypatch.setattr(rendered_text, "render_text", lambda text: drawn.append(text) or render_text(text))
+def rendered_texts(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
+    """The texts in 300 rows of a table."""
+    texts: list[Text] = []
+
+    def render(text: Text) -> Image.Image:
+        texts.append(text)
+        return render_text(text)
+
+    monkeypatch.setattr(rendered_text, "render_text", render)
     for seed in range(300):
         TABLES[name][0](random.Random(seed))
-    return drawn
+    return texts
 
 
 def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of pre-training 3 and of both parts of SFT."""
+    """The tables of pre-training 3 and of both parts of SFT."""
     for name in ("captions", "text", "recognition", "instructions"):
-        drawn = texts_drawn(name, monkeypatch)
-        assert {text.face for text in drawn} == set(FACES), name
-        assert len({text.height for text in drawn}) > 5 and len({text.place for text in drawn}) == len(drawn)
+        texts = rendered_texts(name, monkeypatch)
+        assert {text.face for text in texts} == set(FACES), name
+        assert len({text.height for text in texts}) > 5 and len({text.position for text in texts}) == len(texts)
 
 
-def test_texts_of_sft_begin_plain_and_have_scenes_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, centred in (("text-centred", True), ("text-placed", False)):
-        drawn = texts_drawn(name, monkeypatch)
-        assert 200 < len(drawn) < 280, name  # the others are scenes
-        assert {text.face for text in drawn} == {FACES[0]} and {text.words for text in drawn} == set(WORDS)
-        assert all((text.place == (0.5, 0.5)) == centred for text in drawn)
+def test_texts_of_sft_start_plain_and_have_scenes_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, centered in (("text-centred", True), ("text-placed", False)):
+        texts = rendered_texts(name, monkeypatch)
+        assert 200 < len(texts) < 280, name  # the others are scenes
+        assert {text.face for text in texts} == {FACES[0]} and {text.words for text in texts} == set(WORDS)
+        assert all((text.position == (0.5, 0.5)) == centered for text in texts)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -149,7 +158,7 @@ def test_reading_gets_harder_by_single_aspects() -> None:
         for _ in range(300):
             text = sample_text(rng)
             easy = simplify(text, hard, rng)
-            assert easy.place == text.place
+            assert easy.position == text.position
             if hard == 1.0:
                 assert easy == text
             if hard == 0.0:

@@ -1,4 +1,4 @@
-"""A small labelled run for the pair builder: equal texts, ties, prompts with one scored response or none."""
+"""A small labeled run for the pair builder: equal texts, ties, prompts with one scored response or none."""
 
 import random
 from pathlib import Path
@@ -13,8 +13,8 @@ THINGS = ["dog", "car", "red table", "old lamp", "green bicycle", "window", "Fl\
 PROMPTS = 12  # the fifth is of split test, without responses; the seventh has one scored response, the ninth none
 
 
-def write_labelled_run(path: Path, part_rows: int = 7, **feedback: Any) -> Run:
-    """The run, begun as `feedback` and labelled, its pairs still to be made. part_rows: of the parts of each table."""
+def write_labeled_run(path: Path, part_rows: int = 7, **feedback: Any) -> Run:
+    """A run of `feedback` with labels and without pairs; part_rows: rows in each part of a table."""
     config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}, "feedback": feedback})
     run = Run(path, config, "feedback")
     run.begin(["claims", "scores", "pairs"], {}, inputs=[])

@@ -1,6 +1,6 @@
-"""A finished run without any model: real scenes, the web captions of their world as responses, claims judged by chance.
+"""A finished run without a model: scenes, web captions of them as responses, verdicts that are correct by chance.
 
-For tests of the stages that come after feedback and dpo. Everything is seeded.
+For tests of the stages after feedback and dpo. Everything is seeded.
 """
 
 import hashlib
@@ -35,7 +35,7 @@ def scene_of(reference: dict[str, Any]) -> Scene:
 
 
 def say(reference: dict[str, Any], instruction: str, seed: str, careful: float) -> str:
-    """A caption of the scene: an honest one with probability `careful`, else one as in the web."""
+    """A caption of the scene: honest with probability `careful`, else a web caption."""
     rng = random.Random(seed)
     scene = scene_of(reference)
     if rng.random() < careful:
@@ -44,7 +44,7 @@ def say(reference: dict[str, Any], instruction: str, seed: str, careful: float) 
 
 
 def model_folder(path: Path, content: str) -> Path:
-    """What `model_revision` takes for a model."""
+    """A folder that `model_revision` accepts as a model."""
     path.mkdir(parents=True)
     (path / "config.json").write_text("{}")
     (path / "model.safetensors").write_text(content)
@@ -69,12 +69,13 @@ def make_run(folder: Path, *, truth: bool = True, **sections: Any) -> tuple[Conf
 
 def write_prompts(run: Run, truth: bool) -> list[dict[str, Any]]:
     run.begin(["prompts", "responses"], {"data": "synthetic", "truth": truth}, inputs=[])
-    prompts, responses = [], []
+    prompts: list[dict[str, Any]] = []
+    responses: list[dict[str, Any]] = []
     for split, count in (("train", TRAIN_PROMPTS), ("test", TEST_PROMPTS)):
         for row in scene_rows(split, count, seed=0):
             digest = hashlib.sha256(row.png).hexdigest()
             prompt_id = make_id(digest, row.instruction)
-            prompt = {
+            prompt: dict[str, Any] = {
                 "prompt_id": prompt_id,
                 "image": {"bytes": row.png, "path": f"{split}.png"},
                 "image_sha256": digest,
@@ -114,14 +115,14 @@ def write_prompts(run: Run, truth: bool) -> list[dict[str, Any]]:
 
 
 def write_feedback(run: Run, prompts: list[dict[str, Any]]) -> None:
-    """Verdicts that are right with probability 0.95, whole-response scores that hardly know anything."""
+    """Verdicts that are correct with probability 0.95, whole-response scores that are mostly noise."""
     run.begin(["claims", "scores", "pairs"], {"labeler": "synthetic"}, inputs=["prompts", "responses"])
     rng = random.Random(0)
     tables: dict[str, list[dict[str, Any]]] = {"claims": [], "scores": [], "pairs": []}
     for prompt in prompts:
         claims, scored = {}, []
         for response in prompt["responses"]:
-            rows = [judged(response, i, mention, prompt, rng) for i, mention in enumerate(mentions_of(response))]
+            rows = [claim_row(response, i, mention, prompt, rng) for i, mention in enumerate(mentions_of(response))]
             rejected = sum(not row["verdict"] for row in rows)
             claims[response["response_id"]] = rows
             tables["claims"] += rows
@@ -151,11 +152,11 @@ def mentions_of(response: dict[str, Any]) -> list[Any]:
     return list(dict.fromkeys(find_mentions(response["text"])))
 
 
-def judged(
+def claim_row(
     response: dict[str, Any], index: int, mention: Any, prompt: dict[str, Any], rng: random.Random
 ) -> dict[str, Any]:
-    right = mention_is_true(mention, prompt["truth"]["objects"]) == (rng.random() < 0.95)
-    p_yes = min(max(rng.betavariate(9, 0.6) if right else rng.betavariate(0.6, 9), 0.001), 0.999)
+    correct = mention_is_true(mention, prompt["truth"]["objects"]) == (rng.random() < 0.95)
+    p_yes = min(max(rng.betavariate(9, 0.6) if correct else rng.betavariate(0.6, 9), 0.001), 0.999)
     return {
         "claim_id": make_id(response["response_id"], str(index)),
         "response_id": response["response_id"],

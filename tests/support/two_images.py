@@ -1,4 +1,4 @@
-"""Two images, what is true of them, responses, and a labeler that sees the truth: feedback on a scripted engine."""
+"""Two images with responses, and a scripted labeler that knows the truth: feedback without a model."""
 
 import hashlib
 import io
@@ -21,7 +21,7 @@ from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 from tests.support.doubles import ScriptedEngine
 
-# What is true of each image, and the responses to it: text, finish_reason.
+# The object of each image, and the responses to the image: (text, finish_reason).
 TRUE = {"red": "a red circle", "blue": "a blue square"}
 RESPONSES = {
     "red": [
@@ -36,36 +36,36 @@ RESPONSES = {
 }
 
 
-def png(colour: str) -> bytes:
+def png(color: str) -> bytes:
     buffer = io.BytesIO()
-    Image.new("RGB", (60, 40), colour).save(buffer, "PNG")
+    Image.new("RGB", (60, 40), color).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def labeler(request: Request) -> list[str] | dict[int, float]:
-    """Splits at full stops, leaves out "nice", and sees the truth: 0.7 yes, 0.2 no, or the other way round."""
+    """Splits at full stops, skips "nice", and knows the truth: p_yes 0.7 and p_no 0.2, or the reverse."""
     if request.json_schema is not None:
         sentences = [part.strip() for part in request.text.partition("Text: ")[2].split(".")]
         facts = [" ".join(sentence.split()) for sentence in sentences if sentence and "nice" not in sentence]
         claims = [{"claim": f"{fact}.", "question": fact.replace("There is", "Is there") + "?"} for fact in facts]
         return [json.dumps({"claims": claims})]
     assert request.image is not None
-    colour = next(colour for colour in TRUE if request.image == png(colour))
-    wrong = next(other for other in TRUE if other != colour)
+    color = next(color for color in TRUE if request.image == png(color))
+    wrong = next(other for other in TRUE if other != color)
     p_yes, p_no = (0.2, 0.7) if TRUE[wrong] in request.text else (0.7, 0.2)
     return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(p_no), 4: -math.inf}
 
 
-def prompt_id(colour: str) -> str:
-    return make_id(hashlib.sha256(png(colour)).hexdigest(), "Describe.")
+def prompt_id(color: str) -> str:
+    return make_id(hashlib.sha256(png(color)).hexdigest(), "Describe.")
 
 
-def response_id(colour: str, index: int) -> str:
-    return make_id(prompt_id(colour), "1", str(index))
+def response_id(color: str, index: int) -> str:
+    return make_id(prompt_id(color), "1", str(index))
 
 
 def write_config(folder: Path) -> Path:
-    """A configuration whose policy and labeler are a folder that looks like a model's."""
+    """A configuration whose policy and labeler are a folder that looks like a model."""
     model = write_model(folder / "labeler")
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump({"policy": {"model": str(model)}, "labeler": {"model": str(model)}}))
@@ -80,34 +80,34 @@ def write_model(folder: Path, weights: bytes = b"weights") -> Path:
 
 
 def write_inputs(config: Config, path: Path) -> None:
-    """Prompts (one of them of the test split, without responses) and responses, as generation leaves them."""
+    """Prompts (one of the test split, without responses) and responses, as generation writes them."""
     run = Run(path, config, "generation")
     run.begin(["prompts", "responses"], {}, inputs=[])
     with TableWriter(run, "prompts", key="prompt_id") as writer:
-        for colour, split in (("red", "train"), ("green", "test"), ("blue", "train")):
+        for color, split in (("red", "train"), ("green", "test"), ("blue", "train")):
             writer.write(
                 [
                     {
-                        "prompt_id": prompt_id(colour),
-                        "image": {"bytes": png(colour), "path": f"{colour}.png"},
-                        "image_sha256": hashlib.sha256(png(colour)).hexdigest(),
+                        "prompt_id": prompt_id(color),
+                        "image": {"bytes": png(color), "path": f"{color}.png"},
+                        "image_sha256": hashlib.sha256(png(color)).hexdigest(),
                         "instruction": "Describe.",
                         "source": "test",
                         "split": split,
-                        "reference": "not to be read",
+                        "reference": "not read",
                     }
                 ]
             )
     with TableWriter(run, "responses", key="prompt_id") as writer:
-        for colour, responses in RESPONSES.items():
-            writer.write(response_row(colour, index, *response) for index, response in enumerate(responses))
+        for color, responses in RESPONSES.items():
+            writer.write(response_row(color, index, *response) for index, response in enumerate(responses))
     run.finish({}, None)
 
 
-def response_row(colour: str, index: int, text: str, finish_reason: str) -> dict[str, Any]:
+def response_row(color: str, index: int, text: str, finish_reason: str) -> dict[str, Any]:
     return {
-        "response_id": response_id(colour, index),
-        "prompt_id": prompt_id(colour),
+        "response_id": response_id(color, index),
+        "prompt_id": prompt_id(color),
         "sample_index": index,
         "seed": 0,
         "text": text,
@@ -130,4 +130,5 @@ def run_stage(
 
 
 def rows(path: Path, table: str) -> list[dict[str, Any]]:
-    return pq.read_table(path / f"{table}.parquet").to_pylist()
+    rows: list[dict[str, Any]] = pq.read_table(path / f"{table}.parquet").to_pylist()
+    return rows
