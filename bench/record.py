@@ -20,7 +20,7 @@ from typing import Any
 from bench.figures.results import RESULTS, ROOT, ResultFile, read_result, result_names, write_result
 from bench.result import machine
 from rlaif.errors import InputError, RlaifError
-from rlaif.report.sections import read_json
+from rlaif.storage.files import read_json
 
 Metrics = dict[str, Any]
 
@@ -35,7 +35,7 @@ def rounds(folders: Sequence[Path]) -> Metrics:
     """By seed: every candidate on validation, and the chosen one on the test split."""
     figures = {}
     for folder in folders:
-        metrics, history = read_metrics(folder), read_json(folder / "rounds.json", "make rounds")
+        metrics, history = read_metrics(folder), read_json(folder / "rounds.json")
         candidates = [pick(candidate, ("name", "round", "figures", "intervals")) for candidate in history["candidates"]]
         figures[seed_of(metrics)] = {
             "chosen": candidates[history["chosen"]]["name"],
@@ -103,7 +103,7 @@ def read_metrics(folder: Path) -> Metrics:
     file = folder / "metrics.json"
     if not file.is_file():
         raise InputError(f"{file} does not exist; name the folder of a finished run")
-    metrics: Metrics = read_json(file, "make evaluate")
+    metrics: Metrics = read_json(file)
     return metrics
 
 

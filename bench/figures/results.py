@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.errors import InputError
-from rlaif.storage.files import atomic_write
+from rlaif.storage.files import atomic_write, read_json
 
 ROOT = Path(__file__).parent.parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -35,8 +35,8 @@ def read_result(name: str, folder: Path = RESULTS) -> ResultFile:
         names = ", ".join(result_names(folder)) or "none"
         raise InputError(f"{file} does not exist; result files there: {names}; `python -m bench.record` writes them")
     try:
-        return ResultFile(**json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, TypeError) as error:
+        return ResultFile(**read_json(file))
+    except TypeError as error:
         raise InputError(
             f"{file} is not a result file ({error}); write it again with `python -m bench.record`"
         ) from error

@@ -1,1 +1,1 @@
-"""Pairs in the layouts of other tools, with a data-set card."""
+"""Exports of pairs in the formats of other tools, with a data-set card."""

@@ -1,8 +1,8 @@
 """The data-set card of an export: README.md with the front matter that the hub reads.
 
-Everything in it comes from the run: its tables, metrics.json and what the tables' metadata says of the settings. Where
-the labeler was held against a truth the card says how often it was wrong, and where not, that this is not known.
-Folders of this machine are told by their last name only.
+Everything in it comes from the run: its tables and their metadata, and metrics.json. Where the truth is known the card
+says how often the labeler is wrong; otherwise it says that this is not known. Only the last component of a local path
+is shown.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,7 @@ import numpy as np
 from rlaif.errors import InputError
 from rlaif.storage.files import atomic_write
 from rlaif.storage.run import Run
-from rlaif.storage.schemas import SCHEMAS
-from rlaif.storage.tables import count_rows, read_metadata, read_rows
+from rlaif.storage.tables import count_rows, has_table, read_metadata, read_rows
 from rlaif.storage.versions import code_version
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
@@ -24,7 +23,7 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 
 
 def write_card(run: Run, folder: Path) -> Path:
-    """Write README.md of an exported folder; returns its path. Errors: InputError where its figures are not there."""
+    """Write README.md of an exported folder; returns its path. Errors: InputError if the figures of it are missing."""
     import yaml
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -32,7 +31,7 @@ def write_card(run: Run, folder: Path) -> Path:
     metrics = run.metrics()
     figures = metrics.get("export", {}).get(section.format)
     if figures is None:
-        raise InputError(f"{run.path}/metrics.json says nothing of {folder}; delete that folder and export again")
+        raise InputError(f"{run.path}/metrics.json has no figures of {folder}; delete that folder and export again")
     splits: dict[str, int] = figures["pairs"]
     policy, labeler = model_names(run)
     name = run.path.resolve().name
@@ -62,9 +61,9 @@ def write_card(run: Run, folder: Path) -> Path:
         words=figures["words"],
         policy=policy,
         labeler=labeler,
-        splitter=model_name(run, "splits", "splitter") if has(run, "splits") else None,
+        splitter=model_name(run, "splits", "splitter") if has_table(run, "splits") else None,
         settings=yaml.safe_dump(settings(run), sort_keys=False),
-        source=first(run, "prompts", "source"),
+        source=first_value(run, "prompts", "source"),
         feedback=metrics.get("feedback", {}),
         truth=known_truth(metrics),
         identity=read_metadata(run, "pairs")["identity"],
@@ -77,7 +76,7 @@ def write_card(run: Run, folder: Path) -> Path:
 
 
 def data_files(folder: Path, splits: Sequence[str]) -> list[dict[str, str]]:
-    """Which file holds which split, as the hub's `configs` say it."""
+    """The file of each split, as in the `configs` of the hub's front matter."""
     return [{"split": split, "path": next(folder.glob(f"{split}.*")).name} for split in splits]
 
 
@@ -87,7 +86,7 @@ def size_category(rows: int) -> str:
 
 
 def length_figures(lengths: Sequence[int]) -> dict[str, float]:
-    """Mean, median and 95th percentile (between two lengths: in proportion); all 0 where there is no length."""
+    """Mean, median and 95th percentile (linear interpolation); all 0 if there are no lengths."""
     values = np.asarray(lengths or [0])
     return {
         "mean": float(values.mean()),
@@ -97,20 +96,20 @@ def length_figures(lengths: Sequence[int]) -> dict[str, float]:
 
 
 def counts(run: Run, splits: Sequence[str]) -> dict[str, int]:
-    """What the pairs were made from; of tables that the run does not have, nothing."""
-    found = {}
-    if has(run, "prompts"):
-        digests = [  # 8 bytes of each, so that a long table fits
+    """Rows of the tables that the run has, and of the prompts and images of these splits."""
+    rows = {}
+    if has_table(run, "prompts"):
+        digests = [  # 8 bytes of each, so that a long table fits into memory
             int(row["image_sha256"][:16], 16)
             for split in splits
             for row in read_rows(run, "prompts", ["image_sha256"], filter={"split": split})
         ]
-        found["prompts of these splits"] = len(digests)
-        found["different images of these splits"] = len(np.unique(np.array(digests, np.uint64)))
+        rows["prompts of these splits"] = len(digests)
+        rows["different images of these splits"] = len(np.unique(np.array(digests, np.uint64)))
     for table in ("responses", "claims", "pairs"):
-        if has(run, table):
-            found[f"{table} of the run"] = count_rows(run, table)
-    return found
+        if has_table(run, table):
+            rows[f"{table} of the run"] = count_rows(run, table)
+    return rows
 
 
 def model_names(run: Run) -> tuple[str, str]:
@@ -119,36 +118,31 @@ def model_names(run: Run) -> tuple[str, str]:
 
 
 def model_name(run: Run, table: str, role: str) -> str:
-    name, revision = first(run, table, role), first(run, table, f"{role}_revision")
+    name, revision = first_value(run, table, role), first_value(run, table, f"{role}_revision")
     if name is None:
         return "unknown"
     return f"{PurePath(name).name if PurePath(name).is_absolute() else name} (revision {revision})"
 
 
 def settings(run: Run) -> dict[str, Any]:
-    """The settings that decided the rows, from the tables' metadata; the labeler's prompts are left out."""
-    made: dict[str, Any] = {}
+    """The settings of generation and feedback, from the tables' metadata, without the labeler's prompts."""
+    stored: dict[str, Any] = {}
     for table in ("responses", "pairs"):
-        if has(run, table):
-            made |= read_metadata(run, table)["config"]
-    shown = {name: made[name] for name in SHOWN_SETTINGS if name in made}
+        if has_table(run, table):
+            stored |= read_metadata(run, table)["config"]
+    shown = {name: stored[name] for name in SHOWN_SETTINGS if name in stored}
     if "feedback" in shown:
         shown["feedback"] = {name: value for name, value in shown["feedback"].items() if name != "prompts"}
     return shown
 
 
 def known_truth(metrics: dict[str, Any]) -> dict[str, Any] | None:
-    """Figures of the labeler against the truth; None where no truth is known or it was not held against it."""
+    """Figures of the labeler against the truth; None if no truth is known or `make evaluate` has not run."""
     labeler = metrics.get("labeler", {})
     return labeler if labeler.get("claim_accuracy") is not None else None
 
 
-def first(run: Run, table: str, column: str) -> Any:
-    """The column in the first row of a table; None where there is none."""
-    row = next(read_rows(run, table, [column]), None) if has(run, table) else None
+def first_value(run: Run, table: str, column: str) -> Any:
+    """The column in the first row of a table; None without a table or row."""
+    row = next(read_rows(run, table, [column]), None) if has_table(run, table) else None
     return row and row[column]
-
-
-def has(run: Run, table: str) -> bool:
-    assert table in SCHEMAS
-    return (run.path / f"{table}.parquet").is_file()

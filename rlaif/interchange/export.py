@@ -1,13 +1,13 @@
-"""Pairs as a data set for other tools, with its card; to the hub by explicit wish only.
+"""Exports pairs as a data set for other tools, with a card; uploads it only if `export.push` is set.
 
     make export RUN=runs/demo FORMAT=llama-factory
     python -m rlaif.interchange.export --config configs/demo.yaml --run runs/demo --set export.format=llama-factory
 
 Reads `pairs` and writes runs/<name>/export/<format>: the files of `rlaif.interchange.formats`, and README.md, the card
 of `rlaif.interchange.card`.
-The files are written once, under another name until they are whole; pairs that the format cannot hold are dropped by
-name. The card is written on every run, as figures may have come since, and a licence. `export.push=owner/name` also
-uploads the folder, into a private data set unless told otherwise.
+The files are written once, under a temporary name until they are complete; pairs that do not fit the format are dropped
+with a reason. The card is written on every run, because figures or a license may have been added.
+`export.push=owner/name` also uploads the folder, to a private data set unless `export.private` is false.
 """
 
 import json
@@ -23,19 +23,19 @@ from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, PushError
 from rlaif.interchange.card import length_figures, model_names, write_card
-from rlaif.interchange.formats import SplitFiles, dataset_info, text_of, usable
+from rlaif.interchange.formats import SplitFiles, dataset_info, fitting_pairs, text_of
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts, read_rows
 from rlaif.text import words
 
 
 def export(config: Config, path: Path) -> Path:
-    """Make the folder and its card, and push it where that is asked for; returns it. Errors: RlaifError."""
+    """Write the folder and its card, and push it if `export.push` is set; returns the folder. Errors: RlaifError."""
     section = config.export
     if section.push and section.license is None:
         raise ConfigError(
-            f"export.push is {section.push}, but export.license is not set; say under which licence the data set goes "
-            'out, for example SET="export.license=cc-by-4.0"'
+            f"export.push is {section.push}, but export.license is not set; name the license of the data set, for "
+            'example SET="export.license=cc-by-4.0"'
         )
     run = Run(path, config, f"export-{section.format}")
     output = f"export/{section.format}"
@@ -54,14 +54,14 @@ def export(config: Config, path: Path) -> Path:
 def write_files(run: Run, target: Path) -> dict[str, Any]:
     """Fill `target`; returns figures: pairs by split, and the lengths of both sides in words."""
     kind = run.config.export.format
-    work = run.path / run.stage  # takes the place of `target` when it is whole
+    work = run.path / run.stage  # renamed to `target` when it is complete
     for leftover in (work, target):
         shutil.rmtree(leftover, ignore_errors=True)
     work.mkdir(parents=True)
     lengths: dict[str, list[int]] = {"chosen": [], "rejected": []}
     with SplitFiles(work, kind, origin(run) if kind == "rlaif-v" else {}) as files:
         for part in read_parts(run, "pairs"):
-            pairs = usable(part, kind, run.drop)
+            pairs = fitting_pairs(part, kind, run.drop)
             for side, counts in lengths.items():
                 counts += [len(words(text)) for text in text_of(pairs, side).to_pylist()]
             files.write(pairs)
@@ -76,7 +76,7 @@ def write_files(run: Run, target: Path) -> dict[str, Any]:
 
 
 def origin(run: Run) -> dict[str, str]:
-    """The columns of RLAIF-V-Dataset that are the same for all pairs of a run; origin_split is JSON there too."""
+    """The columns of RLAIF-V-Dataset that are equal for all pairs of a run; origin_split is JSON, as there."""
     policy, labeler = model_names(run)
     source = next(read_rows(run, "prompts", ["source"]))["source"]
     return {
@@ -87,29 +87,29 @@ def origin(run: Run) -> dict[str, str]:
 
 
 def push(folder: Path, repo: str, private: bool) -> str:
-    """Upload the folder to a hub data set, made if it is not there; returns where it went.
+    """Upload the folder to a hub data set, which is created if it does not exist; returns the URL of the commit.
 
-    Errors: PushError, in one line and without the token; also where the data set has files that are not of this
-    folder, or is public although `private` was wanted.
+    Errors: PushError, in one line and without the token; also if the data set has files that are not in this folder,
+    or is public although `private` is set.
     """
     from huggingface_hub import HfApi, get_token
     from huggingface_hub.errors import HTTPError
 
     token = get_token()
     if token is None:
-        raise PushError(f"no token to push {repo} with; run `hf auth login`, or set HF_TOKEN")
+        raise PushError(f"no hub token to push {repo}; run `hf auth login`, or set HF_TOKEN")
     api = HfApi(token=token)
-    own = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    local_files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     try:
         api.create_repo(repo, repo_type="dataset", private=private, exist_ok=True)
-        there = api.dataset_info(repo)
-        others = sorted({file.rfilename for file in there.siblings or []} - own - {".gitattributes"})
+        remote = api.dataset_info(repo)
+        others = sorted({file.rfilename for file in remote.siblings or []} - local_files - {".gitattributes"})
         if others:
-            raise PushError(f"{repo} has files that are not of this export, such as {others[0]}; push to a new name")
-        if private and not there.private:
+            raise PushError(f"{repo} has files that are not in this export, such as {others[0]}; push to a new name")
+        if private and not remote.private:
             raise PushError(f"{repo} is public; push to a new name, or set export.private=false")
         return api.upload_folder(
-            repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=f"Pairs, laid out as {folder.name}"
+            repo_id=repo, repo_type="dataset", folder_path=folder, commit_message=f"Pairs in the format {folder.name}"
         ).commit_url
     except PushError:
         raise

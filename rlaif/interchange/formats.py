@@ -1,6 +1,6 @@
-"""Preference pairs as each peer reads them: which pairs it can take, and files of them, one a split.
+"""Preference pairs in the formats of other tools: which pairs fit a format, and its files, one per split.
 
-| format        | files                                   | what a row is                                     |
+| format        | files                                   | a row                                             |
 |---------------|-----------------------------------------|---------------------------------------------------|
 | trl           | train.parquet                           | a row of `pairs`, unchanged                       |
 | rlaif-v       | train.parquet                           | the columns of openbmb/RLAIF-V-Dataset            |
@@ -8,9 +8,9 @@
 | ms-swift      | train.jsonl, images/                    | messages to the chosen answer, rejected_response, |
 |               |                                         | images                                            |
 
-The last two put an image where the text says `<image>`, and know more such marks: LLaMA-Factory stops at a text with
-another number of marks than images (its mm_plugin.py), ms-swift takes each for one (its template/base.py). A text that
-has such a mark of its own would be another text without it, so its pair is left out by name.
+The last two put an image where the text has `<image>`, and know more such marks: LLaMA-Factory stops at a text whose
+marks and images differ in number (its mm_plugin.py), ms-swift takes every mark for an image (its template/base.py).
+Removing a mark would change the text, so a pair whose texts contain one is dropped.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ Drop = Callable[[str, str, str], None]  # (row_id, reason, detail)
 
 
 def text_of(pairs: pa.Table, column: str) -> pa.ChunkedArray:
-    """The texts of a column of messages, each a single one, as `feedback` writes them."""
+    """The texts of a column of messages; `feedback` writes one message per column."""
     return pc.struct_field(pc.list_element(pairs[column], 0), "content")
 
 
-def usable(pairs: pa.Table, kind: str, drop: Drop) -> pa.Table:
-    """The pairs that a peer can take; the others go to `drop` with the reason."""
+def fitting_pairs(pairs: pa.Table, kind: str, drop: Drop) -> pa.Table:
+    """The pairs that fit a format; the others are dropped with the reason."""
     ids = pairs["pair_id"].to_pylist()
     faults: dict[int, tuple[str, str]] = {}
     if kind == "rlaif-v":
@@ -53,18 +53,18 @@ def usable(pairs: pa.Table, kind: str, drop: Drop) -> pa.Table:
     elif kind in MARKS:
         for column in ("prompt", "chosen", "rejected"):
             for index, text in enumerate(text_of(pairs, column).to_pylist()):
-                if found := MARKS[kind].search(text):
-                    faults[index] = ("image_mark_in_text", f"{found[0]} in {column}")
+                if mark := MARKS[kind].search(text):
+                    faults[index] = ("image_mark_in_text", f"{mark[0]} in {column}")
     for index, fault in faults.items():
         drop(ids[index], *fault)
     return pairs.filter(pa.array([index not in faults for index in range(len(ids))], pa.bool_()))
 
 
 class SplitFiles:
-    """Writes pairs into one file a split; a context manager. Only the pairs of one call are in memory."""
+    """Writes pairs to one file per split; a context manager. Only the pairs of one call are in memory."""
 
     def __init__(self, folder: Path, kind: str, origin: dict[str, str]) -> None:
-        """origin: for `rlaif-v`, what its columns ds_name, origin_dataset and origin_split say of every row."""
+        """origin: for `rlaif-v`, its columns ds_name, origin_dataset and origin_split, equal in every row."""
         self.folder = folder
         self.rows: dict[str, int] = {}  # by split
         self._kind = kind
@@ -103,7 +103,7 @@ class SplitFiles:
 
 
 def rlaif_v_columns(pairs: pa.Table, origin: dict[str, str]) -> pa.Table:
-    """Pairs in the columns of RLAIF-V-Dataset; `origin` gives those that are the same for all."""
+    """Pairs in the columns of RLAIF-V-Dataset; `origin` has the columns that are equal in all rows."""
     image = pc.list_element(pairs["images"], 0)
     columns = {name: pa.repeat(value, pairs.num_rows) for name, value in origin.items()}
     columns |= {
@@ -120,7 +120,7 @@ def rlaif_v_columns(pairs: pa.Table, origin: dict[str, str]) -> pa.Table:
 def llama_factory_row(pair: dict[str, Any], images: list[str]) -> dict[str, Any]:
     """A line for LLaMA-Factory's sharegpt layout with OpenAI's keys, as `dataset_info` registers it."""
     return {
-        "messages": [_asked(pair, images)],
+        "messages": [_prompt_message(pair, images)],
         "chosen": pair["chosen"][0],
         "rejected": pair["rejected"][0],
         "images": images,
@@ -130,19 +130,19 @@ def llama_factory_row(pair: dict[str, Any], images: list[str]) -> dict[str, Any]
 def ms_swift_row(pair: dict[str, Any], images: list[str]) -> dict[str, Any]:
     """A line in ms-swift's standard layout."""
     return {
-        "messages": [_asked(pair, images), pair["chosen"][0]],
+        "messages": [_prompt_message(pair, images), pair["chosen"][0]],
         "rejected_response": pair["rejected"][0]["content"],
         "images": images,
     }
 
 
-def _asked(pair: dict[str, Any], images: list[str]) -> dict[str, str]:
+def _prompt_message(pair: dict[str, Any], images: list[str]) -> dict[str, str]:
     (message,) = pair["prompt"]
     return {"role": message["role"], "content": "<image>" * len(images) + message["content"]}
 
 
 def dataset_info(name: str, splits: list[str]) -> dict[str, Any]:
-    """What registers the files with LLaMA-Factory: one data set a split, called by run and split."""
+    """dataset_info.json of LLaMA-Factory: one data set per split, named after run and split."""
     return {
         f"{name}_{split}": {
             "file_name": f"{split}.jsonl",
@@ -156,7 +156,7 @@ def dataset_info(name: str, splits: list[str]) -> dict[str, Any]:
 
 
 def save_image(data: bytes, folder: Path) -> str:
-    """Write an image below `folder`, once, under a name from its content; returns its path relative to `folder`."""
+    """Write an image below `folder`, once, named by its hash; returns its path relative to `folder`."""
     content, suffix = image_file(data)
     name = f"images/{hashlib.sha256(data).hexdigest()[:16]}{suffix}"
     path = folder / name
@@ -167,19 +167,19 @@ def save_image(data: bytes, folder: Path) -> str:
 
 
 def image_file(data: bytes) -> tuple[bytes, str]:
-    """The content and the suffix of a file in which a peer sees what policy and labeler saw.
+    """The content and the suffix of a file that other tools decode to the pixels that policy and labeler saw.
 
-    A peer opens the file and converts it to RGB, no more. Where that shows the same as model.images, the bytes stay as
-    they came; a picture that is rotated by its EXIF, transparent, of 16 bits or of several frames becomes a PNG.
+    Those tools open the file and convert it to RGB. If that gives the same as model.images, the bytes stay unchanged;
+    an image with an EXIF rotation, transparency, 16 bits or several frames becomes a PNG.
     """
     from PIL import ExifTags, Image
 
     from model.images import open_image
 
     with Image.open(io.BytesIO(data)) as file:
-        turned = file.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        rotated = file.getexif().get(ExifTags.Base.Orientation, 1) != 1
         one_frame = getattr(file, "n_frames", 1) == 1
-        if file.mode in ("RGB", "L") and "transparency" not in file.info and one_frame and not turned:
+        if file.mode in ("RGB", "L") and "transparency" not in file.info and one_frame and not rotated:
             assert file.format is not None
             return data, f".{file.format.lower()}"
     buffer = io.BytesIO()

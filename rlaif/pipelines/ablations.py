@@ -1,12 +1,11 @@
-"""What each part of the method is worth: runs that differ in one thing each, side by side in one table.
+"""What each part of the method is worth: runs that differ from one configuration in one thing each, in one table.
 
     python -m rlaif.pipelines.ablations --config configs/ablations.yaml --run runs/ablations
 
-Every variant is a run folder of its own, made by the stages' own commands (or by `rlaif.pipelines.rounds`), and resumes
-where it was stopped. Writes table.md.
+Every variant is a run folder, filled by the stages' own commands (or by `rlaif.pipelines.rounds`); a second start
+resumes where the first was stopped. Writes table.md.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,9 +17,9 @@ from rlaif.config.load import load_config
 from rlaif.errors import ConfigError
 from rlaif.pipelines.stages import STAGES, run_stages
 from rlaif.report.figures import format_with_interval
-from rlaif.storage.files import atomic_write
+from rlaif.storage.files import atomic_write, read_json
 
-COLUMNS = {
+COLUMNS = {  # heading -> section and key of metrics.json
     "false mentions": ("after", "mention_rate"),
     "answers with one": ("after", "response_rate"),
     "recall": ("after", "recall"),
@@ -31,24 +30,27 @@ COLUMNS = {
 
 def ablations(config: AblationsConfig, path: Path) -> None:
     """Run every variant, then print the table. Errors: RlaifError."""
-    variants = {name: load(config, name) for name in config.variants}  # what is wrong shows before the first run
+    variants = {name: load_variant(config, name) for name in config.variants}  # errors show before the first run
     path.mkdir(parents=True, exist_ok=True)
     for name, variant in variants.items():
         print(f"ablations: {name}", flush=True)
         stages = ("rlaif.pipelines.rounds",) if config.variants[name].rounds else STAGES
-        run_stages(stages, variant, path / name.replace(" ", "-"))
-    metrics = {name: read_metrics(path / name.replace(" ", "-")) for name in variants}
-    told = table(metrics)
+        run_stages(stages, variant, path / folder_name(name))
+    content = table({name: read_metrics(path / folder_name(name)) for name in variants})
     with atomic_write(path / "table.md") as temporary:
-        temporary.write_text(told + "\n", encoding="utf-8")
-    print(told)
+        temporary.write_text(content + "\n", encoding="utf-8")
+    print(content)
 
 
-def load(config: AblationsConfig, name: str) -> Config:
-    """The whole configuration of a variant. Errors: ConfigError, naming it."""
+def folder_name(variant: str) -> str:
+    return variant.replace(" ", "-")
+
+
+def load_variant(config: AblationsConfig, name: str) -> Config:
+    """The whole configuration of a variant. Errors: ConfigError, with the name of the variant."""
     variant = config.variants[name]
     if not name or "/" in name or name.startswith("."):
-        raise ConfigError(f"variant {name!r} is to be the name of a folder too; leave out slashes and dots in front")
+        raise ConfigError(f"variant name {name!r} is not a valid folder name; use one without '/' or a leading dot")
     try:
         return load_config(variant.config or config.config, [*variant.set, f"seed={config.seed}"])
     except ConfigError as error:
@@ -56,32 +58,32 @@ def load(config: AblationsConfig, name: str) -> Config:
 
 
 def read_metrics(folder: Path) -> dict[str, Any]:
-    """Figures of a run; of rounds, with the seconds of all of them."""
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    rounds = [json.loads(file.read_text(encoding="utf-8")) for file in folder.glob("*/metrics.json")]
-    seconds = [stage["seconds"] for one in [metrics, *rounds] for stage in one["stages"].values()]
+    """metrics.json of a run with the minutes of its stages, those of its rounds included."""
+    metrics = read_json(folder / "metrics.json")
+    rounds = [read_json(file) for file in folder.glob("*/metrics.json")]
+    seconds = [stage["seconds"] for run in [metrics, *rounds] for stage in run["stages"].values()]
     return {**metrics, "minutes": sum(seconds) / 60}
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Markdown: a row a variant. Shares in percent; what the first variant began with stands above."""
+    """Markdown, one row per variant; shares in percent. The first row is the first variant before alignment."""
     rows = [
         f"| variant | {' | '.join(COLUMNS)} | minutes |",
         "|---" * (len(COLUMNS) + 2) + "|",
     ]
-    start = next(iter(metrics.values()))
-    before = {"after": start["before"], "intervals": {"after": start.get("intervals", {}).get("before", {})}}
-    for name, found in {"before alignment": before, **metrics}.items():
-        cells = [cell(found, section, key) for section, key in COLUMNS.values()]
-        minutes = f"{found['minutes']:.1f}" if "minutes" in found else ""
+    first = next(iter(metrics.values()))
+    before = {"after": first["before"], "intervals": {"after": first.get("intervals", {}).get("before", {})}}
+    for name, figures in {"before alignment": before, **metrics}.items():
+        cells = [cell(figures, section, key) for section, key in COLUMNS.values()]
+        minutes = f"{figures['minutes']:.1f}" if "minutes" in figures else ""
         rows.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
     return "\n".join(rows)
 
 
-def cell(metrics: dict[str, Any], section: str, key: str) -> str:
+def cell(metrics: Mapping[str, Any], section: str, key: str) -> str:
     """A figure with its interval."""
-    spread = metrics.get("intervals", {}).get(section, {})
-    return format_with_interval(key, metrics.get(section, {}).get(key), spread.get(key))
+    intervals = metrics.get("intervals", {}).get(section, {})
+    return format_with_interval(key, metrics.get(section, {}).get(key), intervals.get(key))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,10 +1,10 @@
-"""Best-of-N with self-feedback (RLAIF-V, arXiv 2405.17220, section 3.4): the aligned policy answers N times, and the
-answer is taken that it has come to prefer most over what its reference would say.
+"""Best-of-N with self-feedback (RLAIF-V, arXiv 2405.17220, section 3.4).
 
     python -m rlaif.pipelines.best_of_n --config configs/demo.yaml --run runs/demo --set best_of=16
 
-Needs the policy of a finished `make dpo`. `best-of-n/` in its run folder is a run of its own: responses to the prompts
-of `evaluation.split`, their claims and scores, rewards, and the figures against N in metrics.json.
+The aligned policy answers N times; the answer with the highest reward of the policy itself is taken. Needs the policy
+of a finished `make dpo`. `best-of-n/` in the run folder is a run folder too: responses to the prompts of
+`evaluation.split`, their claims, scores and rewards, and the figures by N in metrics.json.
 """
 
 import sys
@@ -16,22 +16,22 @@ from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.pipelines.stages import run_stages
 
-STAGES = ("generation", "feedback", "dpo.rewards", "evaluation.selection")
+BEST_OF_N_STAGES = ("generation", "feedback", "dpo.rewards", "evaluation.selection")
 
 
 def best_of_n(config: Config, path: Path) -> None:
-    """Errors: RlaifError."""
+    """Errors: RlaifError: there is no aligned policy, or a stage fails."""
     policy = path / "policy"
     if not policy.is_dir():
-        raise InputError(f"no aligned model in {policy}; make it with: make dpo RUN={path}")
-    own = {
+        raise InputError(f"{policy} does not exist; train it first: make dpo RUN={path}")
+    changes = {
         "reference_policy": config.policy,
         "policy": config.policy.model_copy(update={"model": str(policy), "revision": None}),
         "generation": config.generation.model_copy(
             update={"num_responses": config.best_of, "splits": [config.evaluation.split]}
         ),
     }
-    run_stages(STAGES, config.model_copy(update=own), path / "best-of-n")
+    run_stages(BEST_OF_N_STAGES, config.model_copy(update=changes), path / "best-of-n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

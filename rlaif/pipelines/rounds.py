@@ -1,20 +1,19 @@
-"""Rounds of alignment (RLAIF-V, arXiv 2405.17220, section 3.3): each samples from, labels and trains on what the one
-before left, which is also its reference.
+"""Rounds of alignment (RLAIF-V, arXiv 2405.17220, section 3.3).
 
     python -m rlaif.pipelines.rounds --config configs/rounds.yaml --run runs/rounds --set rounds=4
 
-`round-1/`, `round-2/` and so on are run folders like any other, each with the configuration (config.yaml) by which its
-stages were run, each stage a process of its own. Stopped, it goes on where it was, as its stages do.
+Each round samples from, labels and trains the policy of the round before, which is also its reference. `round-1/`,
+`round-2/` and so on are ordinary run folders with the configuration (config.yaml) of their stages, each of which is a
+process of its own. A second start resumes where the first was stopped, as the stages do.
 
-Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the least loss on validation pairs
-(`dpo.trainer.load_best_model_at_end`). Among rounds, and the average of the last ones (`average_last`, in
-`average-2-4/` say), the policy is taken whose answers to validation prompts have the least share of claims that the
-labeler rejects, of those that say nearly as much of what it accepts as the first policy did: silence is not truth, and
-false claims are no loss. That policy is then held against the first one on the test split, once, in the run folder
-itself; `rounds.json` has the figures.
+Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the lowest loss on validation pairs
+(`dpo.trainer.load_best_model_at_end`). Of the rounds and the average of the last ones (`average_last`, in a folder such
+as `average-2-4/`) the policy is chosen whose answers to validation prompts have the smallest share of claims that the
+labeler rejects. Only policies that make nearly as many accepted claims as the first one are considered, because a
+policy that says nothing makes no errors. The chosen policy is then compared with the first one on the test split,
+once, in the run folder itself; `rounds.json` has the figures.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Sequence
@@ -27,9 +26,9 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.pipelines.stages import STAGES, RunStages, run_stages
 from rlaif.report.figures import format_with_interval
-from rlaif.storage.files import atomic_write, lock_until_exit
+from rlaif.storage.files import atomic_write, lock_until_exit, read_json, write_json
 
-LEAST_CLAIMS = 0.9  # accepted claims an answer must make, for each one that the first policy made
+MIN_CLAIMS = 0.9  # accepted claims per answer, as a share of those of the first policy
 TEST = "test"
 AVERAGE_STAGES = ("dpo.average", *STAGES[-2:])
 
@@ -38,17 +37,20 @@ Figures = dict[str, Any]
 
 @dataclass
 class Candidate:
-    """A policy that may be chosen, and what validation says of it."""
+    """A policy that may be chosen, with its figures on the validation split.
+
+    round: the round that trained it; 0 for the first policy, None for an average. folder: of the run with its figures.
+    """
 
     name: str
-    round: int | None  # that left it; 0 for the policy that rounds begin with, None for an average
-    folder: str  # of the run that has these figures
+    round: int | None
+    folder: str
     figures: Figures
     intervals: Figures
 
 
 def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
-    """Makes `config.rounds` rounds, picks one, looks at the test split. Errors: RlaifError."""
+    """Run `config.rounds` rounds, choose a policy and measure it on the test split. Errors: RlaifError."""
     check(config)
     path.mkdir(parents=True, exist_ok=True)
     lock_until_exit(path.resolve() / ".rounds.lock")
@@ -59,96 +61,94 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
         print(f"rounds: round {number} of {config.rounds}, from {policy.model}", flush=True)
         run(STAGES, config.model_copy(update={"round": number, "policy": policy}), folder)
         if number == 1:
-            candidates.append(candidate("start", 0, folder, "before"))
-        candidates.append(candidate(f"round {number}", number, folder))
+            candidates.append(read_candidate("start", 0, folder, "before"))
+        candidates.append(read_candidate(f"round {number}", number, folder))
         policy = config.policy.model_copy(update={"model": str(folder / "policy"), "revision": None})
     if len(averaged := config.averaged_rounds) > 1:
         folder = path / f"average-{averaged[0]}-{averaged[-1]}"
         print(f"rounds: the average of the policies of rounds {averaged[0]} to {averaged[-1]}", flush=True)
-        lay_prompts(path, folder)
+        copy_prompts(path, folder)
         run(AVERAGE_STAGES, config, folder)
-        candidates.append(candidate(f"average of {averaged[0]} to {averaged[-1]}", None, folder))
-    chosen = choose([one.figures for one in candidates])
-    write_history(path, candidates, chosen)
+        candidates.append(read_candidate(f"average of {averaged[0]} to {averaged[-1]}", None, folder))
+    chosen = choose([candidate.figures for candidate in candidates])
+    history = {"chosen": chosen, "candidates": [asdict(candidate) for candidate in candidates]}
+    write_json(path / "rounds.json", history)
     print(table(candidates, chosen))
     if chosen == 0:
-        print("rounds: no round was better on validation than the policy they began with; the test split stays unseen")
+        print("rounds: no round improved on the first policy on validation; the test split is not used")
         return
-    link(path, candidates[chosen].folder)
-    last_look = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"split": TEST})})
-    run(STAGES[-2:], last_look, path)
+    link_policy(path, candidates[chosen].folder)
+    copy_prompts(path, path)
+    test_config = config.model_copy(update={"evaluation": config.evaluation.model_copy(update={"split": TEST})})
+    run(STAGES[-2:], test_config, path)
 
 
 def check(config: Config) -> None:
-    """Errors: ConfigError: something that rounds are chosen by is not there."""
+    """Errors: ConfigError if a setting that rounds are chosen by is missing."""
     data, evaluation = config.data, config.evaluation
     if not config.dpo.trainer.get("load_best_model_at_end") or "validation" not in config.generation.splits:
         raise ConfigError(
-            "dpo.trainer.load_best_model_at_end and `validation` among generation.splits are needed: the checkpoint of "
-            "a round is chosen by the loss on validation pairs; configs/rounds.yaml has both"
+            "rounds need dpo.trainer.load_best_model_at_end=true and `validation` in generation.splits: the checkpoint "
+            "of a round is chosen by the loss on validation pairs; configs/rounds.yaml has both"
         )
     if not (data.validation_prompts if data.source == "scenes" else data.validation_share):
-        needed = "data.validation_prompts" if data.source == "scenes" else "data.validation_share"
-        raise ConfigError(f"{needed} is 0, but rounds are chosen by the validation split; set it")
+        key = "data.validation_prompts" if data.source == "scenes" else "data.validation_share"
+        raise ConfigError(f"{key} is 0, but rounds are chosen on the validation split; set it above 0")
     if not (data.test_prompts if data.source == "scenes" else data.test_share):
-        needed = "data.test_prompts" if data.source == "scenes" else "data.test_share"
-        raise ConfigError(f"{needed} is 0, but the result is measured on the test split; set it")
+        key = "data.test_prompts" if data.source == "scenes" else "data.test_share"
+        raise ConfigError(f"{key} is 0, but the result is measured on the test split; set it above 0")
     if evaluation.split != "validation" or not evaluation.labeler:
         raise ConfigError(
-            f"evaluation.split is {evaluation.split!r} and evaluation.labeler {str(evaluation.labeler).lower()}; "
-            "rounds are chosen by the labeler on the validation split: set evaluation.split=validation "
+            f"evaluation.split is {evaluation.split!r} and evaluation.labeler {str(evaluation.labeler).lower()}, but "
+            "rounds are chosen by the labeler on the validation split; set evaluation.split=validation "
             "evaluation.labeler=true"
         )
 
 
-def candidate(name: str, number: int | None, folder: Path, which: str = "after") -> Candidate:
-    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+def read_candidate(name: str, number: int | None, folder: Path, which: str = "after") -> Candidate:
+    metrics = read_json(folder / "metrics.json")
     return Candidate(name, number, folder.name, metrics[which], metrics["intervals"][which])
 
 
 def choose(figures: Sequence[Figures]) -> int:
-    """Which policy to take; the first of them is what rounds begin with. The earliest of equals."""
-    least = LEAST_CLAIMS * accepted_claims(figures[0])
-    talking = [
-        number
-        for number, one in enumerate(figures)
-        if one["rejected_share"] is not None and accepted_claims(one) >= least
+    """The index of the policy to take, the earliest if several are equal; the first one is that before all rounds."""
+    least = MIN_CLAIMS * accepted_claims(figures[0])
+    allowed = [
+        index
+        for index, candidate in enumerate(figures)
+        if candidate["rejected_share"] is not None and accepted_claims(candidate) >= least
     ]
-    return min(talking, key=lambda number: figures[number]["rejected_share"], default=0)
+    return min(allowed, key=lambda index: figures[index]["rejected_share"], default=0)
 
 
 def accepted_claims(figures: Figures) -> float:
-    """Of an answer, on average; 0 where none could be divided."""
-    return (figures["mean_claims"] or 0.0) * (1 - (figures["rejected_share"] or 0.0))
+    """Mean number per answer; 0 if no answer could be divided."""
+    return float((figures["mean_claims"] or 0.0) * (1 - (figures["rejected_share"] or 0.0)))
 
 
-def link(path: Path, folder: str) -> None:
-    """The run folder gets the policy that was chosen, and the prompts."""
+def link_policy(path: Path, folder: str) -> None:
+    """Make `policy` of the run folder a link to that of the chosen round."""
     policy = path / "policy"
     if policy.is_symlink():
         policy.unlink()
     policy.symlink_to(Path(folder) / "policy")
-    lay_prompts(path, path)
 
 
-def lay_prompts(path: Path, folder: Path) -> None:
-    """The prompts of the first round: validation and test are the same in all."""
+def copy_prompts(path: Path, folder: Path) -> None:
+    """Copy the prompts of the first round to `folder`: validation and test are the same in all rounds."""
     folder.mkdir(exist_ok=True)
     with atomic_write(folder / "prompts.parquet") as temporary:
         shutil.copyfile(path / "round-1" / "prompts.parquet", temporary)
 
 
-def write_history(path: Path, candidates: Sequence[Candidate], chosen: int) -> None:
-    history = {"chosen": chosen, "candidates": [asdict(one) for one in candidates]}
-    with atomic_write(path / "rounds.json") as temporary:
-        temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
-
-
 def table(candidates: Sequence[Candidate], chosen: int) -> str:
-    """What validation says of every policy, as text for the terminal; in brackets 95% confidence intervals."""
-    lines = [f"{'validation':24}" + "".join(f"{one.name:>20}" for one in candidates)]
+    """Validation figures of every policy, as text for the terminal; in brackets 95% confidence intervals."""
+    lines = [f"{'validation':24}" + "".join(f"{candidate.name:>20}" for candidate in candidates)]
     for name in candidates[0].figures:
-        cells = (format_with_interval(name, one.figures[name], one.intervals.get(name)) for one in candidates)
+        cells = (
+            format_with_interval(name, candidate.figures[name], candidate.intervals.get(name))
+            for candidate in candidates
+        )
         lines.append(f"{name:24}" + "".join(f"{cell:>20}" for cell in cells))
     return "\n".join([*lines, f"chosen: {candidates[chosen].name}"])
 

@@ -1,4 +1,4 @@
-"""Runs stages as the Makefile does, each a process of its own: for what is made of several of them."""
+"""Runs stages the way the Makefile does, each as a process of its own."""
 
 import subprocess
 import sys
@@ -17,9 +17,9 @@ RunStages = Callable[[Sequence[str], Config, Path], None]
 
 
 def run_stages(stages: Sequence[str], config: Config, folder: Path) -> None:
-    """Run stages by their own commands, with a configuration that is left beside their tables.
+    """Run stages in order on a run folder; config.yaml beside their tables has the configuration.
 
-    Errors: RlaifError: a stage has failed, and has said why.
+    Errors: RlaifError if a stage fails; its own message is above.
     """
     folder.mkdir(exist_ok=True)
     file = folder / "config.yaml"
@@ -30,6 +30,6 @@ def run_stages(stages: Sequence[str], config: Config, folder: Path) -> None:
         status = subprocess.run(command, check=False).returncode
         if status:
             raise RlaifError(
-                f"`{' '.join(command[1:])}` ended with status {status}; put right what it says and start the same "
-                "command again: what was finished stays"
+                f"`{' '.join(command[1:])}` failed with exit status {status}; fix the error above and run the same "
+                "command again: finished stages are not repeated"
             )

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from rlaif.config import Config
 from rlaif.report.charts import Group, Line, histogram, line_chart
-from rlaif.report.sections import read_json
+from rlaif.storage.files import read_json
 from rlaif.storage.join import join_parts
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, has_table, read_parts
@@ -21,7 +21,7 @@ def training(log: Path) -> list[dict[str, Any]] | None:
     """Curves over optimizer steps from the trainer's log (entries with a `step`); None before `make dpo`."""
     if not log.is_file():
         return None
-    entries = read_json(log, "make dpo")
+    entries = read_json(log)
 
     def line(name: str, tone: str, key: str) -> Line:
         return Line(name, tone, [(entry["step"], entry[key]) for entry in entries if key in entry])

@@ -17,7 +17,7 @@ from rlaif.errors import InputError
 from rlaif.report.distributions import certainty, lengths, training
 from rlaif.report.pairs import pair_cards
 from rlaif.report.sections import benchmarks, change, labeler, percent, rounds
-from rlaif.storage.files import atomic_write
+from rlaif.storage.files import atomic_write, read_json
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import COMMANDS, SCHEMAS
 from rlaif.storage.tables import count_rows, has_table, read_metadata
@@ -77,7 +77,7 @@ def provenance(run: Run[Config], metrics: dict[str, Any]) -> dict[str, Any]:
     ]
     markers = {stage: run.path / f"{stage}.json" for stage in STAGES}
     settings = {
-        stage: json.dumps(json.loads(marker.read_text(encoding="utf-8"))["settings"], indent=2, ensure_ascii=False)
+        stage: json.dumps(read_json(marker)["settings"], indent=2, ensure_ascii=False)
         for stage, marker in markers.items()
         if marker.is_file()
     }

@@ -1,12 +1,11 @@
 """Sections of the report that come from metrics.json and rounds.json: before and after, labeler, benchmarks, rounds."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from rlaif.errors import InputError
 from rlaif.report.charts import Line, line_chart
 from rlaif.report.figures import format_figure, format_interval
+from rlaif.storage.files import read_json
 
 MINUS = "\N{MINUS SIGN}"
 Intervals = dict[str, dict[str, list[float] | None]]  # before, after, change -> figure -> confidence interval
@@ -77,7 +76,7 @@ def rounds(history: Path) -> dict[str, Any] | None:
     """Validation figures of each round's policy and of their average; None for a run of one round."""
     if not history.is_file():
         return None
-    content = read_json(history, "make rounds")
+    content = read_json(history)
     candidates = content["candidates"]
     successive = [candidate for candidate in candidates if candidate["round"] is not None]
 
@@ -202,10 +201,3 @@ def signed(value: float, digits: int | None = 1) -> str:
     text = f"{abs(value):g}" if digits is None else f"{abs(value):.{digits}f}"
     plus = "" if digits is None else "+"
     return text if not float(text) else (MINUS if value < 0 else plus) + text
-
-
-def read_json(file: Path, made_by: str) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{file} is damaged ({error}); run `{made_by}` again") from error

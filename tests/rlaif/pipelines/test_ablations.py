@@ -8,11 +8,11 @@ import pytest
 
 from rlaif.config import AblationsConfig
 from rlaif.errors import ConfigError
-from rlaif.pipelines.ablations import load, read_metrics, table
+from rlaif.pipelines.ablations import load_variant, read_metrics, table
 from tests.support import ROOT
 
 
-def metrics(rate: float, seconds: float) -> dict:
+def metrics(rate: float, seconds: float) -> dict[str, Any]:
     return {
         "before": {"mention_rate": 0.25, "response_rate": 0.5, "recall": 0.75, "mean_words": 24.0},
         "after": {"mention_rate": rate, "response_rate": 2 * rate, "recall": None, "mean_words": 24.04},
@@ -22,14 +22,14 @@ def metrics(rate: float, seconds: float) -> dict:
     }
 
 
-def test_a_row_a_variant(tmp_path: Path) -> None:
+def test_one_row_per_variant(tmp_path: Path) -> None:
     (tmp_path / "round-1").mkdir()
     (tmp_path / "metrics.json").write_text(json.dumps(metrics(0.08, 10)))
     assert read_metrics(tmp_path)["minutes"] == 0.5
     (tmp_path / "round-1" / "metrics.json").write_text(json.dumps(metrics(0.2, 20)))
-    found = read_metrics(tmp_path)
-    assert found["minutes"] == 1.5 and found["after"]["mention_rate"] == 0.08
-    rounds = {**found, "labeler": {}}
+    run = read_metrics(tmp_path)
+    assert run["minutes"] == 1.5 and run["after"]["mention_rate"] == 0.08
+    rounds = {**run, "labeler": {}}
     assert table({"demo": {**metrics(0.1, 0), "minutes": 6.0}, "four rounds": rounds}).splitlines() == [
         "| variant | false mentions | answers with one | recall | words | pairs in the right order | minutes |",
         "|---|---|---|---|---|---|---|",
@@ -40,14 +40,14 @@ def test_a_row_a_variant(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "variant", "told"),
+    ("name", "variant", "message"),
     [
         ("a", {"set": ["feedback.scor=x"]}, r"variant 'a': .*unknown key 'feedback\.scor'; did you mean 'score'"),
         ("a", {"config": "none.yaml"}, r"variant 'a': no configuration file none\.yaml"),
-        ("../a", {}, r"variant '\.\./a' is to be the name of a folder too"),
+        ("../a", {}, r"variant name '\.\./a' is not a valid folder name"),
     ],
 )
-def test_what_is_wrong_with_a_variant(name: str, variant: dict[str, Any], told: str) -> None:
+def test_an_error_in_a_variant_names_it(name: str, variant: dict[str, Any], message: str) -> None:
     config = AblationsConfig(config=str(ROOT / "configs" / "demo.yaml"), variants={name: variant})
-    with pytest.raises(ConfigError, match=told):
-        load(config, name)
+    with pytest.raises(ConfigError, match=message):
+        load_variant(config, name)
