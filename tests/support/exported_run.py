@@ -1,4 +1,4 @@
-"""A labelled run of four pairs, and what its exports hold."""
+"""A labeled run of four pairs, and readers of its exports."""
 
 import json
 from pathlib import Path
@@ -21,7 +21,7 @@ PAIRS = [
 ]
 
 
-def made_config(**values: Any) -> Config:
+def export_config(**values: Any) -> Config:
     return Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}, "export": values})
 
 
@@ -59,9 +59,9 @@ def claim(prompt_id: str, index: int) -> dict[str, Any]:
     }
 
 
-def labelled_run(path: Path) -> Path:
+def labeled_run(path: Path) -> Path:
     """A run of four pairs: three prompts of split train (two of one image), one each of validation and test."""
-    generation = Run(path, made_config(), "generation")
+    generation = Run(path, export_config(), "generation")
     generation.begin(["prompts", "responses"], {"seed": 3, "generation": {"temperature": 0.5}}, inputs=[])
     prompts = [("p1", "aa", "train"), ("p2", "aa", "train"), ("p3", "bb", "train"), ("p4", "cc", "validation")]
     with TableWriter(generation, "prompts", key="prompt_id") as writer:
@@ -81,10 +81,10 @@ def labelled_run(path: Path) -> Path:
         writer.write(response(prompt_id, index) for prompt_id, _, _ in prompts for index in range(2))
     generation.drop("broken.png", "unreadable_image")
     generation.finish({}, None)
-    feedback = Run(path, made_config(), "feedback")
+    feedback = Run(path, export_config(), "feedback")
     settings = {
         "seed": 3,
-        "labeler": {"model": "/secret/place"},
+        "labeler": {"model": "/secret/folder"},
         "feedback": {"score": "rejected_count", "prompts": {}},
     }
     feedback.begin(["claims", "scores", "pairs"], settings, inputs=["prompts", "responses"])
@@ -102,7 +102,7 @@ def labelled_run(path: Path) -> Path:
 
 
 def exported(path: Path, kind: str, **values: Any) -> Path:
-    return export(made_config(format=kind, **values), path)
+    return export(export_config(format=kind, **values), path)
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Exports: what each peer reads, literally; the card by hand; nothing leaves the machine unless asked to."""
+"""Exports: the rows of each format, literally; the card by hand."""
 
 import io
 import json
@@ -17,16 +17,16 @@ from rlaif.interchange.formats import image_file
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import RLAIF_V, SCHEMAS
 from rlaif.storage.writer import TableWriter
-from tests.support.exported_run import PAIRS, dropped, exported, front_matter, json_lines, labelled_run, made_config
+from tests.support.exported_run import PAIRS, dropped, export_config, exported, front_matter, json_lines, labeled_run
 from tests.support.pair_rows import pair_row, png
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return labelled_run(tmp_path / "my run")
+    return labeled_run(tmp_path / "my run")
 
 
-def test_trl_gets_the_rows_as_they_are(path: Path) -> None:
+def test_trl_rows_are_unchanged(path: Path) -> None:
     folder = exported(path, "trl")
     assert folder == path / "export" / "trl"
     assert sorted(file.name for file in folder.iterdir()) == ["README.md", "train.parquet", "validation.parquet"]
@@ -38,7 +38,7 @@ def test_trl_gets_the_rows_as_they_are(path: Path) -> None:
     assert pq.ParquetFile(folder / "train.parquet").num_row_groups == 3  # a part of `pairs` at a time
 
 
-def test_trl_loads_it_with_its_images(path: Path, tmp_path: Path) -> None:
+def test_trl_loads_the_images(path: Path, tmp_path: Path) -> None:
     from datasets import load_dataset
     from trl.data_utils import is_conversational
 
@@ -93,9 +93,9 @@ def test_rlaif_v_is_loaded_by_datasets(path: Path, tmp_path: Path) -> None:
     assert {feature.dtype for name, feature in data.features.items() if name != "image"} == {"string"}
 
 
-def test_a_pair_without_an_image_is_none_of_rlaif_v(path: Path, tmp_path: Path) -> None:
+def test_a_pair_without_an_image_does_not_fit_rlaif_v(path: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
-    run = Run(other, made_config(), "feedback")
+    run = Run(other, export_config(), "feedback")
     run.begin(["pairs"], {}, inputs=[])
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         writer.write([pair_row("blind", "What?", "A.", "B.", size=None)])
@@ -175,7 +175,7 @@ def test_equal_images_are_one_file(path: Path) -> None:
         ("PNG", "I;16", False, ".png"),
     ],
 )
-def test_a_peer_sees_the_picture_that_the_policy_saw(kind: str, mode: str, rotated: bool, suffix: str) -> None:
+def test_other_tools_decode_the_image_that_the_policy_saw(kind: str, mode: str, rotated: bool, suffix: str) -> None:
     picture = Image.new(mode, (6, 4))
     if mode == "RGBA":
         picture.putpixel((0, 0), (255, 0, 0, 255))
@@ -186,13 +186,13 @@ def test_a_peer_sees_the_picture_that_the_policy_saw(kind: str, mode: str, rotat
         exif[0x0112] = 6
     file = io.BytesIO()
     picture.save(file, kind, exif=exif)
-    content, found = image_file(file.getvalue())
-    assert found == suffix
+    content, chosen_suffix = image_file(file.getvalue())
+    assert chosen_suffix == suffix
     assert (content == file.getvalue()) == (not rotated and mode in ("RGB", "L"))
-    with Image.open(io.BytesIO(content)) as seen:
+    with Image.open(io.BytesIO(content)) as decoded:
         ours = open_image(file.getvalue())
-        assert seen.size == ours.size == ((4, 6) if rotated else (6, 4))
-        assert seen.convert("RGB").tobytes() == ours.tobytes()
+        assert decoded.size == ours.size == ((4, 6) if rotated else (6, 4))
+        assert decoded.convert("RGB").tobytes() == ours.tobytes()
 
 
 def test_the_card_by_hand(path: Path) -> None:
@@ -216,9 +216,9 @@ def test_the_card_by_hand(path: Path) -> None:
     }
     for line in (
         "# my run: preference pairs of a vision-language model",
-        "- Licence: none was given; ask whoever made this before you use it",
-        "| pairs here, split train | 2 |",
-        "| pairs here, split validation | 1 |",
+        "- License: not specified; ask the author before you use this data set",
+        "| pairs of split train | 2 |",
+        "| pairs of split validation | 1 |",
         "| prompts of these splits | 4 |",
         "| different images of these splits | 3 |",
         "| responses of the run | 8 |",
@@ -236,19 +236,19 @@ def test_the_card_by_hand(path: Path) -> None:
         "  temperature: 0.5",
         "feedback:",
         "  score: rejected_count",
-        "- The labeler errs, and how often is not known: it was not held against a truth here.",
-        "- For 12.5% of the claims the labeler put little probability on yes and no together; their verdicts count "
-        "like the others.",
-        "- The claims hold 90% of the content words of the answers; what they leave out was not judged.",
+        "- The labeler makes errors. How many is not known: its verdicts were not compared with a known truth.",
+        "- For 12.5% of the claims the probabilities of yes and no are small in sum; their verdicts count like the "
+        "others.",
+        "- The claims contain 90% of the content words of the answers; the rest was not verified.",
     ):
         assert line in card.splitlines()
-    assert "coloured shapes" not in card
-    assert "/secret/place" not in card and "/home/somebody" not in card and str(path) not in card
+    assert "colored shapes" not in card
+    assert "/secret/folder" not in card and "/home/somebody" not in card and str(path) not in card
 
 
-def test_the_card_takes_up_what_came_later(path: Path) -> None:
+def test_the_card_has_figures_that_were_added_later(path: Path) -> None:
     exported(path, "trl")
-    run = Run(path, made_config(), "evaluate")
+    run = Run(path, export_config(), "evaluate")
     figures = {"claim_accuracy": 0.972, "split_accuracy": 0.5, "responses": 8, "claims": 5}
     run.update_metrics(labeler={**figures, "pairs": 4, "pair_agreement": 0.75, "pair_ties": 0.25})
     before = (path / "export" / "trl" / "train.parquet").stat()
@@ -256,11 +256,11 @@ def test_the_card_takes_up_what_came_later(path: Path) -> None:
     assert (folder / "train.parquet").stat() == before
     card = (folder / "README.md").read_text(encoding="utf-8")
     assert (
-        "- The labeler errs. Held against the truth of 8 answers (5 claims), 97.2% of its verdicts were right and "
-        "50.0% of the answers were divided rightly. Of 4 pairs, 75.0% have fewer false claims in the chosen answer and "
-        "25.0% equally many; the rest are the wrong way round." in card
+        "- The labeler makes errors. Compared with the known truth of 8 answers (5 claims), 97.2% of its verdicts are "
+        "correct and 50.0% of the answers are divided correctly. Of 4 pairs, 75.0% have fewer false claims in the "
+        "chosen answer and 25.0% the same number in both; the rest are in the wrong order." in card
     )
-    assert front_matter(folder)["license"] == "cc-by-4.0" and "- Licence: cc-by-4.0" in card
+    assert front_matter(folder)["license"] == "cc-by-4.0" and "- License: cc-by-4.0" in card
 
 
 def test_the_hub_reads_the_card_back(path: Path) -> None:
@@ -297,7 +297,7 @@ def test_a_killed_export_starts_over(path: Path, monkeypatch: pytest.MonkeyPatch
     assert len(dropped(path, "export-ms-swift")) == 2
 
 
-def test_pairs_that_are_not_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(InputError, match=r"pairs.parquet is missing; first run `make feedback"):
         exported(tmp_path / "nothing", "trl")
     config = tmp_path / "config.yaml"

@@ -1,4 +1,4 @@
-"""Exports on the hub: by explicit wish only, into a data set that is private unless told otherwise."""
+"""Uploads to the hub: only with `export.push`, to a data set that is private by default."""
 
 import base64
 import http.server
@@ -12,18 +12,18 @@ import pytest
 
 from rlaif.errors import ConfigError, PushError
 from rlaif.interchange.export import main
-from tests.support.exported_run import exported, labelled_run
+from tests.support.exported_run import exported, labeled_run
 
 TOKEN = "hf_do_not_tell_anybody"
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return labelled_run(tmp_path / "my run")
+    return labeled_run(tmp_path / "my run")
 
 
 class Hub(http.server.ThreadingHTTPServer):
-    """Answers as the hub does when a data set is made and filled; keeps what it was sent."""
+    """Double of the hub: creates a data set, accepts files, keeps every request."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), HubHandler)
@@ -31,7 +31,7 @@ class Hub(http.server.ThreadingHTTPServer):
         self.created: dict[str, Any] = {}
         self.files: dict[str, bytes] = {}
         self.private = True
-        self.refuses = 0  # status with which every call is refused
+        self.refuses = 0  # status code of every answer, if not 0
 
     @property
     def url(self) -> str:
@@ -111,27 +111,27 @@ def test_a_push_fills_a_private_data_set(path: Path, hub: Hub, capsys: pytest.Ca
     assert hub.files == {
         file.relative_to(folder).as_posix(): file.read_bytes() for file in folder.rglob("*") if file.is_file()
     }
-    said = capsys.readouterr()
-    assert f"pushed   {hub.url}/datasets/owner/pairs/commit/1" in said.out
-    assert TOKEN not in said.out + said.err
+    printed = capsys.readouterr()
+    assert f"pushed   {hub.url}/datasets/owner/pairs/commit/1" in printed.out
+    assert TOKEN not in printed.out + printed.err
 
 
-def test_a_push_needs_a_licence(path: Path, hub: Hub) -> None:
-    with pytest.raises(ConfigError, match=r"export.license is not set; say under which licence .* SET="):
+def test_a_push_needs_a_license(path: Path, hub: Hub) -> None:
+    with pytest.raises(ConfigError, match=r"export.license is not set; name the license .* SET="):
         exported(path, "trl", push="owner/pairs")
     assert hub.calls == [] and not (path / "export").exists()
 
 
 def test_a_push_needs_a_token(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.get_token", lambda: None)
-    with pytest.raises(PushError, match="no token to push owner/pairs with; run `hf auth login`, or set HF_TOKEN"):
+    with pytest.raises(PushError, match="no hub token to push owner/pairs; run `hf auth login`, or set HF_TOKEN"):
         exported(path, "trl", license="mit", push="owner/pairs")
     assert hub.calls == []
 
 
-def test_what_others_have_there_stays(path: Path, hub: Hub) -> None:
+def test_files_of_others_are_kept(path: Path, hub: Hub) -> None:
     hub.files["theirs.csv"] = b"1"
-    with pytest.raises(PushError, match=r"owner/pairs has files that are not of this export, such as theirs.csv"):
+    with pytest.raises(PushError, match=r"owner/pairs has files that are not in this export, such as theirs.csv"):
         exported(path, "trl", license="mit", push="owner/pairs")
     assert hub.files == {"theirs.csv": b"1"}
 
@@ -146,7 +146,7 @@ def test_a_public_data_set_is_not_filled_by_mistake(path: Path, hub: Hub) -> Non
     assert set(hub.files) == {"README.md", "train.parquet", "validation.parquet"}
 
 
-def test_a_hub_that_refuses_is_told_in_one_line(path: Path, hub: Hub, tmp_path: Path, capsys: Any) -> None:
+def test_a_refusal_of_the_hub_is_one_line(path: Path, hub: Hub, tmp_path: Path, capsys: Any) -> None:
     hub.refuses = 403
     config = tmp_path / "config.yaml"
     config.write_text("policy: {model: p}\nlabeler: {model: l}\nexport: {license: mit, push: owner/pairs}\n")
@@ -157,7 +157,7 @@ def test_a_hub_that_refuses_is_told_in_one_line(path: Path, hub: Hub, tmp_path: 
     assert (path / "export" / "trl" / "train.parquet").is_file()
 
 
-def test_a_hub_that_is_not_there(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_hub(path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(PushError, match=r"cannot push to owner/pairs \(ConnectError"):
         exported(path, "trl", license="mit", push="owner/pairs")
