@@ -22,6 +22,7 @@ MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CON
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
 PORT ?= 8000## port of `make serve`
 WORKERS ?= 2## processes of `make test`, each on a core of its own; default 2
+SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
 PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
 
 VENV := .venv/bin
@@ -36,12 +37,15 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test check clean
+.PHONY: help help-config setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@awk -F ' [?]=|## ' '/^[A-Z]+ [?]=/ { printf "  %-21s %s\n", $$1 "=", $$3 }' Makefile
+
+help-config: .venv/.ready ## list the configuration keys with type, default and description; SECTION=data shows one section
+	@$(VENV)/python -m rlaif.config.describe --section '$(SECTION)'
 
 setup: .venv/.ready ## make .venv/ with vLLM's CPU or CUDA build, by machine; done once
 demo: generate feedback dpo evaluate report ## the whole round: generate, feedback, dpo, evaluate, report

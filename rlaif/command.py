@@ -1,6 +1,4 @@
-"""From a command line to a configuration: YAML files, changes by `--set section.key=value`, and errors that say which
-key is meant.
-"""
+"""The command line of every stage: `--config FILE --run FOLDER [--set section.key=value ...]`."""
 
 import argparse
 import sys
@@ -19,20 +17,18 @@ def run_stage(
     action: Callable[[AnyConfig, Path], object],
     argv: Sequence[str] | None = None,
 ) -> int:
-    """The command of a stage: `action` with the configuration and the run folder that the command line names.
+    """Runs `action` with the configuration and the run folder that the command line gives.
 
-    `stage` is the module that `python -m` runs. Returns the exit status: 2 after an error that the user can put right,
-    which is told in one line.
+    stage: the module that `python -m` runs. summary: what it does, for `--help`.
+    Returns the exit status: 2, after one line on stderr, for an error that the user can fix.
     """
     try:
         action(*parse_stage_args(kind, stage, summary, argv))
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except OSError as error:  # the disk is full, a file has vanished or may not be touched
-        print(
-            f"error: {error}; what was finished stays: put it right and start the same command again", file=sys.stderr
-        )
+    except OSError as error:  # a full disk, a deleted file, missing permissions
+        print(f"error: {error}; fix it and run the same command again, which resumes", file=sys.stderr)
         return 2
     return 0
 
@@ -40,10 +36,7 @@ def run_stage(
 def parse_stage_args(
     kind: type[AnyConfig], stage: str, summary: str, argv: Sequence[str] | None = None
 ) -> tuple[AnyConfig, Path]:
-    """Read the command line that every stage has: `--config FILE --run FOLDER [--set section.key=value ...]`.
-
-    Errors: ConfigError.
-    """
+    """The configuration and the run folder that the command line of a stage gives. Errors: ConfigError."""
     parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as configs/demo.yaml")
     parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as runs/demo")
@@ -54,7 +47,7 @@ def parse_stage_args(
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="change single values, such as generation.temperature=1.0; can be repeated",
+        help="change single values, such as generation.temperature=1.0; `make help-config` lists the keys",
     )
     args = parser.parse_args(argv)
     return load_config_of(kind, args.config, args.overrides), args.run

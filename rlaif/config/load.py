@@ -1,4 +1,4 @@
-"""YAML files and `section.key=value` changes -> a checked configuration."""
+"""Loads a configuration: a YAML file, changed by `section.key=value` overrides, then validated."""
 
 import difflib
 import re
@@ -17,52 +17,48 @@ _BOOL = "tag:yaml.org,2002:bool"
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader as YAML 1.2 has it: 5e-7 is a number and `no` is a word (1.1 reads a string, and false); and a key
-    given twice is refused.
-    """
+    """SafeLoader with two rules of YAML 1.2: 5e-7 is a number and `no` a string. A repeated key is an error."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, pattern) for tag, pattern in known if tag != _BOOL]
-        for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         keys = [key.value for key, _ in node.value]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(None, None, f"key {twice[0]!r} is given twice", node.start_mark)
+        repeated = [key for key in keys if keys.count(key) > 1]
+        if repeated:
+            raise yaml.constructor.ConstructorError(None, None, f"key {repeated[0]!r} is repeated", node.start_mark)
         return super().construct_mapping(node, deep)
 
 
 _NUMBER = re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-
-
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _NUMBER, list("-+0123456789"))
-
-
 _Loader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
-    """The configuration of a round; see `load_config_of`."""
+    """The configuration of a run; see `load_config_of`."""
     return load_config_of(Config, path, overrides)
 
 
 def load_config_of(kind: type[AnyConfig], path: str | Path, overrides: Sequence[str] = ()) -> AnyConfig:
-    """Read a YAML file, apply `section.key=value` overrides in order, and check everything.
+    """Read a YAML file, apply `section.key=value` overrides in order, and validate the result.
 
-    Errors: ConfigError for a missing or malformed file, an unknown key or a value that is not allowed.
+    Errors: ConfigError for a missing or malformed file, an unknown key, or a value that is not allowed.
     """
     path = Path(path)
     if not path.is_file():
-        known = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "none"
-        raise ConfigError(f"no configuration file {path}; in that folder there are: {known}")
+        others = ", ".join(sorted(str(other) for other in path.parent.glob("*.yaml"))) or "none"
+        raise ConfigError(f"no configuration file {path}; files in that folder: {others}")
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds {type(values).__name__}, not sections; see configs/demo.yaml for an example")
+        raise ConfigError(
+            f"{path}: expected a mapping, got {type(values).__name__}; see configs/demo.yaml for an example"
+        )
     for override in overrides:
         _apply_override(values, override)
     try:
@@ -75,7 +71,7 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     *sections, key = name.split(".")
     if not equals or not all([*sections, key]):
-        raise ConfigError(f"--set got {override!r}; it takes section.key=value, for example generation.temperature=0.7")
+        raise ConfigError(f"--set got {override!r}; expected section.key=value, for example generation.temperature=0.7")
     try:
         value = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -85,12 +81,12 @@ def _apply_override(values: dict[str, Any], override: str) -> None:
             values[section] = {}
         values = values[section]
         if not isinstance(values, dict):
-            raise ConfigError(f"--set {name}: {'.'.join(sections[:depth])} is a single value and has no keys")
+            raise ConfigError(f"--set {name}: {'.'.join(sections[:depth])} is a value, not a section; it has no keys")
     values[key] = value
 
 
 def _describe(kind: type[Section], error: ValidationError) -> str:
-    """One line for the first problem; an unknown key goes first, as a misspelt section also shows as a missing one."""
+    """One line about the first problem; unknown keys come first, as a misspelled section is also a missing one."""
     problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     problem, more = problems[0], len(problems) - 1
     where = ".".join(map(str, problem["loc"])) or "the file"
@@ -100,7 +96,7 @@ def _describe(kind: type[Section], error: ValidationError) -> str:
         hint = f"did you mean {close[0]!r}? " if close else ""
         text = f"unknown key {where!r}; {hint}allowed here: {', '.join(allowed)}"
     elif problem["type"] == "missing":
-        text = f"{where} is missing; it is needed"
+        text = f"{where} is missing; it has no default"
     elif problem["type"] == "value_error":
         text = f"{where}: {problem['ctx']['error']}"
     else:
@@ -109,7 +105,7 @@ def _describe(kind: type[Section], error: ValidationError) -> str:
 
 
 def _keys_beside(root: type[Section], location: tuple[int | str, ...]) -> list[str]:
-    """The keys that the section holding `location` knows."""
+    """The keys of the section that contains `location`."""
     section: type[BaseModel] = root
     for name in location[:-1]:
         annotation = section.model_fields[str(name)].annotation

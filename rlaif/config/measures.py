@@ -1,4 +1,4 @@
-"""Settings of what measures and exports: evaluation, benchmarks, export."""
+"""Settings of evaluation, benchmarks and export."""
 
 from typing import Literal
 
@@ -8,59 +8,67 @@ from rlaif.config.models import ModelSection, Section
 
 
 class EvaluationSection(Section):
-    """How hallucination is measured; decoding is greedy."""
+    """How hallucination is measured before and after alignment (`make evaluate`); decoding is greedy."""
 
-    max_tokens: int = Field(512, ge=1, description="longest answer in tokens")
-    split: str = Field("test", description="split of the prompts that is answered")
-    labeler: bool = Field(False, description="let the labeler judge the answers too: it needs no known truth")
+    max_tokens: int = Field(512, ge=1, description="Longest answer, in tokens.")
+    split: str = Field("test", description="Split whose prompts are answered.")
+    labeler: bool = Field(False, description="Also verify the answers with the labeler, which needs no known truth.")
 
 
 class RaterSection(Section):
-    """The model that rates answers to MMHal-Bench."""
+    """The model that rates answers to MMHal-Bench (`make benchmark NAME=mmhal`)."""
 
-    model: ModelSection | None = Field(None, description="model that rates the answers; null = the labeler")
+    model: ModelSection | None = Field(None, description="The model that rates; null = the labeler.")
     prompt: str | None = Field(
-        None, description="text file with the request; null = evaluation/benchmarks/rate.txt", min_length=1
+        None,
+        description="Text file with the rating prompt; null = evaluation/benchmarks/rate.txt.",
+        min_length=1,
     )
-    runs: int = Field(3, ge=1, description="times that each answer is rated; figures are means over them")
+    runs: int = Field(3, ge=1, description="Ratings of each answer; figures are means over them.")
     temperature: float = Field(
-        0.7, ge=0, description="sampling temperature of the ratings; 0 = greedy, which needs runs: 1"
+        0.7, ge=0, description="Sampling temperature of the ratings; 0 = greedy, which needs `runs: 1`."
     )
-    max_tokens: int = Field(512, ge=1, description="longest rating in tokens, explanation included")
+    max_tokens: int = Field(512, ge=1, description="Longest rating with its explanation, in tokens.")
 
 
 class BenchmarkSection(Section):
-    """Which public benchmark `make benchmark` runs; answers are greedy and at most evaluation.max_tokens long."""
+    """The public benchmark of `make benchmark`; answers are greedy and have at most `evaluation.max_tokens` tokens."""
 
-    name: Literal["chair", "amber", "pope", "mmhal"] | None = Field(None, description="the benchmark")
-    path: str | None = Field(None, description="folder with its published files; null = the embedded scenes")
-    images: str | None = Field(None, description="folder with its images; null = the folder images/ in that one")
+    name: Literal["chair", "amber", "pope", "mmhal"] | None = Field(
+        None, description="The benchmark; `make benchmark NAME=pope` sets it."
+    )
+    path: str | None = Field(
+        None, description="Folder with the published files of the benchmark; null = questions about rendered scenes."
+    )
+    images: str | None = Field(None, description="Folder with the images; null = the folder images/ in `path`.")
     questions: str | None = Field(
-        None, description="name of the file with questions; null = as published", min_length=1
+        None, description="Name of the question file in `path`; null = its published name.", min_length=1
     )
     instruction: str = Field(
         "Describe the image in detail.",
-        description="what chair asks where there is no file with questions",
+        description="Instruction of chair, if there is no question file.",
         min_length=1,
     )
-    suffix: str = Field("", description="put behind each question, such as ' Answer yes or no.'")
-    limit: int | None = Field(None, ge=1, description="ask only the first so many questions of each file; null = all")
-    scenes: int = Field(200, ge=1, description="embedded scenes, where there is no path")
-    rater: RaterSection = Field(RaterSection(), description="rating of the answers to mmhal")
+    suffix: str = Field("", description="Text after each question, such as ' Answer yes or no.'.")
+    limit: int | None = Field(None, ge=1, description="Use only the first so many questions of each file; null = all.")
+    scenes: int = Field(200, ge=1, description="Rendered scenes, if there is no `path`.")
+    rater: RaterSection = Field(RaterSection(), description="The model that rates answers to mmhal.")
 
 
 class ExportSection(Section):
-    """How the pairs go to other tools, and whether they leave this machine."""
+    """How pairs are exported to other tools (`make export`), and whether they are pushed to the Hugging Face hub."""
 
     format: Literal["trl", "rlaif-v", "llama-factory", "ms-swift"] = Field(
-        "trl", description="the tool or data set whose layout the pairs get"
+        "trl", description="The tool, or data set, whose format is written."
     )
     license: str | None = Field(
-        None, min_length=1, description="licence of the data set, as the hub names it; a push needs one"
+        None,
+        min_length=1,
+        description="License of the data set, as the hub names it (cc-by-4.0, say); a push needs one.",
     )
     push: str | None = Field(
         None,
         pattern=r"^[\w-][\w.-]*/[\w-][\w.-]*$",
-        description="owner/name of the hub data set to push to; null = nothing is sent anywhere",
+        description="Hub data set to push to, as owner/name; null = nothing leaves this machine.",
     )
-    private: bool = Field(True, description="whether the data set on the hub is private")
+    private: bool = Field(True, description="Create the hub data set as private.")

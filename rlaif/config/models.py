@@ -1,4 +1,4 @@
-"""Which models run, and how they are served."""
+"""Settings of the models and of the engine that serves them."""
 
 import re
 from typing import Any, Literal, Self
@@ -8,25 +8,28 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 
 class Section(BaseModel):
-    """What all sections have in common: unknown keys are refused, and nothing changes after loading."""
+    """Base class of all sections: unknown keys are refused, and nothing changes after loading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class EndpointSection(Section):
-    """An OpenAI-compatible server that is asked, in place of a model that is loaded here."""
+    """An OpenAI-compatible server that runs the model, in place of vLLM on this machine."""
 
-    url: str = Field(description="address of its API, such as http://127.0.0.1:8000/v1")
+    url: str = Field(description="Base URL of the API, such as http://127.0.0.1:8000/v1.")
     api_key_env: str = Field(
-        "RLAIF_API_KEY", description="environment variable that holds the key, where one is needed; never the key"
+        "RLAIF_API_KEY", description="Name of the environment variable that holds the API key, if the server needs one."
     )
-    concurrency: int = Field(32, ge=1, description="requests that are asked at the same time")
-    timeout: float = Field(300, gt=0, description="seconds to wait for an answer before it is asked for again")
+    concurrency: int = Field(32, ge=1, description="Requests sent at the same time.")
+    timeout: float = Field(300, gt=0, description="Seconds to wait for an answer before the request is sent again.")
     max_retries: int = Field(
-        6, ge=0, description="further tries at a request that failed, after waits that double up to 8 seconds"
+        6, ge=0, description="Retries of a failed request; the waits between them double, up to 8 seconds."
     )
     top_logprobs: int = Field(
-        20, ge=1, description="most probable first tokens that are told of; most endpoints allow 20, ours any number"
+        20,
+        ge=1,
+        description="Most probable first tokens whose probabilities are requested, to find yes and no among them. "
+        "Most servers allow at most 20; `make serve` allows any number.",
     )
 
     @field_validator("url")
@@ -39,26 +42,37 @@ class EndpointSection(Section):
                 "the environment variable that api_key_env names"
             )
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no address; it takes http://HOST:PORT/v1 or https://HOST/v1")
+            raise ValueError(f"{url!r} is not an address; expected http://HOST:PORT/v1 or https://HOST/v1")
         return url.rstrip("/")
 
     @field_validator("api_key_env")
     @classmethod
     def _name_alone(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # not told what it is: it may be the key itself
-            raise ValueError("is no name of an environment variable; it takes a name such as RLAIF_API_KEY, not a key")
+        if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):  # not shown: it may be the key itself
+            raise ValueError(
+                "is not the name of an environment variable; expected a name such as RLAIF_API_KEY, not the key"
+            )
         return name
 
 
 class ModelSection(Section):
-    """A model: a folder in the released layout, a hub id, or, with `endpoint`, what a server calls it."""
+    """A vision-language model: a local folder, a model on the Hugging Face hub, or one that an endpoint serves."""
 
     model: str = Field(
-        description="folder of a model, its id on the Hugging Face hub, or its name at the endpoint", min_length=1
+        description="Folder with config.json and *.safetensors, hub id such as openbmb/MiniCPM-Llama3-V-2_5, or the "
+        "model's name at the endpoint.",
+        min_length=1,
     )
-    revision: str | None = Field(None, description="commit, tag or branch of a hub model; pin a commit to repeat a run")
-    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field("auto", description="precision of the weights")
-    endpoint: EndpointSection | None = Field(None, description="server that has the model; null = it is loaded here")
+    revision: str | None = Field(
+        None,
+        description="Commit, tag or branch of a hub model; null = the newest commit. Set a commit to repeat a run.",
+    )
+    dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
+        "auto", description="Precision of the weights; auto = as stored in the checkpoint."
+    )
+    endpoint: EndpointSection | None = Field(
+        None, description="Server that runs the model (never the policy, which is trained here); null = vLLM runs it."
+    )
 
     @model_validator(mode="after")
     def _server_decides_precision(self) -> Self:
@@ -67,9 +81,9 @@ class ModelSection(Section):
         return self
 
     def identity(self) -> dict[str, Any]:
-        """What decides what the model says, for the settings that a table is bound to.
+        """The settings that decide the output of the model, to which tables are bound.
 
-        Where an endpoint is, how often and how patiently it is asked is no part of it.
+        The address of an endpoint, its concurrency, timeout and retries are not among them.
         """
         if self.endpoint is None:
             return self.model_dump(exclude={"endpoint"})
@@ -77,19 +91,32 @@ class ModelSection(Section):
 
 
 class EngineSection(Section):
-    """How models are served for sampling and labelling."""
+    """How vLLM serves the models for sampling, feedback and evaluation."""
 
     backend: Literal["vllm", "ray"] = Field(
-        "vllm", description="vLLM in this process, or vLLM in actors on a Ray cluster, for generation and feedback"
+        "vllm",
+        description="Where vLLM runs: vllm = in the process of the stage; ray = in actors on a Ray cluster, for "
+        "`make generate` and `make feedback`.",
     )
-    actors: int | None = Field(None, ge=1, description="actors of `ray`; null = one for the GPUs that share a model")
-    ray_address: str | None = Field(None, description="address of a Ray cluster; null = one is started here")
-    max_model_len: int | None = Field(None, ge=1, description="longest prompt and answer in tokens; null = the model's")
-    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="share of the GPU's memory that vLLM takes")
-    kv_cache_gib: int = Field(1, ge=1, description="memory for the KV cache on CPU, in whole GiB")
-    tensor_parallel_size: int = Field(1, ge=1, description="GPUs that share one model")
-    max_num_seqs: int = Field(256, ge=1, description="most sequences in one step")
+    actors: int | None = Field(
+        None,
+        ge=1,
+        description="Ray actors, each with a copy of the model; null = as many as the GPUs of the cluster hold.",
+    )
+    ray_address: str | None = Field(
+        None, description="Address of a Ray cluster; null = one is started on this machine."
+    )
+    max_model_len: int | None = Field(
+        None, ge=1, description="Longest prompt and answer together, in tokens; null = the limit of the model."
+    )
+    gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of the GPU memory that vLLM may use.")
+    kv_cache_gib: int = Field(1, ge=1, description="Memory of the KV cache on a CPU, in GiB.")
+    tensor_parallel_size: int = Field(1, ge=1, description="GPUs over which each model is split.")
+    max_num_seqs: int = Field(256, ge=1, description="Most sequences that are decoded at the same time.")
     prefix_caching: bool = Field(
-        True, description="reuse what prompts begin with; false for models with linear attention, on CPU"
+        True,
+        description="Reuse the KV cache of equal beginnings of prompts. Set false for linear attention on a CPU.",
     )
-    enforce_eager: bool = Field(False, description="no compilation and no CUDA graphs: starts sooner, runs slower")
+    enforce_eager: bool = Field(
+        False, description="Run without compilation and CUDA graphs: starts faster, decodes more slowly."
+    )

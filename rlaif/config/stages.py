@@ -9,113 +9,170 @@ from rlaif.config.models import Section
 
 
 class DataSection(Section):
-    """Where images and instructions come from."""
+    """The images and instructions that the policy answers, and how they are divided into splits."""
 
     source: Literal["scenes", "folder", "parquet", "datasets"] = Field(
-        "scenes", description="embedded scenes, a folder of images, parquet file(s), or a `datasets` data set"
+        "scenes",
+        description="Kind of source: scenes = rendered scenes that come with this project; folder = a folder of image "
+        "files; parquet = a parquet file or a folder of them; datasets = a data set of the Hugging Face hub.",
     )
-    path: str | None = Field(None, description="folder, parquet file or name of the data set; none for `scenes`")
+    path: str | None = Field(None, description="The folder, parquet file or hub id; null for `source: scenes`.")
     instructions: str | None = Field(
-        None, description="text file with one instruction a line, for `folder`; null = generation/instructions.txt"
+        None,
+        description="Text file with one instruction a line, for `source: folder`: each image is combined with each "
+        "instruction; null = generation/instructions.txt.",
     )
-    split: str = Field("train", description="split of the data set to read, for `datasets`")
-    revision: str | None = Field(None, description="commit, tag or branch of a data set on the hub; null = the newest")
+    split: str = Field("train", description="Split of the hub data set to read, for `source: datasets`.")
+    revision: str | None = Field(
+        None, description="Commit, tag or branch of the hub data set; null = the newest commit."
+    )
     image_hosts: list[str] = Field(
-        [], description="hosts from which image URLs are fetched, by exact name; empty = URLs are dropped"
+        [],
+        description="Host names from which image URLs may be fetched, each as written in the URL. Rows with other URLs "
+        "are dropped; with an empty list nothing is fetched.",
     )
-    max_instruction_chars: int = Field(10_000, ge=1, description="longer instructions are dropped")
-    image_column: str = Field("image", description="column with the image, for `parquet` and `datasets`")
-    question_column: str = Field("question", description="column with the instruction, for `parquet` and `datasets`")
-    train_prompts: int = Field(400, ge=0, description="scenes of the train split, from which pairs are made")
+    max_instruction_chars: int = Field(10_000, ge=1, description="Rows with a longer instruction are dropped.")
+    image_column: str = Field(
+        "image", description="Column with the image, for `source: parquet` and `source: datasets`."
+    )
+    question_column: str = Field(
+        "question", description="Column with the instruction, for `source: parquet` and `source: datasets`."
+    )
+    train_prompts: int = Field(400, ge=0, description="Scenes of the train split, for `source: scenes`.")
     train_parts: int = Field(
         1,
         ge=1,
-        description="parts that training images are divided into, by their hash: round r has part r, after the last "
-        "the first again; of scenes each part has train_prompts",
+        description="Parts into which the training images are divided by their hash. Round r uses part r, and after "
+        "the last part the first again; 1 = every round uses all images. Each part has `train_prompts` scenes.",
     )
-    validation_prompts: int = Field(0, ge=0, description="scenes of the validation split")
-    test_prompts: int = Field(300, ge=0, description="scenes of the test split, on which figures are reported")
-    validation_share: float = Field(0, ge=0, lt=1, description="share of the images of other sources for validation")
-    test_share: float = Field(0, ge=0, lt=1, description="share of the images of other sources for the test split")
-    limit: int | None = Field(None, ge=1, description="use only the first so many prompts; null = all")
+    validation_prompts: int = Field(0, ge=0, description="Scenes of the validation split, for `source: scenes`.")
+    test_prompts: int = Field(
+        300, ge=0, description="Scenes of the test split, on which results are reported, for `source: scenes`."
+    )
+    validation_share: float = Field(
+        0, ge=0, lt=1, description="Share of the images that goes into the validation split, for the other sources."
+    )
+    test_share: float = Field(
+        0, ge=0, lt=1, description="Share of the images that goes into the test split, for the other sources."
+    )
+    limit: int | None = Field(None, ge=1, description="Use only the first so many prompts of a split; null = all.")
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> Self:
         if self.source == "scenes" and self.path is not None:
-            raise ValueError(f"path is {self.path!r}, but source 'scenes' reads none; set data.source too")
+            raise ValueError(f"path is {self.path!r}, but source 'scenes' takes none; set data.source too")
         if self.source != "scenes" and self.path is None:
             raise ValueError(f"source {self.source!r} needs data.path")
         if self.source != "folder" and self.instructions is not None:
-            raise ValueError(f"instructions are read for source 'folder' only, not for {self.source!r}")
+            raise ValueError(
+                f"instructions are set, but source {self.source!r} has its own; they are for source 'folder'"
+            )
         if self.source == "scenes" and (self.validation_share or self.test_share):
-            raise ValueError("validation_share and test_share divide other sources; scenes have validation_prompts")
+            raise ValueError("validation_share and test_share are for other sources; set validation_prompts for scenes")
         if self.validation_share + self.test_share >= 1:
-            raise ValueError(f"validation_share {self.validation_share} and test_share {self.test_share} leave nothing")
+            raise ValueError(
+                f"validation_share {self.validation_share} and test_share {self.test_share} leave no training images"
+            )
         for host in self.image_hosts:
             if not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", host):
                 raise ValueError(
-                    f"image_hosts has {host!r}; it takes names such as 'images.example.org', in lower case"
+                    f"image_hosts has {host!r}; expected host names in lower case, such as 'images.example.org'"
                 )
         if self.source != "datasets" and self.revision is not None:
-            raise ValueError(f"revision names a commit of source 'datasets', not of {self.source!r}")
+            raise ValueError(f"revision is set, but source {self.source!r} has none; it is for source 'datasets'")
         return self
 
 
 class GenerationSection(Section):
-    """How responses are sampled."""
+    """How the policy samples responses (`make generate`)."""
 
     splits: list[Literal["train", "validation", "test"]] = Field(
         ["train"],
         min_length=1,
-        description="splits that are answered; pairs of `validation` are for DPO to watch",
+        description="Splits whose prompts are answered. DPO trains on pairs of train and reports the loss on pairs of "
+        "validation.",
     )
-    num_responses: int = Field(10, ge=1, description="responses for each prompt")
-    temperature: float = Field(0.7, ge=0, description="sampling temperature; 0 = greedy")
-    top_p: float = Field(1.0, gt=0, le=1, description="nucleus sampling: smallest set of tokens with this probability")
-    max_tokens: int = Field(512, ge=1, description="longest response in tokens")
+    num_responses: int = Field(10, ge=1, description="Responses sampled for each prompt.")
+    temperature: float = Field(0.7, ge=0, description="Sampling temperature; 0 = greedy decoding.")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="Nucleus sampling: only the most probable tokens with this total probability."
+    )
+    max_tokens: int = Field(512, ge=1, description="Longest response, in tokens; longer ones are cut off.")
 
 
 class FeedbackSection(Section):
-    """How responses are divided into claims, scored and paired."""
+    """How responses are divided into claims, verified, scored and paired (`make feedback`)."""
 
-    prompts: str | None = Field(None, description="folder with own prompt files; null = those in feedback/prompts")
-    max_retries: int = Field(2, ge=0, description="further tries, with another seed, at a response that did not divide")
-    max_claim_tokens: int = Field(1024, ge=1, description="longest list of claims in tokens")
+    prompts: str | None = Field(
+        None, description="Folder with the prompt files of the labeler; null = those in feedback/prompts."
+    )
+    max_retries: int = Field(
+        2, ge=0, description="Further attempts, with other seeds, to divide a response whose list of claims is invalid."
+    )
+    max_claim_tokens: int = Field(
+        1024, ge=1, description="Longest list of claims and questions of a response, in tokens."
+    )
     min_yes_no_mass: float = Field(
-        0.5, ge=0, le=1, description="with less mass on yes and no a verdict is counted as weak"
+        0.5,
+        ge=0,
+        le=1,
+        description="A verdict whose probabilities of yes and no add up to less is counted as weak in metrics.json.",
     )
     score: Literal["rejected_count", "rejected_share", "expected_rejected", "mean_log_odds", "whole_response"] = Field(
-        "rejected_count", description="rule that combines the verdicts of a response into its score"
+        "rejected_count",
+        description="Score of a response from the verdicts on its claims, higher is better. rejected_count = minus the "
+        "number of rejected claims (RLAIF-V); rejected_share = minus their share; expected_rejected = minus the sum of "
+        "the probabilities of no; mean_log_odds = mean of ln(p_yes / p_no); whole_response = p_yes - p_no of one "
+        "question about the whole response.",
     )
-    min_margin: float = Field(0, ge=0, description="least difference of scores between the sides of a pair")
-    pairs_per_prompt: int = Field(2, ge=1, description="most pairs for each prompt")
-    balance_length: bool = Field(False, description="choose pairs with equally long sides on average")
+    min_margin: float = Field(
+        0, ge=0, description="Least difference between the scores of the chosen and the rejected response of a pair."
+    )
+    pairs_per_prompt: int = Field(2, ge=1, description="Most pairs of a prompt.")
+    balance_length: bool = Field(
+        False,
+        description="Choose pairs so that chosen and rejected responses have equally many words on average. Otherwise "
+        "DPO may learn that short answers are better.",
+    )
 
 
 class LoraSection(Section):
-    """The adapter of `method: lora`."""
+    """The LoRA adapter of `dpo.method: lora`."""
 
-    r: int = Field(64, ge=1, description="rank")
-    alpha: float = Field(16, gt=0, description="scale; the update is multiplied by alpha / r")
-    dropout: float = Field(0.05, ge=0, lt=1, description="dropout on the adapter's input")
+    r: int = Field(64, ge=1, description="Rank of the adapter matrices.")
+    alpha: float = Field(16, gt=0, description="Scale: the update of the weights is multiplied by alpha / r.")
+    dropout: float = Field(0.05, ge=0, lt=1, description="Dropout on the input of the adapter.")
     target_modules: list[str] = Field(
         ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
-        description="linear layers of the language model that get an adapter",
+        description="Linear layers of the language model that get an adapter.",
     )
-    train_resampler: bool = Field(False, description="train the whole resampler beside the adapter")
+    train_resampler: bool = Field(False, description="Also train all weights of the resampler.")
 
 
 class DpoSection(Section):
-    """How the policy is aligned with the pairs."""
+    """How the policy is aligned with the pairs (`make dpo`)."""
 
-    trainer: dict[str, Any] = Field({}, description="keys of TRL's DPOConfig, read strictly")
-    method: Literal["full", "lora"] = Field("full", description="train all that is not frozen, or a LoRA adapter")
-    freeze: list[Literal["vision", "resampler", "llm"]] = Field(["vision"], description="parts that do not move (full)")
-    lora: LoraSection = Field(LoraSection(), description="adapter of `method: lora`")
-    max_answer_tokens: int | None = Field(
-        None, ge=1, description="longer answers are cut, prompts never; null = no cut"
+    trainer: dict[str, Any] = Field(
+        {},
+        description="Arguments of TRL's DPOConfig, such as beta, loss_type, learning_rate and num_train_epochs; an "
+        "unknown one is an error.",
     )
-    shared_prefix: bool = Field(True, description="compute each prompt once for both answers (MiniCPM-V)")
+    method: Literal["full", "lora"] = Field(
+        "full", description="Weights that are trained: full = all that are not frozen; lora = a LoRA adapter."
+    )
+    freeze: list[Literal["vision", "resampler", "llm"]] = Field(
+        ["vision"], description="Parts of the model that are not trained, for `method: full`."
+    )
+    lora: LoraSection = Field(LoraSection(), description="The adapter, for `method: lora`.")
+    max_answer_tokens: int | None = Field(
+        None, ge=1, description="Longer answers are cut to so many tokens (prompts never are); null = no limit."
+    )
+    shared_prefix: bool = Field(
+        True,
+        description="Compute the prompt and image of a pair once for both answers; MiniCPM-V only. Same loss, faster.",
+    )
     shared_vision: bool = Field(
-        True, description="encode images once for policy and reference where the encoder is frozen (MiniCPM-V)"
+        True,
+        description="Encode images once for policy and reference if the vision encoder is frozen; MiniCPM-V only. Same "
+        "loss, faster.",
     )

@@ -202,7 +202,7 @@ def test_urls_of_a_table_are_dropped_unless_their_host_is_named(tmp_path: Path, 
     rows, drops = collect(data.model_copy(update={"image_hosts": ["127.0.0.1"]}))
     assert not rows and {reason for _, reason, _ in drops} == {"url_not_allowed"}
     assert not Server.asked and any("which is not public" in detail for *_, detail in drops)
-    with pytest.raises(ValueError, match=r"image_hosts has 'https://a\.example'; it takes names such as"):
+    with pytest.raises(ValueError, match=r"image_hosts has 'https://a\.example'; expected host names"):
         DataSection(image_hosts=["https://a.example"])
 
 

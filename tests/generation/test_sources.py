@@ -178,8 +178,8 @@ def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, inst
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"test_share": 0.1}, "scenes have validation_prompts"),
-        ({"source": "folder", "path": "x", "test_share": 0.5, "validation_share": 0.5}, "leave nothing"),
+        ({"test_share": 0.1}, "set validation_prompts for scenes"),
+        ({"source": "folder", "path": "x", "test_share": 0.5, "validation_share": 0.5}, "leave no training images"),
     ],
 )
 def test_shares_that_cannot_be(settings: dict[str, Any], told: str) -> None:

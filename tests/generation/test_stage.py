@@ -248,7 +248,7 @@ def test_a_full_disk_is_a_one_line_error_and_leaves_no_partial_table(
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
-    assert "File too large" in line and "what was finished stays" in line
+    assert "File too large" in line and "run the same command again, which resumes" in line
     assert not list((tmp_path / "run").glob("**/*.parquet"))
 
 

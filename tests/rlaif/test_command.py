@@ -1,0 +1,59 @@
+"""The command line of a stage: its arguments, its help, and errors in one line."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from rlaif.command import parse_stage_args, run_stage
+from rlaif.config import Config
+from rlaif.errors import InputError
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> str:
+    path = tmp_path / "some.yaml"
+    path.write_text("policy: {model: assets/policy}\nlabeler: {model: assets/labeler}\n")
+    return str(path)
+
+
+def test_stage_arguments(config_file: str) -> None:
+    argv = ["--config", config_file, "--run", "runs/x", "--set", "seed=3", "round=2", "--set", "data.limit=5"]
+    config, run = parse_stage_args(Config, "generation", "Sample.", argv)
+    assert run == Path("runs/x")
+    assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
+
+
+def test_stage_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse_stage_args(Config, "generation", "Sample.", ["--help"])
+    assert caught.value.code == 0
+    assert "usage: python -m generation" in capsys.readouterr().out
+
+
+def failing(error: Exception) -> Callable[[Config, Path], None]:
+    def stage(config: Config, path: Path) -> None:
+        raise error
+
+    return stage
+
+
+def test_errors_of_the_user_are_one_line_and_others_keep_their_traceback(
+    config_file: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["--config", config_file, "--run", "runs/x"]
+
+    def status(error: Exception) -> int:
+        return run_stage(Config, "generation", "Sample.", failing(error), argv)
+
+    assert status(InputError("no images in photos")) == 2
+    assert capsys.readouterr().err == "error: no images in photos\n"
+    assert status(OSError(28, "No space left on device", "a.parquet")) == 2
+    assert capsys.readouterr().err == (
+        "error: [Errno 28] No space left on device: 'a.parquet'; fix it and run the same command again, which resumes\n"
+    )
+    with pytest.raises(ValueError, match="a defect"):
+        status(ValueError("a defect"))
+    assert run_stage(Config, "generation", "Sample.", lambda *_: None, argv) == 0
+    assert run_stage(Config, "generation", "Sample.", lambda *_: None, [*argv, "--set", "sed=1"]) == 2
+    assert "unknown key 'sed'; did you mean 'seed'?" in capsys.readouterr().err
