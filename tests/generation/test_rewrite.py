@@ -1,70 +1,31 @@
-"""Caption rewriting: the stage, its measure against the truth, and the noise of the embedded captions."""
+"""Caption rewriting."""
 
 import json
-import random
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 import generation.rewrite
-from evaluation.caption_errors import Errors, find_errors, measure
-from evaluation.caption_errors import main as measure_main
+from evaluation.caption_errors import measure
 from evaluation.caption_errors import raw_captions as rows_of
 from generation.rewrite import main, rewrite
-from rlaif.config import CaptionsSection, EngineSection, ModelSection, RewriteConfig, RewriteSection
+from rlaif.config import RewriteConfig, RewriteSection
 from rlaif.config.load import load_config_of
-from rlaif.errors import InputError, RunMismatchError
+from rlaif.errors import RunMismatchError
 from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from rlaif.text import words
-from scenes import noise
-from scenes.language import CAPTION_WORDS, find_mentions
-from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe import raw_captions
-from scenes.truth import SceneTruth
 from tests.support import ROOT
 from tests.support.doubles import ScriptedEngine
 from tests.support.photographs import encoded, photo
+from tests.support.rewriting import ANSWERS, make_config, raw_table, rewritten
 from training.conversations import read_table
 
 PROMPT = ROOT / "generation" / "rewrite.txt"
 RULES = RewriteSection()
-
-# --- the stage ---------------------------------------------------------------------------------------------------
-
-
-def raw_table(path: Path, captions: list[str | None], **columns: list[Any]) -> Path:
-    image = {"bytes": encoded(photo(20, 20), "PNG"), "path": None}
-    pq.write_table(pa.table({"image": [image] * len(captions), "caption": captions} | columns), path)
-    return path
-
-
-def make_config(model: Path, table: Path, **rules: Any) -> RewriteConfig:
-    return RewriteConfig(
-        rewriter=ModelSection(model=str(model), dtype="float32"),
-        captions=CaptionsSection(path=str(table)),
-        rewrite=RewriteSection(**{"max_tokens": 40, **rules}),
-        engine=EngineSection(max_model_len=512, max_num_seqs=8),
-    )
-
-
-ANSWERS = {
-    "redcircle at teh tpo": "A red circle at the top.",
-    "IMG_1.jpg": "",
-    "red star red star": "A red star and a blue circle.",
-    "blue star, small": "A blue zzz star, small.",
-    "big dog": "big dog big dog big dog big dog...",
-}
-
-
-def mended(request: Request) -> list[str]:
-    raw = request.text.rpartition("Caption: ")[2]
-    answer = ANSWERS.get(raw, raw)
-    return [answer if answer.endswith("...") else json.dumps({"question": "What is it?", "answer": answer})]
 
 
 def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
@@ -73,7 +34,7 @@ def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
     table = raw_table(tmp_path / "raw.parquet", [*ANSWERS, None, " <s> ", "a red star", "no json"])
     config = make_config(tiny_model, table, max_invented=0.3)
     double = ScriptedEngine(
-        lambda request: ["{"] if "no json" in request.text else mended(request), unlikely={"zzz", "small"}
+        lambda request: ["{"] if "no json" in request.text else rewritten(request), unlikely={"zzz", "small"}
     )
     rewrite(config, tmp_path / "run", lambda *_: double)
     run = Run(tmp_path / "run", config, "x")
@@ -109,7 +70,7 @@ def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Pa
     table = pa.table({"image": images, "caption": captions, **truth})
     pq.write_table(table, tmp_path / "raw.parquet")
     config = make_config(tiny_model, tmp_path / "raw.parquet")
-    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
     (dropped,) = read_rows(Run(tmp_path / "run", config, "x"), "dropped")
     assert (dropped["row_id"], dropped["reason"]) == ("raw.parquet:0", "broken_text")
     assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red star"]
@@ -123,7 +84,7 @@ def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path)
     ]
     pq.write_table(pa.table({"image": images, "caption": ["a", "b", "a red star"]}), tmp_path / "raw.parquet")
     config = make_config(tiny_model, tmp_path / "raw.parquet")
-    double = ScriptedEngine(mended)
+    double = ScriptedEngine(rewritten)
     rewrite(config, tmp_path / "run", lambda *_: double)
     run = Run(tmp_path / "run", config, "x")
     assert [row["image"]["path"] for row in read_rows(run, "rewrites")] == ["p"]
@@ -137,16 +98,16 @@ def test_a_stopped_stage_goes_on_and_asks_nothing_twice(
     monkeypatch.setattr(generation.rewrite, "CAPTIONS_PER_CHUNK", 2)
     captions: list[str | None] = ["a red star", "IMG_1.jpg", "a blue star", "IMG_1.jpg", "a green star"]
     config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", captions))
-    rewrite(config, tmp_path / "whole", lambda *_: ScriptedEngine(mended))
+    rewrite(config, tmp_path / "whole", lambda *_: ScriptedEngine(rewritten))
 
     def stopping(request: Request) -> list[str]:
         if "blue" in request.text:
             raise KeyboardInterrupt
-        return mended(request)
+        return rewritten(request)
 
     with pytest.raises(KeyboardInterrupt):
         rewrite(config, tmp_path / "stopped", lambda *_: ScriptedEngine(stopping))
-    double = ScriptedEngine(mended)
+    double = ScriptedEngine(rewritten)
     rewrite(config, tmp_path / "stopped", lambda *_: double)
     assert len(double.requests) == 3
     for table in ("rewrites", "dropped"):
@@ -163,7 +124,7 @@ def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> Non
         raw_table(tmp_path / "raw" / part / "0.parquet", ["a red star", "a blue star"])
     config = make_config(tiny_model, tmp_path / "raw")
     config = config.model_copy(update={"captions": config.captions.model_copy(update={"limit": 3})})
-    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
+    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
     rows = list(read_rows(Run(tmp_path / "run", config, "x"), "rewrites", ["caption_id"]))
     assert [row["caption_id"] for row in rows] == ["a/0.parquet:0", "a/0.parquet:1", "b/0.parquet:0"]
 
@@ -215,113 +176,6 @@ def test_bad_input_is_one_clear_line(
 
 
 # --- against the truth -------------------------------------------------------------------------------------------
-
-OBJECTS = [
-    {"shape": "circle", "color": "red", "size": "small", "place": "top"},
-    {"shape": "star", "color": "blue", "size": "large", "place": "left"},
-]
-
-
-@pytest.mark.parametrize(
-    ("text", "wrong"),
-    [
-        ("There is a red circle at the top. I can also see a large blue star on the left.", set()),
-        ("There is a red circle at the top.", {"lost"}),
-        ("A red circle at the top, a green star on the left.", {"lost", "false"}),
-        ("A red circle, a blue star, a blue star on the left.", {"repeated"}),
-        ("A red circle at the top and a blue star. Click here.", {"stray"}),
-        ("", {"lost"}),
-    ],
-)
-def test_errors_of_a_caption(text: str, wrong: set[str]) -> None:
-    errors = find_errors(text, SceneTruth(json.dumps({"objects": OBJECTS})))
-    assert errors == Errors(**{name: name in wrong for name in ("lost", "false", "repeated", "stray")})
-    assert errors.error == bool(wrong - {"stray"})
-
-
-def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    truth = json.dumps({"objects": OBJECTS[:1]})
-    captions: list[str | None] = ["redcircle at teh tpo", "a red circle", "IMG_1.jpg", "a blue star"]
-    table = raw_table(tmp_path / "raw.parquet", captions, source=["scenes"] * 4, reference=[truth] * 4)
-    config = make_config(tiny_model, table)
-    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
-    capsys.readouterr()
-    measure(config, tmp_path / "run")
-    assert capsys.readouterr().out.splitlines()[:3] == [
-        f"{'':36}{'raw':>20}{'kept, raw':>20}{'rewritten':>20}",
-        f"{'captions':36}{4:>20}{3:>20}{3:>20}",
-        f"{'with an error':36}{'75.0% [25.0, 100.0]':>20}{'66.7% [0.0, 100.0]':>20}{'33.3% [0.0, 100.0]':>20}",
-    ]
-    figures = Run(tmp_path / "run", config, "x").metrics()["rewrites"]
-    assert figures["kept_after"] == {
-        "captions": 3, "error": 1 / 3, "lost": 1 / 3, "false": 1 / 3, "repeated": 0, "stray": 0
-    }  # fmt: skip
-    other = raw_table(tmp_path / "other.parquet", ["else"] * 4, reference=[truth] * 4).rename(table)
-    with pytest.raises(InputError, match=r"rewrites.parquet and .* have different captions \(raw.parquet:0\)"):
-        measure(make_config(tiny_model, other), tmp_path / "run")
-
-
-def test_without_truth_there_is_nothing_to_measure(
-    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", ["a red star"]))
-    rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(mended))
-    (tmp_path / "c.yaml").write_text(f"rewriter: {{model: x}}\ncaptions: {{path: {tmp_path}/raw.parquet}}\n")
-    command = ["--config", str(tmp_path / "c.yaml"), "--run"]
-    assert measure_main([*command, str(tmp_path / "run")]) == 0
-    assert "no truth is known" in capsys.readouterr().out
-    assert measure_main([*command, str(tmp_path / "none")]) == 2
-    assert "rewrites.parquet is missing; first run `make rewrite-captions" in capsys.readouterr().err
-
-
-# --- the embedded captions ---------------------------------------------------------------------------------------
-
-
-def test_the_rewriter_is_taught_the_prompt_that_it_is_asked() -> None:
-    assert PROMPT.read_text().strip() == REWRITE_PROMPT
-
-
-def test_noise_is_of_two_kinds() -> None:
-    rng = random.Random(0)
-    text = "There is a small red circle at the top left. I can also see a blue star on the right."
-    found = [noise.add_noise(text, rng) for _ in range(500)]
-    assert 0.1 < sum(not one.recoverable for one in found) / 500 < 0.25
-    assert sum(find_mentions(one.text) == find_mentions(text) for one in found) < 300
-    for one in found:
-        assert one.text
-        if not one.recoverable:
-            assert text not in one.text
-    assert noise.add_noise(text, random.Random(3)) == noise.add_noise(text, random.Random(3))
-
-
-def test_each_noise_does_what_it_says() -> None:
-    rng = random.Random(0)
-    assert noise.flatten("There is a star. It looks calm.", rng) == "there is a star it looks calm"
-    assert noise.join_words("a red star.", rng, share=1.0) == "aredstar."
-    assert noise.misspell("a red star", rng, share=0.0) == "a red star"
-    assert all(noise.misspell_word("star", rng)[0] == "s" and noise.misspell_word("star", rng) for _ in range(50))
-    assert noise.repeat("a star", rng).count("a star") in (2, 3)
-    assert all(len(noise.cut_off("A red star.", rng).removesuffix("...")) < 10 for _ in range(50))
-    assert not find_mentions(" ".join(noise.empty(rng) for _ in range(100)))
-
-
-def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert raw_captions.main(["--out", str(tmp_path), "--raw", "30", "--seeds", "40"]) == 0
-    assert "seeds.parquet: 10 rows" in capsys.readouterr().out
-    seeds = read_table(str(tmp_path / "seeds.parquet"))
-    answers = [json.loads(example[1]["content"]) for row in seeds for example in row["conversations"]]
-    assert {tuple(answer) for answer in answers} == {("question", "answer")}
-    assert 0 < sum(not answer["answer"] for answer in answers) < 20
-    raw = pq.read_table(tmp_path / "raw.parquet").to_pylist()
-    errors = [find_errors(row["caption"], SceneTruth(row["reference"])) for row in raw]
-    assert 5 < sum(error.error for error in errors) < 30
-    assert read_table(str(tmp_path / "raw.parquet")).column_names == ["image", "caption"]
-    for index in range(100):
-        _, text = raw_captions.captioned_scene(random.Random(index))
-        assert CAPTION_WORDS.issuperset(words(text))
-
-
-# --- for real ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.engine

@@ -1,8 +1,9 @@
-"""A scene of three objects, as truth to compare texts with."""
+"""A scene of two objects, and the truth of one of three objects to compare texts with."""
 
 import json
 
 from scenes.truth import SceneTruth
+from scenes.world import Scene, SceneObject
 
 OBJECTS = [
     {"shape": "circle", "color": "red", "size": "small", "place": "top left"},
@@ -10,3 +11,10 @@ OBJECTS = [
     {"shape": "star", "color": "blue", "size": "small", "place": "bottom"},
 ]
 TRUTH = SceneTruth(json.dumps({"objects": OBJECTS}))
+
+SCENE = Scene(
+    84,
+    84,
+    (255, 255, 255),
+    (SceneObject("circle", "red", "large", "top left"), SceneObject("star", "blue", "small", "center")),
+)

@@ -1,0 +1,94 @@
+"""Best of N, selected by reward or by score: figures by hand."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.selection import measure_selection
+from rlaif.config import Config
+from rlaif.storage.run import Run
+from rlaif.storage.writer import TableWriter
+from tests.support.scene_truth import OBJECTS
+
+TEXTS = ("A red circle, a blue star, a green star.", "A red circle.", "Nothing.")
+REWARDS = {"p0": 0.1, "p1": 0.5}  # the third response was cut: it has neither
+SCORES = {"p0": 0.0, "p1": -1.0}
+
+
+def write_run(path: Path, config: Config) -> None:
+    """One prompt with three objects (two red circles, a blue star) and three responses."""
+    run = Run(path, config, "generation")
+    run.begin(["prompts", "responses", "rewards", "scores"], {}, inputs=[])
+    prompt = {
+        "prompt_id": "p",
+        "image": {"bytes": b"png", "path": None},
+        "image_sha256": "0",
+        "instruction": "Describe.",
+        "source": "scenes",
+        "split": "test",
+        "reference": json.dumps({"objects": OBJECTS}),
+    }
+    responses: list[dict[str, Any]] = [
+        {
+            "response_id": f"p{index}",
+            "prompt_id": "p",
+            "sample_index": index,
+            "seed": 0,
+            "text": text,
+            "finish_reason": "length" if index == 2 else "stop",
+            "num_tokens": 3,
+            "temperature": 1.0,
+            "top_p": 1.0,
+            "policy": "p",
+            "policy_revision": "0",
+            "round": 1,
+        }
+        for index, text in enumerate(TEXTS)
+    ]
+    rewards = [
+        {
+            "response_id": key,
+            "prompt_id": "p",
+            "num_tokens": 3,
+            "log_prob": -1.0,
+            "reference_log_prob": -1.0,
+            "reward": reward,
+        }
+        for key, reward in REWARDS.items()
+    ]
+    scores = [
+        {
+            "response_id": key,
+            "prompt_id": "p",
+            "num_claims": 1,
+            "num_rejected": 0,
+            "score": score,
+            "coverage": 1.0,
+            "whole_response_score": 0.0,
+        }
+        for key, score in SCORES.items()
+    ]
+    for table, rows in {"prompts": [prompt], "responses": responses, "rewards": rewards, "scores": scores}.items():
+        with TableWriter(run, table, key="prompt_id") as writer:
+            writer.write(rows)
+    run.finish({}, None)
+
+
+def test_figures_by_selector_and_n(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}, "best_of": 3})
+    write_run(tmp_path, config)
+    capsys.readouterr()
+    measure_selection(config, tmp_path)
+    metrics = Run(tmp_path, config, "test").metrics()
+    first = {"mention_rate": 1 / 3, "response_rate": 1.0, "recall": 1.0, "mean_words": 9.0, "responses": 1}
+    second = {"mention_rate": 0.0, "response_rate": 0.0, "recall": 2 / 3, "mean_words": 3.0, "responses": 1}
+    assert metrics["best_of_n"] == {
+        "reward": {"1": first, "2": second, "3": second},  # the second has the higher reward
+        "score": {"1": first, "2": first, "3": first},  # the first has the higher score
+    }
+    assert metrics["intervals"]["best_of_n"]["reward"]["2"]["recall"] is None  # one prompt has no spread
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ["best", "by", "reward", "N", "=", "1", "N", "=", "2", "N", "=", "3"]
+    assert printed[1].split() == ["mention_rate", "33.3%", "0.0%", "0.0%"]

@@ -1,0 +1,50 @@
+"""Figures of the embedded models after each stage of training."""
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+
+from scenes.recipe import model_figures, training_table
+from tests.support.scene_truth import SCENE
+
+
+def test_a_description_counts_as_the_truth_has_it() -> None:
+    caption, question = model_figures.descriptions(SCENE, random.Random(0))
+    answer = "There is a red circle at the top left. There is a red star at the center."
+    assert question.score(answer) == {"false mentions": (1, 2), "recall": (1, 2)}
+    assert caption.prompt == "" and caption.score(answer) == {"caption recall": (1, 2)}
+    assert question.score("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
+
+
+def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
+    for objects, canvases, _ in model_figures.KINDS.values():
+        first, again = (
+            model_figures.sample_questions(3, objects, canvases),
+            model_figures.sample_questions(3, objects, canvases),
+        )
+        assert [question.prompt for question in first] == [question.prompt for question in again]
+        assert {question.image.size for question in first} <= set(canvases)
+        found = [question.score("") for question in first]
+        assert sum("recall" in counted for counted in found) == sum("text read" in counted for counted in found) == 3
+
+
+def test_the_margin_of_an_interval() -> None:
+    """Of 100 independent questions, half of them right: 1.96 * sqrt(0.25 / 100) is 9.8 points."""
+    assert model_figures.margin([(index % 2, 1) for index in range(100)]) == pytest.approx(9.8, abs=0.9)
+    assert model_figures.margin([(1, 1)] * 50) == 0
+
+
+def test_the_table_of_stages_has_a_row_a_model(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert training_table.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
+    *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
+    assert header == "| model | caption recall | false mentions | recall | yes/no right | text read |"
+    assert row.startswith("| tiny | ") and row.count("/") == 5 * (len(model_figures.KINDS) - 1)
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["tiny"]["recall"]["large"] == [0, 0]
+    assert within.startswith("| 95% within | 0 / 0")
+    assert training_table.main([str(tmp_path)]) == 2
+    assert "has no config.json; expected the folder of a trained model" in capsys.readouterr().err
