@@ -152,6 +152,7 @@ def test_configuration_keys_exist(page: Path) -> None:
                 assert is_key(name) or is_key(name, RewriteConfig), name
 
 
+@pytest.mark.slow  # imports TRL
 def test_keys_of_the_trainer_are_those_of_trl() -> None:
     from trl import DPOConfig
 
