@@ -183,28 +183,6 @@ def test_a_rating_that_cannot_be_read_is_dropped(home: Path, published: Path) ->
     assert Counter(row["reason"] for row in read_rows(run, "dropped")) == {"unrated": 4}
 
 
-def test_hub_models_are_opened_at_the_commit_that_is_recorded(
-    home: Path, published: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    commit = "0123456789" * 4
-    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: f"/cache/snapshots/{commit}")
-    shutil.rmtree(home / "run/policy")
-    config = config_of(home, name="mmhal", path=str(published / "mmhal"), limit=2)
-    hub = {"policy": ModelSection(model="owner/p"), "labeler": ModelSection(model="owner/l", revision="main")}
-    opened: list[ModelSection] = []
-    models = Models()
-
-    def open_engine(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-        opened.append(section)
-        return models(section, engine, seed)
-
-    benchmark(config.model_copy(update=hub), home / "run", open_engine)
-    assert [(section.model, section.revision) for section in opened] == [("owner/p", commit), ("owner/l", commit)]
-    run = Run(home / "run/benchmarks/mmhal/before", config, "test")
-    assert {row["model_revision"] for row in read_rows(run, "answers")} == {commit}
-    assert {row["rater_revision"] for row in read_rows(run, "ratings")} == {commit}
-
-
 def test_without_an_aligned_policy_there_is_no_after(home: Path, published: Path) -> None:
     shutil.rmtree(home / "run/policy")
     config = config_of(home, name="pope", path=str(published / "pope"))

@@ -10,8 +10,8 @@ from generation.rewrite import rewrite
 from rlaif.errors import InputError
 from rlaif.storage.run import Run
 from scenes.truth import SceneTruth
+from tests.support.captions.rewriting import make_config, raw_table, rewritten
 from tests.support.doubles import ScriptedEngine
-from tests.support.rewriting import make_config, raw_table, rewritten
 
 OBJECTS = [
     {"shape": "circle", "color": "red", "size": "small", "place": "top"},

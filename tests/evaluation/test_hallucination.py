@@ -6,7 +6,7 @@ import pytest
 
 from evaluation.hallucination import answer_counts, change, hallucination_figures
 from evaluation.statistics import Counts, Figures, total
-from tests.support.scene_truth import TRUTH
+from tests.support.captions.scene_truth import TRUTH
 
 
 def counts(words: int, mentions: int, false: int, found: int, objects: int) -> Counts:

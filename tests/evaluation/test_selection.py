@@ -10,7 +10,7 @@ from evaluation.selection import measure_selection
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.scene_truth import OBJECTS
+from tests.support.captions.scene_truth import OBJECTS
 
 TEXTS = ("A red circle, a blue star, a green star.", "A red circle.", "Nothing.")
 REWARDS = {"p0": 0.1, "p1": 0.5}  # the third response was cut: it has neither

@@ -19,9 +19,9 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.recipe import raw_captions
 from tests.support import ROOT
+from tests.support.captions.rewriting import ANSWERS, make_config, raw_table, rewritten
 from tests.support.doubles import ScriptedEngine
 from tests.support.photographs import encoded, photo
-from tests.support.rewriting import ANSWERS, make_config, raw_table, rewritten
 from training.conversations import read_table
 
 PROMPT = ROOT / "generation" / "rewrite.txt"

@@ -17,7 +17,6 @@ VAGUE = {"util", "utils", "common", "base", "helper", "helpers", "misc"}
 KNOWN_LONG = {
     "tests/rlaif/storage/test_run.py",
     "training/stage.py",
-    "tests/generation/test_rewrite.py",
     "tests/pipeline/test_bad_rows.py",
 }
 

@@ -14,7 +14,7 @@ from scenes.language import (
 )
 from scenes.recipe import tasks
 from scenes.world import COMPANIONS, Scene, SceneObject, sample_scene
-from tests.support.scene_truth import SCENE
+from tests.support.captions.scene_truth import SCENE
 
 
 def test_captions_say_what_they_are_given_and_mentions_are_read_back() -> None:

@@ -7,7 +7,7 @@ from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
 from scenes.recipe import tasks
 from scenes.world import sample_scene
 from tests.support import ROOT
-from tests.support.scene_truth import SCENE
+from tests.support.captions.scene_truth import SCENE
 
 PROMPTS = ROOT / "feedback" / "prompts"
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scenes.recipe import model_figures, training_table
-from tests.support.scene_truth import SCENE
+from tests.support.captions.scene_truth import SCENE
 
 
 def test_a_description_counts_as_the_truth_has_it() -> None:

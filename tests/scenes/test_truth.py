@@ -3,7 +3,7 @@
 import pytest
 
 from evaluation.truth import Truth
-from tests.support.scene_truth import TRUTH
+from tests.support.captions.scene_truth import TRUTH
 
 
 def test_mentions_are_checked_in_order() -> None:

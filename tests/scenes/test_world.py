@@ -13,7 +13,7 @@ from model.slicing import best_grid
 from scenes.recipe.new_model import RESOLUTION
 from scenes.source import scene_rows
 from scenes.world import CANVASES, PLACES, SHAPES, SIZES, Scene, SceneObject, render, sample_scene
-from tests.support.scene_truth import SCENE
+from tests.support.captions.scene_truth import SCENE
 
 
 def test_scenes_are_fixed_by_seed_and_splits_are_disjoint() -> None:

@@ -1,0 +1,1 @@
+"""Captions and scenes with known truth, for tests of evaluation, rewriting and scenes."""
