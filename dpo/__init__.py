@@ -1,1 +1,1 @@
-"""Direct preference optimisation: the pairs of a run in, the aligned policy out. Its command is `python -m dpo`."""
+"""Direct preference optimization: pairs of a run -> aligned policy. The command is `python -m dpo`."""

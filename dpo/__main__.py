@@ -1,4 +1,4 @@
-"""The command `python -m dpo`; what it does: dpo.stage."""
+"""The command `python -m dpo`; see dpo.stage."""
 
 import sys
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ from rlaif.config import Config
 
 
 def run(config: Config, path: Path) -> None:
-    from dpo.stage import align  # what is large comes after `--help`
+    from dpo.stage import align  # heavy imports are deferred so that `--help` stays fast
 
     align(config, path)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     return run_stage(
         Config,
         "dpo",

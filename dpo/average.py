@@ -1,11 +1,11 @@
-"""The average of several rounds' policies, the mean of their weights: one more policy to choose from.
+"""Average the policies of several rounds: the mean of their weights is one more policy to choose from.
 
     python -m dpo.average --config runs/rounds/average-2-4/config.yaml --run runs/rounds/average-2-4
 
-Rounds end at different points around what is good: each takes up what its own pairs have by chance. The mean of their
-weights loses much of that and costs nothing when it is served (model soups, arXiv 2203.05482; Llama 3 averages models
-so at each stage of alignment, arXiv 2407.21783, section 4.1.5). The folder is one beside `round-1/`, `round-2/` and so
-on; the policies of `averaged_rounds` are taken, and `policy/` is written in their layout.
+Each round overfits to the chance of its own pairs. The mean of their weights cancels much of that at no cost in
+inference (model soups, arXiv 2203.05482; Llama 3 averages models at each stage of alignment, arXiv 2407.21783, section
+4.1.5). The run folder is next to `round-1/`, `round-2/` and so on. It averages the policies of `averaged_rounds` and
+writes `policy/` in their layout.
 """
 
 import shutil
@@ -25,22 +25,24 @@ WEIGHTS = "*.safetensors"
 
 
 def average(config: Config, path: Path) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     if len(config.averaged_rounds) < 2:
-        raise ConfigError(f"average_last is {config.average_last} of {config.rounds} rounds; an average needs two")
+        raise ConfigError(
+            f"average_last is {config.average_last} with {config.rounds} rounds; an average needs at least two policies"
+        )
     policies = [path.parent / f"round-{number}" / "policy" for number in config.averaged_rounds]
     sections = [config.policy.model_copy(update={"model": str(folder), "revision": None}) for folder in policies]
     settings = {"policies": [model_revision(section) for section in sections]}
     run = Run(path, config, "average")
     if run.begin(["policy"], settings, inputs=[]):
-        run.announce("the mean of the weights of", *map(str, policies))
+        run.announce("averages the weights of", *map(str, policies))
         write_average(policies, path / "policy")
         run.finish({}, None)
 
 
 def write_average(policies: Sequence[Path], folder: Path) -> None:
-    """A policy whose tensors are the means of theirs, reckoned in float32 and stored in the precision of the last one,
-    from which all else is taken. One file of weights is in memory at a time.
+    """Write the mean of each tensor, computed in float32 and stored in the precision of the last policy, and copy all
+    other files from that one. One file of weights per policy is in memory at a time.
     """
     import torch
     from safetensors import safe_open
@@ -51,17 +53,17 @@ def write_average(policies: Sequence[Path], folder: Path) -> None:
         for file in sorted(policies[-1].glob(WEIGHTS)):
             means = {}
             with ExitStack() as stack:
-                parts = [stack.enter_context(safe_open(policy / file.name, framework="pt")) for policy in policies]
-                names = parts[-1].keys()  # no mapping: it has nothing else to go through
+                opened = [stack.enter_context(safe_open(policy / file.name, framework="pt")) for policy in policies]
+                names = opened[-1].keys()  # safe_open cannot be iterated over
                 for name in names:
-                    values = [part.get_tensor(name) for part in parts]
+                    values = [part.get_tensor(name) for part in opened]
                     means[name] = torch.stack([value.float() for value in values]).mean(0).to(values[-1].dtype)
-                save_file(means, temporary / file.name, parts[-1].metadata())
+                save_file(means, temporary / file.name, opened[-1].metadata())
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return run_stage(Config, "dpo.average", "The mean of the weights of the last rounds' policies.", average, argv)
+    """Run the command; returns the exit status."""
+    return run_stage(Config, "dpo.average", "Average the weights of the last rounds' policies.", average, argv)
 
 
 if __name__ == "__main__":

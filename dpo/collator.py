@@ -1,10 +1,9 @@
-"""Rows of the pairs table -> a batch for TRL's DPOTrainer.
+"""Rows of `pairs` -> a batch for TRL's DPOTrainer.
 
-Why MiniCPM-V has not TRL's own vision collator: that sends every image twice, for the chosen and for the rejected row,
-and it cuts whole sequences, so that a long image prompt leaves no answer. Here an image goes in once per pair, of which
-the model computes the prompt once (`prefix_lengths`) or repeats the image's features (`image_repeats`), and only
-answers are cut. Other models have TRL's, which cuts nothing here.
-Images are decoded batch by batch; the data set holds bytes.
+MiniCPM-V has a collator of its own, because TRL's sends every image twice, for the chosen and for the rejected answer,
+and truncates whole sequences, so that a long image prompt leaves no answer. Here an image enters a batch once per pair:
+the model either computes the prompt once (`prefix_lengths`) or repeats the image features (`image_repeats`), and only
+answers are cut. Other models use TRL's collator, without truncation. Images are decoded batch by batch.
 """
 
 from collections.abc import Sequence
@@ -15,8 +14,8 @@ import torch
 from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers import ProcessorMixin
-from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
+from dpo.trl_private import DataCollatorForVisionPreference
 from model import MiniCPMVProcessor
 from model.image_processing import pack_slices
 from model.images import open_image
@@ -27,7 +26,7 @@ Row = dict[str, Any]
 
 
 class Collator(Protocol):
-    """What the stage needs of a collator."""
+    """The collator of a model."""
 
     @property
     def processor(self) -> ProcessorMixin: ...
@@ -36,7 +35,7 @@ class Collator(Protocol):
         """B rows with images, prompt, chosen, rejected -> a batch of 2B sequences, chosen first."""
 
     def unusable(self, row: Row) -> tuple[str, str] | None:
-        """Why a row teaches nothing, as (reason, detail)."""
+        """Why a pair cannot be trained on, as (reason, detail); None: it can."""
 
 
 def open_images(row: Row) -> list[Image.Image]:
@@ -48,10 +47,10 @@ class PairCollator:
     """B rows with images, prompt, chosen, rejected -> a batch of 2B sequences, chosen first.
 
     Args:
-        max_answer_tokens: longest answer, the token that ends it included; None: no limit.
-        max_length: longest sequence; an answer gets what its prompt leaves. Rows whose prompt leaves nothing must have
-            been dropped before (see `unusable`). None: no limit.
-        shared_prefix: let the model compute each prompt once for both answers.
+        max_answer_tokens: longest answer, with its end token; None: no limit.
+        max_length: longest sequence; an answer is cut to what its prompt leaves. Rows whose prompt leaves nothing must
+            be dropped before (see `unusable`). None: no limit.
+        shared_prefix: the model computes each prompt once for both answers.
     """
 
     processor: MiniCPMVProcessor
@@ -63,12 +62,12 @@ class PairCollator:
         """
         Returns:
             input_ids, attention_mask, completion_mask [2B, T]: rows r and B + r are one pair, the completion is the
-            answer with the token that ends it. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
+            answer with its end token. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
             over the slices of the B prompts. With shared_prefix also prefix_lengths [B], otherwise, with images,
             image_repeats = 2.
         """
         images = [open_images(row) for row in rows]
-        prompts = [self.encode_prompt(row, pictures) for row, pictures in zip(rows, images, strict=True)]
+        prompts = [self.encode_prompt(row, row_images) for row, row_images in zip(rows, images, strict=True)]
         sequences, completions = [], []
         for side in ("chosen", "rejected"):
             for row, prompt in zip(rows, prompts, strict=True):
@@ -88,37 +87,38 @@ class PairCollator:
         return batch
 
     def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
-        """The token ids that generation used: images before the text of the first user turn, as TRL places them."""
+        """The token ids of generation: images precede the text of the first user turn, as with TRL."""
         messages = with_images(row["prompt"], len(images))
-        return self.processor.expand(self.processor.encode_chat(messages), [image.size for image in images])
+        ids: list[int] = self.processor.expand(self.processor.encode_chat(messages), [image.size for image in images])
+        return ids
 
     def encode_answer(self, row: Row, side: str, prompt_length: int) -> list[int]:
-        """The token ids of one answer, cut to what it may have; a cut answer has lost the token that ends it."""
+        """The token ids of one answer, cut to its limits; a cut answer lacks its end token."""
         (message,) = row[side]
-        ids = self.processor.encode_answer(message["content"])
+        ids: list[int] = self.processor.encode_answer(message["content"])
         if self.max_length is not None:
             ids = ids[: self.max_length - prompt_length]
         return ids[: self.max_answer_tokens]
 
     def unusable(self, row: Row) -> tuple[str, str] | None:
-        """Why a row teaches nothing, as (reason, detail): no room for an answer, or both are cut to the same."""
+        """As (reason, detail): the prompt leaves no room for an answer, or both answers are equal after the cut."""
         prompt_length = 0
-        if self.max_length is not None:  # only then images, whose sizes decide the length, are worth decoding
+        if self.max_length is not None:  # the length depends on the sizes of the images, which have to be decoded
             prompt_length = len(self.encode_prompt(row, open_images(row)))
             if prompt_length >= self.max_length:
                 return "prompt_too_long", f"{prompt_length} tokens; dpo.trainer.max_length is {self.max_length}"
         chosen, rejected = (self.encode_answer(row, side, prompt_length) for side in ("chosen", "rejected"))
         if chosen == rejected:
-            return "same_after_cut", f"chosen and rejected begin with the same {len(chosen)} tokens"
+            return "same_after_cut", f"chosen and rejected start with the same {len(chosen)} tokens"
         return None
 
 
 @dataclass
 class StockCollator:
-    """TRL's vision collator, for whatever model its processor is of: the whole of each answer, images sent twice.
+    """TRL's vision collator, for any model with a processor: nothing is cut, images are sent twice.
 
-    It tokenises the rendered template as one string: texts in it that look like special tokens are broken up by a
-    space, as they are where the model is served (`rlaif.inference.engine`).
+    It tokenizes the rendered template as one string, so texts that look like special tokens are broken up by a space,
+    as in inference (see `rlaif.inference.engine`).
     """
 
     processor: ProcessorMixin
@@ -128,17 +128,18 @@ class StockCollator:
         self._special = special_tokens(processor.tokenizer)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
-        """A batch as the model's own processor makes it, with completion_mask [2B, T]."""
+        """The output of the model's processor for 2B sequences, with completion_mask [2B, T]."""
         sides = ("prompt", "chosen", "rejected")
         examples = [
             {"images": open_images(row), **{side: self.break_special_tokens(row[side]) for side in sides}}
             for row in rows
         ]
-        return DataCollatorForVisionPreference(self.processor)(examples)
+        batch: dict[str, Any] = DataCollatorForVisionPreference(self.processor)(examples)
+        return batch
 
     def break_special_tokens(self, messages: Sequence[Row]) -> list[Row]:
         return [{**message, "content": break_special_tokens(message["content"], self._special)} for message in messages]
 
     def unusable(self, row: Row) -> tuple[str, str] | None:
-        """None: nothing is cut, and the pair builder makes no pair of equal answers."""
+        """None: nothing is cut, and feedback makes no pairs of equal answers."""
         return None

@@ -1,11 +1,11 @@
-"""What an aligned policy has come to prefer: the DPO reward of each response, per token.
+"""Score responses by what an aligned policy prefers: the DPO reward of each response, per token.
 
     python -m dpo.rewards --config runs/demo/best-of-n/config.yaml --run runs/demo/best-of-n
 
-r = beta / T * ln(policy(response) / reference(response)), T being the response's tokens with the one that ends it
+r = beta / T * ln(policy(response) / reference(response)), where T counts the tokens of the response with its end token
 (RLAIF-V, arXiv 2405.17220, section 3.4; the reward is that of DPO, arXiv 2305.18290, equation 5). Reads `prompts` and
 `responses`, writes `rewards` (response_id, prompt_id, num_tokens, log_prob, reference_log_prob, reward). A response
-that was cut has no end, and is dropped.
+that was cut at max_tokens has no end token and is dropped.
 """
 
 import sys
@@ -30,14 +30,16 @@ if TYPE_CHECKING:
 
     from dpo.collator import Collator
 
-PAIRS_AT_ONCE = 8  # rows of the collator, which takes two answers to a row
+PAIRS_PER_BATCH = 8  # the collator takes two answers per row
 Row = dict[str, Any]
 
 
 def rewards(config: Config, path: Path) -> None:
-    """The stage. Errors: RlaifError."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     if config.reference_policy is None:
-        raise ConfigError("reference_policy is not set; name what policy was aligned from, or use `make best-of-n`")
+        raise ConfigError(
+            "reference_policy is not set; set it to the model that `policy` was aligned from, or use `make best-of-n`"
+        )
     models = {"policy": pin_revision(config.policy), "reference_policy": pin_revision(config.reference_policy)}
     run = Run(path, config.model_copy(update=models), "rewards")  # what is recorded is what is opened
     settings = {
@@ -57,7 +59,7 @@ def rewards(config: Config, path: Path) -> None:
 
 
 def beta_of(config: Config) -> float:
-    """The beta that the policy was aligned with: TRL's default where the configuration says nothing."""
+    """The beta of the alignment: that of `dpo.trainer`, or TRL's default."""
     from dpo.arguments import trainer_arguments
 
     return trainer_arguments(config, Path("unused")).beta
@@ -76,9 +78,9 @@ def write_rewards(run: Run, writer: TableWriter) -> None:
     )
     collator = load_collator(config.policy, config.dpo, max_length=None)
     beta = beta_of(config)
-    for prompt_id, rows in tqdm(answered(run), desc="rewards", unit="prompt", dynamic_ncols=True):
+    for prompt_id, rows in tqdm(complete_responses(run), desc="rewards", unit="prompt", dynamic_ncols=True):
         if prompt_id not in writer.done:
-            lengths, own, before = (column.tolist() for column in log_probs(policy, reference, collator, rows))
+            columns = [column.tolist() for column in log_probs(policy, reference, collator, rows)]
             writer.write(
                 {
                     "response_id": row["response_id"],
@@ -88,27 +90,27 @@ def write_rewards(run: Run, writer: TableWriter) -> None:
                     "reference_log_prob": reference_log_prob,
                     "reward": beta / length * (log_prob - reference_log_prob),
                 }
-                for row, length, log_prob, reference_log_prob in zip(rows, lengths, own, before, strict=True)
+                for row, length, log_prob, reference_log_prob in zip(rows, *columns, strict=True)
             )
 
 
-def answered(run: Run) -> Iterator[tuple[str, list[Row]]]:
-    """Each prompt's id with its whole responses as the collator takes them."""
+def complete_responses(run: Run[Config]) -> Iterator[tuple[str, list[Row]]]:
+    """(prompt_id, complete responses) of each prompt, as rows for the collator; cut responses are dropped."""
     columns = ["prompt_id", "response_id", "text", "finish_reason", "num_tokens"]
     groups = groupby(read_rows(run, "responses", columns), key=lambda row: row["prompt_id"])
     prompts = {"split": run.config.generation.splits}
     responses = next(groups, None)
     for prompt in read_rows(run, "prompts", ["prompt_id", "image", "instruction"], prompts):
         if responses is None or responses[0] != prompt["prompt_id"]:
-            continue  # too long for the policy
+            continue  # it has no responses
         rows = []
         for row in responses[1]:
             if row["finish_reason"] != "stop":
                 run.drop(row["response_id"], "response_truncated", f"{row['num_tokens']} tokens")
                 continue
-            asked = [{"role": "user", "content": prompt["instruction"]}]
+            prompt_messages = [{"role": "user", "content": prompt["instruction"]}]
             answer = [{"role": "assistant", "content": row["text"]}]
-            rows.append({**row, "images": [prompt["image"]], "prompt": asked, "answer": answer})
+            rows.append({**row, "images": [prompt["image"]], "prompt": prompt_messages, "answer": answer})
         if rows:
             yield prompt["prompt_id"], rows
         responses = next(groups, None)
@@ -117,16 +119,16 @@ def answered(run: Run) -> Iterator[tuple[str, list[Row]]]:
 def log_probs(
     policy: "PreTrainedModel", reference: "PreTrainedModel", collator: "Collator", rows: Sequence[Row]
 ) -> "tuple[Tensor, Tensor, Tensor]":
-    """Tokens [K] of each answer with the one that ends it, and its log-probability [K] under both models.
+    """The number of tokens [K] of each answer, with its end token, and its log-probabilities [K] under both models.
 
-    The collator takes two answers to a row; the last of an odd number goes in twice.
+    The collator takes two answers per row; the last of an odd number is used twice.
     """
     import torch
 
     pairs = [(rows[index], rows[min(index + 1, len(rows) - 1)]) for index in range(0, len(rows), 2)]
-    found = []
-    for start in range(0, len(pairs), PAIRS_AT_ONCE):
-        some = pairs[start : start + PAIRS_AT_ONCE]
+    results = []
+    for start in range(0, len(pairs), PAIRS_PER_BATCH):
+        batch_pairs = pairs[start : start + PAIRS_PER_BATCH]
         batch = collator(
             [
                 {
@@ -134,7 +136,7 @@ def log_probs(
                     "chosen": first["answer"],
                     "rejected": second["answer"],
                 }
-                for first, second in some
+                for first, second in batch_pairs
             ]
         )
         inputs = {
@@ -149,13 +151,13 @@ def log_probs(
                 for model in (policy, reference)
             ]
         counted = torch.stack([answers.sum(1), *((column * answers).sum(1) for column in columns)])  # [3, 2B]
-        found.append(counted.view(3, 2, len(some)).transpose(1, 2).reshape(3, -1))  # answers in their order
-    lengths, own, before = torch.cat(found, dim=1)[:, : len(rows)].double().cpu()
-    return lengths.long(), own, before
+        results.append(counted.view(3, 2, len(batch_pairs)).transpose(1, 2).reshape(3, -1))  # answers in order
+    lengths, log_prob, reference_log_prob = torch.cat(results, dim=1)[:, : len(rows)].double().cpu()
+    return lengths.long(), log_prob, reference_log_prob
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
+    """Run the command; returns the exit status."""
     return run_stage(Config, "dpo.rewards", "The DPO reward of each response, per token.", rewards, argv)
 
 

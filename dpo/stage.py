@@ -1,16 +1,16 @@
-"""Aligns the policy of a run with its pairs by direct preference optimisation (DPO, arXiv 2305.18290).
+"""Align the policy of a run with its pairs by direct preference optimization (DPO, arXiv 2305.18290).
 
     make dpo CONFIG=configs/demo.yaml RUN=runs/demo
 
-reads `pairs` (pair_id, images, prompt, chosen, rejected, split: `train` is trained on, `validation` is evaluated where
-dpo.trainer.eval_strategy asks for it), and writes
+Reads the columns pair_id, images, prompt, chosen, rejected and split of `pairs`: split `train` is trained on, and
+`validation` is evaluated if dpo.trainer.eval_strategy is set. Writes
 
-    policy/       the aligned model in the released layout, which vLLM serves as it is
-    dpo/          checkpoints, log.json (losses, rewards and margins as TRL logs them), for LoRA also adapter/
-    dropped       pairs that teach nothing, with the reason
+    policy/       the aligned model in the released layout, which vLLM can serve
+    dpo/          checkpoints, log.json (losses, rewards and margins as TRL logs them), with LoRA also adapter/
+    dropped       unusable pairs, with their reason
     metrics.json  section `dpo`
 
-Killed and started again, it goes on from the last checkpoint. The reference is always `policy` of the configuration.
+A killed stage resumes from the last checkpoint. The reference is always `policy` of the configuration.
 """
 
 import os
@@ -19,31 +19,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rlaif.config import Config
-from rlaif.errors import InputError
 from rlaif.imports import gc_paused
 from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.storage.run import Run
-from rlaif.storage.tables import read_rows
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from trl import DPOConfig
 
-    from dpo.collator import Collator
     from dpo.trainer import PairTrainer
 
 
 def align(config: Config, path: Path) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run_dpo(Run(path, config, "dpo"))
 
 
 def run_dpo(run: Run) -> None:
-    """Makes `policy`. Errors: RlaifError."""
+    """Train, and write `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
     policy = pin_revision(run.config.policy)
     config = run.config = run.config.model_copy(update={"policy": policy})
-    revision = model_revision(policy)  # a folder that is no model is found before the slow imports
+    revision = model_revision(policy)  # reports a folder without a model before the slow imports
     with gc_paused():
         from dpo.arguments import trainer_arguments
         from dpo.policy import check_policy
@@ -60,7 +56,9 @@ def run_dpo(run: Run) -> None:
 
 
 def train(run: Run, args: "DPOConfig") -> None:
+    """Train on the usable pairs, check that the reference stayed as it was, and save the policy."""
     with gc_paused():
+        from dpo.pairs import locate_pairs
         from dpo.policy import load_collator, save_policy
         from dpo.trainer import build_trainer, reference_parameters
         from model.checkpoint import fingerprint, last_complete_checkpoint
@@ -68,20 +66,20 @@ def train(run: Run, args: "DPOConfig") -> None:
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length)
-    pairs = read_pairs(run, "train", collator)
-    validation = read_pairs(run, "validation", collator) if args.do_eval else None
-    trainer = build_trainer(config, args, collator, pairs, validation)
+    pairs = locate_pairs(run, "train", collator)
+    validation = locate_pairs(run, "validation", collator) if args.do_eval else None
+    trainer = build_trainer(config, args, collator, run.path / "pairs.parquet", pairs, validation)
     parts = parameter_counts(trainer.model)
     checkpoint = last_complete_checkpoint(run.path / "dpo")
     run.announce(
         f"aligns {config.policy.model} with {len(pairs):,} pairs",
         f"method {config.dpo.method}, loss {' + '.join(args.loss_type)}, beta {args.beta}",
         *(f"{part}: {trained:,} of {total:,} parameters train" for part, (trained, total) in parts.items()),
-        f"goes on from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
+        f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
     )
     reference = fingerprint(reference_parameters(trainer))
     trainer.train(resume_from_checkpoint=checkpoint)
-    assert fingerprint(reference_parameters(trainer)) == reference, "the reference moved during training"
+    assert fingerprint(reference_parameters(trainer)) == reference, "the reference changed during training"
 
     record_training(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
     model = trainer.accelerator.unwrap_model(trainer.model)
@@ -93,41 +91,13 @@ def train(run: Run, args: "DPOConfig") -> None:
     run.finish({"pairs": len(pairs)}, f"make evaluate RUN={run.path}")
 
 
-def read_pairs(run: Run, split: str, collator: "Collator") -> "Dataset":
-    """The usable pairs of a split, on disk and with encoded images; the others are dropped with their reason."""
-    from datasets import Dataset, Features, Image, List, Value
-
-    if next(read_rows(run, "pairs", ["pair_id"], {"split": split}), None) is None:
-        raise InputError(f"{run.path}/pairs.parquet has no pairs of split {split!r}; make a run with more prompts")
-    messages = List({"role": Value("string"), "content": Value("string")})
-    columns = {"pair_id": Value("string"), "images": List(Image(decode=False))}
-    columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
-    pairs = Dataset.from_parquet(
-        str(run.path / "pairs.parquet"),
-        features=Features(columns),
-        columns=list(columns),
-        filters=[("split", "==", split)],
-        cache_dir=str(run.path / "dpo" / "cache"),
-    )
-    kept, problems = [], []
-    for index, row in enumerate(pairs):
-        if problem := collator.unusable(row):
-            problems.append(problem)
-            run.drop(row["pair_id"], *problem)
-        else:
-            kept.append(index)
-    if not kept:
-        raise InputError(f"none of the {len(pairs)} pairs of split {split!r} can be used: {': '.join(problems[0])}")
-    return pairs.select(kept)
-
-
 def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:
-    """log.json: what TRL logged, one object a logging step; metrics.json: how training began and how it ended."""
+    """Write log.json, one object per logging step, and the first and last figures to metrics.json."""
     from rlaif.trainer import write_log
 
     history = trainer.state.log_history
     write_log(run.path / "dpo" / "log.json", history)
-    logged = [entry for entry in history if "loss" in entry]  # not the summary of the whole, nor evaluations
+    logged = [entry for entry in history if "loss" in entry]  # without evaluations and the summary at the end
     run.update_metrics(
         dpo={
             "pairs": pairs,

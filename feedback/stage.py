@@ -44,6 +44,7 @@ from rlaif.storage.tables import count_rows, read_parts
 from rlaif.storage.writer import TableWriter
 
 PROMPTS_PER_CHUNK = 128  # labeled, then written: bounds memory, and the work that a kill loses
+ROW_GROUP_BYTES = 4 * 2**20  # DPO reads `pairs` at random, a row group for each row
 PAIRS_PER_BATCH = 250  # bounds memory: each row of `pairs` has its image
 RESPONSE_COLUMNS = ["response_id", "prompt_id", "text", "finish_reason", "num_tokens"]
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "p_yes", "p_no", "p_other", "verdict"]
@@ -138,7 +139,7 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
     """Write `pairs` from `responses`, `claims` and `scores`. Returns statistics and the number of pairs."""
     settings, seed = run.config.feedback, run.config.seed
     summary = Summary()
-    with TableWriter(run, "pairs", key="prompt_id") as writer:
+    with TableWriter(run, "pairs", key="prompt_id", row_group_bytes=ROW_GROUP_BYTES) as writer:
         for prompts, tables in join_parts(
             read_parts(run, "prompts", ["prompt_id", "image", "instruction", "split"]),
             responses=read_parts(run, "responses", ["response_id", "prompt_id", "text", "round"]),

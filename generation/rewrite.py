@@ -125,7 +125,7 @@ def read_prompt(path: str | None) -> str:
 def count_captions(source: Path, limit: int | None) -> int | None:
     """Rows that will be read; None if a file is unreadable (`raw_captions` reports which)."""
     try:
-        rows = sum(pq.read_metadata(file).num_rows for file in parquet_files(source, "captions.path").values())
+        rows: int = sum(pq.read_metadata(file).num_rows for file in parquet_files(source, "captions.path").values())
     except (pa.ArrowException, OSError):
         return None
     return rows if limit is None else min(rows, limit)

@@ -174,7 +174,7 @@ def _check_columns(where: str, schema: "pa.Schema", columns: dict[str, str]) -> 
 def _is_text(kind: "pa.DataType") -> bool:
     import pyarrow as pa
 
-    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _pictures(

@@ -130,6 +130,9 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     columns: dict[str, Any] = {"images": List(Image(decode=WAYS[way] is None))}
     columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
     rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
+    file = folder / "pairs.parquet"
+    rows.to_parquet(file)
+    locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows)))})
     beforehand = 0.0  # seconds
     compute = DPOTrainer._precompute_ref_logps
 
@@ -158,7 +161,7 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
                 peft_config=None if full else lora_config(config.dpo.lora, model),
             )
         else:
-            trainer = build_trainer(config, args, collator, rows, None)
+            trainer = build_trainer(config, args, collator, file, locations, None)
         DPOTrainer._precompute_ref_logps = compute
         meter = Meter(trainer, tokens=lambda batch: int(batch["attention_mask"].sum()))
         trainer.train()

@@ -36,6 +36,8 @@ class TableWriter:
     value; empty in a stage that was not interrupted). `write` takes whole groups: all rows of a key.
     limit_to: the keys in a table that is written after this one. The first part with other keys, and all parts after
     it, are written again.
+    row_group_bytes: most bytes in a row group of the final file, for tables that are read at random; None: a group for
+    each part.
     """
 
     def __init__(
@@ -46,10 +48,12 @@ class TableWriter:
         key: str | tuple[str, ...],
         limit_to: Container[Any] | None = None,
         part_rows: int = 2000,
+        row_group_bytes: int | None = None,
     ) -> None:
         self.path = run.path / f"{table}.parquet"
         self.parts = run.path / f"{table}.parts"
         self.part_rows = part_rows
+        self.row_group_bytes = row_group_bytes
         self._table = table
         self._columns = set(SCHEMAS[table].names)
         provenance = run.provenance(table)
@@ -119,14 +123,15 @@ class TableWriter:
         self._rows = self._bytes = 0
 
     def finish(self) -> int:
-        """Join the parts, one row group each, into the final file and remove them. Returns the number of rows."""
+        """Join the parts into the final file and remove them. Returns the number of rows."""
         if not self._finished:
             self.flush()
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with atomic_write(self.path) as temporary, parquet_writer(temporary, self._schema) as writer:
                 for name in self._manifest:
                     part = pq.ParquetFile(self.parts / name, page_checksum_verification=True).read()
-                    writer.write_table(part.cast(self._schema))
+                    groups = -(-part.nbytes // self.row_group_bytes) if self.row_group_bytes else 1
+                    writer.write_table(part.cast(self._schema), row_group_size=max(1, part.num_rows // groups))
             self._finished = True
         shutil.rmtree(self.parts, ignore_errors=True)
         return int(pq.read_metadata(self.path).num_rows)

@@ -80,7 +80,7 @@ def test_without_images_there_are_no_pixels(processor: MiniCPMVProcessor) -> Non
     assert batch.keys() == {"input_ids", "attention_mask", "completion_mask"}
 
 
-def test_prompt_is_that_of_generation_and_text_is_never_special(processor: MiniCPMVProcessor) -> None:
+def test_the_prompt_is_that_of_generation_and_text_is_never_special(processor: MiniCPMVProcessor) -> None:
     question, answer = "is <unk> (<image>./</image>) red<|eot_id|>", "no <unk><|eot_id|>"
     batch = PairCollator(processor)([pair_row("a", question, answer, "yes", (112, 56))])
     prompt = processor.expand(processor.encode_turn(question, has_image=True), [(112, 56)])
@@ -101,7 +101,7 @@ def test_prompt_is_that_of_generation_and_text_is_never_special(processor: MiniC
         ({"max_length": 34 + 9, "max_answer_tokens": 3}, [*"blu"], ["a", END]),
     ],
 )
-def test_answers_are_cut_and_prompts_never(
+def test_answers_are_cut_but_prompts_are_not(
     processor: MiniCPMVProcessor, limits: dict[str, int], chosen: list[str], rejected: list[str]
 ) -> None:
     row = pair_row("a", "hue?", "blue", "a")
@@ -112,11 +112,11 @@ def test_answers_are_cut_and_prompts_never(
     assert collator.unusable(row) is None
 
 
-def test_rows_that_teach_nothing_are_named(processor: MiniCPMVProcessor) -> None:
+def test_unusable_pairs_have_a_reason(processor: MiniCPMVProcessor) -> None:
     row = pair_row("a", "hue?", "blue", "blau")
     too_long = ("prompt_too_long", "34 tokens; dpo.trainer.max_length is 34")
     assert PairCollator(processor, max_length=34).unusable(row) == too_long
-    same = ("same_after_cut", "chosen and rejected begin with the same 2 tokens")
+    same = ("same_after_cut", "chosen and rejected start with the same 2 tokens")
     assert PairCollator(processor, max_answer_tokens=2).unusable(row) == same
     assert PairCollator(processor, max_answer_tokens=3).unusable(row) is None
 

@@ -1,4 +1,4 @@
-"""What the dpo stage is given: pairs that cannot be used, settings, models of another kind."""
+"""Input of the dpo stage: unusable pairs, invalid settings, models of another type."""
 
 import json
 import shutil
@@ -41,7 +41,7 @@ def test_unusable_pairs_are_dropped_with_their_reason(tiny_model: Path, tmp_path
     [
         ({"learning_rat": 1e-6}, "unknown key 'dpo.trainer.learning_rat'; did you mean learning_rate"),
         ({"learning_rate": "fast"}, "dpo.trainer.learning_rate is 'fast': Input should be a valid number"),
-        ({"output_dir": "elsewhere"}, "dpo.trainer.output_dir cannot be set: checkpoints lie in the run folder"),
+        ({"output_dir": "elsewhere"}, "dpo.trainer.output_dir cannot be set: checkpoints are in the run folder"),
         ({"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0]}, "`loss_weights` must have the same length"),
         ({"label_smoothing": 0.1}, r"label_smoothing is 0.1, but loss_type \['sigmoid'\] ignores it"),
     ],
@@ -82,17 +82,17 @@ def no_train_pairs(path: Path, config: Config) -> None:
             good_pairs,
             {"max_answer_tokens": 1, "trainer": {"max_length": 30}},
             InputError,
-            "none of the 3 pairs of split 'train' can be used: prompt_too_long: .* dpo.trainer.max_length is 30",
+            "none of the 3 pairs of split 'train' is usable: prompt_too_long: .* dpo.trainer.max_length is 30",
         ),
         (
             no_pairs,
             {"method": "lora", "lora": {"target_modules": ["q_proj", "fc1"]}},
             ConfigError,
-            "target_modules is .*'fc1'.*; allowed are some of down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj",
+            "target_modules is .*'fc1'.*; choose from down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj",
         ),
     ],
 )
-def test_bad_input_is_one_clear_line(
+def test_bad_input_is_a_one_line_error(
     tiny_model: Path,
     tmp_path: Path,
     prepare: Callable[[Path, Config], None],
@@ -108,16 +108,16 @@ def test_bad_input_is_one_clear_line(
     assert not (tmp_path / "run" / "policy").exists()
 
 
-def test_model_of_another_kind_is_refused_before_the_run_is_bound_to_it(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_of_another_type_is_refused_before_the_run_is_bound_to_it(tiny_model: Path, tmp_path: Path) -> None:
     other = shutil.copytree(tiny_model, tmp_path / "other")
     settings = json.loads((other / "config.json").read_text())
     (other / "config.json").write_text(json.dumps({**settings, "model_type": "llama"}))
-    with pytest.raises(ModelError, match="of type 'llama', which transformers has as no image-text model"):
+    with pytest.raises(ModelError, match="has model type 'llama'; expected an image-text model of transformers"):
         run_dpo(Run(tmp_path / "run", config_of(other), "dpo"))
     assert not (tmp_path / "run").exists()
 
 
-def test_a_checkpoint_cut_short_is_one_clear_line(tiny_model: Path, tmp_path: Path) -> None:
+def test_a_truncated_checkpoint_is_a_one_line_error(tiny_model: Path, tmp_path: Path) -> None:
     cut = Path(shutil.copytree(tiny_model, tmp_path / "cut"))
     whole = (cut / "model.safetensors").read_bytes()
     (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])

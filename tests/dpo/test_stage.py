@@ -1,4 +1,4 @@
-"""The dpo stage for real on the tiny model: what moves, what does not, what is saved, what a kill leaves behind."""
+"""The dpo stage on the tiny model: which weights change, what is saved, and how a killed stage resumes."""
 
 import json
 import math
@@ -17,7 +17,7 @@ from tests.support.tiny import save_tiny_model
 
 
 @pytest.mark.slow
-def test_full_training_moves_what_is_not_frozen_and_nothing_else(tiny_model: Path, tmp_path: Path) -> None:
+def test_full_training_changes_exactly_the_parts_that_are_not_frozen(tiny_model: Path, tmp_path: Path) -> None:
     run = align(tmp_path / "run", config_of(tiny_model))
     names = weights(tiny_model).keys()
     assert moved(tiny_model, run / "policy") == {name for name in names if not name.startswith("vpm.")}
@@ -88,7 +88,7 @@ def test_bfloat16_checkpoint_trains_in_float32_and_stays_bfloat16(tiny_model: Pa
 
 
 @pytest.mark.slow
-def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Path, tmp_path: Path) -> None:
+def test_the_sft_term_is_added_to_a_sigmoid_loss_that_starts_at_ln_2(tiny_model: Path, tmp_path: Path) -> None:
     losses = {"loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, 0.5], "gradient_checkpointing": True}
     run = align(tmp_path / "run", config_of(tiny_model, losses))
     start = json.loads((run / "dpo" / "log.json").read_text())[0]
@@ -98,23 +98,23 @@ def test_sft_term_is_added_to_a_sigmoid_loss_that_begins_at_ln_2(tiny_model: Pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
-def test_an_image_encoded_once_and_a_prompt_computed_once_leave_the_losses_as_they_are(
+def test_shared_vision_and_shared_prefix_do_not_change_the_losses(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bf16: bool
 ) -> None:
     from dpo.trainer import PairTrainer
 
-    same = []  # whether what was encoded once is what a forward pass of that precision makes of it
+    same = []  # whether the shared states equal those of a forward pass in that precision, and in no other
     original = PairTrainer.with_vision_states
 
     def with_vision_states(self: PairTrainer, inputs: dict[str, Any]) -> Any:
-        found = original(self, inputs)
+        shared = original(self, inputs)
         encoder = self.model.get_encoder(modality="image")
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             expected = encoder(inputs["pixel_values"], inputs["tgt_sizes"])
         with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=not bf16):
             other = encoder(inputs["pixel_values"], inputs["tgt_sizes"])
-        same.append(torch.equal(found["vision_states"], expected) and not torch.equal(expected, other))
-        return found
+        same.append(torch.equal(shared["vision_states"], expected) and not torch.equal(expected, other))
+        return shared
 
     monkeypatch.setattr(PairTrainer, "with_vision_states", with_vision_states)
     losses = []
@@ -130,26 +130,28 @@ def test_an_image_encoded_once_and_a_prompt_computed_once_leave_the_losses_as_th
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_model(
+def test_precomputed_references_give_the_same_losses_without_a_second_model(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     from dpo.trainer import PairTrainer
 
-    asked = []
+    references = []
     original = PairTrainer.compute_ref_log_probs
 
     def compute_ref_log_probs(self: PairTrainer, *args: Any) -> Any:
-        asked.append(self.ref_model)
+        references.append(self.ref_model)
         return original(self, *args)
 
     monkeypatch.setattr(PairTrainer, "compute_ref_log_probs", compute_ref_log_probs)
     more = {"num_train_epochs": 2, "max_steps": -1}
-    own = {"method": method, "lora": {"dropout": 0.0}}  # what is dropped would be other numbers
+    method_settings = {"method": method, "lora": {"dropout": 0.0}}  # dropout would change the numbers
     runs = {
-        once: align(tmp_path / str(once), config_of(tiny_model, {**more, "precompute_ref_log_probs": once}, **own))
+        once: align(
+            tmp_path / str(once), config_of(tiny_model, {**more, "precompute_ref_log_probs": once}, **method_settings)
+        )
         for once in (False, True)
     }
-    assert asked == [None] * 4  # 8 pairs, 2 at a time, once for two epochs
+    assert references == [None] * 4  # 8 pairs, 2 at a time, once for two epochs
     losses = [
         [entry["loss"] for entry in json.loads((run / "dpo" / "log.json").read_text()) if "loss" in entry]
         for run in runs.values()
@@ -158,7 +160,7 @@ def test_references_computed_beforehand_give_the_same_losses_and_need_no_second_
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference moved")])
+@pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference changed")])
 def test_a_wrong_reference_stops_the_stage(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, message: str
 ) -> None:

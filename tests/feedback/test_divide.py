@@ -20,7 +20,7 @@ def answer(*claims: dict[str, str], finish_reason: str = "stop") -> Completion:
     return Completion(json.dumps({"claims": list(claims)}), 7, finish_reason)
 
 
-def test_words_are_lower_cased_and_count_unspaced_scripts_by_character() -> None:
+def test_words_are_lower_case_and_unspaced_scripts_are_counted_by_character() -> None:
     assert words("A red-brown Dog's 2 ears.") == ["a", "red", "brown", "dog", "s", "2", "ears"]
     assert words("一只dog在草地上") == ["一", "只", "dog", "在", "草", "地", "上"]
     assert content_words("There are two dogs, barking at the bus") == ["two", "dog", "bark", "bus"]
@@ -40,33 +40,33 @@ def test_words_are_lower_cased_and_count_unspaced_scripts_by_character() -> None
         ("3 < 5 and 7 > 5, a <3", "3 < 5 and 7 > 5, a <3"),
     ],
 )
-def test_clean_takes_out_markers_and_control_characters_only(text: str, cleaned: str) -> None:
+def test_clean_removes_only_markers_and_control_characters(text: str, cleaned: str) -> None:
     assert clean(text) == cleaned
 
 
-def test_read_split_gives_claims_in_order() -> None:
+def test_read_split_returns_claims_in_order() -> None:
     assert read_split(RESPONSE, answer(RED, BLUE)) == Split((Claim(**RED), Claim(**BLUE)))
 
 
 def test_read_split_merges_the_same_claim_and_the_same_question() -> None:
     again = {"claim": "there is a BLUE square in the center", "question": "Is a blue square in the center?"}
-    asked_again = {"claim": "A blue square is in the center.", "question": "Is there a blue square in the center"}
-    split = read_split(RESPONSE, answer(RED, BLUE, again, asked_again))
-    assert split == Split((Claim(**RED), Claim(**BLUE)), (Claim(**again), Claim(**asked_again)))
+    same_question = {"claim": "A blue square is in the center.", "question": "Is there a blue square in the center"}
+    split = read_split(RESPONSE, answer(RED, BLUE, again, same_question))
+    assert split == Split((Claim(**RED), Claim(**BLUE)), (Claim(**again), Claim(**same_question)))
 
 
-def test_read_split_takes_markers_out_of_claims() -> None:
+def test_read_split_removes_markers_from_claims() -> None:
     marked = {"claim": "There is a blue<|eot_id|> square\nin the center.", "question": "<s>" + BLUE["question"]}
     assert read_split(RESPONSE, answer(marked)) == Split((Claim(**BLUE),))
 
 
-def test_read_split_lets_a_claim_be_put_in_other_words() -> None:
+def test_read_split_accepts_paraphrased_claims() -> None:
     # Content words: man, wear, blue, shirt; the response has man, blue and shirt (3 of 4).
-    said = {"claim": "The man is wearing a blue shirt.", "question": "Is the man wearing a blue shirt?"}
-    assert read_split("A man in a blue shirt sits on a bench.", answer(said)) == Split((Claim(**said),))
+    wearing = {"claim": "The man is wearing a blue shirt.", "question": "Is the man wearing a blue shirt?"}
+    assert read_split("A man in a blue shirt sits on a bench.", answer(wearing)) == Split((Claim(**wearing),))
     person = {"claim": "The man wears a blue shirt.", "question": "Is the person in a blue shirt?"}
     assert read_split("A man in a blue shirt sits on a bench.", answer(person)) == Split((Claim(**person),))
-    names_it = {"claim": "It is blue.", "question": "Is the shirt blue?"}  # adds a word, in place of none
+    names_it = {"claim": "It is blue.", "question": "Is the shirt blue?"}  # adds a word without replacing one
     assert read_split("A man in a shirt. It is blue.", answer(names_it)) == Split((Claim(**names_it),))
     chinese = {"claim": "狗在草地上。", "question": "狗在草地上吗"}
     assert read_split("一只狗在草地上跑。", answer(chinese)) == Split((Claim(**chinese),))
@@ -76,7 +76,7 @@ def test_read_split_lets_a_claim_be_put_in_other_words() -> None:
 INVENTED = {"claim": "There is a yellow dog running.", "question": "Is there a yellow dog running?"}
 # Content words of the question: small, red, circle, top, left; of the claim blue, square, center.
 MISMATCHED = {"claim": BLUE["claim"], "question": RED["question"]}
-# One word of the claim, and one of the response (which has a red circle) in its place.
+# A word of the claim is replaced by another of the response, which has a red circle.
 SWAPPED = {"claim": BLUE["claim"], "question": BLUE["question"].replace("square", "circle")}
 
 
@@ -98,7 +98,7 @@ SWAPPED = {"claim": BLUE["claim"], "question": BLUE["question"].replace("square"
         (answer(RED, SWAPPED), "mismatched_question"),
     ],
 )
-def test_read_split_refuses_by_name(completion: Completion, reason: str) -> None:
+def test_read_split_refuses_with_a_reason(completion: Completion, reason: str) -> None:
     result = read_split(RESPONSE, completion)
     assert isinstance(result, Refusal) and result.reason == reason
 
@@ -110,19 +110,19 @@ def test_read_split_refuses_more_claims_than_words() -> None:
 
 
 def test_coverage_counts_content_words() -> None:
-    # Content words of the response: small red circle top left, blue square center, nice. Eight of nine are claimed.
+    # Content words of the response: small red circle top left, blue square center, nice. The claims have eight of them.
     assert coverage(RESPONSE, [RED["claim"], BLUE["claim"]]) == pytest.approx(8 / 9)
     assert coverage(RESPONSE, [BLUE["claim"]]) == pytest.approx(3 / 9)
 
 
-def test_divide_asks_each_text_once_and_only_failures_again() -> None:
+def test_divide_requests_each_text_once_and_retries_failures_only() -> None:
     invented, opinion = "A small red circle.", "It is nice."
-    tries: dict[str, int] = {}
+    attempts: dict[str, int] = {}
 
     def labeler(request: Request) -> list[str]:
         text = request.text.partition("Text: ")[2]
-        tries[text] = tries.get(text, 0) + 1
-        if text == invented and tries[text] == 1:
+        attempts[text] = attempts.get(text, 0) + 1
+        if text == invented and attempts[text] == 1:
             return [answer(INVENTED).text]
         if text == invented:
             return [answer({"claim": "A small red circle.", "question": "Is there a small red circle?"}).text]
@@ -131,7 +131,7 @@ def test_divide_asks_each_text_once_and_only_failures_again() -> None:
     engine = ScriptedEngine(labeler)
     texts = [RESPONSE, invented, opinion, RESPONSE]
     results = divide(engine, texts, read_prompts(None), max_tokens=50, max_retries=2, seed=0)
-    assert tries == {RESPONSE: 1, invented: 2, opinion: 1}
+    assert attempts == {RESPONSE: 1, invented: 2, opinion: 1}
     assert engine.calls == [3, 1]
     assert results[RESPONSE] == Split((Claim(**RED), Claim(**BLUE)))
     assert results[invented] == Split((Claim("A small red circle.", "Is there a small red circle?"),))
@@ -146,8 +146,8 @@ def test_divide_asks_each_text_once_and_only_failures_again() -> None:
     assert first.seed != retry.seed
 
 
-def test_divide_gives_the_reason_of_the_last_try() -> None:
-    engine = ScriptedEngine(lambda request: ["..."])  # the double calls a text that ends so cut off
+def test_divide_returns_the_reason_of_the_last_attempt() -> None:
+    engine = ScriptedEngine(lambda request: ["..."])  # the double returns such texts as cut off
     results = divide(engine, ["A dog."], read_prompts(None), max_tokens=1, max_retries=2, seed=0)
     assert results == {"A dog.": Refusal("split_truncated", "1 tokens, finish_reason length")}
     assert len(engine.requests) == 3 and len({request.seed for request in engine.requests}) == 3

@@ -100,6 +100,17 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
     ]
 
 
+def test_row_groups_are_small_enough_to_be_read_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_pairs(write_labeled_run(tmp_path / "one"))
+    monkeypatch.setattr("feedback.stage.ROW_GROUP_BYTES", 4000)
+    make_pairs(write_labeled_run(tmp_path / "several"))
+    one, several = (pq.ParquetFile(tmp_path / name / "pairs.parquet") for name in ("one", "several"))
+    assert one.num_row_groups == 1 and several.num_row_groups > 2
+    groups = [several.read_row_group(group) for group in range(several.num_row_groups)]
+    assert all(group.nbytes <= 4000 or group.num_rows == 1 for group in groups)
+    assert several.read().equals(one.read())
+
+
 def test_a_score_without_its_response_is_an_error(tmp_path: Path) -> None:
     run = write_labeled_run(tmp_path / "run")
     path = run.path / "responses.parquet"

@@ -8,7 +8,7 @@ from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from tests.support.doubles import ScriptedEngine
 
 
-def test_what_is_left_of_yes_and_no_is_other() -> None:
+def test_p_other_is_the_rest() -> None:
     verdict = read_verdict({"yes": 0.5, "no": 0.3})
     assert verdict.p_other == pytest.approx(0.2)
     assert verdict.accepted
@@ -30,7 +30,7 @@ def test_nan_is_an_error() -> None:
         read_verdict({"yes": math.nan, "no": 1.0})
 
 
-def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
+def test_requests_of_an_image_are_unique_and_consecutive() -> None:
     def labeler(request: Request) -> dict[int, float]:
         p_yes = 0.6 if request.image == b"one" else 0.1
         return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(0.3), 4: -math.inf}
@@ -54,7 +54,7 @@ def test_conquer_asks_once_an_image_with_its_questions_in_a_row() -> None:
     assert verdicts["a", "Dog?"].p_other == pytest.approx(0.1)
 
 
-def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
+def test_a_question_that_does_not_fit_has_no_verdict() -> None:
     class Small(ScriptedEngine):
         def _complete(self, request: Request) -> list[Completion]:
             return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super()._complete(request)
@@ -64,7 +64,7 @@ def test_conquer_leaves_out_a_question_that_does_not_fit() -> None:
     assert list(verdicts) == [("a", "Dog?")]
 
 
-def test_conquer_leaves_out_what_an_endpoint_refuses_to_answer() -> None:
+def test_a_question_that_an_endpoint_refuses_has_no_verdict() -> None:
     class Prudish(ScriptedEngine):
         def _complete(self, request: Request) -> list[Completion]:
             return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)

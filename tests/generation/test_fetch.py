@@ -1,4 +1,4 @@
-"""Pictures of URLs: only from hosts that were named, never from private addresses, and within bounds."""
+"""Images by URL: from listed hosts only, never from private addresses, and within limits."""
 
 import socket
 import threading
@@ -24,12 +24,12 @@ HOST = "pictures.example"
 
 
 class Server(BaseHTTPRequestHandler):
-    """Answers as the path says; counts what it was asked for."""
+    """Answers depending on the path, and records the paths that were requested."""
 
-    asked: list[str]
+    requested: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         assert not {"authorization", "cookie"} & {name.lower() for name in self.headers}
         if self.path.startswith("/to/"):
             self.send_response(302)
@@ -57,22 +57,22 @@ class Server(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server() -> Iterator[ThreadingHTTPServer]:
-    Server.asked = []
-    found = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    found.daemon_threads = True
-    found.handle_error = lambda *_: None  # type: ignore[method-assign]  # who was refused closes the connection
-    found.stop = threading.Event()  # type: ignore[attr-defined]
-    thread = threading.Thread(target=found.serve_forever)
+    Server.requested = []
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
+    server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a refused client closes the connection
+    server.stop = threading.Event()  # type: ignore[attr-defined]
+    thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield found
-    found.stop.set()  # type: ignore[attr-defined]
-    found.shutdown()
+    yield server
+    server.stop.set()  # type: ignore[attr-defined]
+    server.shutdown()
     thread.join()
-    found.server_close()
+    server.server_close()
 
 
 class OneHost(PublicOnly):
-    """As if the server stood at a public address of HOST; every other address is looked at as it is."""
+    """Treats the server as a public address of HOST, and checks all other addresses."""
 
     def connect_tcp(self, host: str, port: int, *rest: Any, **more: Any) -> httpcore2.NetworkStream:
         if host == HOST:
@@ -82,27 +82,27 @@ class OneHost(PublicOnly):
 
 @contextmanager
 def pool() -> Iterator[httpcore2.ConnectionPool]:
-    with httpcore2.ConnectionPool(network_backend=OneHost()) as found:
-        yield found
+    with httpcore2.ConnectionPool(network_backend=OneHost()) as connections:
+        yield connections
 
 
 def refused(url: str, hosts: set[str]) -> tuple[str, str]:
-    """Reason and detail with which a URL is refused."""
+    """The reason and detail of a refused URL."""
     with pool() as connections, pytest.raises(UnusableImageError) as caught:
         fetch(url, hosts, connections)
     return caught.value.reason, str(caught.value)
 
 
-def test_a_picture_of_a_named_host_is_fetched_also_through_redirects(server: ThreadingHTTPServer) -> None:
+def test_an_image_of_a_listed_host_is_fetched_also_through_redirects(server: ThreadingHTTPServer) -> None:
     base = f"http://{HOST}:{server.server_port}"
     with pool() as connections:
         assert fetch(f"{base}/a.png", {HOST}, connections) == PNG
         assert fetch(f"{base}/to//a.png?key=1", {HOST}, connections) == PNG
         assert fetch(f"{base}/to/{base}/to//a.png#part", {HOST}, connections) == PNG
-    assert len(Server.asked) == 6
+    assert len(Server.requested) == 6
 
 
-def test_nothing_is_asked_of_a_host_that_is_not_named(server: ThreadingHTTPServer) -> None:
+def test_hosts_that_are_not_listed_get_no_request(server: ThreadingHTTPServer) -> None:
     port = server.server_port
     for url in (
         f"http://{HOST}:{port}/a.png",
@@ -116,17 +116,17 @@ def test_nothing_is_asked_of_a_host_that_is_not_named(server: ThreadingHTTPServe
     ):
         assert refused(url, {"other.example"})[0] == "url_not_allowed", url
         assert refused(url, set())[0] == "url_not_allowed"
-    assert not Server.asked
+    assert not Server.requested
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "2130706433", "0x7f.1", "127.1"])
-def test_a_named_host_at_a_private_address_is_not_asked(host: str, server: ThreadingHTTPServer) -> None:
+def test_a_listed_host_at_a_private_address_gets_no_request(host: str, server: ThreadingHTTPServer) -> None:
     reason, detail = refused(f"http://{host}:{server.server_port}/a.png", {host})
     assert reason == "url_not_allowed" and "which is not public" in detail
-    assert not Server.asked
+    assert not Server.requested
 
 
-def test_redirects_are_looked_at_like_any_url(server: ThreadingHTTPServer) -> None:
+def test_redirects_are_checked_like_any_url(server: ThreadingHTTPServer) -> None:
     port = server.server_port
     base = f"http://{HOST}:{port}"
     everything = {HOST, "127.0.0.1", "localhost", "169.254.169.254"}
@@ -140,12 +140,12 @@ def test_redirects_are_looked_at_like_any_url(server: ThreadingHTTPServer) -> No
     for target in (f"http://127.0.0.1:{port}/a.png", "//other.example/a.png", "file:///etc/passwd", "ftp://x/y"):
         reason, detail = refused(f"{base}/to/{target}", {HOST})
         assert reason == "url_not_allowed" and "is not a web URL at a host of data.image_hosts" in detail
-    assert all(path.startswith("/to/") for path in Server.asked), "no target was asked for"
+    assert all(path.startswith("/to/") for path in Server.requested), "no target was requested"
     reason, detail = refused(f"{base}/to/" * 4 + f"{base}/a.png", {HOST})
     assert (reason, detail.rpartition(": ")[2]) == ("url_failed", "more than 3 redirects")
 
 
-def test_answers_are_bounded_in_bytes_and_time(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_are_limited_in_bytes_and_time(server: ThreadingHTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetching, "MAX_BYTES", 2**20)
     monkeypatch.setattr(fetching, "TIMEOUTS", dict.fromkeys(fetching.TIMEOUTS, 0.5))
     base = f"http://{HOST}:{server.server_port}"
@@ -154,7 +154,7 @@ def test_answers_are_bounded_in_bytes_and_time(server: ThreadingHTTPServer, monk
     assert refused(f"{base}/gone", {HOST}) == ("url_failed", f"{base}/gone: status 404")
 
 
-def test_a_name_is_looked_up_once_and_its_address_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_address_that_was_checked_is_connected_to(monkeypatch: pytest.MonkeyPatch) -> None:
     answers = iter(["93.184.216.34", "127.0.0.1"])
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(0, 0, 0, "", (next(answers), 80))])
     connected: list[str] = []
@@ -192,21 +192,21 @@ def test_public_addresses(address: str, public: bool) -> None:
     assert is_public(address) == public
 
 
-def test_urls_of_a_table_are_dropped_unless_their_host_is_named(tmp_path: Path, server: ThreadingHTTPServer) -> None:
+def test_urls_in_a_table_are_dropped_unless_their_host_is_listed(tmp_path: Path, server: ThreadingHTTPServer) -> None:
     url = f"http://user:{SECRET}@127.0.0.1:{server.server_port}/a.png?key={SECRET}"
     images = pa.array([url, f"https://nowhere.example/b.png?sig={SECRET}"])
     data = parquet_file(tmp_path / "data", images, ["q", "q"])
     rows, drops = collect(data)
     assert not rows and {reason for _, reason, _ in drops} == {"url_not_allowed"}
-    assert not Server.asked and not any(SECRET in detail for *_, detail in drops)
+    assert not Server.requested and not any(SECRET in detail for *_, detail in drops)
     rows, drops = collect(data.model_copy(update={"image_hosts": ["127.0.0.1"]}))
     assert not rows and {reason for _, reason, _ in drops} == {"url_not_allowed"}
-    assert not Server.asked and any("which is not public" in detail for *_, detail in drops)
+    assert not Server.requested and any("which is not public" in detail for *_, detail in drops)
     with pytest.raises(ValueError, match=r"image_hosts has 'https://a\.example'; expected host names"):
         DataSection(image_hosts=["https://a.example"])
 
 
-def test_what_is_shown_of_a_url_holds_no_key() -> None:
+def test_redacted_urls_contain_no_key() -> None:
     assert redacted(f"https://me:{SECRET}@a.example/b/c.png?x={SECRET}#{SECRET}") == "https://a.example/b/c.png"
     assert redacted("b/c.png?x#1") == "b/c.png?x#1"
     assert str(check_url("https://a.example/\u00e4 b?q= \r\n", {"a.example"}).target) == "b'/%C3%A4%20b?q=%20'"

@@ -9,7 +9,7 @@ from rlaif.config import RewriteSection
 RULES = RewriteSection()
 
 
-def test_repetition_is_the_share_of_four_word_sequences_that_came_before() -> None:
+def test_repetition_is_the_share_of_repeated_four_word_sequences() -> None:
     assert repetition("a b c") == 0.0
     assert repetition("a b c d a b c d") == pytest.approx(1 / 5)  # abcd bcda cdab dabc abcd
     assert repetition("A red circle at the top. A red circle at the top.") == pytest.approx(3 / 9)
@@ -31,7 +31,7 @@ def test_edit_distance(one: str, other: str, count: int) -> None:
     assert edit_distance(one, other) == edit_distance(other, one) == count
 
 
-def test_invented_words_are_those_the_raw_caption_has_in_no_spelling() -> None:
+def test_invented_words_are_missing_from_the_raw_caption_in_any_spelling() -> None:
     raw = "teh gren sqaure, redcircle at tpo!! #art"
     assert invented_words("A green square and a red circle at the top.", raw, 0.34) == []
     assert invented_words("A green star and a blue circle.", raw, 0.34) == ["star", "blu"]

@@ -28,7 +28,7 @@ PROMPT = ROOT / "generation" / "rewrite.txt"
 RULES = RewriteSection()
 
 
-def test_what_is_kept_is_a_training_table_and_what_is_not_has_its_reason(
+def test_kept_captions_make_a_training_table_and_others_have_a_reason(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = raw_table(tmp_path / "raw.parquet", [*ANSWERS, None, " <s> ", "a red star", "no json"])
@@ -76,7 +76,7 @@ def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Pa
     assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red star"]
 
 
-def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path) -> None:
+def test_captions_of_broken_images_are_dropped(tiny_model: Path, tmp_path: Path) -> None:
     images = [
         {"bytes": b"x", "path": None},
         {"bytes": None, "path": None},
@@ -92,7 +92,7 @@ def test_a_broken_image_is_not_worth_a_caption(tiny_model: Path, tmp_path: Path)
     assert len(double.requests) == 1
 
 
-def test_a_stopped_stage_goes_on_and_asks_nothing_twice(
+def test_a_stopped_stage_resumes_without_repeated_requests(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation.rewrite, "CAPTIONS_PER_CHUNK", 2)
@@ -180,7 +180,7 @@ def test_bad_input_is_one_clear_line(
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
-def test_a_language_model_without_eyes_is_asked_for_real(tmp_path: Path) -> None:
+def test_a_text_only_model_rewrites_for_real(tmp_path: Path) -> None:
     """vLLM serves a Llama of random weights; what it says is not worth keeping, and each caption has its reason."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -34,7 +34,7 @@ Row = dict[str, Any]
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
-def test_every_real_photograph_goes_through_and_broken_ones_are_named(tmp_path: Path, instructions: str) -> None:
+def test_every_valid_image_is_kept_and_broken_ones_are_dropped_with_a_reason(tmp_path: Path, instructions: str) -> None:
     good, bad = good_photos(), bad_photos()
     folder = tmp_path / "photos"
     write_files(folder, {**good, **{name: content for name, (content, _) in bad.items()}})
@@ -44,13 +44,13 @@ def test_every_real_photograph_goes_through_and_broken_ones_are_named(tmp_path: 
     assert all(detail for *_, detail in drops)
     assert [row["image"]["path"] for row in rows] == [name for name in sorted(good) for _ in range(2)]
     for row in rows:
-        assert row["image"]["bytes"] == good[row["image"]["path"]], "bytes are stored as they came"
+        assert row["image"]["bytes"] == good[row["image"]["path"]], "bytes are stored unchanged"
         assert row["prompt_id"] == make_id(row["image_sha256"], row["instruction"])
         assert (row["source"], row["split"], row["reference"]) == ("folder", "train", None)
     assert [row["instruction"] for row in rows[:2]] == ["Describe it.", "What is there?"]
 
 
-def test_duplicates_are_dropped_and_limit_and_done_are_kept(tmp_path: Path, instructions: str) -> None:
+def test_duplicates_limit_and_finished_prompts(tmp_path: Path, instructions: str) -> None:
     image = encoded(photo(40, 40), "PNG")
     write_files(tmp_path / "photos", {"1.png": image, "2.png": image, "3.png": encoded(photo(41, 40), "PNG")})
     rows, drops = collect(folder_data(tmp_path / "photos", instructions))
@@ -103,7 +103,7 @@ def test_parquet_with_images_in_any_form(
     ]
 
 
-def test_parquet_folder_and_a_path_to_nowhere(tmp_path: Path) -> None:
+def test_a_folder_of_parquet_files_and_a_missing_image(tmp_path: Path) -> None:
     image = encoded(photo(40, 40), "PNG")
     parquet_file(tmp_path / "data", as_bytes([image], tmp_path), ["b"], "2.parquet")
     data = parquet_file(tmp_path / "data", pa.array(["gone.png"]), ["a"], "1.parquet")
@@ -112,7 +112,7 @@ def test_parquet_folder_and_a_path_to_nowhere(tmp_path: Path) -> None:
     assert [(row_id, reason) for row_id, reason, _ in drops] == [("1.parquet:0", "missing_image")]
 
 
-def test_datasets_saved_to_disk_give_the_bytes_as_they_came(tmp_path: Path) -> None:
+def test_datasets_saved_to_disk_keep_the_encoded_bytes(tmp_path: Path) -> None:
     import datasets
 
     images = [encoded(photo(60, 40), "JPEG"), encoded(photo(41, 40, "RGBA"), "WEBP")]
@@ -132,7 +132,7 @@ def test_datasets_saved_to_disk_give_the_bytes_as_they_came(tmp_path: Path) -> N
         collect(data.model_copy(update={"split": "test"}))
 
 
-def test_scenes_have_all_splits_and_alone_a_reference() -> None:
+def test_scenes_have_all_splits_and_a_reference() -> None:
     data = DataSection(train_prompts=5, validation_prompts=2, test_prompts=9, limit=4)
     rows, _ = collect(data)
     assert Counter(row["split"] for row in rows) == {"train": 4, "validation": 2, "test": 4}
@@ -140,7 +140,7 @@ def test_scenes_have_all_splits_and_alone_a_reference() -> None:
     assert rows == collect(data)[0], "the same scenes every time"
 
 
-def test_each_round_has_scenes_of_its_own_and_the_same_to_be_measured_on() -> None:
+def test_each_round_has_different_training_scenes_and_the_same_test_scenes() -> None:
     data = DataSection(train_prompts=5, train_parts=2, validation_prompts=2, test_prompts=3)
 
     def ids(round: int, train: bool) -> list[str]:
@@ -152,7 +152,7 @@ def test_each_round_has_scenes_of_its_own_and_the_same_to_be_measured_on() -> No
     assert ids(1, True) + ids(2, True) == [row["prompt_id"] for row in whole if row["split"] == "train"]
 
 
-def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, instructions: str) -> None:
+def test_splits_depend_on_the_image_only(tmp_path: Path, instructions: str) -> None:
     files = {f"{width}.png": encoded(photo(8 + width, 8), "PNG") for width in range(200)}
     folder = tmp_path / "photos"
     write_files(folder, files)
@@ -163,32 +163,32 @@ def test_images_are_divided_by_their_hash_and_stay_together(tmp_path: Path, inst
     for row in rows:
         by_image[row["image_sha256"]].add(row["split"])
     assert all(len(names) == 1 for names in by_image.values())
-    (folder / "0.png").unlink()  # what stands beside an image does not decide
+    (folder / "0.png").unlink()  # other images do not matter
     kept, _ = collect(folder_data(folder, instructions, validation_share=0.25, test_share=0.25))
     before = {row["prompt_id"]: row["split"] for row in rows}
     assert all(row["split"] == before[row["prompt_id"]] for row in kept)
     data = folder_data(folder, instructions, validation_share=0.25, test_share=0.25, train_parts=3)
     rounds = [{row["prompt_id"]: row["split"] for row in collect(data, round=round)[0]} for round in (1, 2, 3, 4)]
     assert rounds[3] == rounds[0] and sum(map(len, rounds[:3])) == len(kept) + 2 * (len(kept) - splits["train"])
-    together = {prompt_id: split for one in rounds[:3] for prompt_id, split in one.items()}
-    assert together == {row["prompt_id"]: row["split"] for row in kept}
-    assert all(40 < Counter(one.values())["train"] < 100 for one in rounds)
+    union = {prompt_id: split for part in rounds[:3] for prompt_id, split in part.items()}
+    assert union == {row["prompt_id"]: row["split"] for row in kept}
+    assert all(40 < Counter(part.values())["train"] < 100 for part in rounds)
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"test_share": 0.1}, "set validation_prompts for scenes"),
         ({"source": "folder", "path": "x", "test_share": 0.5, "validation_share": 0.5}, "leave no training images"),
     ],
 )
-def test_shares_that_cannot_be(settings: dict[str, Any], told: str) -> None:
-    with pytest.raises(ValueError, match=told):
+def test_invalid_shares(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         DataSection(**settings)
 
 
-def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Threads take what comes; a slow picture holds up what is after it, and not more is read than they can take."""
+def test_images_are_loaded_ahead_and_returned_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads load several images at once; a slow one delays the later ones, and only a few pictures are read ahead."""
     monkeypatch.setattr("generation.images.os.sched_getaffinity", lambda _: {0, 1, 2})
     checking, all_at_once = set(), threading.Barrier(3, timeout=30)
     read = 0
@@ -207,15 +207,15 @@ def test_pictures_are_checked_ahead_and_come_in_order(monkeypatch: pytest.Monkey
 
     first, opened = {png(index) for index in range(3)}, model.images.open_image
     monkeypatch.setattr("model.images.open_image", slow)
-    taken = []
+    loaded = []
     for picture, image in load_images(pictures(), ()):
-        taken.append((picture.name, image.reason if isinstance(image, UnusableImageError) else image))
-        assert read <= len(taken) + 2 * 3
-    assert taken == [(str(index), "empty_image" if index % 5 == 4 else png(index)) for index in range(40)]
+        loaded.append((picture.name, image.reason if isinstance(image, UnusableImageError) else image))
+        assert read <= len(loaded) + 2 * 3
+    assert loaded == [(str(index), "empty_image" if index % 5 == 4 else png(index)) for index in range(40)]
     assert len(checking) == 3 and threading.main_thread().name not in checking
 
 
-def test_a_url_that_no_request_can_hold_is_dropped() -> None:
+def test_a_url_that_cannot_be_encoded_is_dropped() -> None:
     url = Picture("it", "https://images.example/\udcff.png", ["Describe."], "it")
     ((picture, problem),) = load_images([url], ["images.example"])
     assert picture is url and isinstance(problem, UnusableImageError) and problem.reason == "broken_image"

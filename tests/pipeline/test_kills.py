@@ -1,8 +1,8 @@
-"""Each stage is killed (SIGKILL) at twenty random moments and started again: its tables have the rows of a run that
-nobody disturbed, and what was on disk is not asked for again.
+"""Each stage is killed (SIGKILL) at twenty random moments and run again: its tables equal those of an undisturbed run,
+and results that were on disk are not computed again.
 
-A moment is one at which something is asked for, or comes to disk (see tests.support.kills.stages); of training, any
-time. Each stage runs in a process of its own, forked from one that has imported everything.
+A moment is a request or a change on disk (see tests.support.kills.stages); in training, any time. Each stage runs in
+its own process, forked from one that has imported everything.
 """
 
 import json
@@ -36,7 +36,7 @@ KILLS = 20
 OUTPUTS = {
     "generation": ["prompts", "responses"],
     "feedback": ["claims", "scores", "pairs"],
-    "divided": ["splits", "claims", "scores", "pairs"],  # feedback with a splitter of its own
+    "divided": ["splits", "claims", "scores", "pairs"],  # feedback with a separate splitter
     "evaluate": ["evaluations", "labeled_answers"],
     "rewrite": ["rewrites"],
 }
@@ -59,7 +59,7 @@ def forks() -> ForkServerContext:
 
 
 def start(forks: ForkServerContext, stage: str, settings: dict[str, Any], path: Path, moment: int | None) -> int | None:
-    """The number of moments; None: killed."""
+    """Run a stage. Returns its number of moments; None if it was killed."""
     receiver, sender = forks.Pipe(duplex=False)
     process: ForkServerProcess = forks.Process(target=_send, args=(sender, stage, settings, path, moment))
     process.start()
@@ -81,7 +81,7 @@ def rows_of(path: Path, stage: str) -> dict[str, list[Any]]:
     return {**tables, "dropped": sorted(dropped, key=lambda row: tuple(row.values()))}
 
 
-def asked(path: Path) -> list[str]:
+def requests(path: Path) -> list[str]:
     file = path.with_suffix(".asked")
     return file.read_text().splitlines() if file.is_file() else []
 
@@ -91,7 +91,7 @@ def settings(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
     import pyarrow as pa
 
     folder = tmp_path_factory.mktemp("captions")
-    captions = [f"a {size} {colour} circle" for size in ("small", "large") for colour in ("red", "blue", "green")]
+    captions = [f"a {size} {color} circle" for size in ("small", "large") for color in ("red", "blue", "green")]
     image = {"bytes": encoded(photo(20, 20), "PNG"), "path": None}
     pq.write_table(pa.table({"image": [image] * 7, "caption": [*captions, ""]}), folder / "raw.parquet")
     model = {"model": str(tiny_model)}
@@ -110,7 +110,7 @@ def settings(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
 def before(
     forks: ForkServerContext, settings: dict[str, Any], tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Path]:
-    """Run folders as each stage finds them."""
+    """A run folder for each stage, as the stage before leaves it."""
     folders = {}
     path = tmp_path_factory.mktemp("undisturbed") / "run"
     for stage in ("generation", "feedback", "evaluate"):
@@ -137,19 +137,19 @@ def test_twenty_kills(
     undisturbed = fresh("undisturbed")
     moments = start(forks, stage, settings[stage], undisturbed, None)
     assert moments is not None and moments > 2 * KILLS, moments
-    expected, questions = rows_of(undisturbed, stage), len(asked(undisturbed))
+    expected, questions = rows_of(undisturbed, stage), len(requests(undisturbed))
     assert all(expected[name] for name in OUTPUTS[stage])
     for moment in random.Random(stage).sample(range(1, moments), KILLS):
         path = fresh(f"killed-{moment}")
         assert start(forks, stage, settings[stage], path, moment) is None
-        on_disk, answered = rows_on_disk(path, ANSWERS[stage]), len(asked(path))
+        on_disk, answered = rows_on_disk(path, ANSWERS[stage]), len(requests(path))
         assert start(forks, stage, settings[stage], path, None) is not None
         assert rows_of(path, stage) == expected, f"killed at moment {moment} of {moments}"
-        again = len(asked(path)) - answered
-        if stage == "generation":  # one request gives four rows
+        again = len(requests(path)) - answered
+        if stage == "generation":  # one request, four rows
             assert again == questions - on_disk // 4
         else:
-            assert again < questions or on_disk == 0, f"killed at moment {moment}: all was asked again"
+            assert again < questions or on_disk == 0, f"killed at moment {moment}: every request was repeated"
 
 
 def rows_on_disk(path: Path, table: str) -> int:
@@ -160,25 +160,25 @@ def rows_on_disk(path: Path, table: str) -> int:
     return sum(pq.read_metadata(manifest.with_name(name)).num_rows for name in parts)
 
 
-def test_kills_that_follow_on_one_another(
+def test_repeated_kills(
     forks: ForkServerContext, settings: dict[str, Any], before: dict[str, Path], tmp_path: Path
 ) -> None:
-    """Work goes forward although no try gets far."""
+    """The stage makes progress although every attempt is killed early."""
     undisturbed, path = tmp_path / "a" / "run", tmp_path / "b" / "run"
     for folder in (undisturbed, path):
         folder.parent.mkdir()
         shutil.copytree(before["feedback"], folder)
     moments = start(forks, "feedback", settings["feedback"], undisturbed, None)
     assert moments is not None
-    rng, tries = random.Random(0), 0
+    rng, attempts = random.Random(0), 0
     while start(forks, "feedback", settings["feedback"], path, rng.randint(moments // 4, moments // 2)) is None:
-        tries += 1
-        assert tries < KILLS
-    assert tries > 1 and rows_of(path, "feedback") == rows_of(undisturbed, "feedback")
+        attempts += 1
+        assert attempts < KILLS
+    assert attempts > 1 and rows_of(path, "feedback") == rows_of(undisturbed, "feedback")
 
 
 def test_training_is_killed_twenty_times(forks: ForkServerContext, tiny_model: Path, tmp_path: Path) -> None:
-    """Until twenty kills are spent: a training that ends before its kill must have made the undisturbed policy."""
+    """Twenty kills in all; each training that finishes before its kill must equal the undisturbed one."""
 
     def run(path: Path, seconds: float | None, target: Callable[[Path, Path], None] = align) -> bool:
         process: ForkServerProcess = forks.Process(target=target, args=(path, tiny_model))
@@ -193,21 +193,21 @@ def test_training_is_killed_twenty_times(forks: ForkServerContext, tiny_model: P
 
     undisturbed = tmp_path / "undisturbed"
     run(undisturbed, None, prepare)
-    began = time.monotonic()
+    start_time = time.monotonic()
     assert run(undisturbed, None)
-    whole = time.monotonic() - began
+    whole = time.monotonic() - start_time
     expected = load_file(undisturbed / "policy" / "model.safetensors")
     losses = [entry["loss"] for entry in json.loads((undisturbed / "dpo" / "log.json").read_text()) if "loss" in entry]
-    rng, kills, ended = random.Random(0), 0, 0
-    while kills < KILLS or not ended:
-        path = tmp_path / f"killed-{ended}"
+    rng, kills, finished = random.Random(0), 0, 0
+    while kills < KILLS or not finished:
+        path = tmp_path / f"killed-{finished}"
         if not path.exists():
             run(path, None, prepare)
         if not run(path, rng.uniform(0.3, 1.0) * whole):
             kills += 1
-            assert kills < 3 * KILLS, "no training came to its end"
+            assert kills < 3 * KILLS, "no training finished"
             continue
-        ended += 1
+        finished += 1
         aligned = load_file(path / "policy" / "model.safetensors")
         for name, tensor in expected.items():
             torch.testing.assert_close(aligned[name], tensor, rtol=0, atol=1e-6)

@@ -24,7 +24,7 @@ from tests.support.engines import prompt_tokens
 from tests.support.other_models import OTHER_MODELS
 from tests.support.pair_rows import pair_row, png
 
-# vLLM runs in this process and its libraries warn about themselves.
+# vLLM runs in this process, and its libraries raise warnings.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
 
 COLORS = [(200, 30, 30), (30, 30, 200)]
@@ -32,7 +32,7 @@ COLORS = [(200, 30, 30), (30, 30, 200)]
 
 @pytest.fixture(scope="module", params=OTHER_MODELS)
 def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a model, called as its family."""
+    """A folder with a model, named after its family."""
     if OTHER_MODELS[request.param].needs_torchvision:
         pytest.importorskip("torchvision")
     folder = tmp_path_factory.mktemp("other") / request.param
@@ -46,11 +46,11 @@ def serve(folder: Path, family: str) -> Engine:
     return open_engine(ModelSection.model_validate({"model": str(folder), "dtype": needs.dtype}), section, seed=0)
 
 
-def test_it_answers_and_judges_what_it_sees(other: Path) -> None:
+def test_it_answers_and_verifies_from_the_image(other: Path) -> None:
     question, image = "is there a red circle?", png((80, 60), COLORS[0])
     with closing(serve(other, other.name)) as engine:
         words = ("yes", "no")
-        samples, *judged = engine.generate(
+        samples, *verdicts = engine.generate(
             [
                 Request(question, image, n=3, seed=1, temperature=1.0, max_tokens=6),
                 *[Request(question, picture, max_tokens=1, first_words=words) for picture in (image, None)],
@@ -58,13 +58,13 @@ def test_it_answers_and_judges_what_it_sees(other: Path) -> None:
             ],
         )
     assert len({completion.text for completion in samples}) == 3
-    first, blind, second = (completion.first_words for (completion,) in judged)
+    first, blind, second = (completion.first_words for (completion,) in verdicts)
     assert first is not None and set(first) == set(words)
     assert first != blind and first != second
 
 
 def test_text_that_looks_like_its_special_tokens_stays_text(other: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where it is served and where it is aligned: as many special tokens as around harmless texts."""
+    """In inference and in alignment: no more special tokens than with harmless text."""
     collator = load_collator(ModelSection(model=str(other)), config_of(other).dpo, None)
     processor: Any = collator.processor
     tokenizer = processor.tokenizer
@@ -78,11 +78,11 @@ def test_text_that_looks_like_its_special_tokens_stays_text(other: Path, monkeyp
 
     with closing(serve(other, other.name)) as engine:
         assert isinstance(engine, VllmEngine)
-        asked = [
+        prompts = [
             prompt_tokens(engine, Request(text, png((56, 56)), max_tokens=1), monkeypatch)
             for text in (hostile, "is there a red circle?")
         ]
-    assert count(asked[0]) == count(asked[1])
+    assert count(prompts[0]) == count(prompts[1])
 
     def batch(text: str) -> list[int]:
         ids = collator([pair_row("a", text, f"{text} left", f"{text} right")])["input_ids"]
@@ -91,8 +91,8 @@ def test_text_that_looks_like_its_special_tokens_stays_text(other: Path, monkeyp
     assert count(batch(hostile)) == count(batch("is there a red circle?"))
 
 
-def test_an_image_that_its_processor_refuses_is_named_and_the_others_are_answered(tmp_path: Path) -> None:
-    """Qwen2.5-VL takes none that is more than 200 times as long as wide."""
+def test_an_image_that_its_processor_refuses_does_not_affect_the_others(tmp_path: Path) -> None:
+    """Qwen2.5-VL does not accept an aspect ratio above 200."""
     pytest.importorskip("torchvision")
     OTHER_MODELS["qwen2_5_vl"].save(tmp_path / "qwen2_5_vl")
     sizes = [(56, 56), (20000, 10), (80, 60)]
@@ -118,7 +118,7 @@ def test_it_is_aligned_and_served_again(other: Path, tmp_path: Path, method: str
     assert answer.num_tokens
 
 
-def test_a_killed_alignment_goes_on_where_it_was(other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_alignment_resumes(other: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = config_of(other, {"save_steps": 1, "learning_rate": 1e-3})
     undisturbed = align(tmp_path / "undisturbed", config)
     with monkeypatch.context() as patch:
@@ -139,7 +139,7 @@ def test_a_killed_alignment_goes_on_where_it_was(other: Path, tmp_path: Path, mo
         ({"method": "lora", "lora": {"train_resampler": True}}, "dpo.lora.train_resampler"),
     ],
 )
-def test_settings_that_only_minicpm_v_has_are_refused(
+def test_settings_for_minicpm_v_only_are_refused(
     other: Path, tmp_path: Path, change: dict[str, object], name: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{name} works with MiniCPM-V only"):

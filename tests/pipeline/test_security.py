@@ -1,4 +1,4 @@
-"""What a hostile table or model could do, and does not: paths, code, weights, revisions, secrets."""
+"""Hostile tables and models: paths, code, weights, revisions, secrets."""
 
 import ast
 import json
@@ -36,12 +36,12 @@ SECRET = "hf_thisIsASecretThatNobodyMaySee"
 
 @pytest.fixture
 def outside(tmp_path: Path) -> Path:
-    """A folder with a picture that nobody named."""
+    """A folder outside the source, with an image."""
     write_files(tmp_path / "private", {"secret.png": encoded(photo(50, 50), "PNG")})
     return tmp_path / "private"
 
 
-def test_links_of_a_folder_lead_nowhere_else(tmp_path: Path, outside: Path, instructions: str) -> None:
+def test_links_in_a_folder_do_not_leave_it(tmp_path: Path, outside: Path, instructions: str) -> None:
     folder = tmp_path / "photos"
     write_files(folder, {"a.png": PNG, "deep/b.png": encoded(photo(41, 40), "PNG")})
     (folder / "file.png").symlink_to(outside / "secret.png")
@@ -57,7 +57,7 @@ def test_links_of_a_folder_lead_nowhere_else(tmp_path: Path, outside: Path, inst
     assert {detail.partition(":")[0] for _, reason, detail in drops if reason == "duplicate_prompt"} == {"inside.png"}
 
 
-def test_a_folder_may_itself_be_a_link(tmp_path: Path, instructions: str) -> None:
+def test_the_folder_itself_may_be_a_link(tmp_path: Path, instructions: str) -> None:
     write_files(tmp_path / "photos", {"a.png": PNG})
     (tmp_path / "link").symlink_to(tmp_path / "photos")
     rows, drops = collect(folder_data(tmp_path / "link", instructions))
@@ -65,7 +65,7 @@ def test_a_folder_may_itself_be_a_link(tmp_path: Path, instructions: str) -> Non
 
 
 def paths_of(tmp_path: Path, outside: Path) -> dict[str, str]:
-    """Paths in a table in tmp_path/data/tables, and what becomes of them where tmp_path/data is the source."""
+    """Paths in a table in tmp_path/data/tables -> reason of the drop if tmp_path/data is the source; empty: kept."""
     (tmp_path / "data" / "circle").symlink_to("circle")
     (tmp_path / "data" / "tables" / "link.png").symlink_to(outside / "secret.png")
     os.mkfifo(tmp_path / "data" / "tables" / "pipe")
@@ -97,7 +97,7 @@ def paths_of(tmp_path: Path, outside: Path) -> dict[str, str]:
     }
 
 
-def test_paths_of_a_table_lead_nowhere_else(tmp_path: Path, outside: Path) -> None:
+def test_paths_in_a_table_do_not_leave_the_source(tmp_path: Path, outside: Path) -> None:
     write_files(tmp_path / "data", {"tables/a.png": PNG, "pictures/b.png": encoded(photo(42, 40), "PNG")})
     write_files(tmp_path / "data", {"pictures/c.png": encoded(photo(43, 40), "PNG")})
     expected = paths_of(tmp_path, outside)
@@ -108,22 +108,22 @@ def test_paths_of_a_table_lead_nowhere_else(tmp_path: Path, outside: Path) -> No
     for images in (pa.array(names), cells):
         data = parquet_file(tmp_path / "data" / "tables", images, ["q"] * len(names))
         rows, drops = collect(data.model_copy(update={"path": str(tmp_path / "data")}))
-        found = {int(row_id.rpartition(":")[2]): reason for row_id, reason, _ in drops}
-        assert {name: found.get(index, "") for index, name in enumerate(names)} == expected
+        reasons = {int(row_id.rpartition(":")[2]): reason for row_id, reason, _ in drops}
+        assert {name: reasons.get(index, "") for index, name in enumerate(names)} == expected
         assert len(rows) == 3
-        alone, drops = collect(data)  # only the folder of the file is given
+        alone, drops = collect(data)  # the source is the file: only its folder is allowed
         assert len(alone) == 1 and sum(reason == "image_outside_folder" for _, reason, _ in drops) == 9
 
 
 # --- code, weights, revisions -------------------------------------------------------------------------------------
 
 SOURCES = sorted(path for package in (*PACKAGES, "bench") for path in (ROOT / package).rglob("*.py"))
-CODE_FROM_ANYWHERE = {"eval", "exec", "compile", "__import__"}
+CODE_EXECUTION = {"eval", "exec", "compile", "__import__"}
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_foreign_code_and_no_pickles(path: Path) -> None:
+def test_no_remote_code_and_no_pickles(path: Path) -> None:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {alias.name for alias in node.names} | {getattr(node, "module", None) or ""}
@@ -132,7 +132,7 @@ def test_no_foreign_code_and_no_pickles(path: Path) -> None:
             continue
         called = ast.unparse(node.func)
         given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
-        assert called not in CODE_FROM_ANYWHERE and called not in ("torch.load", "np.load", "numpy.load"), node.lineno
+        assert called not in CODE_EXECUTION and called not in ("torch.load", "np.load", "numpy.load"), node.lineno
         assert given.get("trust_remote_code", "False") == "False", node.lineno
         assert given.get("shell", "False") == "False", node.lineno
         if called.startswith("Auto") and called.endswith(".from_pretrained"):
@@ -143,7 +143,7 @@ def test_no_foreign_code_and_no_pickles(path: Path) -> None:
             assert given["Loader"] == "_Loader", "a SafeLoader"
 
 
-def test_weights_that_are_pickles_are_no_model(tmp_path: Path) -> None:
+def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", "x")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ModelError, match=r"it has no \*\.safetensors, the only weights that are read"):
@@ -155,15 +155,15 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
-    """A hub where every revision is at COMMIT; what it was asked for."""
-    asked: list[tuple[str, str | None]] = []
+    """A hub where every revision is at COMMIT; returns the list of requests to it."""
+    requests: list[tuple[str, str | None]] = []
 
     def snapshot_download(name: str, *, repo_type: str, revision: str | None, allow_patterns: list[str]) -> str:
-        asked.append((name, revision))
+        requests.append((name, revision))
         return f"/cache/snapshots/{COMMIT}"
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
-    return asked
+    return requests
 
 
 @pytest.mark.parametrize("revision", [None, "main", "v1.0"])
@@ -171,9 +171,9 @@ def test_a_hub_model_is_pinned_to_the_commit_that_is_recorded(
     revision: str | None, hub: list[Any], tmp_path: Path, instructions: str
 ) -> None:
     section = ModelSection(model="owner/name", revision=revision)
-    found = pin_revision(section)
-    assert found.revision == COMMIT and hub == [("owner/name", revision)]
-    assert model_revision(found) == COMMIT and len(hub) == 1, "a commit is not looked up again"
+    pinned = pin_revision(section)
+    assert pinned.revision == COMMIT and hub == [("owner/name", revision)]
+    assert model_revision(pinned) == COMMIT and len(hub) == 1, "a commit is not looked up again"
 
     write_files(tmp_path / "photos", {"1.png": PNG})
     config = Config(policy=section, labeler=section, data=folder_data(tmp_path / "photos", instructions))
@@ -210,7 +210,7 @@ def test_a_hub_data_set_is_pinned_too(hub: list[Any], monkeypatch: pytest.Monkey
 MARKUP = '<script>alert(1)</script><img src=x onerror="alert(2)">\'"&'
 
 
-def test_no_secret_of_the_environment_or_of_a_url_is_written_anywhere(
+def test_secrets_of_the_environment_and_of_urls_are_never_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN", "OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY"):
@@ -241,7 +241,7 @@ def test_no_secret_of_the_environment_or_of_a_url_is_written_anywhere(
 def two_claims(request: Request) -> list[str] | dict[int, float]:
     if request.json_schema is None:
         return {1: math.log(0.4), 2: math.log(0.4), 3: math.log(0.1), 4: -math.inf}
-    said = request.text.partition("Text: ")[2]
-    if "dog" in said:
-        return [json.dumps({"claims": [{"claim": said, "question": "Is there a dog?"}]})]
-    return [json.dumps({"claims": [{"claim": said, "question": f"Is {said}?"}] * 2})]
+    response = request.text.partition("Text: ")[2]
+    if "dog" in response:
+        return [json.dumps({"claims": [{"claim": response, "question": "Is there a dog?"}]})]
+    return [json.dumps({"claims": [{"claim": response, "question": f"Is {response}?"}] * 2})]

@@ -1,4 +1,4 @@
-"""Pictures of every kind that people keep, broken ones too, as files and as tables."""
+"""Images in every common format, broken ones too, as files and as tables."""
 
 import io
 from collections.abc import Container
@@ -31,11 +31,11 @@ def good_photos() -> dict[str, bytes]:
     frames = [photo(40, 40), photo(40, 40).rotate(90)]
     return {
         "a/rgb.jpg": encoded(photo(320, 240), "JPEG"),
-        "a/grey.JPG": encoded(photo(100, 300, "L"), "JPEG"),
+        "a/gray.JPG": encoded(photo(100, 300, "L"), "JPEG"),
         "a/cmyk.jpeg": encoded(photo(120, 80, "CMYK"), "JPEG"),
         "a/rotated.jpg": encoded(photo(200, 100), "JPEG", exif=rotated),
         "alpha.png": encoded(photo(64, 64, "RGBA"), "PNG"),
-        "alpha-grey.png": encoded(photo(64, 64, "LA"), "PNG"),
+        "alpha-gray.png": encoded(photo(64, 64, "LA"), "PNG"),
         "bits.png": encoded(photo(64, 64, "1"), "PNG"),
         "deep.png": encoded(photo(64, 64, "I;16"), "PNG"),
         "palette.png": encoded(palette, "PNG"),
@@ -87,7 +87,7 @@ def as_bytes(images: list[bytes | None], folder: Path) -> pa.Array:
 def collect(
     data: DataSection, done: Container[str] = frozenset(), round: int = 1
 ) -> tuple[list[dict[str, Any]], list[tuple[str, str, str]]]:
-    """The prompts of a source, and its drops: (row id, reason, detail)."""
+    """The prompts of a source, and its drops: (row_id, reason, detail)."""
     drops: list[tuple[str, str, str]] = []
     pictures = read_pictures(data, 0, round)
     return list(build_prompts(pictures, data, done, lambda *row: drops.append(row), round)), drops

@@ -171,7 +171,7 @@ def test_the_first_of_the_best_is_taken() -> None:
 
 def test_bad_input(models: tuple[Path, Path], tmp_path: Path) -> None:
     config = config_of(models).model_copy(update={"reference_policy": None})
-    with pytest.raises(ConfigError, match="reference_policy is not set; name what policy was aligned from"):
+    with pytest.raises(ConfigError, match="reference_policy is not set; set it to the model"):
         rewards(config, tmp_path / "run")
     config = config_of(models)
     write_run(tmp_path / "run", config)

@@ -198,7 +198,7 @@ def test_the_page_shows_rounds(tmp_path: Path) -> None:
 
 
 def test_an_average_needs_two_rounds_and_the_policy_of_each(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="average_last is 1 of 4 rounds; an average needs two"):
+    with pytest.raises(ConfigError, match="average_last is 1 with 4 rounds; an average needs at least two"):
         average(load_config(CONFIG, ["average_last=1"]), tmp_path / "average-4-4")
     config = load_config(CONFIG, ["rounds=2"])
     with pytest.raises(ModelError, match=r"no model folder .*round-1/policy"):

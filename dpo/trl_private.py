@@ -1,0 +1,52 @@
+"""All use of TRL's private API, tested with TRL 1.16; tests/dpo/test_trl_private.py says what a new version broke.
+
+| private API                         | why                                                                            |
+|-------------------------------------|--------------------------------------------------------------------------------|
+| DPOTrainer._prepare_dataset         | overridden: it would tokenize the data set, which our collators do             |
+| DPOTrainer._metrics                 | read: no public way gives the rewards of the current batch                     |
+| columns ref_{chosen,rejected}_logps | `precompute_ref_log_probs` adds them; a custom collator has to pass them on    |
+| columns image, images               | TRL refuses to precompute for a data set that has one; ours has locations only |
+| DataCollatorForVisionPreference     | the collator for other models than MiniCPM-V; TRL does not export it           |
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from trl import DPOTrainer
+from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
+
+__all__ = ["DataCollatorForVisionPreference", "LocationCollator", "LocationTrainer"]
+
+REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")  # [B] each, summed over the tokens of an answer
+
+Rows = Sequence[Mapping[str, Any]]
+
+
+class LocationTrainer(DPOTrainer):
+    """A DPOTrainer whose data set holds locations of pairs; LocationCollator makes batches of them."""
+
+    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+        """The data set as it is."""
+        return dataset
+
+    def batch_rewards(self) -> tuple[float, float]:
+        """Mean rewards (chosen, rejected) of the training batch whose loss was computed last."""
+        metrics = self._metrics["train"]
+        return metrics["rewards/chosen"][-1], metrics["rewards/rejected"][-1]
+
+
+@dataclass(frozen=True)
+class LocationCollator:
+    """Reads the pairs of a batch and collates them; precomputed log-probs of the reference go with the batch."""
+
+    read: Callable[[Any], list[dict[str, Any]]]
+    collate: Callable[[Any], dict[str, Any]]
+
+    def __call__(self, locations: Rows) -> dict[str, Any]:
+        batch = self.collate(self.read(locations))
+        for name in REFERENCE_COLUMNS:
+            if name in locations[0]:
+                batch[name] = torch.tensor([location[name] for location in locations])
+        return batch
