@@ -1,9 +1,16 @@
 """Fixtures that several tests share, and how tests are spread over workers."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.support.engines import SharedEngines
 
 # One thread a process, and a core a worker: models of a million parameters gain nothing from more, and threads of two
 # workers that wait for each other cost many times what they do. Set before anything imports torch; children inherit it.
@@ -27,6 +34,26 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_tiny_model(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[SharedEngines]:
+    """vLLM's engines of this test run."""
+    from tests.support.engines import SharedEngines
+
+    engines = SharedEngines()
+    yield engines
+    engines.close()
+
+
+@pytest.fixture
+def shared_engines(engines: SharedEngines, monkeypatch: pytest.MonkeyPatch) -> SharedEngines:
+    """Stages that run in this process, from the project's folder, ask engines that other tests have opened."""
+    from tests.support import ROOT
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("rlaif.inference.open.VllmEngine", engines)
+    return engines
 
 
 @pytest.fixture

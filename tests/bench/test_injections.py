@@ -12,7 +12,6 @@ from rlaif.config import Config
 from rlaif.inference.engine import Completion, Request
 from rlaif.text import break_special_tokens
 from scenes.language import find_mentions, question_of
-from tests.support import ROOT
 from tests.support.doubles import ScriptedEngine
 
 
@@ -131,11 +130,9 @@ def test_inert_texts_hold_none_of_the_tokens() -> None:
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
-def test_the_shipped_labeler_accepts_no_more_false_claims(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("shared_engines")
+def test_the_shipped_labeler_accepts_no_more_false_claims(capsys: pytest.CaptureFixture[str]) -> None:
     """For real: thirty texts in the responses to 20 scenes, eight in their pictures. `pytest -s` shows the rates."""
-    monkeypatch.chdir(ROOT)
     found = injections.main(["--scenes", "20"])
     with capsys.disabled():
         print("\n" + "\n".join(line for title, one in found.items() for line in one.lines(title)))

@@ -3,8 +3,6 @@
 import io
 import json
 import shutil
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,8 +21,8 @@ from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.benchmarks import write_files
-from tests.support import ROOT
 from tests.support.doubles import Answer, ScriptedEngine
+from tests.support.engines import run_command
 from tests.support.synthetic_run import model_folder
 
 SCENES = 8
@@ -327,12 +325,12 @@ def test_main_says_what_is_wrong_in_one_line(tmp_path: Path, capsys: pytest.Capt
 @pytest.mark.parametrize(
     ("name", "model"), [("pope", "labeler"), ("amber", "labeler"), ("chair", "policy"), ("mmhal", "policy")]
 )
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("shared_engines")
 def test_for_real_on_the_models_that_ship(tmp_path: Path, name: str, model: str) -> None:
-    """A process of its own with vLLM. The labeler answers yes/no questions, as it was taught; the policy describes."""
-    command = [sys.executable, "-m", "evaluation.benchmarks", "--config", "configs/demo.yaml", "--run", str(tmp_path)]
+    """On vLLM. The labeler answers yes/no questions, as it was trained to; the policy describes."""
     changes = [f"benchmark.name={name}", "benchmark.scenes=12", f"policy.model=assets/{model}"]
-    done = subprocess.run([*command, "--set", *changes], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    run_command("evaluation.benchmarks", "--config", "configs/demo.yaml", "--run", str(tmp_path), "--set", *changes)
     side = json.loads((tmp_path / "metrics.json").read_text())["benchmarks"][name]["before"]
     figures = side["figures"]
     assert side["dropped"] == 0

@@ -8,7 +8,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from rlaif.config.load import load_config
+from rlaif.pipelines.best_of_n import best_of_n
 from tests.support import ROOT
+from tests.support.engines import run_stages_here
 
 pytestmark = pytest.mark.engine
 
@@ -105,9 +108,11 @@ def test_a_finished_stage_is_not_repeated(run: Path) -> None:
     assert (run / "responses.parquet").stat().st_mtime_ns == before
 
 
-def test_best_of_n_selects_among_answers_of_the_aligned_policy(run: Path) -> None:
-    done = stage("rlaif.pipelines.best_of_n", run, "best_of=3")
-    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("shared_engines")
+def test_best_of_n_selects_among_answers_of_the_aligned_policy(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlaif.pipelines.best_of_n.run_stages", run_stages_here)
+    best_of_n(load_config("configs/demo.yaml", [*SMALL, "best_of=3"]), run)
     figures = json.loads((run / "best-of-n" / "metrics.json").read_text())["best_of_n"]
     assert figures["reward"].keys() == {"1", "2", "3"}
     assert figures["reward"]["1"] == figures["score"]["1"]  # a single candidate

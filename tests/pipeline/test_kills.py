@@ -53,7 +53,17 @@ ANSWERS = {
 def forks() -> ForkServerContext:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.support.kills.stages", "tests.support.kills.training", "dpo.trainer", "scenes.world", "model.images"]
+        [
+            "tests.support.kills.stages",
+            "tests.support.kills.training",
+            "scenes.world",
+            "model.images",
+            "dpo.trainer",
+            "transformers.processing_utils",  # with what it imports late
+            "mistral_common.protocol.instruct.request",
+            "requests",
+            "cv2",
+        ]
     )
     return context
 

@@ -1,11 +1,72 @@
-"""Real vLLM engines as tests look into them."""
+"""Real vLLM engines, opened once for many tests; and the stages' commands, run in this process on them."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+import yaml
 
-from rlaif.inference.engine import Request
-from rlaif.inference.vllm_engine import VllmEngine
+from rlaif.config import Config, EngineSection, ModelSection
+from rlaif.inference.engine import Advance, Completion, Request, do_nothing
+
+if TYPE_CHECKING:
+    from rlaif.inference.vllm_engine import VllmEngine
+
+
+class SharedEngine:
+    """An engine that a stage may close; it stays open for the next one."""
+
+    def __init__(self, engine: VllmEngine) -> None:
+        self.engine = engine
+
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+        return self.engine.generate(requests, advance)
+
+    def close(self) -> None:
+        """See SharedEngines.close."""
+
+
+class SharedEngines:
+    """Opens a model once for all who ask for it with the same settings. At most `limit` are open: about 1 GB each."""
+
+    def __init__(self, limit: int = 3) -> None:
+        self.limit = limit
+        self.engines: dict[str, VllmEngine] = {}
+
+    def __call__(self, model: ModelSection, engine: EngineSection, seed: int) -> SharedEngine:
+        from rlaif.inference.revision import model_revision
+        from rlaif.inference.vllm_engine import VllmEngine
+
+        key = f"{model_revision(model)} {model.model_dump_json()} {engine.model_dump_json()} {seed}"
+        opened = self.engines.pop(key, None)
+        while opened is None and len(self.engines) >= self.limit:
+            self.engines.pop(next(iter(self.engines))).close()  # the one that was used the longest time ago
+        self.engines[key] = opened or VllmEngine(model, engine, seed)
+        return SharedEngine(self.engines[key])
+
+    def close(self) -> None:
+        while self.engines:
+            self.engines.popitem()[1].close()
+
+
+def run_command(module: str, *arguments: str) -> None:
+    """`python -m MODULE ARGUMENTS`, in this process."""
+    stage = import_module(module)
+    main = stage.main if hasattr(stage, "main") else import_module(f"{module}.__main__").main
+    assert main(list(arguments)) == 0, f"{module} has failed: see what it printed"
+
+
+def run_stages_here(stages: Sequence[str], config: Config, folder: Path) -> None:
+    """What `rlaif.pipelines.stages.run_stages` does, in this process."""
+    folder.mkdir(exist_ok=True)
+    file = folder / "config.yaml"
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    for stage in stages:
+        run_command(stage, "--config", str(file), "--run", str(folder))
 
 
 def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:

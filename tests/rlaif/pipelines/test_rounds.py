@@ -12,10 +12,11 @@ from dpo.average import average
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, ModelError, RlaifError
-from rlaif.pipelines.rounds import Candidate, choose, main, rounds, table
+from rlaif.pipelines.rounds import Candidate, choose, rounds, table
 from rlaif.pipelines.stages import STAGES
 from rlaif.report.page import report
 from tests.support import ROOT
+from tests.support.engines import run_stages_here
 
 CONFIG = ROOT / "configs" / "rounds.yaml"
 
@@ -143,9 +144,11 @@ def test_a_stage_that_fails_stops_the_rounds(tmp_path: Path) -> None:
 
 
 @pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("shared_engines")
 def test_real_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two rounds of the shipped models by the command. They are too small to improve for certain, so the choice, which
-    has tests of its own, is fixed: the average of both.
+    """Two rounds of the shipped models. They are too small to improve for certain, so the choice, which has tests of
+    its own, is fixed: the average of both.
     """
     changes = [
         "rounds=2",
@@ -156,10 +159,9 @@ def test_real_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "dpo.trainer.num_train_epochs=2",
         "dpo.trainer.logging_steps=1",
     ]
-    monkeypatch.chdir(ROOT)
     monkeypatch.setattr("rlaif.pipelines.rounds.choose", lambda figures: len(figures) - 1)
     run = tmp_path / "run"
-    assert main(["--config", str(CONFIG), "--run", str(run), "--set", *changes]) == 0
+    rounds(load_config(CONFIG, changes), run, run_stages_here)
     log = json.loads((run / "round-1" / "dpo" / "log.json").read_text())
     assert any("eval_loss" in entry for entry in log)
     history = json.loads((run / "rounds.json").read_text())

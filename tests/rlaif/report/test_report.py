@@ -221,9 +221,15 @@ def test_histogram_bars_are_shares() -> None:
 
 @pytest.mark.parametrize("values", [[5], [5, 5, 5], [0, 1000]])
 def test_charts_of_hardly_any_data(values: list[float]) -> None:
-    histogram([Group("a", "chosen", values), Group("b", "rejected", values)], low=0, high=1001, bins=7, x_label="x")
-    svg = line_chart([Line("a", "chosen", [(1, value) for value in values])], x_label="step")
-    assert "nan" not in svg and "inf" not in svg
+    groups = [Group("a", "chosen", values), Group("b", "rejected", values)]
+    bars = histogram(groups, low=0, high=1001, bins=7, x_label="x")
+    shares = re.findall(r"<title>a, .*?: ([0-9.]+)%</title>", bars)
+    assert sum(map(float, shares)) == pytest.approx(100)
+    assert 'class="line tone-rejected"' in bars  # the outline of the second group
+    mean = sum(values) / len(values)
+    assert all(f"<title>mean of {name}: {mean:.1f}</title>" in bars for name in "ab")
+    line = line_chart([Line("a", "chosen", [(1, value) for value in values])], x_label="step")
+    assert all("nan" not in svg and "inf" not in svg for svg in (bars, line))
 
 
 def test_names_in_charts_are_escaped() -> None:
