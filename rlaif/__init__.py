@@ -1,3 +1,3 @@
-"""What every stage shares: configuration, table schemas, run folders, the engine and the report."""
+"""Shared by all stages: configuration, storage of tables and runs, inference engines, report, export, pipelines."""
 
 __version__ = "0.1.0"

@@ -1,12 +1,12 @@
-"""The errors a user can cause. Each message is one line: what was got, what is allowed, what to do.
+"""Errors that a user can fix. Each message is one line: what was got, what is expected, what to do.
 
-The `main` of a stage catches RlaifError only, prints `error: <message>` to stderr and exits with status 2. Everything
-else is a defect of ours and keeps its traceback.
+The `main` of a stage prints them as `error: <message>` to stderr and exits with status 2. Any other exception is a
+defect and keeps its traceback.
 """
 
 
 class RlaifError(ValueError):
-    """Root of the tree: something that the user can put right."""
+    """Base class of all errors that a user can fix."""
 
 
 class ConfigError(RlaifError):
@@ -14,7 +14,7 @@ class ConfigError(RlaifError):
 
 
 class InputError(RlaifError):
-    """A file, folder, column or table that is missing, damaged or of another kind than the stage needs."""
+    """A file, folder, column or table that is missing, damaged, or not of the expected kind."""
 
 
 class OutsideFolderError(InputError):
@@ -22,12 +22,12 @@ class OutsideFolderError(InputError):
 
 
 class RunMismatchError(RlaifError):
-    """A run folder that was written with other settings; nothing in it is overwritten."""
+    """A run folder with output from other settings; nothing in it is overwritten."""
 
 
 class ModelError(RlaifError):
-    """A model folder that holds no model, or a hub id that could not be resolved."""
+    """A folder without a model, a hub id that could not be resolved, or a model that could not be loaded."""
 
 
 class PushError(RlaifError):
-    """A data set that could not be sent to the hub."""
+    """A data set that could not be pushed to the hub."""

@@ -1,8 +1,7 @@
-"""Words of a text, and text made safe to put into a request.
+"""Splits texts into words, and sanitizes text for requests to a model.
 
-Everything that compares texts (claims with their response, lengths of chosen and rejected) counts words in one way.
-Scripts written without spaces (Chinese, Japanese, Korean syllables, Thai and its neighbours) count a word a character,
-so that a Chinese answer is not one word.
+All comparisons of texts (claims with their response, lengths of chosen and rejected) count words in the same way.
+In scripts without spaces (Chinese, Japanese, Korean syllables, Thai and its neighbors) each character is a word.
 """
 
 import re
@@ -13,11 +12,11 @@ from typing import Any
 
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
-# Of ASCII alone the same, faster: capitals become small, all that is neither a letter nor a digit a space.
+# The same for ASCII texts, faster: lower case, and a space for each character that is not a letter or digit.
 _ASCII_WORDS = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
 
-# Words that carry no fact by themselves: a claim may add or lose them when a sentence is put in other words.
+# Words without content of their own: a claim may add or lose them when it paraphrases a sentence.
 _FUNCTION_WORDS = frozenset(
     word
     for line in (
@@ -31,19 +30,20 @@ _FUNCTION_WORDS = frozenset(
     for word in line.split()
 )
 
-# What looks like a token of a chat template or an image marker: <|eot_id|>, <image>, </slice>, <row_1_col_2>, [INST].
+# Text that looks like a chat-template token or image marker: <|eot_id|>, <image>, </slice>, <row_1_col_2>, [INST].
 _MARKER = re.compile(
     r"\(<image>\./</image>\)|<[|\uff5c][^<>\s]{1,64}[|\uff5c]>|</?[A-Za-z_][\w.-]{0,62}/?>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG|IMG_BREAK|IMG_END|gMASK)\]"
 )
-_NESTED = 8  # markers within markers that are taken out one by one; a text with more of them loses all its brackets
-# Control characters but line feed and tab; invisible marks that reorder or split text; surrogates; private use.
+_NESTED = 8  # levels of markers within markers that are removed; a text with more of them loses all its brackets
+# Control characters except line feed and tab; invisible marks that reorder or split text; surrogates; private use.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ue000-\uf8ff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
-LOOP_TAIL, LOOP_SHARE = 1000, 0.2  # characters; honest captions of the scenes compress to 0.35 at least, prose to 0.5
+LOOP_TAIL = 1000  # characters
+LOOP_RATIO = 0.2  # compressed / original; captions of the scenes compress to 0.35 at least, prose to 0.5
 
 
 def words(text: str) -> list[str]:
@@ -52,28 +52,27 @@ def words(text: str) -> list[str]:
 
 
 def content_words(text: str) -> list[str]:
-    """Words that carry a fact, in order, without endings: "There are two dogs, barking" -> two, dog, bark."""
+    """Words with content, in order, without endings: "There are two dogs, barking" -> two, dog, bark."""
     return list(filter(None, map(_content, words(text))))
 
 
 @lru_cache(maxsize=2**16)
 def _content(word: str) -> str:
-    """The word without its ending; nothing of a word that carries no fact."""
+    """The word without its ending; empty for a function word."""
     return "" if word in _FUNCTION_WORDS else _ENDING.sub("", word)
 
 
 def share_in(text: str, vocabulary: set[str]) -> float:
     """Share of the content words of `text` that are in `vocabulary`; 1.0 for a text without any."""
-    own = content_words(text)
-    return sum(map(vocabulary.__contains__, own)) / len(own) if own else 1.0
+    content = content_words(text)
+    return sum(map(vocabulary.__contains__, content)) / len(content) if content else 1.0
 
 
 def clean(text: str) -> str:
     """`text` without markers and control characters (line breaks and tabs stay), stripped.
 
-    A response is text that another model wrote about someone's picture: what it says must not act as a part of the
-    request it is put into. Markers are removed until none is left, because removing one can complete another
-    ("<|eot<s>_id|>").
+    A response is untrusted text: inside a request it must not act as part of the chat template. Markers are removed
+    until none is left, because removing one can complete another ("<|eot<s>_id|>").
     """
     text = _CONTROL.sub("", text)
     for _ in range(_NESTED):
@@ -84,33 +83,33 @@ def clean(text: str) -> str:
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
-    """The texts that a tokenizer of transformers reads as special tokens, those of its images too."""
+    """The texts that a tokenizer of transformers encodes as special tokens, image tokens included."""
     added = getattr(tokenizer, "added_tokens_decoder", {}).values()
     return tuple(sorted({*tokenizer.all_special_tokens, *(token.content for token in added if token.special)}))
 
 
 def break_special_tokens(text: str, tokens: Iterable[str]) -> str:
-    """`text` with a space behind the first character of each of `tokens` in it, so that no tokenizer finds one there.
+    """`text` with a space after the first character of each special token in it, so that it is tokenized as text.
 
-    For models whose prompt is rendered and tokenised as one string, where text of a user and the template's own tokens
-    cannot be told apart; ours tokenises them apart and takes text as it is.
+    For models whose prompt is rendered and tokenized as one string, where user text and template tokens look alike.
+    MiniCPM-V tokenizes them separately and needs no such change.
     """
-    found = [token for token in tokens if len(token) > 1 and token in text]
-    if not found:
+    present = [token for token in tokens if len(token) > 1 and token in text]
+    if not present:
         return text
-    starts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in found)
+    starts = "|".join(f"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in present)
     return re.sub(starts, " ", text)
 
 
 def replace_surrogates(text: str) -> str:
-    """`text` as a table can hold it: the replacement character for lone surrogates."""
+    """`text` with the replacement character for lone surrogates, which a table cannot hold."""
     return _SURROGATE.sub("\ufffd", text)
 
 
 def is_degenerate(text: str) -> bool:
-    """Whether `text` ends in saying the same again and again: its last 1,000 characters compress to less than a fifth.
+    """Whether `text` ends in a repetition loop: its last 1,000 characters compress to less than a fifth.
 
-    Compression finds a loop of any length in any script, of letters as of sentences.
+    Compression detects loops of any length, of letters or of sentences, in any script.
     """
     tail = text[-LOOP_TAIL:].encode("utf-8", "replace")
-    return len(zlib.compress(tail, 9)) < LOOP_SHARE * len(tail)
+    return len(zlib.compress(tail, 9)) < LOOP_RATIO * len(tail)

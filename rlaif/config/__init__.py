@@ -1,7 +1,6 @@
-"""The configuration of the whole pipeline, described once: YAML files and the command line follow from these classes.
+"""The configuration, described once: YAML files, the command line and docs/configuration.md follow from these classes.
 
-A YAML file in `configs/` gives the sections; `--set section.key=value` changes single values after it. An unknown key
-is an error.
+A YAML file in `configs/` gives the sections; `--set section.key=value` changes single values. Unknown keys are errors.
 """
 
 from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection

@@ -71,10 +71,10 @@ class Group:
 
 def groups() -> list[Group]:
     """Every section of the configurations, once, in the order of the fields; each configuration before its sections."""
-    found: dict[type[Section], Group] = {}
+    by_class: dict[type[Section], Group] = {}
 
     def visit(kind: type[Section], path: str) -> None:
-        found.setdefault(kind, Group(kind)).paths.append(path)
+        by_class.setdefault(kind, Group(kind)).paths.append(path)
         for name, info in kind.model_fields.items():
             if inner := section_of(info.annotation):
                 key = f"{name}.NAME" if get_origin(info.annotation) is dict else name
@@ -82,7 +82,7 @@ def groups() -> list[Group]:
 
     for root in ROOTS:
         visit(root, "")
-    return list(found.values())
+    return list(by_class.values())
 
 
 def section_of(annotation: Any) -> type[Section] | None:

@@ -1,4 +1,4 @@
-"""Words of a text: the quick way for ASCII gives what the pattern for all scripts gives."""
+"""Words of a text: the fast path for ASCII gives the same words as the pattern for all scripts."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +16,7 @@ def test_scripts() -> None:
     assert words("Zwei H\u00c4USER \u732b\u72ac") == ["zwei", "h\u00e4user", "\u732b", "\u72ac"]
 
 
-def test_words_that_carry_a_fact() -> None:
+def test_words_with_content() -> None:
     assert content_words("There are two dogs, barking") == ["two", "dog", "bark"]
     assert share_in("two dogs barking", {"dog", "bark"}) == 2 / 3
     assert share_in("there it is", set()) == 1.0
