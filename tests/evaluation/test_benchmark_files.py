@@ -101,7 +101,7 @@ def test_chair_files(files: Path) -> None:
     assert chair.names.find("two puppies and a woman") == ["dog", "person"]
 
 
-def test_chair_without_questions_asks_about_all_annotated_images(files: Path) -> None:
+def test_chair_without_questions_has_one_for_every_annotated_image(files: Path) -> None:
     (files / "chair/obj_halbench_300_with_image.jsonl").unlink()
     chair = read_chair(files / "chair", BenchmarkSection(instruction="Describe it."))
     assert chair.questions == [
@@ -297,7 +297,7 @@ def test_embedded_mmhal_answers_hold_what_is_known(embedded: Path) -> None:
     kinds = {known.kind for known in mmhal.known.values()}
     assert kinds == {"attribute", "adversarial", "holistic"}
     for known in mmhal.known.values():
-        said = {f"{mention.color} {mention.shape}" for mention in find_mentions(known.answer)}
-        assert said <= set(known.objects) and bool(said) == (known.kind != "adversarial")
+        mentioned = {f"{mention.color} {mention.shape}" for mention in find_mentions(known.answer)}
+        assert mentioned <= set(known.objects) and bool(mentioned) == (known.kind != "adversarial")
         if known.kind == "holistic":
-            assert said == set(known.objects)
+            assert mentioned == set(known.objects)

@@ -19,7 +19,7 @@ from rlaif.errors import ConfigError
 from rlaif.inference.engine import Completion
 
 
-def ask(key: str, image: str = "1") -> Question:
+def question(key: str, image: str = "1") -> Question:
     return Question(key, image, "?", b"")
 
 
@@ -81,9 +81,11 @@ def chair() -> Chair:
 def test_chair_by_hand(chair: Chair) -> None:
     answers = [
         # 15 words; person, dog, bird, bird, hot dog: three mentions are false; two of three objects found
-        chair.count(ask("a", "1"), "A man with two puppies and a bird. The bird sits on a hot dog."),
-        chair.count(ask("b", "2"), "The seat of the toilet."),  # 5 words; the seat is no chair; one of one found
-        chair.count(ask("c", "2"), "Nothing to see."),  # 3 words, no mention; none of one found
+        chair.count(question("a", "1"), "A man with two puppies and a bird. The bird sits on a hot dog."),
+        chair.count(
+            question("b", "2"), "The seat of the toilet."
+        ),  # 5 words; a seat is no chair here; one of one found
+        chair.count(question("c", "2"), "Nothing to see."),  # 3 words, no mention; none of one found
     ]
     assert chair.figures(total(answers)) == {
         "mention_rate": 3 / 6,
@@ -96,7 +98,7 @@ def test_chair_by_hand(chair: Chair) -> None:
 
 
 def test_silence_has_no_chair(chair: Chair) -> None:
-    figures = chair.figures(chair.count(ask("a"), "Nothing."))
+    figures = chair.figures(chair.count(question("a"), "Nothing."))
     assert (figures["mention_rate"], figures["response_rate"], figures["chair_s"]) == (None, None, 0.0)
 
 
@@ -144,8 +146,8 @@ def amber() -> Amber:
 
 def test_amber_descriptions_by_hand(amber: Amber) -> None:
     """Six words: man and people are the person, trees the forest, orange is safe; dog and water are imagined."""
-    first = amber.count(ask("1"), "A man and people by the trees; a dog, an orange, water and light.")
-    second = amber.count(ask("2"), "The sky.")
+    first = amber.count(question("1"), "A man and people by the trees; a dog, an orange, water and light.")
+    second = amber.count(question("2"), "The sky.")
     figures = amber.figures(total([first, second]))
     assert {name: figures[name] for name in ("chair", "cover", "hal", "cog", "mean_words", "descriptions")} == {
         "chair": 2 / 7,
@@ -158,7 +160,7 @@ def test_amber_descriptions_by_hand(amber: Amber) -> None:
 
 
 def test_amber_questions_by_hand(amber: Amber) -> None:
-    """Looked for is no: said of state no (right), state yes (wrong), existence no (right); there are four."""
+    """The positive class is no, four in all: predicted for state no, existence no (correct) and state yes (wrong)."""
     answers = {
         "state no": "No.",
         "state yes": "No",
@@ -168,7 +170,7 @@ def test_amber_questions_by_hand(amber: Amber) -> None:
         "relation yes": "Yes",
         "relation no": "It is not clear.",
     }
-    figures = amber.figures(total(amber.count(ask(key), answer) for key, answer in answers.items()))
+    figures = amber.figures(total(amber.count(question(key), answer) for key, answer in answers.items()))
     expected = {
         "": (4 / 7, 2 / 3, 2 / 4, 4 / 7, 7),
         "existence_": (1.0, 1.0, 1.0, 1.0, 1),
@@ -179,8 +181,8 @@ def test_amber_questions_by_hand(amber: Amber) -> None:
         "relation_": (1 / 2, None, 0.0, None, 2),
     }
     for kind, values in expected.items():
-        found = [figures[f"{kind}{name}"] for name in ("accuracy", "precision", "recall", "f1", "questions")]
-        assert found == [None if value is None else pytest.approx(value) for value in values], kind
+        computed = [figures[f"{kind}{name}"] for name in ("accuracy", "precision", "recall", "f1", "questions")]
+        assert computed == [None if value is None else pytest.approx(value) for value in values], kind
     assert figures["unread_answers"] == 1
 
 
@@ -194,11 +196,11 @@ def test_amber_shows_what_was_asked(amber: Amber) -> None:
 
 
 def test_pope_by_hand() -> None:
-    """Said yes: 1, 3, 5 and 6, of which 1 and 5 are there, as is 2."""
+    """Answers 1, 3, 5 and 6 are yes; the objects of 1, 2 and 5 are there."""
     labels = [True, True, False, False, True, False]
     answers = ["Yes", "There is no dog.", "Yes. No dog is seen.", "No", "", "Certainly, a dog"]
     pope = Pope([], {str(index): ("popular", label) for index, label in enumerate(labels)})
-    figures = pope.figures(total(pope.count(ask(str(index)), answer) for index, answer in enumerate(answers)))
+    figures = pope.figures(total(pope.count(question(str(index)), answer) for index, answer in enumerate(answers)))
     assert figures == {
         "popular_accuracy": 3 / 6,
         "popular_precision": 2 / 4,
@@ -233,7 +235,7 @@ def test_mmhal_by_hand() -> None:
     """Ratings 6 and 2 of one answer, 3 and none of the other."""
     known = {"1": Known("q", "a", ["o"], "attribute"), "2": Known("q", "a", ["o"], "holistic")}
     mmhal = MMHal([], known, runs=2)
-    counts = [mmhal.count(ask("1"), {0: 6, 1: 2}), mmhal.count(ask("2"), {0: 3})]
+    counts = [mmhal.count(question("1"), {0: 6, 1: 2}), mmhal.count(question("2"), {0: 3})]
     assert mmhal.figures(total(counts)) == {
         "score": 11 / 3,
         "hallucination_rate": 1 / 3,
@@ -244,7 +246,7 @@ def test_mmhal_by_hand() -> None:
         "ratings": 3,
         "unrated": 1,
     }
-    assert mmhal.figures(mmhal.count(ask("1"), {}))["score"] is None
+    assert mmhal.figures(mmhal.count(question("1"), {}))["score"] is None
 
 
 @pytest.mark.parametrize(

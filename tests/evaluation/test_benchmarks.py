@@ -57,7 +57,7 @@ def config_of(home: Path, **section: Any) -> Config:
 
 
 class Models:
-    """Opens a scripted engine for a model: the policy says yes to all, the aligned one `after`; the labeler rates."""
+    """Opens a scripted engine for a model: the policy always says yes, the aligned one `after`; the labeler rates."""
 
     def __init__(self, after: Callable[[Request], str] = lambda request: "No") -> None:
         self.after = after
@@ -110,7 +110,8 @@ def test_pope_before_and_after(home: Path, published: Path, capsys: pytest.Captu
         assert before == [0.5, 0.5, 1.0, 1.0] and after == [1.0, 1.0, 1.0, 0.5]
         assert sides["after"]["intervals"][f"{kind}_accuracy"] == [1.0, 1.0]
     assert sides["before"]["answers"] == SCENES * 6 * 3 and sides["before"]["dropped"] == 0
-    assert "popular_accuracy" in (told := capsys.readouterr().out) and "100.0% [100.0, 100.0]" in told
+    printed = capsys.readouterr().out
+    assert "popular_accuracy" in printed and "100.0% [100.0, 100.0]" in printed
 
 
 def test_answers_are_greedy_and_kept(home: Path, published: Path) -> None:
@@ -252,7 +253,7 @@ def test_images_that_cannot_be_used_are_counted(home: Path, tmp_path: Path, caps
     assert "before: 4 questions were dropped" in capsys.readouterr().out
 
 
-def test_no_image_at_all_is_an_error_that_can_be_put_right(home: Path, tmp_path: Path) -> None:
+def test_missing_images_are_an_error_that_the_user_can_fix(home: Path, tmp_path: Path) -> None:
     pope_file(tmp_path / "mine", "a.png", "b.png")
     config = config_of(home, name="pope", path=str(tmp_path / "mine"))
     with pytest.raises(
@@ -265,7 +266,7 @@ def test_no_image_at_all_is_an_error_that_can_be_put_right(home: Path, tmp_path:
     assert metrics_of(home, "pope")["before"]["answers"] == 2
 
 
-def test_a_question_too_long_is_dropped_by_name(home: Path, tmp_path: Path) -> None:
+def test_a_question_that_is_too_long_is_dropped(home: Path, tmp_path: Path) -> None:
     pope_file(tmp_path / "mine", "a.png", "a.png")
     (tmp_path / "mine/images/a.png").write_bytes(png())
 
@@ -281,7 +282,7 @@ def test_a_question_too_long_is_dropped_by_name(home: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", ["chair", "amber", "pope", "mmhal"])
-def test_without_files_the_embedded_scenes_are_asked_about(home: Path, name: str) -> None:
+def test_without_files_the_embedded_scenes_are_used(home: Path, name: str) -> None:
     benchmark(config_of(home, name=name, scenes=4), home / "run", Models())
     assert (home / "run/benchmarks" / name / "scenes-4").is_dir()
     sides = metrics_of(home, name)
@@ -301,7 +302,7 @@ def test_the_report_shows_benchmarks_with_their_intervals(home: Path, published:
     assert "50.0% <small>[50.0, 50.0]</small>" in text
 
 
-def test_what_cannot_be_meant(home: Path) -> None:
+def test_settings_that_contradict_each_other(home: Path) -> None:
     with pytest.raises(ConfigError, match=r"benchmark.name is not set; .*chair, amber, pope, mmhal"):
         benchmark(config_of(home), home / "run", Models())
     photos = config_of(home, name="pope").model_copy(
@@ -340,5 +341,5 @@ def test_for_real_on_the_models_that_ship(tmp_path: Path, name: str, model: str)
         assert figures["accuracy"] > 0.85 and figures["unread_answers"] == 0
     elif name == "chair":
         assert figures["recall"] > 0.5 and 0 < figures["mention_rate"] < 0.6
-    else:  # the labeler was never taught to rate: that its ratings come and are counted is all that can be said
+    else:  # the labeler was not trained to rate: only the number of its ratings is known
         assert figures["ratings"] + figures["unrated"] == 3 * 12

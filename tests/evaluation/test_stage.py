@@ -32,10 +32,10 @@ class Policies:
 
     def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         which = "after" if section.model == self.aligned else "before"
-        self.opened[which] = ScriptedEngine(lambda request: [self.say(request, which)])
+        self.opened[which] = ScriptedEngine(lambda request: [self.answer(request, which)])
         return self.opened[which]
 
-    def say(self, request: Request, which: str) -> str:
+    def answer(self, request: Request, which: str) -> str:
         assert request.image is not None
         objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
         phrases = [f"a {item['color']} {item['shape']}" for item in objects]
@@ -197,9 +197,9 @@ def test_answers_are_on_disk_before_the_last_one_is_generated(tmp_path: Path, mo
         if len(requests) == 8:  # in the second five of the first policy
             raise KeyboardInterrupt
         requests.append(request)
-        return Policies.say(policies, request, which)
+        return Policies.answer(policies, request, which)
 
-    monkeypatch.setattr(policies, "say", killed)
+    monkeypatch.setattr(policies, "answer", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluate(config, path, policies)
     again = Policies(config, path)
@@ -211,7 +211,7 @@ def test_answers_are_on_disk_before_the_last_one_is_generated(tmp_path: Path, mo
     }
 
 
-def test_without_truth_only_what_needs_none_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_truth_other_figures_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config, path = make_run(tmp_path, truth=False)
     evaluate(config, path, Policies(config, path))
     metrics = metrics_of(path)
@@ -263,7 +263,7 @@ def test_no_prompt_of_the_split(tmp_path: Path) -> None:
         evaluate(config, path, Policies(config, path))
 
 
-def test_a_missing_table_comes_to_light_before_any_answer(tmp_path: Path) -> None:
+def test_a_missing_table_is_an_error_before_any_answer(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     (path / "pairs.parquet").unlink()
     policies = Policies(config, path)

@@ -51,7 +51,7 @@ def test_truth_of_a_mention_needs_everything_it_says() -> None:
 def test_web_captions_follow_habits_and_honest_ones_do_not() -> None:
     trigger, (color, shape, place) = next(iter(COMPANIONS.items()))
     scene = Scene(84, 84, (255, 255, 255), (SceneObject(trigger[1], trigger[0], "large", "left"),))
-    said = [web_mentions(scene, INSTRUCTIONS[0], random.Random(index)) for index in range(300)]
-    invented = sum(Mention(color, shape, None, place) in mentions for mentions in said) / 300
+    captions = [web_mentions(scene, INSTRUCTIONS[0], random.Random(index)) for index in range(300)]
+    invented = sum(Mention(color, shape, None, place) in mentions for mentions in captions) / 300
     assert 0.75 < invented < 0.95
-    assert all(len(mentions) <= 2 for mentions in said)
+    assert all(len(mentions) <= 2 for mentions in captions)

@@ -18,7 +18,7 @@ def test_a_description_counts_as_the_truth_has_it() -> None:
     assert question.score("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
 
 
-def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
+def test_every_kind_of_picture_has_the_same_questions_each_time() -> None:
     for objects, canvases, _ in model_figures.KINDS.values():
         first, again = (
             model_figures.sample_questions(3, objects, canvases),
@@ -26,8 +26,8 @@ def test_every_kind_of_picture_is_asked_about_and_stays_the_same() -> None:
         )
         assert [question.prompt for question in first] == [question.prompt for question in again]
         assert {question.image.size for question in first} <= set(canvases)
-        found = [question.score("") for question in first]
-        assert sum("recall" in counted for counted in found) == sum("text read" in counted for counted in found) == 3
+        scores = [question.score("") for question in first]
+        assert sum("recall" in score for score in scores) == sum("text read" in score for score in scores) == 3
 
 
 def test_the_margin_of_an_interval() -> None:

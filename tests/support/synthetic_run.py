@@ -34,7 +34,7 @@ def scene_of(reference: dict[str, Any]) -> Scene:
     return Scene(reference["width"], reference["height"], (250, 250, 250), objects)
 
 
-def say(reference: dict[str, Any], instruction: str, seed: str, careful: float) -> str:
+def sample_caption(reference: dict[str, Any], instruction: str, seed: str, careful: float) -> str:
     """A caption of the scene: honest with probability `careful`, else a web caption."""
     rng = random.Random(seed)
     scene = scene_of(reference)
@@ -86,7 +86,7 @@ def write_prompts(run: Run, truth: bool) -> list[dict[str, Any]]:
             }
             prompts.append(prompt)
             for index in range(RESPONSES if split == "train" else 0):
-                text = say(row.reference, row.instruction, f"{prompt_id}/{index}", careful=0.3)
+                text = sample_caption(row.reference, row.instruction, f"{prompt_id}/{index}", careful=0.3)
                 responses.append(
                     {
                         "response_id": make_id(prompt_id, "1", str(index)),

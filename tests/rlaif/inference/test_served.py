@@ -30,7 +30,7 @@ from scenes.language import find_mentions, question_of
 from scenes.source import scene_rows
 from tests.support import ROOT
 from tests.support.chat_server import ChatServer, Reply
-from tests.support.synthetic_run import say
+from tests.support.synthetic_run import sample_caption
 
 # vLLM runs in this process too, and its libraries warn about themselves.
 pytestmark = [pytest.mark.engine, pytest.mark.filterwarnings("ignore")]
@@ -125,7 +125,7 @@ def test_p_yes_is_that_of_the_engine_in_the_process(remote: Engine, local: Engin
         (str(index), wording.format_verify(question_of(mention)))
         for index in range(len(rows))
         for row in rows
-        for mention in find_mentions(say(row.reference, row.instruction, f"question {index}", careful=0.5))
+        for mention in find_mentions(sample_caption(row.reference, row.instruction, f"question {index}", careful=0.5))
     ]
     here, there = (verify(engine, questions, images) for engine in (local, remote))
     assert here.keys() == there.keys() and len(here) > 30
@@ -137,7 +137,7 @@ def test_p_yes_is_that_of_the_engine_in_the_process(remote: Engine, local: Engin
 
 def test_splits_are_those_of_the_engine_in_the_process(remote: Engine, local: Engine) -> None:
     texts = [
-        say(row.reference, row.instruction, str(index), careful=0.3)
+        sample_caption(row.reference, row.instruction, str(index), careful=0.3)
         for index, row in enumerate(scene_rows("test", 12, seed=1))
     ]
     here, there = (
