@@ -19,13 +19,14 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.inference.revision import model_revision
 from rlaif.storage.files import atomic_folder
-from rlaif.storage.run import Run
 
 WEIGHTS = "*.safetensors"
 
 
 def average(config: Config, path: Path) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
+    from rlaif.storage.run import Run  # heavy imports are deferred so that `--help` stays fast
+
     if len(config.averaged_rounds) < 2:
         raise ConfigError(
             f"average_last is {config.average_last} with {config.rounds} rounds; an average needs at least two policies"

@@ -14,21 +14,19 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.inference.revision import model_revision, pin_revision
-from rlaif.storage.run import Run
-from rlaif.storage.tables import count_rows, read_rows
-from rlaif.storage.writer import TableWriter
+from rlaif.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel
 
     from dpo.collator import Collator
+    from rlaif.storage.run import Run
+    from rlaif.storage.writer import TableWriter
 
 PAIRS_PER_BATCH = 8  # the collator takes two answers per row
 Row = dict[str, Any]
@@ -36,6 +34,10 @@ Row = dict[str, Any]
 
 def rewards(config: Config, path: Path) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
+    from rlaif.storage.run import Run  # heavy imports are deferred so that `--help` stays fast
+    from rlaif.storage.tables import count_rows
+    from rlaif.storage.writer import TableWriter
+
     if config.reference_policy is None:
         raise ConfigError(
             "reference_policy is not set; set it to the model that `policy` was aligned from, or use `make best-of-n`"
@@ -65,7 +67,7 @@ def beta_of(config: Config) -> float:
     return trainer_arguments(config, Path("unused")).beta
 
 
-def write_rewards(run: Run, writer: TableWriter) -> None:
+def write_rewards(run: "Run[Config]", writer: "TableWriter") -> None:
     import torch
 
     from dpo.policy import load_collator, load_policy
@@ -78,8 +80,11 @@ def write_rewards(run: Run, writer: TableWriter) -> None:
     )
     collator = load_collator(config.policy, config.dpo, max_length=None)
     beta = beta_of(config)
-    for prompt_id, rows in tqdm(complete_responses(run), desc="rewards", unit="prompt", dynamic_ncols=True):
-        if prompt_id not in writer.done:
+    with progress_bar("rewards", "prompt", total=None) as bar:
+        for prompt_id, rows in complete_responses(run):
+            bar.update()
+            if prompt_id in writer.done:
+                continue
             columns = [column.tolist() for column in log_probs(policy, reference, collator, rows)]
             writer.write(
                 {
@@ -94,8 +99,10 @@ def write_rewards(run: Run, writer: TableWriter) -> None:
             )
 
 
-def complete_responses(run: Run[Config]) -> Iterator[tuple[str, list[Row]]]:
+def complete_responses(run: "Run[Config]") -> Iterator[tuple[str, list[Row]]]:
     """(prompt_id, complete responses) of each prompt, as rows for the collator; cut responses are dropped."""
+    from rlaif.storage.tables import read_rows
+
     columns = ["prompt_id", "response_id", "text", "finish_reason", "num_tokens"]
     groups = groupby(read_rows(run, "responses", columns), key=lambda row: row["prompt_id"])
     prompts = {"split": run.config.generation.splits}

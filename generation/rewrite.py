@@ -22,10 +22,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from generation.images import load_image
 from generation.picture import UnusableImageError
@@ -39,9 +36,11 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.progress import progress_bar
 from rlaif.storage.files import parquet_files
-from rlaif.storage.run import Run
-from rlaif.storage.writer import TableWriter
 from rlaif.text import clean
+
+if TYPE_CHECKING:
+    from rlaif.storage.run import Run
+    from rlaif.storage.writer import TableWriter
 
 DEFAULT_PROMPT = Path(__file__).with_name("rewrite.txt")
 PLACEHOLDER = "{caption}"
@@ -74,6 +73,9 @@ class Rewrite:
 
 def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_engine) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
+    from rlaif.storage.run import Run  # heavy imports are deferred so that `--help` stays fast
+    from rlaif.storage.writer import TableWriter
+
     run = Run(path, config, "rewrite")
     prompt = read_prompt(config.rewrite.prompt)
     rewriter = pin_revision(config.rewriter)
@@ -124,6 +126,9 @@ def read_prompt(path: str | None) -> str:
 
 def count_captions(source: Path, limit: int | None) -> int | None:
     """Rows that will be read; None if a file is unreadable (`raw_captions` reports which)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         rows: int = sum(pq.read_metadata(file).num_rows for file in parquet_files(source, "captions.path").values())
     except (pa.ArrowException, OSError):
@@ -131,7 +136,7 @@ def count_captions(source: Path, limit: int | None) -> int | None:
     return rows if limit is None else min(rows, limit)
 
 
-def raw_captions(run: Run[RewriteConfig], processed: Container[str], advance: Advance) -> Iterator[RawCaption]:
+def raw_captions(run: "Run[RewriteConfig]", processed: Container[str], advance: Advance) -> Iterator[RawCaption]:
     """The captions of the source that are not yet processed; unusable ones are dropped with their reason, and counted
     by `advance`.
     """
@@ -159,12 +164,12 @@ def raw_captions(run: Run[RewriteConfig], processed: Container[str], advance: Ad
 
 
 def rewrite_captions(
-    run: Run[RewriteConfig],
+    run: "Run[RewriteConfig]",
     engine: Engine,
     prompt: str,
     revision: str,
     captions: Iterator[RawCaption],
-    writer: TableWriter,
+    writer: "TableWriter",
     advance: Advance,
 ) -> None:
     """Rewrite every caption. Results that pass the quality rules are written, the others dropped with their reason."""

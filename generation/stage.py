@@ -9,8 +9,6 @@ resumes from what is on disk.
 from collections import Counter
 from pathlib import Path
 
-from tqdm import tqdm
-
 from generation.prompts import build_prompts
 from generation.sampling import sample_responses
 from generation.sources import pin_data, read_pictures, source_files
@@ -20,6 +18,7 @@ from rlaif.inference.engine import OpenEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision, pin_revision
 from rlaif.inference.work import EngineSpec
+from rlaif.progress import progress_bar
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_rows
 from rlaif.storage.writer import TableWriter
@@ -74,9 +73,11 @@ def write_prompts(run: Run) -> None:
     pictures = read_pictures(data, run.config.seed, run.config.round)
     rows = build_prompts(pictures, data, writer.done, drop, run.config.round)
     written = 0
-    for row in tqdm(rows, desc="prompts", unit="prompt", dynamic_ncols=True):
-        writer.write([row])
-        written += 1
+    with progress_bar("prompts", "prompt", total=None, done=len(writer.done)) as bar:
+        for row in rows:
+            writer.write([row])
+            written += 1
+            bar.update()
     if not written and not writer.done:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
         raise InputError(f"no usable prompt in {data.path or data.source} ({reasons}); correct data.path or its files")

@@ -8,8 +8,6 @@ import io
 import json
 import math
 import os
-import struct
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +25,7 @@ from rlaif.inference.engine import IMAGE_REFUSED, Completion, Request
 from rlaif.storage.run import DETAIL_LENGTH, Run
 from rlaif.storage.tables import read_rows
 from tests.support.doubles import ScriptedEngine
-from tests.support.photographs import encoded, photo
+from tests.support.photographs import animated, bomb, encoded, good_image, photo, text_bomb, with_exif
 from tests.support.synthetic_run import model_folder
 
 Row = dict[str, Any]
@@ -35,42 +33,6 @@ TABLES = ("prompts", "responses", "claims", "scores", "pairs")
 GOOD = "There is a red circle."
 FALSE = "There is a blue square."
 ASK = "What is there?"
-
-
-def good_image(index: int) -> bytes:
-    return encoded(photo(40 + index, 40), "PNG")
-
-
-def bomb() -> bytes:
-    """A PNG of a kilobyte whose header claims 60,000 x 60,000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-        + chunk(b"IEND", b"")
-    )
-
-
-def text_bomb() -> bytes:
-    """A PNG with a comment of 200 MB, compressed."""
-    data = encoded(photo(20, 20), "PNG")
-    body = b"Comment\0\0" + zlib.compress(bytes(2 * 10**8), 9)
-    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
-    return data[:33] + chunk + data[33:]  # after the header
-
-
-def animated(format: str) -> bytes:
-    frames = [Image.new("RGB", (30, 20), color) for color in ("red", "green", "blue")]
-    return encoded(frames[0], format, save_all=True, append_images=frames[1:], duration=50)
-
-
-def with_exif(exif: bytes) -> bytes:
-    return encoded(photo(30, 20), "JPEG", exif=exif)
 
 
 JPEG = encoded(photo(320, 240), "JPEG")

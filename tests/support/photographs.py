@@ -1,6 +1,8 @@
 """Images in every common format, broken ones too, as files and as tables."""
 
 import io
+import struct
+import zlib
 from collections.abc import Container
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,42 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.linear_gradient("L").resize((width, height)).convert(mode)
+
+
+def good_image(index: int) -> bytes:
+    return encoded(photo(40 + index, 40), "PNG")
+
+
+def bomb() -> bytes:
+    """A PNG of a kilobyte whose header claims 60,000 x 60,000 pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
+        + chunk(b"IEND", b"")
+    )
+
+
+def text_bomb() -> bytes:
+    """A PNG with a comment of 200 MB, compressed."""
+    data = encoded(photo(20, 20), "PNG")
+    body = b"Comment\0\0" + zlib.compress(bytes(2 * 10**8), 9)
+    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
+    return data[:33] + chunk + data[33:]  # after the header
+
+
+def animated(format: str) -> bytes:
+    frames = [Image.new("RGB", (30, 20), color) for color in ("red", "green", "blue")]
+    return encoded(frames[0], format, save_all=True, append_images=frames[1:], duration=50)
+
+
+def with_exif(exif: bytes) -> bytes:
+    return encoded(photo(30, 20), "JPEG", exif=exif)
 
 
 def good_photos() -> dict[str, bytes]:
