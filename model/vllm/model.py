@@ -1,5 +1,6 @@
-"""vLLM's native MiniCPM-V with our image processor, so that it needs no remote code and slices as training does, and
-with the position behaviours that vLLM's own does not have.
+"""vLLM's native MiniCPM-V with our image processor and, where vLLM lacks them, our position embeddings.
+
+With our image processor it needs no remote code and slices images as training does.
 """
 
 from functools import cached_property
@@ -22,10 +23,11 @@ from vllm.transformers_utils.processors.minicpmv import MiniCPMVProcessor as Vll
 from model.configuration import RELEASED_POSITIONS, MiniCPMVVisionConfig
 from model.image_processing import MiniCPMVImageProcessor
 from model.vision import positions
+from model.vllm.private import replace_vision_embeddings
 
 
 class ProcessingInfo(MiniCPMVProcessingInfo):
-    """The image processor of the checkpoint, by our class."""
+    """Loads the checkpoint's image processor with our class."""
 
     @cached_property
     def image_processor(self) -> MiniCPMVImageProcessor:
@@ -38,8 +40,8 @@ class ProcessingInfo(MiniCPMVProcessingInfo):
         )
 
 
-class FittedEmbeddings(Idefics2VisionEmbeddings):
-    """The encoder's embeddings with positions by `model.vision.positions`, of any kind."""
+class PositionedEmbeddings(Idefics2VisionEmbeddings):
+    """Patch embeddings plus `model.vision.positions` of the configured kind."""
 
     def __init__(self, config: MiniCPMVVisionConfig):
         super().__init__(config)  # type: ignore[arg-type]  # of the same shape
@@ -52,33 +54,33 @@ class FittedEmbeddings(Idefics2VisionEmbeddings):
         tgt_sizes: torch.Tensor | None = None,
         position_ids: torch.Tensor | None = None,
     ) -> torch.Tensor:
-        assert tgt_sizes is not None, "positions in two dimensions need the slices' grids"
-        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # [N, D, 1, L]
-        patches = patches.flatten(2).transpose(1, 2)  # [N, L, D]
+        assert tgt_sizes is not None, "positions need the grid of each slice"
+        patches = self.patch_embedding(pixel_values.to(self.patch_embedding.weight.dtype))  # [S, D, 1, P]
+        patches = patches.flatten(2).transpose(1, 2)  # [S, P, D]
         sizes = tgt_sizes.to(patches.device)
         table = self.position_embedding.weight
         return patches + positions(table, self.kind, sizes, patches.shape[1], self.num_patches_per_side)
 
 
-class FittedMiniCPMV2_5(MiniCPMV2_5):
-    """Version 2.5 whose encoder is told the slices' grids, which vLLM's own needs for 2.6 only."""
+class PositionedMiniCPMV2_5(MiniCPMV2_5):
+    """Version 2.5 that passes the grid of each slice to the encoder, as vLLM does for 2.6 only."""
 
     get_vision_hidden_states = MiniCPMV2_6.get_vision_hidden_states
 
 
-FITTED = {"2.5": FittedMiniCPMV2_5, "2.6": MiniCPMV2_6}
+WITH_POSITIONS: dict[str, type[MiniCPMV2_5 | MiniCPMV2_6]] = {"2.5": PositionedMiniCPMV2_5, "2.6": MiniCPMV2_6}
 
 
 @MULTIMODAL_REGISTRY.register_processor(
     MiniCPMVMultiModalProcessor, info=ProcessingInfo, dummy_inputs=MiniCPMVDummyInputsBuilder
 )
 class MiniCPMVForVLLM(MiniCPMV):
-    """vLLM's native model where it has the checkpoint's position behaviour, ours where it has not."""
+    """vLLM's native class if it implements the checkpoint's position embedding, ours otherwise."""
 
     def __new__(cls, *, vllm_config: VllmConfig, prefix: str = "") -> Any:
         config = vllm_config.model_config.hf_config
         if config.vision_config.position_embedding_type == RELEASED_POSITIONS[config.version]:
             return super().__new__(cls, vllm_config=vllm_config, prefix=prefix)
-        served = FITTED[config.version](vllm_config=vllm_config, prefix=prefix)  # type: ignore[abstract]  # as vLLM makes its own
-        served.vpm.embeddings = FittedEmbeddings(config.vision_config)
+        served = WITH_POSITIONS[config.version](vllm_config=vllm_config, prefix=prefix)
+        replace_vision_embeddings(served, PositionedEmbeddings(config.vision_config))
         return served

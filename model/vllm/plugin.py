@@ -1,20 +1,16 @@
-"""Makes every vLLM process know our MiniCPM-V: the entry point `vllm.general_plugins` calls `register`.
+"""Registers our MiniCPM-V in every vLLM process: the entry point `vllm.general_plugins` calls `register`.
 
-vLLM's native MiniCPM-V serves the model; only where its image processor comes from is ours, since the native class
-takes it from remote code.
+vLLM's native class takes its image processor from remote code; ours takes it from this package.
 """
 
 
 def register() -> None:
     """Register with transformers' Auto classes and with vLLM; safe to call more than once."""
-    import torch
     from vllm import ModelRegistry
 
     import model
+    from model.vllm.private import answer_whether_capturing
 
     model.register()
     ModelRegistry.register_model("MiniCPMV", "model.vllm.model:MiniCPMVForVLLM")
-    if not torch.backends.cuda.is_built():
-        # vLLM's resampler asks whether a CUDA graph is being captured, and a torch without CUDA raises
-        # instead of saying no.
-        torch.cuda.is_current_stream_capturing = lambda: False
+    answer_whether_capturing()

@@ -1,12 +1,13 @@
-"""The one seam over inference: stages ask an Engine; `rlaif.inference.open` gives vLLM or an endpoint,
-`tests.support.doubles` a double.
+"""The one interface to inference: stages call an Engine, which is vLLM (`rlaif.inference.vllm_engine`), an endpoint
+(`rlaif.inference.endpoint`) or, in tests, `tests.support.doubles.ScriptedEngine`.
 
-Why prompts of our own architecture are built from token ids: the policy must see in vLLM exactly the tokens that it is
-trained on, and text of a user that looks like a special token (`<unk>`, `<image>`, `<|eot_id|>`, the image marker) must
-stay text. vLLM's chat entry point, which serves every other architecture, tokenises the rendered template as one string
-and cannot tell the two apart: there a space breaks such texts up before they go in
-(`rlaif.text.break_special_tokens`; `rlaif.inference.endpoint` says what it does about them).
-vLLM puts an image's placeholders where it first finds the tokenised marker; the image stands first, so it is ours.
+Prompts of our own architecture are built from token ids (`TurnEncoder`), for two reasons. The policy must get exactly
+the tokens in vLLM that it is trained on. And a user's text that looks like a special token (`<unk>`, `<image>`,
+`<|eot_id|>`, the image marker) must stay text. vLLM's chat entry point, which serves every other architecture,
+tokenizes the rendered template as one string and cannot tell the two apart, so such texts are broken up by a space
+before they are sent (`rlaif.text.break_special_tokens`, `rlaif.inference.chat.break_brackets`).
+vLLM inserts an image's placeholders at the first occurrence of the tokenized marker. The image comes first in a turn,
+so that this is the real marker.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,8 +17,6 @@ from typing import Any, Protocol
 from rlaif.config import EngineSection, ModelSection
 
 PROMPT_TOO_LONG, IMAGE_REFUSED = "prompt_too_long", "image_refused"
-
-
 REFUSALS = {
     PROMPT_TOO_LONG: "does not fit the model; see engine.max_model_len",
     IMAGE_REFUSED: "the model's own processor does not take an image of this shape",
@@ -28,10 +27,10 @@ REFUSALS = {
 class Request:
     """One user turn, the image first, to be answered `n` times.
 
-    image: encoded file bytes. seed: answer i is drawn with seed + i. json_schema: the answer is JSON of this schema.
-    first_words: the probability, over the full vocabulary, that the answer's first token is any spelling of each of
-    these words (a token that reads as the word when stripped and lower-cased; at most 128 spellings in all).
-    token_logprobs: the log-probability of each token of the answer. One of the two can be asked for.
+    image: encoded file bytes. seed: answer i is sampled with seed + i. json_schema: the answer is JSON of this schema.
+    first_words: return the probability, over the full vocabulary, that the first token of the answer is a spelling of
+    each of these words (see `is_spelling_of`; at most 128 spellings in all).
+    token_logprobs: return the log-probability of each token of the answer. Only one of the two can be set.
     """
 
     text: str
@@ -48,12 +47,12 @@ class Request:
 
 @dataclass(frozen=True)
 class Completion:
-    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), one of REFUSALS, or what
-    else an endpoint gives, such as "content_filter".
+    """One answer. finish_reason: "stop", "length" (cut by max_tokens or the model's length), one of REFUSALS, or
+    another reason of an endpoint, such as "content_filter".
 
-    first_words: by word, the probabilities that `first_words` asked for; None also where there is no answer.
-    tokens: where `token_logprobs` asked for them, (what it adds to the text, log-probability) of each token in order;
-    an end token adds nothing.
+    first_words: the probability of each word of `Request.first_words`; None also where there is no answer.
+    tokens: with `Request.token_logprobs`, (text that it adds, log-probability) of each token in order; an end token
+    adds nothing.
     prompt_tokens: length of the prompt with its image; 0 where it did not fit.
     """
 
@@ -73,31 +72,41 @@ def do_nothing() -> None:
 
 
 class Engine(Protocol):
-    """What a stage may ask of a served model."""
+    """A served model, as the stages use it."""
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """Answer each request `n` times, in the order of the requests.
 
         advance: called once for each request as it is finished, such as the `update` of a progress bar.
         A request that the model cannot take gets one empty Completion whose finish_reason is one of REFUSALS.
-        Requests with the same image should stand together: its encoding and its part of the KV cache are reused.
-        Errors: ModelError where a word of `first_words` is known to be no token of the model, or the model fails.
+        Requests with the same image should be consecutive: its encoding and its part of the KV cache are reused.
+        Errors: ModelError where a word of `first_words` is known not to be a token of the model, or the model fails.
         """
 
     def close(self) -> None:
-        """Give back the memory; the engine cannot be used afterwards."""
+        """Free the memory; the engine cannot be used afterwards."""
 
 
 OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]  # with the seed
 
 
+class TurnEncoder(Protocol):
+    """Encodes a user turn so that its text never becomes a special token; `model.processing` implements it."""
+
+    end_of_turn: int
+    """Id of the token that ends an answer."""
+
+    def encode_turn(self, text: str, has_image: bool) -> list[int]:
+        """Token ids of a user turn, image marker first, up to where the answer begins."""
+
+
 def is_spelling_of(token: str, word: str) -> bool:
-    """Whether a token is a spelling of a word: "yes", "Yes", " YES"."""
+    """Whether a token equals a word but for case and surrounding space: "yes", "Yes", " YES"."""
     return token.strip().lower() == word.lower()
 
 
 def text_by_token(text: str, tokens: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:
-    """(what it adds to `text`, log-probability) of each token; what goes beyond the text (an end token) is cut."""
+    """(text that it adds to `text`, log-probability) of each token; tokens beyond the text (an end token) add ""."""
     left = len(text)
     added = []
     for token, logprob in tokens:

@@ -1,4 +1,4 @@
-"""vLLM as an Engine."""
+"""vLLM as an Engine: in this process on CPU, in processes of its own on GPU."""
 
 import functools
 import gc
@@ -20,6 +20,7 @@ from rlaif.inference.engine import (
     Advance,
     Completion,
     Request,
+    TurnEncoder,
     do_nothing,
     is_spelling_of,
     text_by_token,
@@ -28,11 +29,11 @@ from rlaif.text import break_special_tokens, special_tokens
 
 if TYPE_CHECKING:
     from PIL import Image
-    from vllm import SamplingParams
+    from vllm import CompletionOutput, RequestOutput, SamplingParams
 
 
 class VllmEngine:
-    """vLLM in this process on CPU, in processes of its own on GPU."""
+    """Implements `rlaif.inference.engine.Engine`. Errors: ModelError where vLLM cannot load the model."""
 
     def __init__(self, model: ModelSection, engine: EngineSection, seed: int) -> None:
         with gc_paused():
@@ -44,72 +45,72 @@ class VllmEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"vLLM cannot load the model {model.model!r}: {_reason(error)}") from error
         self._model = model.model
-        self._most_sequences = engine.max_num_seqs
+        self._max_running = engine.max_num_seqs
         self._spellings: dict[str, tuple[int, ...]] = {}
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._special = special_tokens(self._tokenizer)
-        self._processor: Any = None
-        self._stop_token_ids: list[int] = []
-        if self._llm.model_config.hf_config.model_type == "minicpmv":
-            self._open_own_processor(model)
+        self._encoder = self._open_encoder(model)
+        self._stop_token_ids = [self._encoder.end_of_turn] if self._encoder is not None else []
 
-    def _open_own_processor(self, model: ModelSection) -> None:
-        from transformers import AutoProcessor  # vLLM's plugin has made our classes known by now
+    def _open_encoder(self, model: ModelSection) -> TurnEncoder | None:
+        """The encoder of a model of our architecture; None for others, which use vLLM's chat entry point."""
+        if self._llm.model_config.hf_config.model_type != "minicpmv":
+            return None
+        from model.processing import IMAGE_MARKER, MiniCPMVProcessor
 
-        self._processor = AutoProcessor.from_pretrained(model.model, revision=model.revision, trust_remote_code=False)
-        self._stop_token_ids = [self._processor.end_of_turn]
-        from model.processing import IMAGE_MARKER
-
-        marker = self._tokenizer.encode(IMAGE_MARKER, add_special_tokens=False)
-        ids = self._processor.encode_turn("", has_image=True)
-        # Not found as tokens, vLLM would look for the marker in the decoded text and encode all of it again.
-        assert any(ids[i : i + len(marker)] == marker for i in range(len(ids))), (
-            f"the tokens of {IMAGE_MARKER} are not in a turn as vLLM looks for them"
+        processor: MiniCPMVProcessor = MiniCPMVProcessor.from_pretrained(
+            model.model, revision=model.revision or "main", trust_remote_code=False
         )
+        marker = self._tokenizer.encode(IMAGE_MARKER, add_special_tokens=False)
+        ids = processor.encode_turn("", has_image=True)
+        # Otherwise vLLM searches the decoded text for the marker, and encodes all of it again.
+        assert any(ids[i : i + len(marker)] == marker for i in range(len(ids))), (
+            f"a turn does not contain the tokens of {IMAGE_MARKER} as vLLM encodes it"
+        )
+        return processor
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """See Engine. Requests are prepared as room for them appears, so that few images are in memory at a time."""
-        from vllm import RequestOutput
+        """See Engine. Requests are prepared when vLLM has room for them, so that few images are in memory at a time."""
+        from model.vllm.private import finished_requests, request_number
 
         results: list[list[Completion]] = [[] for _ in requests]
         accepted: list[int] = []
-        finished: list[RequestOutput] = []
-        running = 0  # sequences
+        outputs: list[RequestOutput] = []
+        unfinished = 0  # sequences
         waiting = iter(enumerate(requests))
         while True:
-            while running < self._most_sequences * 3 // 2:  # half as many in wait as can run
-                if (row := next(waiting, None)) is None:
+            while unfinished < self._max_running * 3 // 2:  # the running ones, and half as many that wait
+                if (item := next(waiting, None)) is None:
                     break
-                index, request = row
+                index, request = item
                 if (refusal := self._enqueue(request)) is None:
                     accepted.append(index)
-                    running += request.n
+                    unfinished += request.n
                 else:
                     results[index] = [Completion("", 0, refusal)]
                     advance()
-            if not running:
+            if not unfinished:
                 break
-            for output in self._llm.llm_engine.step():
-                if isinstance(output, RequestOutput) and output.finished:
-                    finished.append(output)
-                    running -= len(output.outputs)
-                    advance()
-        finished.sort(key=lambda output: int(output.request_id))  # vLLM numbers requests as they come
-        for index, output in zip(accepted, finished, strict=True):
+            for output in finished_requests(self._llm):
+                outputs.append(output)
+                unfinished -= len(output.outputs)
+                advance()
+        outputs.sort(key=request_number)
+        for index, output in zip(accepted, outputs, strict=True):
             results[index] = [self._completion(requests[index], output, answer) for answer in output.outputs]
         return results
 
     def _enqueue(self, request: Request) -> str | None:
-        """Hand a request to vLLM; one of REFUSALS where the model cannot take it."""
-        from vllm.exceptions import VLLMValidationError
+        """Queue a request in vLLM; one of REFUSALS where the model cannot take it."""
+        from vllm.exceptions import VLLMError
+
+        from model.vllm.private import is_image_rejected, is_prompt_too_long
 
         image, image_id = _decode(request.image) if request.image is not None else (None, None)
         params = self._sampling_params(request)
         try:
-            if self._processor is not None:
-                prompt: Any = {
-                    "prompt_token_ids": self._processor.encode_turn(request.text, has_image=image is not None)
-                }
+            if self._encoder is not None:
+                prompt: Any = {"prompt_token_ids": self._encoder.encode_turn(request.text, has_image=image is not None)}
                 if image is not None:
                     prompt |= {"multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [image_id]}}
                 self._llm.enqueue(prompt, params, use_tqdm=False)
@@ -121,12 +122,10 @@ class VllmEngine:
                     content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
                 messages: Any = [{"role": "user", "content": content}]
                 self._llm.enqueue_chat(messages, params, use_tqdm=False)
-        except VLLMValidationError as error:
-            if error.parameter in ("input_text", "input_tokens") or "maximum model length" in str(error):
+        except (ValueError, VLLMError) as error:
+            if is_prompt_too_long(error):
                 return PROMPT_TOO_LONG
-            raise
-        except ValueError as error:
-            if image is not None and "Failed to apply" in str(error):  # what vLLM says of an error in a processor
+            if image is not None and is_image_rejected(error):
                 return IMAGE_REFUSED
             raise
         return None
@@ -148,7 +147,7 @@ class VllmEngine:
         )
 
     def spellings(self, word: str) -> tuple[int, ...]:
-        """Ids of all vocabulary entries that read as `word`. Errors: ModelError where there are none."""
+        """Ids of all vocabulary entries that are spellings of `word`. Errors: ModelError where there are none."""
         if word not in self._spellings:
             ids = sorted(self._tokenizer.get_vocab().values())
             texts = self._tokenizer.batch_decode([[token_id] for token_id in ids])
@@ -159,18 +158,20 @@ class VllmEngine:
             raise ModelError(f"the vocabulary of {self._model} has no token {word!r}; use a model that has one")
         return self._spellings[word]
 
-    def _completion(self, request: Request, output: Any, answer: Any) -> Completion:
-        first_words = None
+    def _completion(self, request: Request, output: "RequestOutput", answer: "CompletionOutput") -> Completion:
+        first_words = tokens = None
         if request.first_words:
-            first = answer.logprobs[0]
+            first: Any = answer.logprobs and answer.logprobs[0]
             first_words = {
                 word: sum(math.exp(first[token].logprob) for token in self.spellings(word))
                 for word in request.first_words
             }
-        tokens = None
         if request.token_logprobs:
-            logprobs = [position[token] for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
-            tokens = text_by_token(answer.text, [(it.decoded_token or "", it.logprob) for it in logprobs])
+            assert answer.logprobs is not None
+            positions: Any = zip(answer.token_ids, answer.logprobs, strict=True)
+            logprobs = [position[token] for token, position in positions]
+            tokens = text_by_token(answer.text, [(item.decoded_token or "", item.logprob) for item in logprobs])
+        assert answer.finish_reason is not None, "the request is finished"
         return Completion(
             answer.text,
             len(answer.token_ids),
@@ -182,13 +183,15 @@ class VllmEngine:
 
     def close(self) -> None:
         """See Engine."""
-        self._llm.llm_engine.engine_core.shutdown()
+        from model.vllm.private import shut_down
+
+        shut_down(self._llm)
         del self._llm
         gc.collect()
 
 
 def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: bool) -> dict[str, Any]:
-    """How vLLM loads a model, here and in `rlaif.inference.serve`: its engine arguments by name."""
+    """The arguments with which vLLM loads a model, here and in `rlaif.inference.serve`."""
     options: dict[str, Any] = {
         "revision": model.revision,
         "tokenizer_revision": model.revision,
@@ -206,15 +209,15 @@ def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: 
         "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         "use_tqdm_on_load": False,
     }
-    if on_cpu:  # a block of 16 is refused there, and the default of 128 wastes the prefix cache
+    if on_cpu:  # blocks of 16 are not supported there, and the default of 128 wastes the prefix cache
         options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
-        # a seeded request whose prompt is cut in chunks ends in "CPU Generator does not use offset"
+        # with chunked prefill, a seeded request whose prompt is split fails: "CPU Generator does not use offset"
         options |= {"enable_chunked_prefill": False}
     return options
 
 
 def prepare_environment() -> bool:
-    """Set what vLLM reads from the environment, except what the user has set. Returns whether it runs on CPU."""
+    """Set vLLM's environment variables, except those that the user has set. Returns whether vLLM runs on CPU."""
     import torch
 
     on_cpu = not torch.backends.cuda.is_built()
@@ -222,7 +225,7 @@ def prepare_environment() -> bool:
     if on_cpu:
         settings |= {
             "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process: starts in seconds instead of half a minute
-            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than it saves, and wants g++
+            "TORCHDYNAMO_DISABLE": "1",  # compiling takes longer than it saves, and needs g++
             "VLLM_CPU_OMP_THREADS_BIND": "auto",
         }
     for name, value in settings.items():
@@ -232,18 +235,18 @@ def prepare_environment() -> bool:
 
 @functools.lru_cache(maxsize=4)
 def _decode(data: bytes) -> "tuple[Image.Image, str]":
-    """The image and a name for it in vLLM's caches."""
+    """The decoded image, and its key in vLLM's caches."""
     from model.images import open_image
 
     return open_image(data), hashlib.sha256(data).hexdigest()
 
 
 def _reason(error: Exception) -> str:
-    """The one line of a loading error that says what is wrong."""
+    """The line of a loading error that says what is wrong, with what to do where that is known."""
     text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     if "failed to be inspected" in line and importlib.util.find_spec("torchvision") is None:
-        line += " It may be that its code in vLLM needs torchvision, which the CPU set-up leaves out: see README."
+        line += " Its code in vLLM may need torchvision, which the CPU set-up does not install: see README."
     if "mamba cache" in line:
         line += " Set engine.prefix_caching=false."
     return line

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from model import MiniCPMVProcessor
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
@@ -41,6 +42,11 @@ def engine(tiny_model: Path) -> Iterator[VllmEngine]:
     assert isinstance(engine, VllmEngine)
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_model: Path) -> MiniCPMVProcessor:
+    return MiniCPMVProcessor.from_pretrained(tiny_model)
 
 
 @pytest.mark.engine
@@ -76,10 +82,9 @@ def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> 
 @pytest.mark.engine
 @pytest.mark.parametrize("size", [(56, 56), (30, 30), (200, 60), (60, 200), (150, 140), (500, 20), (1, 1), (20000, 10)])
 def test_prompt_is_what_the_processor_gives_for_training(
-    engine: VllmEngine, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+    engine: VllmEngine, processor: MiniCPMVProcessor, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = Request("is there a red circle?", png(*size), max_tokens=1)
-    processor = engine._processor
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}]
     text = processor.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     expected = processor(text=text, images=[Image.new("RGB", size)])["input_ids"][0].tolist()
@@ -136,7 +141,7 @@ def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pyte
         Request("is there?", max_tokens=3),
     ]
     expected = engine.generate(requests)
-    monkeypatch.setattr(engine, "_processor", None)
+    monkeypatch.setattr(engine, "_encoder", None)
     assert engine.generate(requests) == expected
     long = [Request("\u00a7" * MAX_MODEL_LEN * 40), Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200))]
     assert engine.generate(long) == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
@@ -147,7 +152,7 @@ def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many special tokens as around a harmless text; the text is there, but for the spaces that break it up."""
-    monkeypatch.setattr(engine, "_processor", None)
+    monkeypatch.setattr(engine, "_encoder", None)
     special = set(engine._tokenizer.all_special_ids)
     hostile, harmless = (
         prompt_tokens(engine, Request(text, png(80, 60), max_tokens=1), monkeypatch) for text in (HOSTILE, "is there?")
@@ -157,7 +162,9 @@ def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
 
 
 @pytest.mark.engine
-def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_model: Path) -> None:
+def test_first_words_are_summed_over_their_spellings(
+    engine: VllmEngine, processor: MiniCPMVProcessor, tiny_model: Path
+) -> None:
     import torch
 
     from model import MiniCPMVForConditionalGeneration
@@ -165,11 +172,11 @@ def test_first_words_are_summed_over_their_spellings(engine: VllmEngine, tiny_mo
     request = Request("is there a red circle?", png(150, 90), max_tokens=1, first_words=("yes", "no"))
     ((completion,),) = engine.generate([request])
     assert completion.first_words is not None and set(completion.first_words) == {"yes", "no"}
-    text = engine._processor.apply_chat_template(
+    text = processor.apply_chat_template(
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": request.text}]}],
         add_generation_prompt=True,
     )
-    batch = engine._processor(text=text, images=[Image.new("RGB", (150, 90), (200, 30, 30))])
+    batch = processor(text=text, images=[Image.new("RGB", (150, 90), (200, 30, 30))])
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     with torch.no_grad():
         expected = model(**batch).logits[0, -1].softmax(-1)
@@ -191,7 +198,9 @@ def test_json_schema_is_kept(engine: VllmEngine) -> None:
 
 
 @pytest.mark.engine
-def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngine, tiny_model: Path) -> None:
+def test_log_probabilities_of_an_answer_are_those_of_the_model(
+    engine: VllmEngine, processor: MiniCPMVProcessor, tiny_model: Path
+) -> None:
     import torch
 
     from model import MiniCPMVForConditionalGeneration
@@ -199,7 +208,7 @@ def test_log_probabilities_of_an_answer_are_those_of_the_model(engine: VllmEngin
     request = Request("is there a star?", max_tokens=6, token_logprobs=True)
     ((completion,),) = engine.generate([request])
     assert completion.tokens is not None and len(completion.tokens) == completion.num_tokens
-    ids = engine._processor.encode_turn(request.text, has_image=False)
+    ids = processor.encode_turn(request.text, has_image=False)
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     for _, logprob in completion.tokens:
         with torch.no_grad():

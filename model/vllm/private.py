@@ -1,0 +1,89 @@
+"""Every use of vLLM's private or unstable API, with its reason. Tested with vLLM 0.32.0.
+
+It stands here, although most of it serves the engine in `rlaif.inference`: `model` imports no sibling.
+When vLLM moves, `tests/model/test_vllm_private.py` says what broke.
+
+`model.vllm.model` also subclasses vLLM's MiniCPM-V classes (`vllm.model_executor.models.minicpmv`), as vLLM documents
+for models of one's own; that it computes what training does is tested in `tests/model/test_modeling.py`.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from vllm import LLM, RequestOutput
+
+TESTED_VERSION = "0.32.0"
+
+
+def finished_requests(llm: "LLM") -> "Iterator[RequestOutput]":
+    """Advance all running requests by one token; the requests that finished thereby.
+
+    Private: `LLM.llm_engine`. `LLM.generate` and `LLM.wait_for_completion` return only when every request is finished,
+    so that all requests would have to be prepared, images decoded, before the first one runs.
+    """
+    from vllm import RequestOutput
+
+    for output in llm.llm_engine.step():
+        if isinstance(output, RequestOutput) and output.finished:
+            yield output
+
+
+def request_number(output: "RequestOutput") -> int:
+    """The position of a request among all that were handed to this LLM.
+
+    Private: request ids are consecutive numbers. `LLM.enqueue` returns other ids than the outputs have.
+    """
+    return int(output.request_id)
+
+
+def shut_down(llm: "LLM") -> None:
+    """End vLLM's processes and free its memory.
+
+    Private: `LLM.llm_engine.engine_core`. LLM has no method for it, and without it the GPU's memory stays occupied.
+    """
+    llm.llm_engine.engine_core.shutdown()
+
+
+def is_prompt_too_long(error: Exception) -> bool:
+    """Whether vLLM rejects a request because its prompt does not fit `max_model_len`.
+
+    Private: the names of the parameters, for a prompt that is too long as text or as tokens, and the message, for one
+    that is too long with its image. The class of the error is that of every other invalid request.
+    """
+    from vllm.exceptions import VLLMValidationError
+
+    return isinstance(error, VLLMValidationError) and (
+        error.parameter in ("input_text", "input_tokens") or "maximum model length" in str(error)
+    )
+
+
+def is_image_rejected(error: Exception) -> bool:
+    """Whether the model's own processor raised an error about an image (Qwen2-VL rejects extreme shapes).
+
+    Private: the message. vLLM wraps whatever a processor raises in a plain ValueError.
+    """
+    return isinstance(error, ValueError) and "Failed to apply" in str(error)
+
+
+def answer_whether_capturing() -> None:
+    """Let `torch.cuda.is_current_stream_capturing` return False where torch is built without CUDA.
+
+    A patch of torch: vLLM's resampler calls it on CPU too, where it raises instead of returning False.
+    """
+    if not torch.backends.cuda.is_built():
+        torch.cuda.is_current_stream_capturing = lambda: False
+
+
+def replace_vision_embeddings(served: Any, embeddings: nn.Module) -> None:
+    """Give vLLM's MiniCPM-V other patch and position embeddings, before it loads the weights.
+
+    Private: the attribute path `vpm.embeddings`, which is also the name of the weights. The vision encoder is built
+    without a way to choose the class of its embeddings.
+    """
+    replaced = type(served.vpm.embeddings)
+    assert isinstance(embeddings, replaced), f"vLLM's embeddings are {replaced}"
+    served.vpm.embeddings = embeddings

