@@ -10,7 +10,7 @@ from torch import nn
 from model.vllm import private
 
 # vLLM's own, about its dependencies
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
 def installed_version() -> str:
