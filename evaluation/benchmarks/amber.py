@@ -42,7 +42,7 @@ from evaluation.benchmarks.questions import (
     read_text,
     texts,
 )
-from evaluation.benchmarks.yes_no import answer_counts, first_word, yes_no_figures
+from evaluation.benchmarks.yes_no import first_word, yes_no_counts, yes_no_figures
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
@@ -93,7 +93,7 @@ class Amber:
             return self._describe(annotation, answer)
         counts: Counts = Counter()
         for kind in ("all", *annotation.kinds):
-            counts.update(answer_counts(kind, annotation.truth, first_word(answer), positive=False))
+            counts.update(yes_no_counts(kind, annotation.truth, first_word(answer), positive=False))
         return counts
 
     def _describe(self, scene: Scene, answer: str) -> Counts:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.benchmarks.questions import Question, field, number_of, one_file, read_records
-from evaluation.benchmarks.yes_no import answer_counts, no_in_first_sentence, yes_no_figures
+from evaluation.benchmarks.yes_no import no_in_first_sentence, yes_no_counts, yes_no_figures
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
@@ -33,7 +33,7 @@ class Pope:
     def count(self, question: Question, answer: str) -> Counts:
         """See Benchmark."""
         kind, label = self.labels[question.question_id]
-        return answer_counts(kind, label, no_in_first_sentence(answer), positive=True)
+        return yes_no_counts(kind, label, no_in_first_sentence(answer), positive=True)
 
     def figures(self, totals: Counts) -> Figures:
         """See Benchmark."""

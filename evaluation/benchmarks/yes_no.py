@@ -19,7 +19,7 @@ def no_in_first_sentence(answer: str) -> bool:
     return not {"no", "not"} & set(words(answer.partition(".")[0]))
 
 
-def answer_counts(kind: str, truth: bool, predicted: bool | None, positive: bool) -> Counts:
+def yes_no_counts(kind: str, truth: bool, predicted: bool | None, positive: bool) -> Counts:
     """What one answer adds to the sums behind `yes_no_figures` of its kind; positive: the positive class, yes or no."""
     return Counter(
         {
