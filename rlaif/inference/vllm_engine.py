@@ -246,7 +246,7 @@ def _reason(error: Exception) -> str:
     text = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
     line = next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
     if "failed to be inspected" in line and importlib.util.find_spec("torchvision") is None:
-        line += " Its code in vLLM may need torchvision, which the CPU set-up does not install: see README."
+        line += " Its code in vLLM may need torchvision, which the CPU set-up does not install: see docs/alignment.md."
     if "mamba cache" in line:
         line += " Set engine.prefix_caching=false."
     return line
