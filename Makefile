@@ -23,7 +23,7 @@ HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this 
 PORT ?= 8000## port of `make serve`
 WORKERS ?= 2## processes of `make test`, each on a core of its own; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
-PYTHON ?= $(shell command -v python3.11 || command -v python3)## interpreter that makes .venv/ (3.11)
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter that makes .venv/: 3.11 (tested), 3.12 or 3.13
 
 VENV := .venv/bin
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
@@ -37,7 +37,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test check clean
+.PHONY: help help-config setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test test-fast lint check clean
 
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -160,10 +160,12 @@ test: .venv/.ready ## run all tests, in WORKERS processes
 test-fast: .venv/.ready ## run the tests that need no engine, within a minute
 	@$(PYTEST) -m "not engine and not slow"
 
-check: .venv/.ready ## what a change must pass before it is committed: lint, format, types, the fast tests
+lint: .venv/.ready ## check style, format and types, by ruff and mypy
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
+
+check: lint ## what a change must pass before it is committed: lint and the fast tests
 	$(PYTEST) -m "not engine and not slow"
 
 clean: ## remove .venv/ and caches; runs/ stays
@@ -176,8 +178,7 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
 .venv/.ready: pyproject.toml $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
 	@echo "setup: .venv/ with the $(BUILD) build of vLLM (about 170 packages; some minutes on a fresh machine)"
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
-		|| { echo "error: $(PYTHON) is not Python 3.11; name one with PYTHON=/path/to/python3.11" >&2; exit 2; }
+	@$(MAKE) --no-print-directory .check-python
 	$(PYTHON) -m venv .venv
 	$(MAKE) --no-print-directory .install-$(BUILD)
 	$(PIP_INSTALL) --no-deps --no-build-isolation -e .
@@ -188,7 +189,14 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 	$(PIP_INSTALL) --quiet --no-deps -r requirements/docs.txt
 	@touch $@
 
-.PHONY: .install-cpu .install-cuda
+.PHONY: .check-python .install-cpu .install-cuda
+.check-python:
+	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 2; case "$$version" in \
+		3.11) ;; \
+		3.12 | 3.13) echo "setup: $(PYTHON) is Python $$version, which should work; the tests are run with 3.11" ;; \
+		*) echo "error: $(PYTHON) is Python $$version; give one from 3.11 to 3.13: make setup PYTHON=/path/to/python3.11" >&2; exit 2 ;; \
+	esac
+
 .install-cpu:
 	$(PIP_INSTALL) --no-deps $(TORCH) \
 		|| { echo "setup: the package index has no $(TORCH); taking it from PyTorch's own index"; \

@@ -1,7 +1,12 @@
 """What an installation gets: pinned versions, the packages and their files, the names that `model` exports."""
 
+import subprocess
+import sys
 import tomllib
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from rlaif.storage.versions import PACKAGES
 from tests.support import ROOT
@@ -41,6 +46,33 @@ def test_every_package_is_installed_with_its_files() -> None:
         for path in (ROOT / package).glob(pattern)
     }
     assert data == installed
+
+
+@pytest.mark.parametrize(
+    ("version", "status", "message"),
+    [
+        ((3, 11), 0, ""),
+        ((3, 12), 0, "is Python 3.12, which should work; the tests are run with 3.11"),
+        ((3, 13), 0, "is Python 3.13, which should work; the tests are run with 3.11"),
+        ((3, 10), 2, "is Python 3.10; give one from 3.11 to 3.13: make setup PYTHON=/path/to/python3.11"),
+        ((3, 14), 2, "is Python 3.14; give one from 3.11 to 3.13: make setup PYTHON=/path/to/python3.11"),
+    ],
+)
+def test_setup_checks_the_version_of_python(
+    version: tuple[int, int], status: int, message: str, tmp_path: Path
+) -> None:
+    python = tmp_path / "python"  # this interpreter, under another version
+    script = f"import sys; sys.version_info = {(*version, 1)}; exec(sys.argv[1])"
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{script}" "$2"\n')
+    python.chmod(0o755)
+    command = ["make", "--no-print-directory", ".check-python", f"PYTHON={python}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == status
+    assert message in done.stdout + done.stderr and bool(done.stdout + done.stderr) == bool(message)
+
+
+def test_python_versions_that_set_up_takes_are_those_of_the_package() -> None:
+    assert pyproject()["project"]["requires-python"] == ">=3.11,<3.14"
 
 
 def test_types_are_checked_strictly_in_every_package() -> None:
