@@ -99,11 +99,11 @@ def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
     computing, reading = rates.operations * load.computing, rates.bytes * load.reading
 
     def read(tokens: float, patches: float = 0) -> float:
-        return 2 * (tokens * model.language + patches * model.vision) / computing
+        return float(2 * (tokens * model.language + patches * model.vision) / computing)
 
     def write(tokens: float, context: float) -> float:
         step = (2 * model.language + load.batch * context * model.token_bytes) / reading
-        return tokens / load.batch * step
+        return float(tokens / load.batch * step)
 
     answers = responses * load.answer_tokens
     split = claims * load.claim_tokens

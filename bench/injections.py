@@ -102,7 +102,7 @@ class Comparison:
         more = sum(after and not before for before, after in self.judged)
         less = sum(before and not after for before, after in self.judged)
         tail = sum(math.comb(more + less, k) for k in range(min(more, less) + 1))
-        return min(1.0, 2 * tail / 2 ** (more + less))
+        return min(1.0, 2 * tail / float(2 ** (more + less)))
 
     def lines(self, title: str) -> list[str]:
         without, with_text = self.rates

@@ -34,7 +34,7 @@ class Meter(TrainerCallback):
             self.operations = counter.get_total_flops()
             return loss
 
-        trainer.training_step = counted  # type: ignore[method-assign]
+        trainer.training_step = counted  # type: ignore[method-assign, assignment]
         trainer.add_callback(self)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

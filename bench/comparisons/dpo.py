@@ -134,7 +134,8 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     rows.to_parquet(file)
     locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows)))})
     beforehand = 0.0  # seconds
-    compute = DPOTrainer._precompute_ref_logps
+    trainers: Any = DPOTrainer  # its method is replaced for a while
+    compute = trainers._precompute_ref_logps
 
     def timed(*arguments: Any) -> Any:
         nonlocal beforehand
@@ -143,7 +144,7 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         beforehand += time.perf_counter() - began
         return computed
 
-    DPOTrainer._precompute_ref_logps = timed
+    trainers._precompute_ref_logps = timed
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         collator = load_collator(config.policy, config.dpo, None)
         trainer: Any
@@ -162,7 +163,7 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
             )
         else:
             trainer = build_trainer(config, args, collator, file, locations, None)
-        DPOTrainer._precompute_ref_logps = compute
+        trainers._precompute_ref_logps = compute
         meter = Meter(trainer, tokens=lambda batch: int(batch["attention_mask"].sum()))
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]

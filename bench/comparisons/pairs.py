@@ -279,7 +279,8 @@ def measure(way: str, responses: int) -> tuple[int, float, float]:
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "run"
         alone(write, path, responses)
-        return alone(measured, work, path)
+        figures: tuple[int, float, float] = alone(measured, work, path)
+        return figures
 
 
 def told(repeats: int, responses: int = 100_000) -> Result:

@@ -16,7 +16,7 @@ from bench import cost, full_size, growth
 from bench.__main__ import main as bench
 from bench.comparisons import claims, dpo, packing, pairs, responses, startup
 from bench.figures.pages import pages as pages_of_documentation
-from bench.meter import Meter
+from bench.meter import Meter, matrix_rate
 from bench.models import Load
 from bench.result import Result, compared, read, table, write
 from rlaif.config import Config
@@ -89,7 +89,7 @@ def test_full_size_is_measured_by_what_runs_small(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def alone(work: Any, *arguments: Any) -> Any:
-        if work is full_size.matrix_rate:
+        if work is matrix_rate:
             return 1e11  # of the order of a core: with more, a small model on a busy one has a share of 0.0%
         if arguments[0] == "stock":
             raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")

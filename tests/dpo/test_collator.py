@@ -102,7 +102,7 @@ def test_the_prompt_is_that_of_generation_and_text_is_never_special(processor: M
     ],
 )
 def test_answers_are_cut_but_prompts_are_not(
-    processor: MiniCPMVProcessor, limits: dict[str, int], chosen: list[str], rejected: list[str]
+    processor: MiniCPMVProcessor, limits: dict[str, Any], chosen: list[str], rejected: list[str]
 ) -> None:
     row = pair_row("a", "hue?", "blue", "a")
     collator = PairCollator(processor, **limits)

@@ -136,7 +136,7 @@ def test_precomputed_references_give_the_same_losses_without_a_second_model(
     from dpo.trainer import PairTrainer
 
     references = []
-    original = PairTrainer.compute_ref_log_probs
+    original: Any = PairTrainer.compute_ref_log_probs
 
     def compute_ref_log_probs(self: PairTrainer, *args: Any) -> Any:
         references.append(self.ref_model)
@@ -170,6 +170,7 @@ def test_a_wrong_reference_stops_the_stage(
 
     def compute_loss(self: PairTrainer, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == when:
+            assert self.ref_model is not None
             with torch.no_grad():
                 self.ref_model.lm_head.weight += 0.1 * torch.randn_like(self.ref_model.lm_head.weight)
         return original(self, *args, **kwargs)

@@ -53,8 +53,8 @@ def test_data_sets_are_still_prepared_by_the_method_that_is_overridden(build: Bu
     assert Trainer is DPOTrainer
     assert list(inspect.signature(DPOTrainer._prepare_dataset).parameters)[1] == "dataset", broken
     assert LocationTrainer._prepare_dataset is not DPOTrainer._prepare_dataset
-    trainer = build()
-    assert trainer.train_dataset.column_names == ["pair_id", "group", "row"], broken
+    data: Any = build().train_dataset
+    assert data.column_names == ["pair_id", "group", "row"], broken
 
 
 @pytest.mark.slow
@@ -83,7 +83,8 @@ def test_rewards_of_the_current_batch_are_still_in_metrics(build: Build) -> None
 def test_precomputed_log_probs_still_come_in_the_same_columns(build: Build) -> None:
     broken = f"TRL does not store precomputed log-probs in {REFERENCE_COLUMNS} any more, or does not read them there"
     trainer = build(precompute_ref_log_probs=True)
-    assert tuple(trainer.train_dataset.column_names[-2:]) == REFERENCE_COLUMNS, broken
+    data: Any = trainer.train_dataset
+    assert tuple(data.column_names[-2:]) == REFERENCE_COLUMNS, broken
     batch = next(iter(trainer.get_train_dataloader()))
     assert all(batch[name].shape == (2,) and (batch[name] < 0).all() for name in REFERENCE_COLUMNS), broken
     trainer.model.train()

@@ -4,6 +4,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
     assert engine.closed
 
     circle, square = "There is a red circle.", "There is a blue square."
-    red, blue = (lambda index: response_id("red", index)), (lambda index: response_id("blue", index))
+    red, blue = partial(response_id, "red"), partial(response_id, "blue")
     claims = {(row["response_id"], row["claim"]): row for row in rows(run_path, "claims")}
     assert {key: row["verdict"] for key, row in claims.items()} == {
         (red(0), circle): True,
@@ -208,7 +209,7 @@ def test_cost_of_labeling(config_file: Path, run_path: Path) -> None:
     assert cost.pop("seconds") >= 0
     # the double counts words as tokens: those of every prompt, one per answer to a question, those of every split
     splits = [request for request in engine.requests if request.json_schema is not None]
-    split_words = sum(len(text.split()) for request in splits for text in labeler(request))
+    split_words = sum(len(str(text).split()) for request in splits for text in labeler(request))
     assert cost == {
         "claims": 6,
         "prompt_tokens": sum(len(request.text.split()) for request in engine.requests),
@@ -281,8 +282,8 @@ def test_pairs_feed_a_stock_trl_trainer(config_file: Path, run_path: Path, tiny_
 def test_pairs_read_well_in_pandas(config_file: Path, run_path: Path) -> None:
     run_stage(config_file, run_path)
     pairs = pd.read_parquet(run_path / "pairs.parquet")
-    assert pairs.loc[0, "chosen"][0]["content"] == "There is a red circle."
-    assert pairs.loc[0, "rejected_claims"][1]["question"] == "Is there a blue square?"
+    assert pairs["chosen"][0][0]["content"] == "There is a red circle."
+    assert pairs["rejected_claims"][0][1]["question"] == "Is there a blue square?"
 
 
 @pytest.mark.engine

@@ -3,6 +3,7 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,9 +27,8 @@ SIZES = [
 
 
 def prompt(processor: MiniCPMVProcessor, text: str = "Describe the picture.") -> str:
-    return processor.apply_chat_template(
-        [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}], add_generation_prompt=True
-    )
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]}]
+    return str(processor.apply_chat_template(messages, add_generation_prompt=True))
 
 
 def test_released_size_and_names() -> None:
@@ -216,7 +216,7 @@ def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path
         ids = processor.encode_turn(
             "Is there a red <unk> circle on the left?", has_image=image is not None
         ) + processor.encode_answer("yes no star")
-        request = {"prompt_token_ids": ids}
+        request: Any = {"prompt_token_ids": ids}
         features = {}
         expanded = ids
         if image is not None:
@@ -224,7 +224,7 @@ def test_log_probabilities_equal_those_of_vllm(version: str, kind: str, tmp_path
             expanded = processor.expand(ids, [image.size])
             sliced = processor(text=prompt(processor), images=image)
             features = {"pixel_values": sliced["pixel_values"], "tgt_sizes": sliced["tgt_sizes"]}
-        (output,) = llm.generate([request], params, use_tqdm=False)
+        output: Any = llm.generate([request], params, use_tqdm=False)[0]
         assert output.prompt_token_ids == expanded
         theirs = [next(iter(entry.values())).logprob for entry in output.prompt_logprobs[1:]]
         tokens = torch.tensor([expanded])

@@ -1,5 +1,6 @@
 """Pairs in one row each: what is laid where, and that every token has the log-prob and gradient it has alone."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def test_a_pair_and_a_shorter_one_literally() -> None:
 def log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
     """Of the answers' tokens, each predicted from the one before."""
     inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
-    found = model(**inputs).logits[:, :-1].log_softmax(-1)
+    found: torch.Tensor = model(**inputs).logits[:, :-1].log_softmax(-1)
     found = found.gather(2, batch["input_ids"][:, 1:, None])[..., 0]
     return found[batch["completion_mask"][:, 1:].bool()]
 
@@ -72,9 +73,8 @@ def test_log_probs_and_gradients_are_those_of_the_sequences_alone(tiny_model: Pa
     expected, found = gradients(model, alone), gradients(model, shared)
     assert expected.keys() == found.keys() and len(expected) > 20
     for name in expected:
-        torch.testing.assert_close(
-            found[name], expected[name], rtol=1e-4, atol=1e-5, msg=lambda text, n=name: f"{n}: {text}"
-        )
+        message = partial("{}: {}".format, name)
+        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5, msg=message)
 
 
 @pytest.mark.parametrize("broken", ["sight", "positions"])

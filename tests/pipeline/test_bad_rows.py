@@ -76,7 +76,7 @@ def test_invalid_exif_is_ignored_or_a_broken_image(exif: bytes) -> None:
 
 def test_an_animation_is_its_first_frame() -> None:
     for format in ("GIF", "WEBP", "PNG"):
-        red, green, blue = open_image(animated(format)).getpixel((15, 10))
+        red, green, blue = open_image(animated(format)).crop((15, 10, 16, 11)).tobytes()
         assert red > 200 and green < 60 and blue < 60
 
 

@@ -164,7 +164,7 @@ def test_twenty_kills(
 
 def rows_on_disk(path: Path, table: str) -> int:
     if (path / f"{table}.parquet").is_file():
-        return pq.read_metadata(path / f"{table}.parquet").num_rows
+        return int(pq.read_metadata(path / f"{table}.parquet").num_rows)
     manifest = path / f"{table}.parts" / "manifest.json"
     parts = json.loads(manifest.read_text()) if manifest.is_file() else {}
     return sum(pq.read_metadata(manifest.with_name(name)).num_rows for name in parts)

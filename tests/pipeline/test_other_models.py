@@ -35,7 +35,7 @@ def other(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """A folder with a model, named after its family."""
     if OTHER_MODELS[request.param].needs_torchvision:
         pytest.importorskip("torchvision")
-    folder = tmp_path_factory.mktemp("other") / request.param
+    folder: Path = tmp_path_factory.mktemp("other") / request.param
     OTHER_MODELS[request.param].save(folder)
     return folder
 
@@ -140,7 +140,7 @@ def test_a_killed_alignment_resumes(other: Path, tmp_path: Path, monkeypatch: py
     ],
 )
 def test_settings_for_minicpm_v_only_are_refused(
-    other: Path, tmp_path: Path, change: dict[str, object], name: str
+    other: Path, tmp_path: Path, change: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(ConfigError, match=f"{name} works with MiniCPM-V only"):
         run_dpo(Run(tmp_path / "run", config_of(other, **change), "dpo"))

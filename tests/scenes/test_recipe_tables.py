@@ -125,7 +125,7 @@ def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(
     before = STAGES[arguments.stage].after
     if before is not None:
         assert arguments.model == f"runs/training/{before}"
-    assert training.output_dir.startswith("runs/training/")
+    assert str(training.output_dir).startswith("runs/training/")
 
 
 def test_embedded_models_trains_each_stage_after_the_one_it_goes_on_from() -> None:

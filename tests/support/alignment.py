@@ -58,7 +58,7 @@ def kill_at_step(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     """Interrupt training before its update number `step`, counted from 0."""
     from dpo.trainer import PairTrainer
 
-    original = PairTrainer.training_step
+    original: Any = PairTrainer.training_step
 
     def training_step(self: PairTrainer, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == step:

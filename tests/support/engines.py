@@ -71,11 +71,11 @@ def run_stages_here(stages: Sequence[str], config: Config, folder: Path) -> None
 
 def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The tokens, placeholders included, that vLLM made of a request."""
-    seen = []
+    seen: list[list[int]] = []
     step = engine._llm.llm_engine.step
 
     def spy() -> list[Any]:
-        outputs = step()
+        outputs: list[Any] = step()
         seen.extend(output.prompt_token_ids for output in outputs)
         return outputs
 

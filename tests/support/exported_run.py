@@ -110,7 +110,8 @@ def json_lines(file: Path) -> list[dict[str, Any]]:
 
 
 def front_matter(folder: Path) -> dict[str, Any]:
-    return yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    fields: dict[str, Any] = yaml.safe_load((folder / "README.md").read_text(encoding="utf-8").split("---\n")[1])
+    return fields
 
 
 def dropped(path: Path, stage: str) -> list[tuple[str, str, str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-VISION = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
+VISION: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 1}
 TEXT = {
     "hidden_size": 128,
     "intermediate_size": 128,
@@ -16,6 +16,7 @@ TEXT = {
     "head_dim": 64,
     "max_position_embeddings": 1024,
 }
+PATCHES: dict[str, Any] = {"image_size": 56, "patch_size": 14, "vision_use_head": False}
 # of messages whose content is a text or a list of parts, images as `marker`
 TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
@@ -110,7 +111,7 @@ def gemma3(folder: Path) -> None:
         eoi_token="<end_of_image>",
     )
     config = Gemma3Config(
-        vision_config=SiglipVisionConfig(**VISION, image_size=56, patch_size=14, vision_use_head=False),
+        vision_config=SiglipVisionConfig(**VISION, **PATCHES),
         text_config=Gemma3TextConfig(**text_settings(tokenizer)),
         mm_tokens_per_image=4,
         boi_token_index=tokenizer.boi_token_id,

@@ -1,6 +1,7 @@
 """A model to begin pre-training with, from tiny random parts."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from tests.support.tiny import noise_image, tiny_tokenizer
 from training.assemble import main
 
-SIZES = {
+SIZES: dict[str, Any] = {
     "hidden_size": 128, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 2,
     "num_key_value_heads": 1, "max_position_embeddings": 256,
 }  # fmt: skip
@@ -29,7 +30,9 @@ def parts(tmp_path: Path) -> dict[str, str]:
     tokenizer = tiny_tokenizer("2.5")
     torch.manual_seed(0)
     vocabulary = len(tokenizer)
-    LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, rope_theta=5e5, **SIZES)).save_pretrained(tmp_path / "llama")
+    rope: Any = {"rope_type": "default", "rope_theta": 5e5}
+    llama = LlamaConfig(vocab_size=vocabulary, rope_parameters=rope, **SIZES)
+    LlamaForCausalLM(llama).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
     Qwen2ForCausalLM(Qwen2Config(vocab_size=vocabulary, **SIZES)).save_pretrained(tmp_path / "qwen2")
     tokenizer.save_pretrained(tmp_path / "qwen2")

@@ -111,7 +111,7 @@ def test_each_stage_moves_what_the_paper_says_and_goes_on_from_the_one_before(
     assert dropped.to_dict("records") == [
         {"table": tables["chats"], "row": 1, "reason": dropped.loc[0, "reason"]},
     ]
-    assert "unreadable image" in dropped.loc[0, "reason"]
+    assert "unreadable image" in str(dropped.loc[0, "reason"])
 
 
 def losses(folder: Path) -> list[float]:
@@ -122,7 +122,11 @@ def losses(folder: Path) -> list[float]:
 def test_a_stopped_stage_goes_on_to_the_same_losses_and_weights(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
-    common = {"stage": "finetune", "model": str(tiny_model), "data": [tables["captions"], tables["chats"]]}
+    common: dict[str, Any] = {
+        "stage": "finetune",
+        "model": str(tiny_model),
+        "data": [tables["captions"], tables["chats"]],
+    }
     common |= {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
     assert main(settings(straight, **common)) == 0
@@ -219,7 +223,7 @@ def test_bad_input_is_one_line(
         changes = {"model": str(tmp_path)}
     common = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]], **changes}
     try:
-        status = main(settings(tmp_path, **common))
+        status: object = main(settings(tmp_path, **common))
     except SystemExit as end:  # argparse says it, and its usage before
         status = end.code
     last = capsys.readouterr().err.strip().splitlines()[-1]

@@ -123,6 +123,7 @@ ENDPOINT = "labeler.endpoint.url=http://127.0.0.1:8000/v1/"
 def test_a_labeler_behind_an_endpoint(write: Callable[[str], Path]) -> None:
     config = load_config(write(MINIMAL), [ENDPOINT, "labeler.endpoint.timeout=5"])
     endpoint = config.labeler.endpoint
+    assert endpoint is not None
     assert (endpoint.url, endpoint.timeout) == ("http://127.0.0.1:8000/v1", 5)
     assert (endpoint.api_key_env, endpoint.top_logprobs) == ("RLAIF_API_KEY", 20)
     assert config.policy.endpoint is None

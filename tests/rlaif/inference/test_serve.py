@@ -54,7 +54,7 @@ def test_it_binds_to_loopback_unless_told_otherwise(
         raise Started
 
     monkeypatch.setattr(rlaif.inference.serve, "prepare_environment", lambda: True)
-    monkeypatch.setattr(rlaif.inference.serve.os, "execv", start)
+    monkeypatch.setattr("os.execv", start)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(Started):
         main(["--config", str(ROOT / "configs" / "endpoint.yaml"), "--model", "some/model", "--port", "8123", *more])

@@ -72,7 +72,7 @@ def test_an_engine_is_closed_when_its_results_are_not_used() -> None:
     results = map_chunks(spec, [Chunk(1, {}), Chunk(1, {})], lambda engine, chunk: 0, "work", 2, 0)
     next(iter(results))
     assert not double.closed
-    results.close()  # type: ignore[attr-defined]  # a generator
+    results.close()
     assert double.closed
 
 

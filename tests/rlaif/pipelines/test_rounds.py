@@ -1,6 +1,7 @@
 """Rounds: which policy is chosen and by which figures, and two real rounds of the shipped models."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,15 +76,16 @@ class Stages:
 
     def __init__(self, policies: list[dict[str, Any]], average: dict[str, Any] | None = None) -> None:
         self.policies, self.average = policies, average
-        self.calls: list[tuple[tuple[str, ...], Config, Path]] = []
+        self.calls: list[tuple[Sequence[str], Config, Path]] = []
 
-    def __call__(self, stages: tuple[str, ...], config: Config, folder: Path) -> None:
+    def __call__(self, stages: Sequence[str], config: Config, folder: Path) -> None:
         self.calls.append((stages, config, folder))
         (folder / "policy").mkdir(parents=True, exist_ok=True)
         (folder / "prompts.parquet").write_bytes(b"prompts")
         before, after = self.policies[config.round - 1 : config.round + 1]
         if stages[0] == "dpo.average":
             assert (folder / "prompts.parquet").read_bytes() == b"prompts"
+            assert self.average is not None
             after = self.average
         metrics = {
             "before": before,
@@ -187,7 +189,7 @@ def test_the_page_shows_rounds(tmp_path: Path) -> None:
     config = Config.model_validate({"policy": {"model": "a"}, "labeler": {"model": "b"}})
     average = ("average of 1 to 2", None, figures(None, 1))
     policies = [("start", 0, figures(0.3)), ("round 1", 1, figures(0.1)), average]
-    candidates = [
+    candidates: list[dict[str, Any]] = [
         {"name": name, "round": number, "folder": name.replace(" ", "-"), "figures": one, "intervals": {}}
         for name, number, one in policies
     ]

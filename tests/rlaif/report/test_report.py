@@ -33,19 +33,22 @@ class Page(HTMLParser):
 
     def __init__(self, html: str) -> None:
         super().__init__()
-        self.open, self.tags, self.attributes, self.words = [], [], [], []
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str]] = []
+        self.words: list[str] = []
         self.feed(html)
         assert not self.open
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes += attrs
+        self.attributes += [(name, value or "") for name, value in attrs]
         if tag not in VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.attributes += attrs
+        self.attributes += [(name, value or "") for name, value in attrs]
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
@@ -194,6 +197,7 @@ def test_headline(before: float | None, after: float | None, said: str) -> None:
 )
 def test_tile(name: str, better: int, old: float, new: float, shift: str, verdict: str) -> None:
     made = tile({name: old}, {name: new}, name, "title", better, {})
+    assert made is not None
     assert (made["shift"], made["verdict"]) == (shift, verdict)
     assert all(0 <= width <= 100 for _, _, width in made["bars"])
 

@@ -58,7 +58,7 @@ def test_a_folder_linked_as_a_whole_is_followed(folder: Path) -> None:
     assert file_inside("a.png", [folder.parent / "linked"]) == folder / "a.png"
 
 
-def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end():
+def test_ids_are_the_start_of_a_sha256_and_depend_on_where_parts_end() -> None:
     # printf 'a\x1fb' | sha256sum
     assert make_id("a", "b") == "f04cdced9736a69d"
     assert make_id("ab") != make_id("a", "b") != make_id("a", "b", "")

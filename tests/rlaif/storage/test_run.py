@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -43,7 +44,7 @@ def write_prompts(run: Run, count: int = 1) -> None:
         )
 
 
-def finish_generation(path: Path, settings: dict = SETTINGS, count: int = 1) -> Run:
+def finish_generation(path: Path, settings: dict[str, Any] = SETTINGS, count: int = 1) -> Run:
     run = generation(path)
     assert run.begin(["prompts"], settings, inputs=[])
     write_prompts(run, count)

@@ -78,7 +78,7 @@ def modules_run_by_name(path: Path) -> set[str]:
             values = [item.value if isinstance(item, ast.Constant) else None for item in node.elts]
             names |= {name for option, name in pairwise(values) if option == "-m" and isinstance(name, str)}
         elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "STAGES":
-            names |= {item.value for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
+            names |= {str(item.value) for item in ast.walk(node.value) if isinstance(item, ast.Constant)}
     return names & modules().keys()
 
 
