@@ -14,11 +14,7 @@ MAX_LINES, MAX_FILES = 350, 12
 HEAVY = {"torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas"}
 VAGUE = {"util", "utils", "common", "base", "helper", "helpers", "misc"}
 
-KNOWN_LONG = {
-    "tests/rlaif/storage/test_run.py",
-    "training/stage.py",
-    "tests/pipeline/test_bad_rows.py",
-}
+KNOWN_LONG = {"training/stage.py"}
 
 
 @pytest.mark.parametrize("path", source_files(), ids=str)

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlaif.config import Config, ModelSection
-from rlaif.errors import InputError, ModelError, RunMismatchError
-from rlaif.inference.revision import model_revision
+from rlaif.errors import InputError, RunMismatchError
 from rlaif.storage.files import lock_until_exit
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_metadata, read_rows
@@ -297,55 +296,6 @@ def test_a_damaged_marker(tmp_path: Path) -> None:
     (tmp_path / "run" / "generation.json").write_text("{")
     with pytest.raises(InputError, match=r"generation.json is not valid JSON .*; delete it, or use another RUN="):
         generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
-
-
-@pytest.fixture
-def model_folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(b"weights")
-    return folder
-
-
-def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
-    revision = model_revision(ModelSection(model=str(model_folder)))
-    assert len(revision) == 16
-    (model_folder / "notes.txt").write_text("nothing that decides what it says")
-    assert model_revision(ModelSection(model=str(model_folder))) == revision
-    (model_folder / "model.safetensors").write_bytes(b"weightS")
-    assert model_revision(ModelSection(model=str(model_folder))) != revision
-
-
-@pytest.mark.parametrize(
-    ("missing", "expected"),
-    [
-        ("config.json", "is no model folder: it has no config.json"),
-        ("model.safetensors", "it has no *.safetensors, the only weights that are read"),
-    ],
-)
-def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: str) -> None:
-    (model_folder / missing).unlink()
-    with pytest.raises(ModelError) as caught:
-        model_revision(ModelSection(model=str(model_folder)))
-    assert expected in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["runs/demo/policy", "./policy", "/nowhere/policy", "policy"])
-def test_folders_that_are_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(ModelError, match=rf"no model folder {name}; give a folder with config.json"):
-        model_revision(ModelSection(model=name))
-
-
-def test_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    commit = "0123456789abcdef0123456789abcdef01234567"
-    assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
-    with pytest.raises(ModelError, match="or set its revision"):
-        model_revision(ModelSection(model="no-such-owner/no-such-model", revision="main"))
-    with pytest.raises(ModelError, match="no-such-owner/no-such-model is no folder here and was not found on the hub"):
-        model_revision(ModelSection(model="no-such-owner/no-such-model"))
 
 
 def test_two_processes_never_work_in_one_run_folder(tmp_path: Path) -> None:

@@ -1,0 +1,58 @@
+"""Which weights a model is: the content of a folder, the commit of a hub id; and errors where there is no model."""
+
+from pathlib import Path
+
+import pytest
+
+from rlaif.config import ModelSection
+from rlaif.errors import ModelError
+from rlaif.inference.revision import model_revision
+
+
+@pytest.fixture
+def model_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors").write_bytes(b"weights")
+    return folder
+
+
+def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
+    revision = model_revision(ModelSection(model=str(model_folder)))
+    assert len(revision) == 16
+    (model_folder / "notes.txt").write_text("nothing that decides what it says")
+    assert model_revision(ModelSection(model=str(model_folder))) == revision
+    (model_folder / "model.safetensors").write_bytes(b"weightS")
+    assert model_revision(ModelSection(model=str(model_folder))) != revision
+
+
+@pytest.mark.parametrize(
+    ("missing", "expected"),
+    [
+        ("config.json", "is no model folder: it has no config.json"),
+        ("model.safetensors", "it has no *.safetensors, the only weights that are read"),
+    ],
+)
+def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: str) -> None:
+    (model_folder / missing).unlink()
+    with pytest.raises(ModelError) as caught:
+        model_revision(ModelSection(model=str(model_folder)))
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["runs/demo/policy", "./policy", "/nowhere/policy", "policy"])
+def test_folders_that_are_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ModelError, match=rf"no model folder {name}; give a folder with config.json"):
+        model_revision(ModelSection(model=name))
+
+
+def test_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
+    with pytest.raises(ModelError, match="or set its revision"):
+        model_revision(ModelSection(model="no-such-owner/no-such-model", revision="main"))
+    with pytest.raises(ModelError, match="no-such-owner/no-such-model is no folder here and was not found on the hub"):
+        model_revision(ModelSection(model="no-such-owner/no-such-model"))
