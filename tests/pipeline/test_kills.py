@@ -92,7 +92,7 @@ def rows_of(path: Path, stage: str) -> dict[str, list[Any]]:
 
 
 def requests(path: Path) -> list[str]:
-    file = path.with_suffix(".asked")
+    file = path.with_suffix(".requests")
     return file.read_text().splitlines() if file.is_file() else []
 
 

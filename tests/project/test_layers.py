@@ -51,7 +51,7 @@ RUN_BY_NAME = {
 }
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are called like a package.
-NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model", "scenes.parquet", "tests.asked")
+NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model", "scenes.parquet", "tests.request")
 
 KNOWN_ROOM_CYCLES: list[list[str]] = [["scenes.recipe", "scenes.rendered_text"]]
 

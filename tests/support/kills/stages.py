@@ -1,6 +1,6 @@
-"""Stages in a process that kills itself: at the n-th of the moments at which something is asked for or comes to disk.
+"""Stages in a process that kills itself at its n-th moment: a request to the engine, or a change on disk.
 
-The double answers as a real engine would, request by request, and writes down what it was asked.
+The double answers request by request, as a real engine would, and logs its requests to a file.
 """
 
 import json
@@ -19,29 +19,29 @@ from rlaif.config import Config, EngineSection, ModelSection, RewriteConfig
 from rlaif.inference.engine import Advance, Completion, Request, do_nothing
 from tests.support.doubles import ScriptedEngine
 
-MOMENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "tests.asked"}
-COLOURS = ("red", "blue")
+MOMENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "tests.request"}
+COLORS = ("red", "blue")
 
 
 class CountingEngine(ScriptedEngine):
-    """A scripted engine, each of whose answers is a moment; what it was asked is a line of `asked`."""
+    """A scripted engine: each request is a moment, and a line of the file `log`."""
 
-    def __init__(self, asked: Path) -> None:
+    def __init__(self, log: Path) -> None:
         super().__init__(answer, words={"yes": (1,), "no": (2,)})
-        self.asked = asked
+        self.log = log
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         answers = []
         for request in requests:
-            sys.audit("tests.asked")
+            sys.audit("tests.request")
             answers += super().generate([request], advance)
-        with self.asked.open("a") as file:
+        with self.log.open("a") as file:
             file.writelines(json.dumps(request.text) + "\n" for request in requests)
         return answers
 
 
 def answer(request: Request) -> list[str] | dict[int, float]:
-    """Says one or two sentences, splits at full stops, and takes what is red for true."""
+    """As policy one or two sentences; as splitter a claim per sentence; as labeler yes to red things."""
     if request.first_words:
         return {1: -0.1, 2: -2.4} if "red" in request.text else {1: -2.4, 2: -0.1}
     if request.json_schema and "claims" in request.json_schema["properties"]:
@@ -51,12 +51,12 @@ def answer(request: Request) -> list[str] | dict[int, float]:
     if request.json_schema:
         return [json.dumps({"question": "What is it?", "answer": request.text.rpartition("Caption: ")[2]})]
     start = request.seed or 0
-    said = [f"There is a {COLOURS[(start + index) % 2]} circle." for index in range(request.n)]
-    return [text + " There is a blue star." * (index % 2) for index, text in enumerate(said)]
+    texts = [f"There is a {COLORS[(start + index) % 2]} circle." for index in range(request.n)]
+    return [text + " There is a blue star." * (index % 2) for index, text in enumerate(texts)]
 
 
 def run_until(stage: str, settings: dict[str, Any], path: Path, moment: int | None) -> int:
-    """Run a stage to its end and return how many moments it had; at `moment` the process is killed."""
+    """Run a stage and return its number of moments; at `moment` the process is killed."""
     count = 0
 
     def hook(event: str, arguments: tuple[Any, ...]) -> None:
@@ -69,10 +69,10 @@ def run_until(stage: str, settings: dict[str, Any], path: Path, moment: int | No
 
     sys.addaudithook(hook)
     os.environ["TQDM_DISABLE"] = "1"
-    asked = path.with_suffix(".asked")
+    log = path.with_suffix(".requests")
 
     def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> CountingEngine:
-        return CountingEngine(asked)
+        return CountingEngine(log)
 
     if stage == "rewrite":
         rewrite(RewriteConfig.model_validate(settings), path, open_engine)
