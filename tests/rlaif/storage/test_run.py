@@ -1,4 +1,4 @@
-"""Run folders: what binds outputs to settings, what a stage may go on with, drops, metrics, model revisions."""
+"""Run folders: outputs bound to settings, resume, drops, metrics, locks."""
 
 import json
 import os
@@ -60,7 +60,7 @@ def test_a_finished_stage_has_nothing_to_do(tmp_path: Path, capsys: pytest.Captu
     )
 
 
-def test_a_stage_stopped_before_its_end_goes_on(tmp_path: Path) -> None:
+def test_an_interrupted_stage_resumes(tmp_path: Path) -> None:
     run = generation(tmp_path / "run")
     run.begin(["prompts"], SETTINGS, inputs=[])
     write_prompts(run)  # killed before finish()
@@ -81,7 +81,7 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(tmp_path: Path) -
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
 
-def test_the_table_itself_tells_its_settings_if_the_marker_is_gone(tmp_path: Path) -> None:
+def test_a_table_has_its_settings_if_the_marker_is_deleted(tmp_path: Path) -> None:
     path = tmp_path / "run"
     finish_generation(path)
     (path / "generation.json").unlink()
@@ -90,7 +90,7 @@ def test_the_table_itself_tells_its_settings_if_the_marker_is_gone(tmp_path: Pat
     assert generation(path).begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_parts_of_an_unfinished_try_bind_too(tmp_path: Path) -> None:
+def test_parts_of_an_interrupted_stage_are_bound_to_its_settings(tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = generation(path)
     run.begin(["prompts"], SETTINGS, inputs=[])
@@ -99,7 +99,7 @@ def test_parts_of_an_unfinished_try_bind_too(tmp_path: Path) -> None:
         generation(path).begin(["prompts"], {**SETTINGS, "seed": 2}, inputs=[])
 
 
-def test_a_try_that_left_nothing_binds_nobody(tmp_path: Path) -> None:
+def test_a_marker_without_output_is_overwritten(tmp_path: Path) -> None:
     generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
     assert generation(tmp_path / "run").begin(["prompts"], {"seed": 2}, inputs=[])
 
@@ -135,7 +135,7 @@ def test_inputs_are_part_of_the_identity(tmp_path: Path) -> None:
     assert identities[0] != identities[1]
 
 
-def test_an_input_made_anew_with_other_settings_is_noticed(tmp_path: Path) -> None:
+def test_an_input_rewritten_with_other_settings_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "run"
     finish_generation(path)
     feedback = Run(path, CONFIG, "feedback")
@@ -148,7 +148,7 @@ def test_an_input_made_anew_with_other_settings_is_noticed(tmp_path: Path) -> No
         Run(path, CONFIG, "feedback").begin(["scores"], {}, inputs=["prompts"])
 
 
-def test_a_missing_input_names_the_command_that_makes_it(tmp_path: Path) -> None:
+def test_a_missing_input_names_the_command_that_writes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"prompts.parquet is missing; first run `make generate RUN=.*/run`"):
         Run(tmp_path / "run", CONFIG, "feedback").begin(["scores"], {}, inputs=["prompts"])
     assert not (tmp_path / "run").exists()
@@ -178,7 +178,7 @@ def test_drops_survive_a_kill_and_count_once(tmp_path: Path) -> None:
     killed.drop("a", "broken_image", "a.png")
     killed.drop("b", "too_small")
     with (path / "generation.dropped.jsonl").open("a") as file:
-        file.write('["c", "broken')  # cut off by the kill
+        file.write('["c", "broken')  # cut short by the kill
     TableWriter(killed, "prompts", key="prompt_id").finish()
 
     run = generation(path)
@@ -194,7 +194,7 @@ def test_drops_survive_a_kill_and_count_once(tmp_path: Path) -> None:
     assert not (path / "generation.dropped.jsonl").exists()
 
 
-def test_many_drops_are_written_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_drops_are_written_in_batches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rlaif.storage.writer.ROWS_AT_ONCE", 4)
     path = tmp_path / "run"
     for stage, count in (("generation", 5), ("feedback", 9)):
@@ -229,7 +229,7 @@ def test_each_stage_replaces_its_own_drops_only(tmp_path: Path) -> None:
     ]
 
 
-def test_the_end_of_a_stage_says_what_was_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_summary_of_a_finished_stage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run"
     run = generation(path)
     run.begin(["prompts"], SETTINGS, inputs=[])
@@ -298,7 +298,7 @@ def test_a_damaged_marker(tmp_path: Path) -> None:
         generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
 
 
-def test_two_processes_never_work_in_one_run_folder(tmp_path: Path) -> None:
+def test_a_second_process_in_a_run_folder_is_refused(tmp_path: Path) -> None:
     assert generation(tmp_path / "run").begin(["prompts"], SETTINGS, inputs=[])
     file = str(tmp_path / "run" / ".lock")
     command = f"import pathlib, rlaif.storage.files as files; files.lock_until_exit(pathlib.Path({file!r}))"
