@@ -1,24 +1,21 @@
-"""Importing what is large: vLLM and TRL make many objects and hardly any garbage while they are imported."""
+"""Faster imports of large libraries."""
 
 import atexit
 import gc
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """No garbage is collected within. If modules were imported, what is there by then is passed over by later
-    collections too: looking for garbage among them is a fifth of what starting an engine takes
-    (`make bench NAME=startup`).
+    """Pauses garbage collection while vLLM or TRL are imported, and excludes their modules from later collections.
+
+    Saves a fifth of the CPU time of an engine's start, all of it by the exclusion (`make bench NAME=startup`).
     """
-    before = len(sys.modules)
     gc.disable()
     try:
         yield
     finally:
-        if len(sys.modules) > before:
-            gc.freeze()
-            atexit.register(gc.unfreeze)  # or libraries report what is frozen as leaks
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # otherwise some libraries report leaks at exit
         gc.enable()

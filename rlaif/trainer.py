@@ -1,7 +1,6 @@
 """What DPO and training share around Trainer of transformers: strict arguments, progress as text, the log file."""
 
 import difflib
-import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rlaif.errors import ConfigError
-from rlaif.storage.files import atomic_write
+from rlaif.storage.files import write_json
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -117,5 +116,4 @@ def report_as_text(trainer: Trainer, labels: Mapping[str, str]) -> None:
 
 def write_log(path: Path, history: list[dict[str, Any]]) -> None:
     """What a trainer logged, one object a logging step."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(history, indent=1) + "\n", encoding="utf-8")
+    write_json(path, history)

@@ -24,6 +24,7 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, PushError
 from rlaif.interchange.card import length_figures, model_names, write_card
 from rlaif.interchange.formats import SplitFiles, dataset_info, fitting_pairs, text_of
+from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts, read_rows
 from rlaif.text import words
@@ -69,7 +70,7 @@ def write_files(run: Run, target: Path) -> dict[str, Any]:
         raise InputError(f"none of the {count_rows(run, 'pairs'):,} pairs of {run.path} can be exported as {kind}")
     if kind == "llama-factory":
         info = dataset_info(re.sub(r"\W", "_", run.path.resolve().name), list(files.rows))
-        (work / "dataset_info.json").write_text(json.dumps(info, indent=2) + "\n", encoding="utf-8")
+        write_json(work / "dataset_info.json", info)
     target.parent.mkdir(exist_ok=True)
     os.replace(work, target)
     return {"pairs": files.rows, "words": {side: length_figures(counts) for side, counts in lengths.items()}}

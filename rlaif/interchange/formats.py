@@ -27,6 +27,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rlaif.storage.schemas import RLAIF_V, SCHEMAS
+from rlaif.storage.writer import parquet_writer
 
 MARKS = {
     "llama-factory": re.compile(r"<(?:image|video|audio)>|\{\{(?:image|video|audio)\}\}"),
@@ -91,7 +92,7 @@ class SplitFiles:
             else:
                 if split not in self._tables:
                     schema = RLAIF_V if self._kind == "rlaif-v" else SCHEMAS["pairs"]
-                    self._tables[split] = self._open.enter_context(pq.ParquetWriter(path, schema))
+                    self._tables[split] = self._open.enter_context(parquet_writer(path, schema))
                 rows = rlaif_v_columns(rows, self._origin) if self._kind == "rlaif-v" else rows
                 self._tables[split].write_table(rows.cast(self._tables[split].schema))
 
