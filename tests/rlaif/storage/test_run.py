@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -238,7 +239,8 @@ def test_the_summary_of_a_finished_stage(tmp_path: Path, capsys: pytest.CaptureF
         run.drop(row_id, "broken_image")
     write_prompts(run, count=2)
     run.finish({"prompts": 2}, f"make feedback RUN={path}")
-    assert capsys.readouterr().out.splitlines() == [
+    summary = re.sub(r"done in \d+ s", "done in 0 s", capsys.readouterr().out)  # a busy machine takes longer
+    assert summary.splitlines() == [
         f"generation: {path}",
         "  prompts from scenes",
         "generation: done in 0 s",
