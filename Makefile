@@ -123,22 +123,22 @@ embedded-models: language-model rewriter ## train the shipped models in assets/ 
 training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
 	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
-bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or one, NAME=dpo_full (a name that is none lists them)
+bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or NAME=dpo_full (an unknown name lists them)
 	@$(VENV)/python -m bench $(if $(filter file,$(origin NAME)),,$(NAME))
 
-bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows a second and peak memory (minutes)
+bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows per second and peak memory (minutes)
 	@$(VENV)/python -m bench.comparisons.pairs
 
-bench-growth: .venv/.ready ## seconds of each stage against images (100 to 800) and against slices (half an hour)
+bench-growth: .venv/.ready ## seconds of each stage by images (100 to 800) and by slices (half an hour)
 	@$(VENV)/python -m bench.growth
 
-bench-full-size: .venv/.ready ## DPO, pre-training 3 and SFT of the 8.5B: tokens a second, memory, share of the card's matrix rate (on a GPU; elsewhere a small model)
+bench-full-size: .venv/.ready ## DPO, pre-training 3 and SFT of the 8.5B: tokens per second, memory, share of the GPU's matrix rate (without a GPU: a small model)
 	@$(VENV)/python -m bench.full_size
 
-cost: .venv/.ready ## what 100,000 images cost on 1, 8 and 64 GPUs and what holds them up: arithmetic from rates measured here
-	@$(VENV)/python -m bench.cost
+cost: .venv/.ready ## cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks: arithmetic from rates measured here
+	@$(VENV)/python -m bench.cost_estimate
 
-injections: .venv/.ready ## texts that speak to the labeler, in responses and pictures: does it accept more false claims for them?
+injections: .venv/.ready ## prompt injections in responses and images: does the labeler accept more false claims?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
 results: .venv/.ready ## figures of finished runs (or of a command's output) into docs/results: NAME=demo RUNS="runs/demo runs/seed-1"

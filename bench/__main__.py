@@ -1,9 +1,9 @@
-"""Our way and the usual one side by side, as ratios with their spread; written to bench/results/latest.json.
+"""Compares our way with the usual one, as ratios with their spread, and writes bench/results/latest.json.
 
 make bench                  every name
 make bench NAME=packing     one
 
-At the end it prints all that stands in latest.json, which README shows.
+At the end it prints all of latest.json; `make figures` puts it into the documentation.
 """
 
 import argparse
@@ -15,28 +15,28 @@ from bench.comparisons import claims, dpo, packing, pairs, responses, startup
 from bench.result import Result, machine, read, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
-    "claims_small": partial(claims.told, claims.SMALL, "forward passes"),
-    "claims_large": partial(claims.told, claims.LARGE, "forward passes"),
-    "prefix_cache": partial(claims.told, claims.LARGE, "no cache"),
-    "responses": partial(responses.told, responses.SMALL, "one item"),
-    "responses_batched": partial(responses.told, responses.LARGE, "batched"),
-    "dpo_full": partial(dpo.told, "full", dpo.Load()),
-    "dpo_lora": partial(dpo.told, "lora", dpo.Load()),
-    "dpo_short_text": partial(dpo.told, "full", dpo.SHORT_TEXT),
-    "packing": packing.told,
-    "pairs": pairs.told,
-    "startup": startup.told,
+    "claims_small": partial(claims.compare, claims.SMALL, "forward passes"),
+    "claims_large": partial(claims.compare, claims.LARGE, "forward passes"),
+    "prefix_cache": partial(claims.compare, claims.LARGE, "no cache"),
+    "responses": partial(responses.compare, responses.SMALL, "one item"),
+    "responses_batched": partial(responses.compare, responses.LARGE, "batched"),
+    "dpo_full": partial(dpo.compare, "full", dpo.Load()),
+    "dpo_lora": partial(dpo.compare, "lora", dpo.Load()),
+    "dpo_short_text": partial(dpo.compare, "full", dpo.SHORT_TEXT),
+    "packing": packing.compare,
+    "pairs": pairs.compare,
+    "startup": startup.compare,
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"some of {', '.join(NAMES)}; none: all")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"benchmarks to run, default all: {', '.join(NAMES)}")
     parser.add_argument("--repeats", type=int, default=3)
     arguments = parser.parse_args(argv)
     if unknown := set(arguments.names) - NAMES.keys():
-        print(f"error: there is no benchmark {sorted(unknown)[0]!r}; there are: {', '.join(NAMES)}", file=sys.stderr)
+        print(f"error: unknown benchmark {sorted(unknown)[0]!r}; allowed: {', '.join(NAMES)}", file=sys.stderr)
         return 2
     print(machine())
     for name in arguments.names or NAMES:

@@ -1,13 +1,13 @@
-"""Training at full size: tokens a second, memory, and the share of what the card multiplies at the most.
+"""Training at full size: tokens per second, memory, and the share of the matrix rate of the GPU.
 
-    make bench-full-size                             # where there is a GPU the 8.5B of version 2.5, random weights
+    make bench-full-size                             # on a GPU: the 8.5B of version 2.5, random weights
     python -m bench.full_size --only dpo-lora sft-2  # some of it
 
-Elsewhere the same runs with a model of a few million parameters, to see that it does; its figures mean little. What is
-measured: DPO by LoRA and in full, stock TRL against all of ours; a step of pre-training 3; a step of SFT on packed
-sequences. All with gradient checkpointing, weights in bfloat16. The share is of the rate that one large product in
-bfloat16 reaches on the same machine, measured before; what checkpointing computes again counts as work. What does not
-fit in memory is said, and the rest goes on.
+Without a GPU it runs with a model of a few million parameters, as a test; those figures mean little. It measures DPO
+with LoRA and in full, stock TRL against all of ours; a step of pre-training 3; a step of SFT on packed sequences. All
+use gradient checkpointing and weights in bfloat16. The share is that of the rate of one large bfloat16 matrix product
+on the same machine; what checkpointing computes again counts as work. What does not fit into memory is reported, and
+the rest continues.
 """
 
 import argparse
@@ -24,9 +24,9 @@ import torch
 from datasets import Dataset
 from transformers import TrainingArguments
 
-from bench.alone import alone
 from bench.comparisons import dpo
 from bench.comparisons.packing import FEATURES
+from bench.isolated import run_isolated
 from bench.meter import Meter, matrix_rate, peak
 from bench.models import picture, save_full_size
 from bench.result import machine
@@ -36,8 +36,8 @@ from training.stage import StageArguments, prepare
 
 @dataclass(frozen=True)
 class Size:
-    """pairs: what DPO trains on; sequence: tokens of a packed one; batch: packed sequences a step; steps: of a stage,
-    the first of which is not timed; side: pixels of the pictures of a stage.
+    """pairs: data and model of DPO; sequence: tokens of a packed one; batch: packed ones a step; steps: of a stage,
+    the first is not timed; side: pixels of the images of a stage.
     """
 
     pairs: dpo.Load
@@ -56,22 +56,22 @@ SMALL = Size(
     side=170,
 )
 NAMES = ("dpo-lora", "dpo-full", "pretrain-3", "sft-2")
-Row = tuple[str, float, float, float]  # what, tokens a second, MiB, operations a second
+Row = tuple[str, float, float, float]  # name, tokens per second, MiB, operations per second
 
 
 def rows(size: Size) -> list[dict[str, Any]]:
-    """Of a training table: pictures with answers of 20 to 300 words, a little more than the steps take."""
+    """Of a training table: images with answers of 20 to 300 words, a little more than the steps need."""
     rng = random.Random(0)
-    made = []
+    generated = []
     for _ in range(size.steps * size.batch * max(size.sequence // 256, 1)):
         answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(20, 300)))
         messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
-        made.append({"images": [{"bytes": picture(rng, size.side, grain=32), "path": None}], "messages": messages})
-    return made
+        generated.append({"images": [{"bytes": picture(rng, size.side, grain=32), "path": None}], "messages": messages})
+    return generated
 
 
 def train_stage(stage: Any, folder: Path, size: Size) -> Row:
-    """Some steps of a stage of `training.stage`, packed; called in a process of its own."""
+    """Some packed steps of a stage of `training.stage`; to be called in a process of its own."""
     arguments = StageArguments(
         stage,
         str(folder / "model"),
@@ -102,33 +102,33 @@ def train_stage(stage: Any, folder: Path, size: Size) -> Row:
 
 
 def train_pairs(way: str, method: str, folder: Path, size: Size) -> Row:
-    found = dpo.train(way, folder, size.pairs, method)
-    return f"dpo-{method}, {'stock TRL' if way == 'stock' else 'ours'}", found.tokens, found.peak, found.operations
+    run = dpo.train(way, folder, size.pairs, method)
+    return f"dpo-{method}, {'stock TRL' if way == 'stock' else 'ours'}", run.tokens, run.peak, run.operations
 
 
 def measured(name: str, folder: Path, size: Size) -> list[Row | str]:
-    """Rows of what `name` is; where one does not fit in memory, a line that says so."""
+    """Rows of a name in NAMES; a sentence in place of a row that does not fit into memory."""
     works: list[tuple[Any, ...]] = [(train_stage, name)]
     if name.startswith("dpo-"):
         works = [(train_pairs, way, name.removeprefix("dpo-")) for way in ("stock", dpo.OURS)]
-    found: list[Row | str] = []
-    for work, *what in works:
+    rows: list[Row | str] = []
+    for work, *parameters in works:
         try:
-            found.append(alone(work, *what, folder, size))
+            rows.append(run_isolated(work, *parameters, folder, size))
         except torch.OutOfMemoryError as error:
-            found.append(f"{name}, {what[0]}: does not fit in memory ({str(error).splitlines()[0]})")
-    return found
+            rows.append(f"{name}, {parameters[0]}: does not fit into memory ({str(error).splitlines()[0]})")
+    return rows
 
 
-def table(found: Sequence[Row | str], most: float) -> str:
-    """Markdown; most: operations a second of one large product."""
+def table(rows: Sequence[Row | str], rate: float) -> str:
+    """Markdown; rate: operations per second of one large product."""
     lines = ["| | tokens/s | peak MiB | of the matrix rate |", "|---|---|---|---|"]
     lines += [
-        f"| {row[0]} | {row[1]:,.0f} | {row[2]:,.0f} | {row[3] / most:.1%} |"
-        for row in found
+        f"| {row[0]} | {row[1]:,.0f} | {row[2]:,.0f} | {row[3] / rate:.1%} |"
+        for row in rows
         if not isinstance(row, str)
     ]
-    return "\n".join([*lines, *(row for row in found if isinstance(row, str))])
+    return "\n".join([*lines, *(row for row in rows if isinstance(row, str))])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -137,21 +137,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     names = parser.parse_args(argv).only
     on_gpu = torch.cuda.is_available()
     size = FULL if on_gpu else SMALL
-    most = alone(matrix_rate)
-    print(f"{machine()}; one large product in bfloat16: {most / 1e12:.3g} TFLOP/s", flush=True)
-    found: list[Row | str] = []
+    rate = run_isolated(matrix_rate)
+    print(f"{machine()}; one large product in bfloat16: {rate / 1e12:.3g} TFLOP/s", flush=True)
+    measurements: list[Row | str] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         if on_gpu:
-            parameters = alone(save_full_size, folder / "model")
+            parameters = run_isolated(save_full_size, folder / "model")
         else:
             parameters = dpo.save(size.pairs, folder / "model")
-            print("no GPU here: a small model, to see that it runs")
+            print("no GPU: running with a small model, as a test")
         print(f"{parameters:,} parameters", flush=True)
         Dataset.from_list(rows(size), features=FEATURES).to_parquet(folder / "rows.parquet")
         for name in names:
-            found += measured(name, folder, size)
-            print(f"\n{table(found, most)}", flush=True)
+            measurements += measured(name, folder, size)
+            print(f"\n{table(measurements, rate)}", flush=True)
 
 
 if __name__ == "__main__":

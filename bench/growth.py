@@ -1,11 +1,11 @@
-"""Seconds of each stage against the number of images, and against slices an image.
+"""Seconds of each stage by the number of images, and by slices per image.
 
     make bench-growth
     python -m bench.growth --images 50 100 --sides 84 250
 
 The demo's models and settings, each stage a process of its own, as `make` starts it. Seconds are those of the whole
-process; the line through them (least squares) says what a stage costs before it has done anything, imports and engine
-included, and what an image costs. For slices the same scenes are scaled to squares of other sides.
+process; the least-squares line through them has the fixed cost of a stage, imports and engine included, and the cost of
+an image. For slices the same scenes are scaled to squares of other sizes.
 """
 
 import argparse
@@ -36,22 +36,22 @@ Seconds = dict[str, float]  # by stage
 
 
 def seconds(config: Config, folder: Path) -> Seconds:
-    """Of each stage's process, one after the other."""
-    found = {}
+    """Of the process of each stage, one after the other."""
+    by_stage = {}
     for stage in MEASURED:
         began = time.perf_counter()
         run_stages([stage], config, folder)
-        found[stage] = time.perf_counter() - began
-    return found
+        by_stage[stage] = time.perf_counter() - began
+    return by_stage
 
 
 def of_images(count: int, changes: Sequence[str], folder: Path) -> Seconds:
-    """Of so many embedded scenes, as they are."""
+    """Of this number of embedded scenes, unchanged."""
     return seconds(load_config(CONFIG, [f"data.train_prompts={count}", "data.test_prompts=0", *changes]), folder)
 
 
 def of_slices(side: int, count: int, changes: Sequence[str], folder: Path) -> Seconds:
-    """Of so many scenes scaled to squares of that side."""
+    """Of this number of scenes, scaled to squares of that side."""
     rows: dict[str, list[Any]] = {"image": [], "question": []}
     for scene in scene_rows("train", count, 0):
         buffer = io.BytesIO()
@@ -65,24 +65,24 @@ def of_slices(side: int, count: int, changes: Sequence[str], folder: Path) -> Se
 
 
 def slices(side: int) -> int:
-    """Of a square image, its overview included."""
+    """Of a square image, overview included."""
     processor = MiniCPMVProcessor.from_pretrained(load_config(CONFIG).policy.model)
     return len(processor.image_processor.preprocess(Image.new("RGB", (side, side)))["pixel_values"][0])
 
 
-def table(what: str, found: dict[int, Seconds]) -> str:
-    """Markdown: seconds of each stage by what grows, and the line through them."""
+def table(what: str, measured: dict[int, Seconds]) -> str:
+    """Markdown: seconds of each stage by the number of `what`, and the line through them."""
     lines = [f"| {what} | {' | '.join(MEASURED)} |", "|---" * (len(MEASURED) + 1) + "|"]
-    for size, by_stage in found.items():
+    for size, by_stage in measured.items():
         lines.append(f"| {size} | {' | '.join(f'{by_stage[stage]:.1f} s' for stage in MEASURED)} |")
-    if len(found) > 1:
-        fitted = [line(list(found), [by_stage[stage] for by_stage in found.values()]) for stage in MEASURED]
+    if len(measured) > 1:
+        fitted = [line(list(measured), [by_stage[stage] for by_stage in measured.values()]) for stage in MEASURED]
         lines.append(f"| line | {' | '.join(f'{fixed:.1f} s + {each:.3f} s each' for fixed, each in fitted)} |")
     return "\n".join(lines)
 
 
 def line(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]:
-    """What nothing costs, and what one more costs: least squares."""
+    """Fixed cost and cost per unit, by least squares."""
     each, fixed = np.polyfit(sizes, values, 1)
     return float(fixed), float(each)
 
@@ -91,9 +91,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--images", type=int, nargs="+", default=[100, 200, 400, 800])
-    add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="of squares, in pixels")
-    add("--scaled", type=int, default=100, help="scenes that are scaled to each of the sides")
-    add("--set", nargs="*", default=[], metavar="section.key=value", help="changes of the demo's settings")
+    add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="of the squares, in pixels")
+    add("--scaled", type=int, default=100, help="scenes to scale to each of the sides")
+    add("--set", nargs="*", default=[], metavar="section.key=value", help="changes to the demo's settings")
     load = parser.parse_args(argv)
     print(machine(), flush=True)
     os.environ["TQDM_DISABLE"] = "1"

@@ -1,4 +1,4 @@
-"""What the steps of a Trainer take: seconds, tokens, operations, memory; and the rate of one large matrix product."""
+"""Measures the steps of a Trainer: seconds, tokens, operations, memory; and the rate of one large matrix product."""
 
 import time
 from collections.abc import Callable
@@ -8,20 +8,20 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import Trainer, TrainerCallback
 
-from bench.alone import peak_memory
+from bench.isolated import peak_memory
 
 Batch = dict[str, Any]
 
 
 class Meter(TrainerCallback):
-    """Times every step but the first, in which things are made ready; of that one it counts tokens and operations.
+    """Times every step but the first, a warm-up, in which it counts tokens and operations.
 
-    tokens: how many a batch has. Operations are those of matrix products and attention as they are carried out, what
-    gradient checkpointing computes again included.
+    tokens: the number in a batch. Operations are those of matrix products and attention, including what gradient
+    checkpointing computes again.
     """
 
     def __init__(self, trainer: Trainer, tokens: Callable[[Batch], int]):
-        self.tokens = self.operations = self.steps = 0  # steps: timed ones
+        self.tokens = self.operations = self.steps = 0  # steps: the timed ones
         self._began = self._ended = 0.0
         step = trainer.training_step
 
@@ -52,19 +52,19 @@ class Meter(TrainerCallback):
 
 
 def peak() -> float:
-    """MiB: of the GPU's memory where there is one, of this process's otherwise."""
+    """Peak memory in MiB: of the GPU if there is one, of this process otherwise."""
     return torch.cuda.max_memory_allocated() / 2**20 if torch.cuda.is_available() else peak_memory()
 
 
 def matrix_rate(seconds: float = 2.0) -> float:
-    """Operations a second of one large product in bfloat16, the best of several, as this machine does it now."""
+    """Operations per second of one large bfloat16 matrix product, the best of several."""
     on_gpu = torch.cuda.is_available()
     size = 8192 if on_gpu else 1024
-    one = torch.randn(size, size, dtype=torch.bfloat16, device="cuda" if on_gpu else "cpu")
+    matrix = torch.randn(size, size, dtype=torch.bfloat16, device="cuda" if on_gpu else "cpu")
     best, until = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
         began = time.perf_counter()
-        torch.mm(one, one)
+        torch.mm(matrix, matrix)
         if on_gpu:
             torch.cuda.synchronize()
         best = max(best, 2 * size**3 / (time.perf_counter() - began))

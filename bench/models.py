@@ -1,4 +1,4 @@
-"""What is measured with: models of random weights in the released architecture or that ship, pictures of noise."""
+"""Models and images to measure with: random weights in the released architecture, or a model that ships; noise."""
 
 import io
 import random
@@ -20,7 +20,7 @@ PATCH = 14
 
 @dataclass(frozen=True)
 class Load:
-    """Square images, and a model of random weights; width 0: one that ships."""
+    """Square images, and a model with random weights, or for width 0 one that ships."""
 
     images: int = 4
     width: int = 0
@@ -32,8 +32,8 @@ class Load:
 
 
 @contextmanager
-def model_of(load: Load, shipped: str) -> Iterator[str]:
-    """The folder of the model that is measured with."""
+def model_folder(load: Load, shipped: str) -> Iterator[str]:
+    """The folder of the model to measure with."""
     if not load.width:
         yield shipped
         return
@@ -44,14 +44,14 @@ def model_of(load: Load, shipped: str) -> Iterator[str]:
 
 
 def picture(rng: random.Random, side: int, grain: int = 8) -> bytes:
-    """A square photograph of `grain` x `grain` spots of colour."""
+    """A square JPEG of `grain` x `grain` spots of random color."""
     buffer = io.BytesIO()
     Image.frombytes("RGB", (grain, grain), rng.randbytes(3 * grain**2)).resize((side, side)).save(buffer, "JPEG")
     return buffer.getvalue()
 
 
 def pictures(load: Load) -> dict[str, bytes]:
-    """By name."""
+    """Images by name."""
     rng = random.Random(0)
     return {str(index): picture(rng, load.side) for index in range(load.images)}
 
@@ -84,7 +84,7 @@ def save_model(
 
 
 def save_full_size(folder: Path) -> int:
-    """The 8.5B of version 2.5 in bfloat16, made on the GPU; its tokenizer is the small one. Returns its parameters."""
+    """The 8.5B of version 2.5 in bfloat16, created on the GPU, with the small tokenizer. Returns its parameters."""
     set_seed(0)
     processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), build_tokenizer(0))
     config = MiniCPMVConfig(image_token_id=processor.image_token_id)

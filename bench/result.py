@@ -1,4 +1,4 @@
-"""What a benchmark found: a ratio of two ways measured in turn on one machine, and its spread."""
+"""Results of benchmarks: the ratio of two ways that are measured in turn on one machine, with its spread."""
 
 import json
 import os
@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from rlaif.storage.files import atomic_write, read_json
+
 RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
 class Result:
-    """ratio: ours / peer, the median over the repeats; low, high: the least and the greatest; ours, peer: medians."""
+    """ratio: ours / peer, median of the repeats; low, high: smallest and largest ratio; ours, peer: median rates."""
 
     ratio: float
     low: float
@@ -24,9 +26,9 @@ class Result:
     unit: str
 
 
-def compared(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
-    """Rates of both ways, one of each a repeat, measured one after the other."""
-    ratios = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
+def compare_rates(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
+    """The result of two ways with their rates, one of each per repeat."""
+    ratios = [our_rate / peer_rate for our_rate, peer_rate in zip(ours, peer, strict=True)]
     return Result(
         round(statistics.median(ratios), 2),
         round(min(ratios), 2),
@@ -38,8 +40,8 @@ def compared(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
 
 
 def machine() -> str:
-    """What the figures were measured on."""
-    import torch  # not above: `bench.startup` measures what importing it takes
+    """The machine in words: cores, GPUs, versions."""
+    import torch  # deferred: bench.comparisons.startup measures its import
 
     names = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     gpus = [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())]
@@ -53,31 +55,33 @@ def _lines(path: str) -> list[str]:
     return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
-def write(found: dict[str, Result], folder: Path = RESULTS) -> None:
-    """Put results beside those of other names, in latest.json."""
+def write(results: dict[str, Result], folder: Path = RESULTS) -> None:
+    """Add results to latest.json; those of other names stay."""
     folder.mkdir(exist_ok=True)
-    kept = _latest(folder) | {name: {**asdict(result), "machine": machine()} for name, result in found.items()}
-    (folder / "latest.json").write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
+    kept = _latest(folder) | {name: {**asdict(result), "machine": machine()} for name, result in results.items()}
+    with atomic_write(folder / "latest.json") as temporary:
+        temporary.write_text(json.dumps(dict(sorted(kept.items())), indent=1) + "\n", encoding="utf-8")
 
 
 def read(folder: Path = RESULTS) -> dict[str, Result]:
     """The results in latest.json, by name."""
     return {
-        name: Result(**{field.name: one[field.name] for field in fields(Result)})
-        for name, one in _latest(folder).items()
+        name: Result(**{field.name: stored[field.name] for field in fields(Result)})
+        for name, stored in _latest(folder).items()
     }
 
 
 def _latest(folder: Path) -> dict[str, dict[str, Any]]:
     file = folder / "latest.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    stored: dict[str, dict[str, Any]] = read_json(file) if file.is_file() else {}
+    return stored
 
 
-def table(found: dict[str, Result]) -> str:
+def table(results: dict[str, Result]) -> str:
     """Markdown."""
     lines = ["| name | ratio | spread | ours | peer | unit |", "|---|---|---|---|---|---|"]
-    for name, one in found.items():
-        lines.append(
-            f"| {name} | {one.ratio:g} | {one.low:g} to {one.high:g} | {one.ours:,.4g} | {one.peer:,.4g} | {one.unit} |"
-        )
+    for name, result in results.items():
+        spread = f"{result.low:g} to {result.high:g}"
+        rates = f"{result.ours:,.4g} | {result.peer:,.4g}"
+        lines.append(f"| {name} | {result.ratio:g} | {spread} | {rates} | {result.unit} |")
     return "\n".join(lines)

@@ -1,12 +1,12 @@
-"""Claims judged a second: our labeler against the reference's way, and what vLLM's prefix cache is worth.
+"""Claims verified per second: our labeler against the reference's way, and the effect of vLLM's prefix cache.
 
     make bench NAME=claims_small         # or claims_large, prefix_cache
 
 An image with its slices has 60 questions, as 10 responses of 6 claims give. The reference's way (github RLHF-V/RLAIF-V)
-is one Hugging Face forward pass a claim, the image opened, cut and encoded each time. Ours is `feedback.verify`:
-questions of an image together, its prefix computed once. Without the cache they are shuffled too, as images that do not
-stand together give it nothing to do. Loading and a first answer do not count. All ways must come to the same verdicts,
-and to the same p_yes within 2e-3.
+is one Hugging Face forward pass per claim; the image is decoded, sliced and encoded each time. Ours is
+`feedback.verify`: the questions of an image in a row, its prefix computed once. Without the cache they are shuffled
+too, because the cache only helps requests of one image that follow each other. Loading and a first answer are not
+counted. All ways must agree in their verdicts, and in p_yes within 2e-3.
 """
 
 import io
@@ -16,9 +16,9 @@ from contextlib import closing, redirect_stderr, redirect_stdout
 from itertools import product
 from typing import Any
 
-from bench.alone import alone
-from bench.models import Load, model_of, pictures
-from bench.result import Result, compared
+from bench.isolated import run_isolated
+from bench.models import Load, model_folder, pictures
+from bench.result import Result, compare_rates
 
 TOLERANCE = 2e-3
 KINDS = product(
@@ -31,19 +31,19 @@ SMALL, LARGE = Load(), Load(images=1, width=768, layers=12, side=800)
 Probabilities = dict[tuple[str, str], float]  # image, question -> p_yes / (p_yes + p_no)
 
 
-def asked(load: Load) -> list[tuple[str, str]]:
+def questions_of(load: Load) -> list[tuple[str, str]]:
     return [(image, f"{question} Answer yes or no.") for image in pictures(load) for question in QUESTIONS]
 
 
 def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]:
-    """Claims a second, and what was found; with the prefix cache and images together, or without both."""
+    """Claims per second, and p(yes); with the prefix cache and the questions of an image in a row, or without both."""
     from feedback.verify import read_verdict, verify
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.engine import Request
     from rlaif.inference.vllm_engine import VllmEngine
 
     section = ModelSection(model=model, dtype="float32")
-    images, questions = pictures(load), asked(load)
+    images, questions = pictures(load), questions_of(load)
     random.Random(0).shuffle(questions)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         engine = VllmEngine(section, EngineSection(prefix_caching=cached, max_model_len=2048), 0)
@@ -54,14 +54,15 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
             engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))])
             began = time.perf_counter()
             if cached:
-                found = verify(engine, questions, images)
+                verdicts = verify(engine, questions, images)
             else:
                 answers = engine.generate(requests)
-                found = {
-                    key: read_verdict(one[0].first_words or {}) for key, one in zip(questions, answers, strict=True)
+                verdicts = {
+                    key: read_verdict(samples[0].first_words or {})
+                    for key, samples in zip(questions, answers, strict=True)
                 }
             seconds = time.perf_counter() - began
-    return len(questions) / seconds, {key: share(verdict.p_yes, verdict.p_no) for key, verdict in found.items()}
+    return len(questions) / seconds, {key: share(verdict.p_yes, verdict.p_no) for key, verdict in verdicts.items()}
 
 
 def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
@@ -77,10 +78,10 @@ def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
     vocabulary = list(range(len(processor.tokenizer)))
     texts = processor.tokenizer.batch_decode([[token] for token in vocabulary])
     yes, no = ([token for token in vocabulary if is_spelling_of(texts[token], word)] for word in ("yes", "no"))
-    images, questions = pictures(load), asked(load)
+    images, questions = pictures(load), questions_of(load)
 
     @torch.no_grad()
-    def judge(image: str, text: str) -> float:
+    def p_yes_of(image: str, text: str) -> float:
         picture = open_image(images[image])
         parts: list[dict[str, Any]] = [{"type": "image"}, {"type": "text", "text": text}]
         prompt = processor.apply_chat_template([{"role": "user", "content": parts}], add_generation_prompt=True)
@@ -88,34 +89,38 @@ def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
         first = net(**batch, logits_to_keep=1).logits[0, -1].softmax(-1)
         return share(float(first[yes].sum()), float(first[no].sum()))
 
-    judge(*questions[0])
+    p_yes_of(*questions[0])
     began = time.perf_counter()
-    found = {(image, text): judge(image, text) for image, text in questions}
-    return len(questions) / (time.perf_counter() - began), found
+    probabilities = {(image, text): p_yes_of(image, text) for image, text in questions}
+    return len(questions) / (time.perf_counter() - began), probabilities
 
 
 def share(p_yes: float, p_no: float) -> float:
     return p_yes / (p_yes + p_no)
 
 
-def told(load: Load, peer: str, repeats: int) -> Result:
-    """Our rate against a peer's, "forward passes" or "no cache". Errors: SystemExit: they do not agree."""
+def compare(load: Load, peer: str, repeats: int) -> Result:
+    """Our rate against a peer's, "forward passes" or "no cache". Errors: SystemExit if they do not agree."""
     ours, theirs = [], []
-    with model_of(load, "assets/labeler") as model:
+    with model_folder(load, "assets/labeler") as model:
         for _ in range(repeats):
-            rate, found = alone(by_vllm, model, load, True)
-            other = alone(by_vllm, model, load, False) if peer == "no cache" else alone(by_forward_passes, model, load)
-            print(f"{len(found)} claims: ours {rate:.1f}, {peer} {other[0]:.1f} a second", flush=True)
-            agree(found, other[1])
+            rate, probabilities = run_isolated(by_vllm, model, load, True)
+            other = (
+                run_isolated(by_vllm, model, load, False)
+                if peer == "no cache"
+                else run_isolated(by_forward_passes, model, load)
+            )
+            print(f"{len(probabilities)} claims: ours {rate:.1f}, {peer} {other[0]:.1f} per second", flush=True)
+            agree(probabilities, other[1])
             ours.append(rate)
             theirs.append(other[0])
-    return compared(ours, theirs, "claims/s")
+    return compare_rates(ours, theirs, "claims/s")
 
 
 def agree(ours: Probabilities, theirs: Probabilities) -> None:
-    """Errors: SystemExit: a claim without an answer, p_yes that differs, another verdict."""
+    """Errors: SystemExit if p_yes or a verdict differs."""
     assert ours.keys() == theirs.keys()
-    apart = max(abs(ours[key] - theirs[key]) for key in ours)
-    turned = sum((ours[key] > 0.5) != (theirs[key] > 0.5) for key in ours if abs(theirs[key] - 0.5) > TOLERANCE)
-    if apart > TOLERANCE or turned:
-        raise SystemExit(f"p_yes differs by {apart:.2g} (at most {TOLERANCE}), {turned} verdicts are others")
+    difference = max(abs(ours[key] - theirs[key]) for key in ours)
+    changed = sum((ours[key] > 0.5) != (theirs[key] > 0.5) for key in ours if abs(theirs[key] - 0.5) > TOLERANCE)
+    if difference > TOLERANCE or changed:
+        raise SystemExit(f"p_yes differs by {difference:.2g} (allowed: {TOLERANCE}), {changed} verdicts differ")

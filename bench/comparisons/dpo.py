@@ -1,4 +1,4 @@
-"""Steps of DPO a second: our trainer against TRL's own with its vision collator, and what each part is worth.
+"""DPO steps per second: our trainer against TRL's own with its vision collator, and the effect of each part.
 
     make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
 
@@ -8,10 +8,10 @@ prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,
 pixels a slice (1344 x 1344 to slices of 448). Attention is out of proportion: at this width it is more than a quarter
 of the language model's work, at full size a twentieth, and a mask of the shared prefix saves none of it. The stock
 collator sends an image with the chosen and with the rejected answer, and both policy and reference encode it each time.
-Prompts are equally long: stock puts the padding of a shorter one between that and its answer, which moves the answer's
-positions. The losses of all ways have to be equal, step by step, to 1e-4: a faster wrong answer is no result. The time
-of references beforehand is spread over 4 epochs. Each measurement is a process of its own; the first step, in which
-things are made ready, does not count.
+Prompts are equally long, because stock puts the padding of a shorter one between it and its answer, which moves the
+positions of the answer. The losses of all ways must be equal, step by step, to 1e-4. The time of references that are
+computed beforehand is spread over 4 epochs. Each measurement is a process of its own, and its first step, a warm-up, is
+not counted.
 """
 
 import io
@@ -24,25 +24,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.alone import alone
+from bench.isolated import run_isolated
 from bench.models import picture, save_model
-from bench.result import Result, compared
+from bench.result import Result, compare_rates
 
 TOLERANCE = 1e-4
-WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own; otherwise what of ours is switched on
+WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own trainer; otherwise the options of ours
     "stock": None,
     "images once": {"shared_prefix": False, "shared_vision": False},
     "and prompts once": {"shared_prefix": True, "shared_vision": False},
     "and encoded once": {"shared_prefix": True, "shared_vision": True},
     "and references beforehand": {"shared_prefix": True, "shared_vision": True, "beforehand": True},
 }
-EPOCHS = 4  # over which log-probs of the reference that are computed beforehand are spread: as many as RLAIF-V trains
+EPOCHS = 4  # as many as RLAIF-V trains; the log-probs of the reference are computed once for all of them
 OURS = list(WAYS)[-1]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What is trained on. side: pixels of the square photographs, 0 for none."""
+    """Data and model. side: pixels of the square images, 0 for none."""
 
     side: int = 756
     prompt_words: int = 40
@@ -58,16 +58,16 @@ class Load:
     checkpointing: bool = False
 
 
-SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8)  # nothing to gain; nothing may be lost
+SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8)  # without images: ours must not be slower
 
 
 @dataclass(frozen=True)
 class Measured:
-    rate: float  # steps a second
+    rate: float  # steps per second
     peak: float  # MiB
     losses: list[float]
-    tokens: float = 0.0  # of prompts and answers, both sequences of each pair, a second
-    operations: float = 0.0  # a second, in the steps themselves
+    tokens: float = 0.0  # per second, of both sequences of each pair
+    operations: float = 0.0  # per second, in the steps themselves
 
 
 def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
@@ -76,13 +76,13 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
     def text(count: int) -> str:
         return " ".join(rng.choices(words, k=count))
 
-    made = []
+    rows = []
     prompt = text(load.prompt_words)
     for _ in range(load.batch * load.steps):
         images = []
         if load.side:
             images = [{"bytes": picture(rng, load.side, grain=32), "path": None}]
-        made.append(
+        rows.append(
             {
                 "images": images,
                 "prompt": [{"role": "user", "content": prompt}],
@@ -90,11 +90,11 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
                 "rejected": [{"role": "assistant", "content": text(load.answer_words)}],
             }
         )
-    return made
+    return rows
 
 
 def train(way: str, folder: Path, load: Load, method: str) -> Measured:
-    """`load.steps` steps of one way; called in a process of its own."""
+    """`load.steps` steps of one way; to be called in a process of its own."""
     from datasets import Dataset, Features, Image, List, Value
     from trl import DPOTrainer
 
@@ -112,7 +112,7 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         "logging_steps": 1,
         "save_strategy": "no",
         "gradient_checkpointing": load.checkpointing,
-        "bf16": False,  # no autocast: weights of either precision are computed with as they are
+        "bf16": False,  # no autocast: compute in the precision of the weights
         "disable_tqdm": True,
     }
     section = {"model": str(folder / "model"), "dtype": load.dtype}
@@ -140,9 +140,9 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     def timed(*arguments: Any) -> Any:
         nonlocal beforehand
         began = time.perf_counter()
-        computed = compute(*arguments)
+        log_probs = compute(*arguments)
         beforehand += time.perf_counter() - began
-        return computed
+        return log_probs
 
     trainers._precompute_ref_logps = timed
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
@@ -167,51 +167,51 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         meter = Meter(trainer, tokens=lambda batch: int(batch["attention_mask"].sum()))
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]
-    counted = meter.steps
-    seconds = meter.seconds + beforehand / EPOCHS * counted / load.steps
-    rate = counted / seconds
-    operations = meter.operations * counted / meter.seconds
+    timed_steps = meter.steps
+    seconds = meter.seconds + beforehand / EPOCHS * timed_steps / load.steps
+    rate = timed_steps / seconds
+    operations = meter.operations * timed_steps / meter.seconds
     return Measured(rate, peak(), [float(loss) for loss in losses], meter.tokens * rate, operations)
 
 
 def save(load: Load, folder: Path) -> int:
-    """The model of random weights that a load names; returns its parameters."""
+    """The model of a load with random weights; returns the number of its parameters."""
     return save_model(folder, load.width, load.layers, load.resolution, load.queries, load.vision_layers)
 
 
 def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(WAYS)) -> dict[str, list[Measured]]:
-    """Every way in turn, `repeats` times. Errors: SystemExit: the losses are not equal."""
-    found: dict[str, list[Measured]] = {way: [] for way in ways}
+    """Every way in turn, `repeats` times. Errors: SystemExit if the losses are not equal."""
+    measured: dict[str, list[Measured]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save(load, folder / "model")
         for _ in range(repeats):
             for way in ways:
-                found[way].append(alone(train, way, folder, load, method))
+                measured[way].append(run_isolated(train, way, folder, load, method))
     for way in ways:
-        both = zip(found[way][0].losses, found["stock"][0].losses, strict=True)
-        if (apart := max(abs(one - other) for one, other in both)) > TOLERANCE:
-            raise SystemExit(f"{way}: the losses differ from stock TRL's by {apart:.2g}, more than {TOLERANCE}")
-    return found
+        both = zip(measured[way][0].losses, measured["stock"][0].losses, strict=True)
+        if (difference := max(abs(ours - stock) for ours, stock in both)) > TOLERANCE:
+            raise SystemExit(f"{way}: the losses differ from stock TRL's by {difference:.2g}, more than {TOLERANCE}")
+    return measured
 
 
-def result(found: dict[str, list[Measured]]) -> Result:
-    return compared([one.rate for one in found[OURS]], [one.rate for one in found["stock"]], "steps/s")
+def result(measured: dict[str, list[Measured]]) -> Result:
+    return compare_rates([run.rate for run in measured[OURS]], [run.rate for run in measured["stock"]], "steps/s")
 
 
-def parts_table(found: dict[str, list[Measured]]) -> str:
-    """Markdown: what each part is worth."""
+def parts_table(measured: dict[str, list[Measured]]) -> str:
+    """Markdown: the effect of each part."""
     lines = ["| way | steps/s | against stock | peak MiB |", "|---|---|---|---|"]
-    stock = [one.rate for one in found["stock"]]
-    for way, measured in found.items():
-        one = compared([item.rate for item in measured], stock, "")
-        peak = max(item.peak for item in measured)
-        lines.append(f"| {way} | {one.ours:.3g} | {one.ratio:g} ({one.low:g} to {one.high:g}) | {peak:,.0f} |")
+    stock = [run.rate for run in measured["stock"]]
+    for way, runs in measured.items():
+        rates = compare_rates([run.rate for run in runs], stock, "")
+        peak = max(run.peak for run in runs)
+        lines.append(f"| {way} | {rates.ours:.3g} | {rates.ratio:g} ({rates.low:g} to {rates.high:g}) | {peak:,.0f} |")
     return "\n".join(lines)
 
 
-def told(method: str, load: Load, repeats: int) -> Result:
-    """Measures, and prints what each part is worth."""
-    found = measure(load, method, repeats)
-    print(parts_table(found))
-    return result(found)
+def compare(method: str, load: Load, repeats: int) -> Result:
+    """Measures every way, and prints the effect of each part."""
+    measured = measure(load, method, repeats)
+    print(parts_table(measured))
+    return result(measured)

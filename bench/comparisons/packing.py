@@ -1,9 +1,9 @@
-"""Packed sequences against padded batches: tokens of content a second, in one run on one machine.
+"""Packed sequences against padded batches: content tokens per second.
 
     make bench NAME=packing
 
-Both ways train all of a model on the same rows in the same order through `training.stage`; what differs is padding. The
-mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
+Both ways train all parameters on the same rows in the same order through `training.stage`; they differ in padding only.
+The mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
 """
 
 import io
@@ -20,11 +20,11 @@ from datasets import Dataset, Features, Image, List, Value
 from transformers import TrainingArguments
 
 from bench.models import save_model
-from bench.result import Result, compared
+from bench.result import Result, compare_rates
 from scenes.world import render, sample_scene
 from training.stage import StageArguments, StageTrainer, prepare
 
-# answers in words, and the share of rows that have such
+# words of an answer, share of rows
 MIX = {"caption": ((8, 30), 0.4), "question": ((1, 5), 0.35), "long answer": ((150, 700), 0.25)}
 FEATURES = Features(
     {
@@ -47,17 +47,17 @@ class Load:
 
 
 def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
-    made = []
+    generated = []
     for _ in range(count):
         shortest, longest = rng.choices([span for span, _ in MIX.values()], [share for _, share in MIX.values()])[0]
         answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(shortest, longest)))
         messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
-        made.append({"images": [render(sample_scene(rng))], "messages": messages})
-    return made
+        generated.append({"images": [render(sample_scene(rng))], "messages": messages})
+    return generated
 
 
 def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
-    """One pass over the rows (or `steps` of it), and what the run's log says of it."""
+    """Figures of one pass over the rows, or of its first `steps`."""
     arguments = StageArguments(
         "sft-2",
         str(folder / "model"),
@@ -86,9 +86,9 @@ def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps:
 
         def counted(rows: list[Any]) -> dict[str, torch.Tensor]:
             nonlocal computed
-            made = collate(rows)
-            computed += made["input_ids"].numel()
-            return made
+            batch: dict[str, torch.Tensor] = collate(rows)
+            computed += batch["input_ids"].numel()
+            return batch
 
         trainer.data_collator = counted
         trainer.train()
@@ -104,20 +104,20 @@ def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps:
     }
 
 
-def told(repeats: int, load: Load | None = None) -> Result:
-    """Measures both ways in turn, and prints where the time goes."""
+def compare(repeats: int, load: Load | None = None) -> Result:
+    """Measures both ways in turn, and prints their figures."""
     load = load or Load()
-    found: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
+    measured: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         Dataset.from_list(rows(load.rows, random.Random(0)), features=FEATURES).to_parquet(folder / "rows.parquet")
         parameters = save_model(folder / "model", load.width, load.layers)
         print(f"{parameters:,} parameters, {load.rows} rows, {torch.get_num_threads()} threads")
-        measure("best_fit", folder, load.sequence_length, load.packed_batch, steps=1)  # what only a first step pays
+        measure("best_fit", folder, load.sequence_length, load.packed_batch, steps=1)  # warm-up
         for _ in range(repeats):
-            found["padded"].append(measure("none", folder, load.sequence_length, load.batch))
-            found["packed"].append(measure("best_fit", folder, load.sequence_length, load.packed_batch))
-    for way, figures in found.items():
+            measured["padded"].append(measure("none", folder, load.sequence_length, load.batch))
+            measured["packed"].append(measure("best_fit", folder, load.sequence_length, load.packed_batch))
+    for way, figures in measured.items():
         print(f"{way}: {json.dumps(figures[-1])}")
-    packed, padded = ([one["content tokens / s"] for one in found[way]] for way in ("packed", "padded"))
-    return compared(packed, padded, "content tokens/s")
+    packed, padded = ([figures["content tokens / s"] for figures in measured[way]] for way in ("packed", "padded"))
+    return compare_rates(packed, padded, "content tokens/s")

@@ -1,15 +1,15 @@
-"""Pairs from scored responses, ours against the reference's way: rows a second and peak memory, at four sizes.
+"""Pairs from scored responses, ours against the reference's way: rows per second and peak memory, at four sizes.
 
     make bench-pairs             # and, against the reference's way at one size: make bench NAME=pairs
     python -m bench.comparisons.pairs --responses 2000 4000 8000 16000
 
-A synthetic run has K = 10 responses a prompt and C = 10 claims a response. Ours is `feedback.make_pairs` on it: from
+A synthetic run has K = 10 responses per prompt and C = 10 claims per response. Ours is `feedback.make_pairs`: from
 `prompts`, `responses`, `claims` and `scores` to `pairs` with their claims, figures and drops included. The reference's
 way, written after its published steps (github RLHF-V/RLAIF-V, utils/get_preference_pairs.py and pair_construction.py):
-all answers and all claims are read from JSON lines into lists of dictionaries, instructions that come back later are
-looked for in a list, verdicts are grouped by answer, every two answers of an instruction whose scores differ become a
-pair with both answers and their facts, all pairs are written, read again, and two an instruction are drawn. Its files
-hold no images, ours do. A row is a response or a claim. Each measurement is a process of its own.
+all answers and all claims are read from JSON lines into lists of dictionaries, repeated instructions are searched in a
+list, verdicts are grouped by answer, every two answers of an instruction with different scores become a pair with both
+answers and their facts, all pairs are written, read again, and two per instruction are drawn. Its files have no images,
+ours do. A row is a response or a claim. Each measurement is a process of its own.
 """
 
 import argparse
@@ -31,16 +31,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
-from bench.alone import alone, peak_memory
-from bench.result import Result, compared
+from bench.isolated import peak_memory, run_isolated
+from bench.result import Result, compare_rates
 from feedback.stage import make_pairs
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import SCHEMAS
 
-K, C = 10, 10  # responses a prompt, claims a response
-PROMPTS_AT_ONCE = 200
-FACTS_SEEN = 30  # a prompt's responses draw their claims from so many facts, so they overlap as real ones do
+K, C = 10, 10  # responses per prompt, claims per response
+PART_PROMPTS = 200
+FACTS_PER_PROMPT = 30  # that its responses draw their claims from, so that these overlap as real ones do
 CONFIG = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
 WORDS = (
     ["red", "blue", "green", "small", "large", "old", "wooden", "striped", "broken", "shiny"],
@@ -61,7 +61,7 @@ WORDS = (
 
 
 def facts() -> tuple[pa.Array, pa.Array]:
-    """All claims there are, 34,560 of them, and their questions."""
+    """All 34,560 possible claims, and their questions."""
     parts = [" ".join(words) for words in product(*WORDS)]
     return pa.array([f"There is a {part}." for part in parts]), pa.array([f"Is there a {part}?" for part in parts])
 
@@ -73,10 +73,10 @@ def parts(responses: int, seed: int) -> Iterator[dict[str, pa.Table]]:
     file = BytesIO()
     Image.effect_noise((64, 48), 50).save(file, "PNG")
     total = responses // K
-    for start in range(0, total, PROMPTS_AT_ONCE):
-        count = min(PROMPTS_AT_ONCE, total - start)
-        seen = rng.integers(len(claim_texts), size=(count, 1, FACTS_SEEN))
-        chosen = rng.permuted(np.broadcast_to(seen, (count, K, FACTS_SEEN)), axis=2)[:, :, :C].ravel()
+    for start in range(0, total, PART_PROMPTS):
+        count = min(PART_PROMPTS, total - start)
+        prompt_facts = rng.integers(len(claim_texts), size=(count, 1, FACTS_PER_PROMPT))
+        chosen = rng.permuted(np.broadcast_to(prompt_facts, (count, K, FACTS_PER_PROMPT)), axis=2)[:, :, :C].ravel()
         texts = claim_texts.take(pa.array(chosen))
         answers = pc.binary_join(pa.ListArray.from_arrays(range(0, len(chosen) + 1, C), texts), " ")
         p_yes = rng.beta(4, 1, size=len(chosen)).astype(np.float32)
@@ -139,7 +139,7 @@ def parts(responses: int, seed: int) -> Iterator[dict[str, pa.Table]]:
 
 
 def table(name: str, **columns: Any) -> pa.Table:
-    """Columns in the types of a table of runs; a single value stands for all rows."""
+    """A table with the schema of `name`; a single value is repeated in all rows."""
     rows = next(len(values) for values in columns.values() if not isinstance(values, str | int | float))
     arrays = []
     for field in SCHEMAS[name]:
@@ -152,7 +152,7 @@ def table(name: str, **columns: Any) -> pa.Table:
 
 
 def write_run(path: Path, responses: int, seed: int = 0) -> None:
-    """A run that has been labelled and lacks its pairs."""
+    """A labeled run without pairs."""
     run = Run(path, CONFIG, "feedback")
     run.begin(["claims", "scores", "pairs"], {}, inputs=[])
     with ExitStack() as files:
@@ -160,29 +160,29 @@ def write_run(path: Path, responses: int, seed: int = 0) -> None:
         for part in parts(responses, seed):
             for name, rows in part.items():
                 if name not in writers:
-                    made = {**SCHEMAS[name].metadata, b"rlaif": json.dumps(run.provenance(name)).encode()}
-                    schema = SCHEMAS[name].with_metadata(made)
+                    metadata = {**SCHEMAS[name].metadata, b"rlaif": json.dumps(run.provenance(name)).encode()}
+                    schema = SCHEMAS[name].with_metadata(metadata)
                     writers[name] = files.enter_context(pq.ParquetWriter(path / f"{name}.parquet", schema))
                 writers[name].write_table(rows.cast(writers[name].schema))
 
 
 def write_reference_files(path: Path, responses: int, seed: int = 0) -> None:
-    """The same responses and claims in the layout that the reference reads."""
+    """The same responses and claims in the files that the reference reads."""
     path.mkdir(parents=True)
     with (path / "answers.jsonl").open("w") as answers, (path / "claims.jsonl").open("w") as claims:
         for part in parts(responses, seed):
             facts_of: dict[str, list[str]] = defaultdict(list)
             for row in part["claims"].to_pylist():
                 facts_of[row["response_id"]].append(row["question"])
-                said = {"yes": row["p_yes"], "Yes": 0.0, "no": row["p_no"], "No": 0.0}
+                scores = {"yes": row["p_yes"], "Yes": 0.0, "no": row["p_no"], "No": 0.0}
                 about = {"ds_question_id": row["prompt_id"], "metainfos": {"origin_question": "Describe the picture."}}
-                one = {"question_id": row["response_id"], "raw_question": row["question"], "scores": said}
-                claims.write(json.dumps({**one, "metainfos": about}) + "\n")
+                claim = {"question_id": row["response_id"], "raw_question": row["question"], "scores": scores}
+                claims.write(json.dumps({**claim, "metainfos": about}) + "\n")
             for row in part["responses"].to_pylist():
                 about = {"image_path": f"{row['prompt_id']}.png"}
-                one = {"question_id": row["response_id"], "ds_question_id": row["prompt_id"], "answer": row["text"]}
-                one |= {"raw_question": "Describe the picture.", "facts": facts_of[row["response_id"]]}
-                answers.write(json.dumps({**one, "metainfos": about}) + "\n")
+                answer = {"question_id": row["response_id"], "ds_question_id": row["prompt_id"], "answer": row["text"]}
+                answer |= {"raw_question": "Describe the picture.", "facts": facts_of[row["response_id"]]}
+                answers.write(json.dumps({**answer, "metainfos": about}) + "\n")
 
 
 def ours(path: Path) -> int:
@@ -274,33 +274,34 @@ def measured(work: Callable[[Path], int], path: Path) -> tuple[int, float, float
 
 
 def measure(way: str, responses: int) -> tuple[int, float, float]:
-    """`measured` of one way, on a table of so many responses."""
+    """`measured` of one way, on a table of that many responses."""
     write, work = {"reference": (write_reference_files, reference), "ours": (write_run, ours)}[way]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "run"
-        alone(write, path, responses)
-        figures: tuple[int, float, float] = alone(measured, work, path)
+        run_isolated(write, path, responses)
+        figures: tuple[int, float, float] = run_isolated(measured, work, path)
         return figures
 
 
-def told(repeats: int, responses: int = 100_000) -> Result:
-    """Rows a second of both ways, in turn."""
+def compare(repeats: int, responses: int = 100_000) -> Result:
+    """Rows per second of both ways, in turn."""
     rates: dict[str, list[float]] = {"reference": [], "ours": []}
     for _ in range(repeats):
-        for way, found in rates.items():
+        for way, way_rates in rates.items():
             pairs, seconds, peak = measure(way, responses)
-            found.append(responses * (1 + C) / seconds)
+            way_rates.append(responses * (1 + C) / seconds)
             print(f"{way}: {responses:,} responses, {pairs:,} pairs, {seconds:.1f} s, {peak:,.0f} MiB", flush=True)
-    return compared(rates["ours"], rates["reference"], "rows/s")
+    return compare_rates(rates["ours"], rates["reference"], "rows/s")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--responses", type=int, nargs="+", default=[1_000, 10_000, 100_000, 1_000_000])
-    parser.add_argument("--reference-up-to", type=int, default=100_000, help="larger tables by ours alone")
+    parser.add_argument(
+        "--reference-up-to", type=int, default=100_000, help="larger tables are measured with ours only"
+    )
     arguments = parser.parse_args(argv)
-    heads = ("responses", "claims", "way", "pairs", "seconds", "rows / s", "peak MiB", "ratio")
-    print("{:>10}{:>12}  {:<10}{:>9}{:>9}{:>11}{:>10}{:>7}".format(*heads))
+    print("| responses | claims | way | pairs | seconds | rows/s | peak MiB | ratio |\n" + "|---" * 8 + "|")
     for responses in arguments.responses:
         rows = responses * (1 + C)
         rates = {}
@@ -311,8 +312,8 @@ def main(argv: Sequence[str] | None = None) -> None:
             rates[way] = rows / seconds
             ratio = f"{rates['ours'] / rates['reference']:.3g}" if len(rates) == 2 else ""
             print(
-                f"{responses:>10,}{responses * C:>12,}  {way:<10}{pairs:>9,}{seconds:>9.1f}{rates[way]:>11,.0f}"
-                f"{peak:>10,.0f}{ratio:>7}",
+                f"| {responses:,} | {responses * C:,} | {way} | {pairs:,} | {seconds:.1f} | {rates[way]:,.0f} "
+                f"| {peak:,.0f} | {ratio} |",
                 flush=True,
             )
 

@@ -1,12 +1,11 @@
-"""Responses sampled a second, ten to an image: ours by vLLM, against transformers' generate, one image or many at once.
+"""Responses sampled per second, ten per image: ours by vLLM, against transformers' generate, in batches or one by one.
 
     make bench NAME=responses            # or responses_batched
 
 The reference's way (github RLHF-V/RLAIF-V) is generate for one item at a time, ten copies of it, so that its image is
-encoded ten times; `batched` is generate with as many items together as is fastest of a few sizes. All sample at
-temperature 1 and stop at the end of an answer; both compute in one precision, the embedded model in that of its
-weights. What they say is random: their mean lengths are held against each other instead, within 10%, or it is no
-comparison. Loading and a first answer do not count.
+encoded ten times; `batched` is generate with the fastest of a few batch sizes. All sample at temperature 1 and stop at
+the end of an answer, in one precision, for the embedded model that of its weights. Answers are random, so their mean
+lengths are compared instead and must agree within 10%. Loading and a first answer are not counted.
 """
 
 import io
@@ -15,21 +14,21 @@ from collections.abc import Sequence
 from contextlib import closing, redirect_stderr, redirect_stdout
 from statistics import mean
 
-from bench.alone import alone
-from bench.models import Load, model_of, pictures
-from bench.result import Result, compared
+from bench.isolated import run_isolated
+from bench.models import Load, model_folder, pictures
+from bench.result import Result, compare_rates
 
 N = 10
 MAX_TOKENS = 64
 INSTRUCTION = "Describe the picture in detail."
-TOGETHER = (1, 2, 4, 8)  # items, each with its N copies
-TOGETHER_IN_VLLM = 512  # answers; the smaller the model, the more a step costs that does not depend on them
-SMALL = Load(images=48, dtype="bfloat16")  # as it is stored
+BATCH_SIZES = (1, 2, 4, 8)  # items, each with its N copies
+VLLM_BATCH = 512  # answers; in a small model most of a step does not depend on their number
+SMALL = Load(images=48, dtype="bfloat16")  # the precision of its file
 LARGE = Load(images=4, width=768, layers=12, side=800)
 
 
 def by_vllm(model: str, load: Load) -> tuple[float, float]:
-    """Responses a second, and their mean length in tokens."""
+    """Responses per second, and their mean length in tokens."""
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.engine import Request
     from rlaif.inference.vllm_engine import VllmEngine
@@ -37,7 +36,7 @@ def by_vllm(model: str, load: Load) -> tuple[float, float]:
     images = pictures(load).values()
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         section = ModelSection.model_validate({"model": model, "dtype": load.dtype})
-        engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=TOGETHER_IN_VLLM), 0)
+        engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=VLLM_BATCH), 0)
         with closing(engine):
             engine.generate([Request(INSTRUCTION, None, max_tokens=2)])
             began = time.perf_counter()
@@ -49,8 +48,8 @@ def by_vllm(model: str, load: Load) -> tuple[float, float]:
     return len(answers) / seconds, mean(answer.num_tokens for answer in answers)
 
 
-def by_generate(model: str, load: Load, together: int) -> tuple[float, float]:
-    """The same by transformers, so many items at a time."""
+def by_generate(model: str, load: Load, batch_size: int) -> tuple[float, float]:
+    """The same by transformers, `batch_size` items at a time."""
     import torch
 
     from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
@@ -70,35 +69,36 @@ def by_generate(model: str, load: Load, together: int) -> tuple[float, float]:
         ids = net.generate(**batch, do_sample=True, temperature=1.0, top_k=0, max_new_tokens=most, eos_token_id=end)
         ended = (ids[:, batch["input_ids"].shape[1] :] == end).long().cumsum(1)
         before = torch.nn.functional.pad(ended[:, :-1], (1, 0))
-        return (before == 0).sum(1).tolist()  # the token that ends it counts, padding behind it does not
+        counts: list[int] = (before == 0).sum(1).tolist()  # the end token counts, padding after it does not
+        return counts
 
     images = list(pictures(load).values())
     sample(images[:1], 2)
     began = time.perf_counter()
     lengths = [
         length
-        for start in range(0, len(images), together)
-        for length in sample(images[start : start + together], MAX_TOKENS)
+        for start in range(0, len(images), batch_size)
+        for length in sample(images[start : start + batch_size], MAX_TOKENS)
     ]
     return len(lengths) / (time.perf_counter() - began), mean(lengths)
 
 
-def told(load: Load, peer: str, repeats: int) -> Result:
-    """Our rate against a peer's, "one item" or "batched". Errors: SystemExit: answers are of other lengths."""
+def compare(load: Load, peer: str, repeats: int) -> Result:
+    """Our rate against a peer's, "one item" or "batched". Errors: SystemExit if lengths differ."""
     ours, theirs = [], []
-    with model_of(load, "assets/policy") as model:
-        sizes = [1] if peer == "one item" else [size for size in TOGETHER if size <= load.images]
+    with model_folder(load, "assets/policy") as model:
+        sizes = [1] if peer == "one item" else [size for size in BATCH_SIZES if size <= load.images]
         for _ in range(repeats):
-            rate, length = alone(by_vllm, model, load)
-            found = {size: alone(by_generate, model, load, size) for size in sizes}
-            best = max(found, key=lambda size: found[size][0])
+            rate, length = run_isolated(by_vllm, model, load)
+            peers = {size: run_isolated(by_generate, model, load, size) for size in sizes}
+            best = max(peers, key=lambda size: peers[size][0])
             print(
-                f"ours {rate:.2f} responses a second of {length:.1f} tokens, generate with {best} item(s) "
-                f"{found[best][0]:.2f} of {found[best][1]:.1f}",
+                f"ours {rate:.2f} responses per second of {length:.1f} tokens, generate with {best} item(s) "
+                f"{peers[best][0]:.2f} of {peers[best][1]:.1f}",
                 flush=True,
             )
-            if abs(length / found[best][1] - 1) > 0.1:
-                raise SystemExit("the answers are of other lengths: nothing to compare")
+            if abs(length / peers[best][1] - 1) > 0.1:
+                raise SystemExit(f"mean lengths differ by more than 10%: {length:.1f} and {peers[best][1]:.1f} tokens")
             ours.append(rate)
-            theirs.append(found[best][0])
-    return compared(ours, theirs, "responses/s")
+            theirs.append(peers[best][0])
+    return compare_rates(ours, theirs, "responses/s")

@@ -1,9 +1,9 @@
-"""What a stage costs before it does anything: imports and the start of its engine, ours against vLLM's own.
+"""Start-up time of a stage: imports and the start of its engine, ours against vLLM's own.
 
     make bench NAME=startup
 
-Both make the same engine for the embedded policy, each in a process of its own; ours collects no garbage while it
-imports. Beside it stand the seconds that `--help` of every stage takes.
+Both start the same engine for the embedded policy, each in a process of its own; ours pauses garbage collection during
+imports. The seconds of `--help` of every stage are printed too.
 """
 
 import io
@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from statistics import median
 
-from bench.alone import alone
-from bench.result import Result, compared
+from bench.isolated import run_isolated
+from bench.result import Result, compare_rates
 from rlaif.pipelines.stages import STAGES
 
 MODEL = "assets/policy"
 
 
 def our_start() -> float:
-    """Seconds from nothing imported to an engine that takes requests."""
+    """Seconds from the first import to an engine that accepts requests."""
     began = time.perf_counter()
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.vllm_engine import VllmEngine
@@ -35,7 +35,7 @@ def our_start() -> float:
 
 
 def vllm_start() -> float:
-    """The same engine as vLLM's class makes it."""
+    """The same with vLLM's own class."""
     began = time.perf_counter()
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.vllm_engine import prepare_environment, vllm_options
@@ -47,7 +47,7 @@ def vllm_start() -> float:
 
         options = vllm_options(ModelSection(model=MODEL), EngineSection(max_model_len=2048), 0, on_cpu)
         engine = LLM(MODEL, **options)
-        AutoProcessor.from_pretrained(MODEL, trust_remote_code=False)  # which ours loads too
+        AutoProcessor.from_pretrained(MODEL, trust_remote_code=False)  # ours loads it too
         seconds = time.perf_counter() - began
         engine.llm_engine.engine_core.shutdown()
     return seconds
@@ -60,14 +60,14 @@ def help_seconds(stage: str) -> float:
     return time.perf_counter() - began
 
 
-def told(repeats: int) -> Result:
-    """Engines started a minute, both ways in turn."""
+def compare(repeats: int) -> Result:
+    """Engine starts per minute, both ways in turn."""
     for stage in STAGES:
         print(f"python -m {stage} --help: {median(help_seconds(stage) for _ in range(repeats)):.2f} s", flush=True)
-    found: dict[Callable[[], float], list[float]] = {our_start: [], vllm_start: []}
+    rates_of: dict[Callable[[], float], list[float]] = {our_start: [], vllm_start: []}
     for _ in range(repeats):
-        for start, rates in found.items():
-            seconds = alone(start)
+        for start, rates in rates_of.items():
+            seconds = run_isolated(start)
             print(f"{start.__name__}: {seconds:.1f} s", flush=True)
             rates.append(60 / seconds)
-    return compared(found[our_start], found[vllm_start], "starts/min")
+    return compare_rates(rates_of[our_start], rates_of[vllm_start], "starts/min")

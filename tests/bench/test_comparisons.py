@@ -12,20 +12,20 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import cost, full_size, growth
+from bench import cost_estimate, full_size, growth
 from bench.__main__ import main as bench
 from bench.comparisons import claims, dpo, packing, pairs, responses, startup
 from bench.figures.pages import pages as pages_of_documentation
 from bench.meter import Meter, matrix_rate
 from bench.models import Load
-from bench.result import Result, compared, read, table, write
+from bench.result import Result, compare_rates, read, table, write
 from rlaif.config import Config
 from tests.support import ROOT
 
 
 @pytest.mark.slow
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
-    found = compared([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
+    found = compare_rates([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
     assert found == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
     assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": found})
 
@@ -45,9 +45,9 @@ def test_a_page_shows_the_results() -> None:
 
 
 @pytest.mark.slow
-def test_a_name_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench(["packing", "speed"]) == 2
-    assert "no benchmark 'speed'; there are: claims_small" in capsys.readouterr().err
+    assert "unknown benchmark 'speed'; allowed: claims_small" in capsys.readouterr().err
 
 
 @pytest.mark.slow
@@ -57,18 +57,18 @@ def test_dpo_is_measured_against_stock_and_has_its_losses(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str, side: int
 ) -> None:
     """In this process: starting one a way would take longer than what is tested."""
-    monkeypatch.setattr(dpo, "alone", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(dpo, "run_isolated", lambda work, *arguments: work(*arguments))
     small = dpo.Load(side, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
-    found = dpo.told(method, small, repeats=1)
+    found = dpo.compare(method, small, repeats=1)
     assert found.unit == "steps/s" and found.ratio > 0
     ways = [line.removeprefix("| ").split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:]]
     assert ways == list(dpo.WAYS)
 
 
 @pytest.mark.slow
-def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_losses_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {"stock": [0.6931, 0.7], "images once": [0.6931, 0.7002]}
-    monkeypatch.setattr(dpo, "alone", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
+    monkeypatch.setattr(dpo, "run_isolated", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
     with pytest.raises(SystemExit, match=r"images once: the losses differ from stock TRL's by 0\.0002"):
         dpo.measure(dpo.Load(width=128, layers=1), "full", 1, ways=list(losses))
 
@@ -77,9 +77,9 @@ def test_losses_that_differ_are_no_result(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.filterwarnings("ignore")
 def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
     small = packing.Load(width=128, layers=1, sequence_length=768, batch=4, packed_batch=1, rows=12)
-    found = packing.told(1, small)
-    told = capsys.readouterr().out
-    assert "12 rows" in told and "padded: {" in told and "packed: {" in told
+    found = packing.compare(1, small)
+    printed = capsys.readouterr().out
+    assert "12 rows" in printed and "padded: {" in printed and "packed: {" in printed
     assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
 
 
@@ -95,12 +95,12 @@ def test_full_size_is_measured_by_what_runs_small(
             raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
         return work(*arguments)
 
-    monkeypatch.setattr(full_size, "alone", alone)
+    monkeypatch.setattr(full_size, "run_isolated", alone)
     full_size.main(["--only", "dpo-lora", "sft-2"])
-    told = capsys.readouterr().out.splitlines()
-    assert "dpo-lora, stock: does not fit in memory (out of memory. Tried to allocate 20 GiB.)" in told
+    printed = capsys.readouterr().out.splitlines()
+    assert "dpo-lora, stock: does not fit into memory (out of memory. Tried to allocate 20 GiB.)" in printed
     for name in ("dpo-lora, ours", "sft-2"):
-        (row,) = {line for line in told if line.startswith(f"| {name} ")}
+        (row,) = {line for line in printed if line.startswith(f"| {name} ")}
         tokens, peak, share = (float(cell.strip(" %").replace(",", "")) for cell in row.split("|")[2:5])
         assert tokens > 0 and peak > 0 and 0 < share < 100
 
@@ -121,13 +121,13 @@ def test_operations_of_a_step_by_hand() -> None:
 @pytest.mark.slow
 def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[str]) -> None:
     pairs.main(["--responses", "30", "60", "--reference-up-to", "30"])
-    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
-    assert [line[:4] for line in lines[1:]] == [
+    lines = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[2:]] == [
         ["30", "300", "reference", "6"],
         ["30", "300", "ours", "6"],
         ["60", "600", "ours", "12"],
     ]
-    assert float(lines[2][-1]) > 0  # the ratio
+    assert float(lines[3][-1]) > 0  # the ratio
 
 
 @pytest.mark.slow
@@ -141,47 +141,47 @@ def test_both_ways_find_as_many_pairs(tmp_path: Path) -> None:
 def test_the_cost_of_a_stage_by_hand() -> None:
     load = Namespace(images=10, slices=2, prompt_tokens=8, responses=3, answer_tokens=5, claims=4, claim_tokens=7)
     vars(load).update(question_tokens=6, pairs=2, batch=1, computing=0.5, reading=0.5)
-    rates = cost.Rates(prompts=2, slices=4, rows=10, paired=5, operations=2, bytes=2)
-    assert cost.stages(load, cost.Model(language=1, vision=1, token_bytes=1), rates) == [
+    rates = cost_estimate.Rates(prompts=2, slices=4, rows=10, paired=5, operations=2, bytes=2)
+    assert cost_estimate.stages(load, cost_estimate.Model(language=1, vision=1, token_bytes=1), rates) == [
         # 2 * (2 * 96 + 8 tokens + 2 * 1024 patches) and 15 steps of 2 bytes of weights and 202.5 of keys and values
-        cost.Stage("sampling", 10 * (2 * (200 + 2048) + 15 * 204.5), 10 * 2 / 4, 10 * (1 / 2 + 3 / 10)),
-        cost.Stage("dividing", 10 * (2 * 75 + 84 * (2 + 5 + 14)), 0, 0),
-        cost.Stage("judging", 10 * 2 * (192 + 72 + 2048), 10 * 2 / 4, 10 * 12 / 10),
-        cost.Stage("pairs", 0, 0, 10 * 3 / 5),
-        cost.Stage("training", 10 * 2 * (4 * 2 * 210 + 2 * 2048), 10 * 2 * 2 / 4, 0),
+        cost_estimate.Stage("sampling", 10 * (2 * (200 + 2048) + 15 * 204.5), 10 * 2 / 4, 10 * (1 / 2 + 3 / 10)),
+        cost_estimate.Stage("dividing", 10 * (2 * 75 + 84 * (2 + 5 + 14)), 0, 0),
+        cost_estimate.Stage("verifying", 10 * 2 * (192 + 72 + 2048), 10 * 2 / 4, 10 * 12 / 10),
+        cost_estimate.Stage("pairs", 0, 0, 10 * 3 / 5),
+        cost_estimate.Stage("training", 10 * 2 * (4 * 2 * 210 + 2 * 2048), 10 * 2 * 2 / 4, 0),
     ]
 
 
 @pytest.mark.slow
-def test_what_holds_up_a_stage() -> None:
-    stage = cost.Stage("sampling", gpu=100, cutting=10, writing=20)
+def test_the_bottleneck_of_a_stage() -> None:
+    stage = cost_estimate.Stage("sampling", gpu=100, cutting=10, writing=20)
     assert stage.seconds(1, start=5) == (105, "GPU")
     assert stage.seconds(8, start=5) == (25, "tables")
     assert stage.seconds(8, start=30) == (50, "start")
-    assert "| sampling | 0.03 h, GPU | 0.01 h, tables | 0.01 h, tables |" in cost.table([stage], start=5)
+    assert "| sampling | 0.03 h, GPU | 0.01 h, tables | 0.01 h, tables |" in cost_estimate.table([stage], start=5)
 
 
 @pytest.mark.slow
 def test_the_full_size_model_is_counted() -> None:
     """Llama-3 8B less its embeddings; 32 layers of 8 heads of 128, keys and values, 2 bytes each."""
-    found = cost.full_size()
+    found = cost_estimate.full_size()
     assert found.language == 7_504_924_672 and found.token_bytes == 32 * 8 * 128 * 2 * 2
 
 
 @pytest.mark.slow
-def test_the_cost_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    assert len(cost.main(["--sample", "2", "--pixels", "600"])) == 5
-    told = capsys.readouterr().out
-    assert "one process:" in told and "| together |" in told and "GPU hours" in told
+def test_the_cost_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(cost_estimate.main(["--sample", "2", "--pixels", "600"])) == 5
+    printed = capsys.readouterr().out
+    assert "one process, per second:" in printed and "| total |" in printed and "GPU hours" in printed
 
 
 @pytest.mark.slow
-def test_claims_judged_otherwise_are_no_result() -> None:
+def test_different_verdicts_stop_the_benchmark() -> None:
     found = {("0", "a"): 0.7, ("0", "b"): 0.4}
     claims.agree(found, {**found, ("0", "a"): 0.7015})
-    with pytest.raises(SystemExit, match=r"p_yes differs by 0\.1 \(at most 0\.002\), 0 verdicts are others"):
+    with pytest.raises(SystemExit, match=r"p_yes differs by 0\.1 \(allowed: 0\.002\), 0 verdicts differ"):
         claims.agree(found, {**found, ("0", "a"): 0.6})
-    with pytest.raises(SystemExit, match="1 verdicts are others"):
+    with pytest.raises(SystemExit, match="1 verdicts differ"):
         claims.agree(found, {**found, ("0", "b"): 0.6})
 
 
@@ -191,9 +191,9 @@ def test_claims_judged_otherwise_are_no_result() -> None:
 def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
     """The shipped labeler for real, on one picture with slices."""
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(claims, "alone", lambda work, *arguments: work(*arguments))
+    monkeypatch.setattr(claims, "run_isolated", lambda work, *arguments: work(*arguments))
     assert len(set(claims.QUESTIONS)) == 60
-    assert claims.told(Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
+    assert claims.compare(Load(images=1, side=160), peer, repeats=1).unit == "claims/s"
 
 
 @pytest.mark.engine
@@ -206,24 +206,24 @@ def test_responses_end_where_answers_end(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
-def test_answers_of_other_lengths_are_not_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_different_lengths_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     lengths = {responses.by_vllm: 30.0, responses.by_generate: 34.0}
-    monkeypatch.setattr(responses, "alone", lambda work, *_: (2.0, lengths[work]))
-    with pytest.raises(SystemExit, match="of other lengths"):
-        responses.told(responses.SMALL, "one item", repeats=1)
+    monkeypatch.setattr(responses, "run_isolated", lambda work, *_: (2.0, lengths[work]))
+    with pytest.raises(SystemExit, match="mean lengths differ by more than 10%"):
+        responses.compare(responses.SMALL, "one item", repeats=1)
     lengths[responses.by_generate] = 32.0
-    assert responses.told(responses.SMALL, "one item", repeats=2).ratio == 1.0
+    assert responses.compare(responses.SMALL, "one item", repeats=2).ratio == 1.0
 
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(startup, "alone", lambda work: work())
+    monkeypatch.setattr(startup, "run_isolated", lambda work: work())
     monkeypatch.setattr(startup, "STAGES", ("rlaif.report",))
-    assert startup.told(1).unit == "starts/min"
-    told = capsys.readouterr().out
-    assert "python -m rlaif.report --help: " in told and "our_start: " in told and "vllm_start: " in told
+    assert startup.compare(1).unit == "starts/min"
+    printed = capsys.readouterr().out
+    assert "python -m rlaif.report --help: " in printed and "our_start: " in printed and "vllm_start: " in printed
 
 
 @pytest.mark.slow
@@ -242,7 +242,7 @@ def test_growth_is_a_line_through_what_the_stages_take(
 
     monkeypatch.setattr(growth, "seconds", seconds)
     growth.main(["--images", "100", "300", "--sides", "84", "118", "--scaled", "3", "--set", "seed=4"])
-    told = capsys.readouterr().out
-    assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in told
-    assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in told
-    assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in told  # 118 x 118: two slices and the overview
+    printed = capsys.readouterr().out
+    assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in printed
+    assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in printed
+    assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in printed  # 118 x 118: two slices and the overview

@@ -46,7 +46,7 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", FROM_RUNS)
-def test_what_is_recorded_of_a_run_fills_its_table(name: str, run: Path, tmp_path: Path) -> None:
+def test_recorded_figures_fill_the_tables(name: str, run: Path, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.json"
     assert main([name, str(run), "--out", str(file)]) == 0
     found = read_result(name, tmp_path)
@@ -55,7 +55,7 @@ def test_what_is_recorded_of_a_run_fills_its_table(name: str, run: Path, tmp_pat
     assert tables and all(render(found.figures).count("\n") > 1 for render in tables)
 
 
-def test_runs_are_told_apart_by_their_seeds(run: Path, tmp_path: Path) -> None:
+def test_runs_are_recorded_by_seed(run: Path, tmp_path: Path) -> None:
     main(["demo", str(run), "--out", str(tmp_path / "demo.json"), "--note", "a try"])
     found = read_result("demo", tmp_path)
     assert list(found.figures) == ["3"] and found.note == "a try"

@@ -1,4 +1,4 @@
-"""A measurement in a process of its own: nothing that ran before has warmed it, and its peak memory is its alone."""
+"""Measurements in a new process: earlier work neither warms them up nor counts in their peak memory."""
 
 import multiprocessing
 import resource
@@ -7,8 +7,8 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 
 
-def alone(work: Callable[..., Any], *arguments: Any) -> Any:
-    """What `work(*arguments)` returns."""
+def run_isolated(work: Callable[..., Any], *arguments: Any) -> Any:
+    """The result of `work(*arguments)` in a new process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(work, *arguments).result()
 

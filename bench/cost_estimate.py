@@ -1,18 +1,18 @@
-"""What 100,000 images cost on 1, 8 and 64 GPUs, and what holds them up: arithmetic from measured rates.
+"""Cost of 100,000 images on 1, 8 and 64 GPUs, and the bottleneck of each stage: arithmetic from measured rates.
 
     make cost
-    python -m bench.cost --slices 4 --answer-tokens 300
+    python -m bench.cost_estimate --slices 4 --answer-tokens 300
 
 Measured here, in this process: photographs checked (by threads) and written as prompts, slices cut for encoding, rows
 written to tables, responses made into pairs. A GPU's rates are measured where there is one; where there is none they
-are `--tflops` and `--bandwidth`, by default those of an H200's data sheet. Work a token is counted from the layers of
-the full-size model: 2 operations a weight and token forward, 6 forward and backward. How much of the rates a GPU's work
-reaches, `--computing` and `--reading`, is assumed: put in what your own runs show.
+are `--tflops` and `--bandwidth`, by default those of an H200's data sheet. Work per token is counted from the layers of
+the full-size model: 2 operations per weight and token forward, 6 forward and backward. The share of these rates that is
+reached, `--computing` and `--reading`, is assumed: replace it by what your own runs show.
 
 - Tokens of an image or a question are limited by computing, tokens of an answer by reading: all weights, and the keys
-  and values of every answer in the batch, once a step.
-- An engine cuts the slices of its images in one process, beside its GPU; the slower of the two sets its pace.
-- One process writes the tables, whoever does the work; it and starting engines do not get faster with more GPUs.
+  and values of every answer in the batch, once per step.
+- An engine slices its images in one process, in parallel with its GPU; the slower of the two sets the pace.
+- One process writes the tables; it and the start of engines do not get faster with more GPUs.
 """
 
 import argparse
@@ -37,21 +37,21 @@ from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 
 GPUS = (1, 8, 64)
-WORDING = 20  # tokens of a request to divide that are not the response's nor the same for all
+REQUEST_TOKENS = 20  # of a request to divide, without the response and the shared prefix
 
 
 @dataclass(frozen=True)
 class Model:
-    """What a token costs: weights that it is multiplied by, bytes of its keys and values."""
+    """Cost of a token: weights that it is multiplied by, bytes of its keys and values."""
 
     language: int
-    vision: int  # a patch
+    vision: int  # per patch
     token_bytes: int
 
 
 @dataclass(frozen=True)
 class Rates:
-    """A second of one process, or of one GPU."""
+    """Per second, of one process or of one GPU."""
 
     prompts: float
     slices: float
@@ -63,7 +63,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Stage:
-    """Seconds of one GPU, of the process that cuts slices beside it, and of the one that writes tables."""
+    """Seconds of one GPU, of its process that slices images, and of the process that writes tables."""
 
     name: str
     gpu: float
@@ -71,7 +71,7 @@ class Stage:
     writing: float
 
     def seconds(self, gpus: int, start: float) -> tuple[float, str]:
-        """How long it takes on so many GPUs, and what takes the most of it."""
+        """Seconds on this number of GPUs, and the bottleneck."""
         parts = {"GPU": self.gpu / gpus, "slices": self.cutting / gpus, "tables": self.writing, "start": start}
         working = max(parts["GPU"], parts["slices"], parts["tables"])
         return working + start, max(parts, key=lambda name: parts[name])
@@ -92,8 +92,8 @@ def full_size() -> Model:
 
 
 def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
-    """Sampling, dividing, judging, pairs and training, of `load.images` images."""
-    image = load.slices * 96  # queries a slice, and as many tokens
+    """Sampling, dividing, verifying, pairs and training, of `load.images` images."""
+    image = load.slices * 96  # tokens: one per query of a slice
     patches = load.slices * 1024
     responses, claims = load.responses, load.responses * load.claims
     computing, reading = rates.operations * load.computing, rates.bytes * load.reading
@@ -119,15 +119,19 @@ def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
         ),
         Stage(
             "dividing",
-            read(responses * (load.answer_tokens + WORDING)) + write(split, load.answer_tokens + split / responses / 2),
+            read(responses * (load.answer_tokens + REQUEST_TOKENS))
+            + write(split, load.answer_tokens + split / responses / 2),
             0,
             0,
         ),
-        Stage("judging", read(image + claims * load.question_tokens, patches), cutting, claims / rates.rows),
+        Stage("verifying", read(image + claims * load.question_tokens, patches), cutting, claims / rates.rows),
         Stage("pairs", 0, 0, responses / rates.paired),
         Stage("training", load.pairs * (4 * read(pair) + read(0, patches)), load.pairs * cutting, 0),
     ]
-    return [Stage(one.name, *(load.images * part for part in (one.gpu, one.cutting, one.writing))) for one in each]
+    return [
+        Stage(stage.name, *(load.images * seconds for seconds in (stage.gpu, stage.cutting, stage.writing)))
+        for stage in each
+    ]
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
@@ -173,12 +177,12 @@ def measured(load: argparse.Namespace) -> Rates:
 
 
 def gpu_rates(load: argparse.Namespace) -> tuple[float, float]:
-    """Operations and bytes a second: of bfloat16 matrices, of copies."""
+    """Operations per second of bfloat16 matrix products, and bytes per second of copies."""
     if not torch.cuda.is_available():
         return load.tflops * 1e12, load.bandwidth * 1e12
     size, times = 8192, 20
-    one = torch.randn(size, size, dtype=torch.bfloat16, device="cuda")
-    other = torch.empty(2**30, dtype=torch.bfloat16, device="cuda")
+    matrix = torch.randn(size, size, dtype=torch.bfloat16, device="cuda")
+    block = torch.empty(2**30, dtype=torch.bfloat16, device="cuda")
 
     def seconds(work: Callable[[], object]) -> float:
         work()
@@ -189,58 +193,60 @@ def gpu_rates(load: argparse.Namespace) -> tuple[float, float]:
         torch.cuda.synchronize()
         return (time.perf_counter() - began) / times
 
-    return 2 * size**3 / seconds(lambda: one @ one), 2 * other.nbytes / seconds(other.clone)
+    return 2 * size**3 / seconds(lambda: matrix @ matrix), 2 * block.nbytes / seconds(block.clone)
 
 
-def table(found: Sequence[Stage], start: float) -> str:
-    """Markdown: hours of each stage on each number of GPUs, and what takes the most of them."""
+def table(estimates: Sequence[Stage], start: float) -> str:
+    """Markdown: hours of each stage on each number of GPUs, and the bottleneck."""
     lines = ["| stage | " + " | ".join(f"{gpus} GPU" + "s" * (gpus > 1) for gpus in GPUS) + " |", "|---" * 4 + "|"]
     totals = dict.fromkeys(GPUS, 0.0)
-    for stage in found:
+    for stage in estimates:
         cells = []
         for gpus in GPUS:
-            seconds, most = stage.seconds(gpus, start if stage.gpu else 0)
+            seconds, bottleneck = stage.seconds(gpus, start if stage.gpu else 0)
             totals[gpus] += seconds
-            cells.append(f"{seconds / 3600:.2f} h, {most}")
+            cells.append(f"{seconds / 3600:.2f} h, {bottleneck}")
         lines.append(f"| {stage.name} | {' | '.join(cells)} |")
     hours = " | ".join(
         f"{seconds / 3600:.2f} h, {gpus * seconds / 3600:.0f} GPU hours" for gpus, seconds in totals.items()
     )
-    return "\n".join([*lines, f"| together | {hours} |"])
+    return "\n".join([*lines, f"| total | {hours} |"])
 
 
 def main(argv: Sequence[str] | None = None) -> list[Stage]:
-    parser = argparse.ArgumentParser(prog="python -m bench.cost", description=(__doc__ or "").partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.cost_estimate", description=(__doc__ or "").partition("\n")[0]
+    )
     add = parser.add_argument
     add("--images", type=int, default=100_000)
     add("--pixels", type=int, default=1344, help="width of a photograph, 4:3")
-    add("--slices", type=int, default=10, help="of an image, its overview included")
+    add("--slices", type=int, default=10, help="per image, overview included")
     add("--prompt-tokens", type=int, default=40)
     add("--responses", type=int, default=10)
     add("--answer-tokens", type=int, default=150)
-    add("--claims", type=int, default=6, help="of a response")
+    add("--claims", type=int, default=6, help="per response")
     add("--claim-tokens", type=int, default=40, help="a claim with its question, as the labeler writes it")
     add("--question-tokens", type=int, default=40)
-    add("--pairs", type=int, default=2, help="of an image; each is trained on once")
-    add("--batch", type=int, default=256, help="answers that an engine writes at the same time")
+    add("--pairs", type=int, default=2, help="per image; each is trained on once")
+    add("--batch", type=int, default=256, help="answers that an engine generates at the same time")
     add("--tflops", type=float, default=989, help="of a GPU, bfloat16; measured where there is one")
     add("--bandwidth", type=float, default=4.8, help="of a GPU's memory, TB/s; measured where there is one")
     add("--computing", type=float, default=0.4, help="share of the matrix rate that is reached")
     add("--reading", type=float, default=0.5, help="share of the bandwidth that is reached")
-    add("--start", type=float, default=120, help="seconds until an engine or a training has begun")
-    add("--sample", type=int, default=40, help="photographs that are measured with")
+    add("--start", type=float, default=120, help="seconds until an engine or a training has started")
+    add("--sample", type=int, default=40, help="photographs to measure with")
     load = parser.parse_args(argv)
     rates = measured(load)
     print(
-        f"one process: {rates.prompts:.0f} prompts, {rates.slices:.0f} slices, {rates.rows:,.0f} rows of tables, "
-        f"{rates.paired:,.0f} responses to pairs a second\n"
+        f"one process, per second: {rates.prompts:.0f} prompts, {rates.slices:.0f} slices, "
+        f"{rates.rows:,.0f} rows of tables, {rates.paired:,.0f} responses to pairs\n"
         f"one GPU ({'measured' if torch.cuda.is_available() else 'from a data sheet'}): "
         f"{rates.operations / 1e12:.0f} TFLOPS, {rates.bytes / 1e12:.1f} TB/s, of which {load.computing:.0%} and "
-        f"{load.reading:.0%} are reached\n"
+        f"{load.reading:.0%} are assumed to be reached\n"
     )
-    found = stages(load, full_size(), rates)
-    print(table(found, load.start))
-    return found
+    estimates = stages(load, full_size(), rates)
+    print(table(estimates, load.start))
+    return estimates
 
 
 if __name__ == "__main__":
