@@ -61,8 +61,8 @@ def train(run: Run, args: "DPOConfig") -> None:
         from dpo.pairs import locate_pairs
         from dpo.policy import load_collator, save_policy
         from dpo.trainer import build_trainer, reference_parameters
-        from model.checkpoint import fingerprint, last_complete_checkpoint
-        from model.parts import parameter_counts
+        from model.parts import fingerprint, parameter_counts
+        from model.transformers_private import last_complete_checkpoint
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length)

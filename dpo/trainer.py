@@ -18,8 +18,8 @@ from dpo.collator import Collator, PairCollator
 from dpo.pairs import PairReader
 from dpo.policy import load_policy, lora_config
 from dpo.trl_private import LocationCollator, LocationTrainer
-from model.checkpoint import ReleasedCheckpoints
 from model.parts import freeze
+from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.trainer import LOGGED, report_as_text
 

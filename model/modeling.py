@@ -8,7 +8,6 @@ Notable choices:
 - `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them.
 """
 
-import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -18,13 +17,12 @@ from torch import nn
 from transformers import GenerationMixin, LlamaModel, PreTrainedModel, Qwen2Model
 from transformers import initialization as init
 from transformers.cache_utils import Cache
-from transformers.conversion_mapping import register_checkpoint_conversion_mapping
-from transformers.core_model_loading import WeightConverter, WeightRenaming
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.resampler import Resampler
 from model.shared_prefix import fold
+from model.transformers_private import register_released_names
 from model.vision import VisionModel, patch_mask
 
 PREFIXES = {  # of our names -> of the released ones
@@ -33,22 +31,18 @@ PREFIXES = {  # of our names -> of the released ones
     "model.vision_model.": "vpm.",
     "model.resampler.": "resampler.",
 }
-RELEASED_NAMES: list[WeightConverter | WeightRenaming] = [
-    WeightRenaming(source_patterns=f"^{re.escape(released)}", target_patterns=ours)
-    for ours, released in PREFIXES.items()
-]
 LANGUAGE_MODELS = {"2.5": LlamaModel, "2.6": Qwen2Model}
-register_checkpoint_conversion_mapping("MiniCPMVForConditionalGeneration", RELEASED_NAMES, overwrite=True)
+register_released_names("MiniCPMVForConditionalGeneration", PREFIXES)
 
 
 def released_name(name: str) -> str:
-    """The name of a tensor in the released layout."""
+    """Our name of a tensor -> its name in the released layout."""
     ours = next((prefix for prefix in PREFIXES if name.startswith(prefix)), "")
     return PREFIXES.get(ours, "") + name.removeprefix(ours)
 
 
-def listed(names: Iterable[str], most: int = 5) -> str:
-    """The first names in order, and how many more there are."""
+def summarize(names: Iterable[str], most: int = 5) -> str:
+    """The first names in order, and the number of the others."""
     ordered = sorted(names)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
     return ", ".join(ordered[:most]) + more
@@ -93,25 +87,25 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
     def get_image_features(
         self, pixel_values: torch.Tensor | None, tgt_sizes: torch.Tensor, vision_states: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """pixel_values [N, 3, P, L*P] (or the vision encoder's states of them) and tgt_sizes [N, 2] (patches, height
-        first) -> [N, Q, D].
+        """pixel_values [S, 3, side, P * side] (or their states [S, P, D_vision] after the vision encoder) and tgt_sizes
+        [S, 2] (rows and columns of patches) -> [S, Q, D].
         """
         hidden = self.vision_model(pixel_values, tgt_sizes) if vision_states is None else vision_states
         return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
 
     def blank_features(self) -> torch.Tensor:
-        """Features [1, Q, D] of one black patch: where processes train together, one without images must still take its
-        part in what they do with vision encoder and resampler, or the others wait for it for ever.
+        """Features [1, Q, D] of one black patch. In distributed training a process without images must still run vision
+        encoder and resampler, or the other processes wait for it forever.
         """
         weight = self.vision_model.embeddings.patch_embedding.weight
         pixels = weight.new_zeros(1, *weight.shape[1:])  # [1, 3, P, P]
         return self.get_image_features(pixels, torch.ones(1, 2, dtype=torch.int32, device=weight.device))
 
     def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
-        """Put features [N, Q, D] in the places of the placeholders of input_ids [B, T], in reading order -> [B, T, D].
+        """Replace the embeddings of placeholders in input_ids [B, T], in order, by features [S, Q, D] -> [B, T, D].
 
         Errors:
-            ValueError: the number of placeholders is not N * Q.
+            ValueError: the number of placeholders is not S * Q.
         """
         slots = input_ids == self.config.image_token_id
         if slots.sum() != features.shape[0] * features.shape[1]:
@@ -138,8 +132,8 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B /
         image_repeats rows only.
 
-        vision_states [N, L, D_vision]: what the vision encoder makes of the images, in place of pixel_values.
-        prefix_lengths [B / 2]: rows r and B / 2 + r begin with so many equal tokens, images among them, which are
+        vision_states [S, P, D_vision]: output of the vision encoder, in place of pixel_values.
+        prefix_lengths [B / 2]: rows r and B / 2 + r start with so many equal tokens, images among them, which are
         computed once (see `model.shared_prefix`).
         """
         folded = None
@@ -170,7 +164,7 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
 
 
 class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin):
-    """MiniCPM-V with its output layer; `from_pretrained` and `save_pretrained` speak the released checkpoint layout."""
+    """MiniCPM-V with its output layer; `from_pretrained` and `save_pretrained` use the released checkpoint layout."""
 
     _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012  (applies where the config ties them)
 
@@ -182,12 +176,12 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As transformers does it, but a checkpoint that is not wholly this model's is refused.
+        """As transformers does it, but a checkpoint that does not fit the model is an error.
 
-        Errors: ValueError: tensors are missing, unexpected or misshapen (their released names), or a file is cut short.
+        Errors: ValueError: tensors are missing, unexpected or misshapen (by released name), or a file is cut short.
         """
         with_info = kwargs.pop("output_loading_info", False)
-        options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # told below, by name
+        options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # reported below, by name
         try:
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
         except SafetensorError as error:
@@ -199,15 +193,15 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             "missing": map(released_name, info["missing_keys"]),
             "unexpected": map(released_name, info["unexpected_keys"]),
             "misshapen": (
-                f"{released_name(name)} {list(got)} instead of {list(wanted)}"
-                for name, got, wanted in info["mismatched_keys"]
+                f"{released_name(name)} {list(shape)} instead of {list(expected)}"
+                for name, shape, expected in info["mismatched_keys"]
             ),
         }
-        told = [f"{kind} {names}" for kind, found in problems.items() if (names := listed(found))]
-        if told:
+        faults = [f"{kind} {names}" for kind, tensors in problems.items() if (names := summarize(tensors))]
+        if faults:
             raise ValueError(
-                f"{pretrained_model_name_or_path} is no checkpoint of MiniCPM-V {model.config.version} of its "
-                f"config.json's sizes: {'; '.join(told)}"
+                f"{pretrained_model_name_or_path}: the weights are not those of the MiniCPM-V {model.config.version} "
+                f"that its config.json describes: {'; '.join(faults)}; use the config.json that belongs to the weights"
             )
         return (model, info) if with_info else model
 
@@ -233,7 +227,7 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
     ) -> CausalLMOutputWithPast:
         """As `MiniCPMVModel.forward`, with logits [B, T, V] and, given labels [B, T] (-100: no loss), the mean loss.
 
-        The arguments are spelled out because `generate` refuses those it does not find here.
+        The arguments are spelled out because `generate` rejects arguments that are not in the signature.
         """
         outputs = self.model(
             input_ids=input_ids,

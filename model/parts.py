@@ -1,17 +1,23 @@
-"""The parts of an image-text model and which of them train."""
+"""The parts of an image-text model: which of them train, and whether the frozen ones stayed as they were."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, Literal
 
+import torch
+from safetensors import safe_open
 from torch import nn
+from transformers.utils import CONFIG_NAME, cached_file
 
 Part = Literal["vision", "resampler", "llm"]
 PARTS: tuple[Part, ...] = ("vision", "resampler", "llm")
 
 
 def parameters_by_part(model: Any) -> Iterator[tuple[Part, nn.Parameter]]:
-    """Each parameter of a transformers model with the part that it belongs to; `resampler`: all but the other two."""
+    """Each parameter of a transformers model with its part; `resampler` is whatever connects the other two."""
     vision = {id(parameter) for parameter in model.get_encoder(modality="image").parameters()}
     llm = {id(parameter) for parameter in model.get_decoder().parameters()}
     llm |= {id(parameter) for parameter in model.get_output_embeddings().parameters()}
@@ -21,16 +27,46 @@ def parameters_by_part(model: Any) -> Iterator[tuple[Part, nn.Parameter]]:
 
 
 def freeze(model: nn.Module, parts: Collection[str]) -> None:
-    """Make all parameters train but those of `parts`."""
+    """Make all parameters trainable but those of `parts`."""
     for part, parameter in parameters_by_part(model):
         parameter.requires_grad_(part not in parts)
 
 
 def parameter_counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
-    """Part -> (parameters that train, all parameters)."""
+    """Part -> (trainable parameters, all parameters)."""
     trained: Counter[Part] = Counter()
     total: Counter[Part] = Counter()
     for part, parameter in parameters_by_part(model):
         trained[part] += parameter.numel() if parameter.requires_grad else 0
         total[part] += parameter.numel()
     return {part: (trained[part], total[part]) for part in PARTS}
+
+
+def moved_tensors(
+    before: str, revision: str | None, after: Path, names: Iterable[str], dtype: torch.dtype
+) -> list[str]:
+    """The tensors (released names) whose bits differ between two saved models, the first cast to dtype.
+
+    before: folder or hub id. Saved files are compared, however a training distributed the parameters.
+    """
+    config = cached_file(before, CONFIG_NAME, revision=revision)
+    assert config is not None, "the model was loaded from there"
+    folder = Path(config).parent
+    with ExitStack() as stack:
+        old: dict[str, Any] = {}
+        new: dict[str, Any] = {}
+        for source, handles in ((folder, old), (after, new)):
+            for file in sorted(source.glob("*.safetensors")):
+                handle = stack.enter_context(safe_open(file, framework="pt"))
+                handles |= dict.fromkeys(handle.keys(), handle)
+        return [
+            name for name in names if not torch.equal(old[name].get_tensor(name).to(dtype), new[name].get_tensor(name))
+        ]
+
+
+def fingerprint(parameters: Iterable[torch.Tensor]) -> str:
+    """A hash over the first 256 values of each parameter: it changes when one of the parameters is trained."""
+    digest = hashlib.sha256()
+    for parameter in parameters:
+        digest.update(parameter.detach().flatten()[:256].float().cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -8,10 +8,9 @@ The transformer layers are transformers' SigLIP ones.
 import torch
 from torch import nn
 from transformers import PreTrainedModel
-from transformers.masking_utils import create_bidirectional_mask
-from transformers.models.siglip.modeling_siglip import SiglipEncoder
 
 from model.configuration import MiniCPMVVisionConfig
+from model.transformers_private import SiglipEncoder, create_bidirectional_mask
 
 
 def patch_mask(tgt_sizes: torch.Tensor, length: int) -> torch.Tensor:

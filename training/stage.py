@@ -31,9 +31,9 @@ from transformers.utils import CONFIG_NAME, cached_file
 from trl import TrlParser
 
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from model.checkpoint import ReleasedCheckpoints, last_complete_checkpoint, moved_tensors
 from model.modeling import released_name
-from model.parts import PARTS, freeze, parameter_counts
+from model.parts import PARTS, freeze, moved_tensors, parameter_counts
+from model.transformers_private import ReleasedCheckpoints, last_complete_checkpoint
 from training.conversations import Conversations, read_table, table_digest
 from training.loss import answer_weights, weighted_loss
 from training.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch

@@ -1,11 +1,11 @@
-"""Chat completions of the OpenAI API, the part of the format that we write and read. Pure.
+"""Chat completions of the OpenAI API: the part of the format that we write and read. Pure functions.
 
-Text that looks like a special token: the server tokenises the rendered conversation as one string, so it would become
-one. Which tokens it has is not known here; nearly all are written in `<...>` or `[...]`, so `break_brackets` puts a
-space behind each such bracket. Text without them arrives as it is.
+The server tokenizes the rendered conversation as one string, so a text that looks like a special token would become
+one. The server's tokens are not known here. Nearly all are written as `<...>` or `[...]`, so `break_brackets` inserts a
+space after each such bracket; other text is sent unchanged.
 
-Pictures travel inside the request: as the bytes that they came as, where every reader sees the same in them, else as
-the PNG of what `model.images` sees; never as an address to fetch.
+Images are sent inside the request, never as a URL to fetch: the original bytes where every reader decodes them alike,
+otherwise a PNG of what `model.images` decodes.
 """
 
 import base64
@@ -25,7 +25,7 @@ CONTENT_FILTER = "content_filter"
 SAFE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
 EXIF_ORIENTATION = 0x0112
 
-# <|eot_id|>, </s>, <image>, [INST], and with U+FF5C for the bar: the bracket, where what follows can make it a token
+# the opening bracket of <|eot_id|>, </s>, <image>, [INST], and of the same with U+FF5C for the bar
 _OPENING = re.compile(r"<(?=[|\uff5c/\w])|\[(?=/?[A-Za-z_]\w*\])")
 
 
@@ -58,7 +58,7 @@ class _Usage(BaseModel):
 
 
 class _Reply(BaseModel):
-    """What we read of a chat completion."""
+    """The fields of a chat completion that we read."""
 
     choices: list[_Choice] = Field(min_length=1)
     usage: _Usage
@@ -89,12 +89,12 @@ def chat_request(request: Request, index: int, model: str, top_logprobs: int) ->
 
 
 def break_brackets(text: str) -> str:
-    """Text in which nothing reads as a special token, and which JSON can carry: see the top of this file."""
+    """Text in which nothing looks like a special token (see the module docstring) and that JSON can encode."""
     text = text.encode("utf-8", "replace").decode()  # a lone surrogate becomes "?"
     return _OPENING.sub(lambda match: match.group() + " ", text)
 
 
-@functools.lru_cache(maxsize=64)  # all questions about an image stand together
+@functools.lru_cache(maxsize=64)  # questions about one image are consecutive
 def data_url(data: bytes) -> str:
     """An encoded image as a data URL. Errors: ValueError, as `model.images.open_image`."""
     from PIL import Image
@@ -118,10 +118,9 @@ def data_url(data: bytes) -> str:
 
 
 def read_reply(content: bytes, request: Request, model: str) -> Completion:
-    """A chat completion as the stages take it.
+    """Parse a chat completion.
 
-    Errors: pydantic's ValidationError where it is none; ModelError where log-probabilities were asked for and are not
-    in it.
+    Errors: pydantic's ValidationError where it is not one; ModelError where requested log-probabilities are missing.
     """
     reply = _Reply.model_validate_json(content)
     choice = reply.choices[0]
@@ -149,13 +148,16 @@ def word_probabilities(top: Sequence[_TopToken] | None, words: Sequence[str], mo
     """The summed probability of each word's spellings among the most probable first tokens. Errors: ModelError."""
     if not top:
         raise _no_logprobs(model)
-    if math.fsum(math.exp(min(item.logprob, 1.0)) for item in top) > 1.01:  # NaN is the verdict's matter
-        raise ModelError(f"the endpoint's log-probabilities of {model!r} add up to more than 1; use another endpoint")
+    if math.fsum(math.exp(min(item.logprob, 1.0)) for item in top) > 1.01:  # NaN is handled with the verdict
+        raise ModelError(
+            f"the endpoint's first-token probabilities for {model!r} add up to more than 1, expected at most 1; use "
+            "another endpoint"
+        )
     return {word: sum(math.exp(item.logprob) for item in top if is_spelling_of(item.token, word)) for word in words}
 
 
 def _no_logprobs(model: str) -> ModelError:
     return ModelError(
-        f"the endpoint gives no log-probabilities of {model!r}, so nothing can be judged by it; use one that answers "
-        "`logprobs` and `top_logprobs`, as vLLM does"
+        f"the endpoint returned no log-probabilities for {model!r}, which verdicts are read from; use an endpoint that "
+        "supports `logprobs` and `top_logprobs`, as vLLM does"
     )

@@ -1,17 +1,17 @@
-"""The other engine: a model behind an OpenAI-compatible chat API, `endpoint.url` beside `model` in the configuration.
+"""An Engine for a model behind an OpenAI-compatible chat API: `endpoint.url` beside `model` in the configuration.
 
-- **p(word)** is summed over the `top_logprobs` most probable first tokens that read as the word. What lies beyond is
-  not seen: a spelling there counts as 0 and goes to p_other, so p(yes) and p(no) can only come out too low. Whether the
-  model has the word as one token cannot be asked. An API without log-probabilities is refused, never guessed at.
-- **Text and pictures**: see `rlaif.inference.chat`, which writes the requests and reads the replies.
-- **Trouble**: the openai client asks again after a time-out, a lost connection, 408, 409, 429 and 5xx, with waits that
-  double (cut by chance; Retry-After is obeyed); we do so after a reply that is no chat completion. Then, and at once
-  where asking again cannot help, a ModelError says what was got. Redirects are not followed.
-- **The key** is read from the environment, goes into one header and nowhere else; what a server says is told without
-  it.
-- **Identity**: neither address nor speed is part of it, since the same model may be served elsewhere tomorrow. It is
-  `revision` where that is set, taken at its word as for a hub model; else what the server's list of models says of the
-  name: its root and its max_model_len. A server that swaps weights behind both cannot be noticed.
+- **p(word)** is the sum over those of the `top_logprobs` most probable first tokens that are spellings of the word.
+  Less probable spellings count as 0 and go to p_other, so p(yes) and p(no) can only be too low. The API cannot tell
+  whether the word is a token of the model. An API without log-probabilities is an error; nothing is estimated.
+- **Text and images**: see `rlaif.inference.chat`, which writes the requests and reads the replies.
+- **Retries**: the openai client retries after a time-out, a lost connection, 408, 409, 429 and 5xx with exponential
+  backoff and jitter (Retry-After is obeyed); we retry after a reply that is not a chat completion. After the last
+  retry, or at once where a retry cannot help, a ModelError says what was received. Redirects are not followed.
+- **The key** is read from the environment and sent in one header; it is removed from server messages before they are
+  shown.
+- **Identity** excludes address and speed, since the same model may be served elsewhere tomorrow. It is `revision` where
+  that is set, and otherwise root and max_model_len of the model in the server's list of models. A server that replaces
+  the weights behind both goes unnoticed.
 """
 
 import os
@@ -45,7 +45,7 @@ class _Model(BaseModel):
 
 
 class _Models(BaseModel):
-    """What we read of a list of models."""
+    """The fields of a list of models that we read."""
 
     data: list[_Model]
 
@@ -59,7 +59,7 @@ class EndpointEngine:
         self._client = open_client(settings, settings.max_retries)
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """See Engine. Answer i of a request is asked for on its own, with seed + i. Errors: ModelError."""
+        """See Engine. Each answer is a request of its own, with seed + index. Errors: ModelError."""
         unanswered = [request.n for request in requests]
         with ThreadPoolExecutor(self._settings.concurrency) as pool:
             futures = {
@@ -73,7 +73,7 @@ class EndpointEngine:
                     unanswered[futures[future]] -= 1
                     if not unanswered[futures[future]]:
                         advance()
-            except BaseException:  # Ctrl-C too: what waits is not begun, what is under way is not tried again
+            except BaseException:  # Ctrl-C too: queued requests are cancelled, running ones are not retried
                 pool.shutdown(wait=False, cancel_futures=True)
                 self.close()
                 raise
@@ -102,30 +102,33 @@ class EndpointEngine:
             except ValidationError as error:
                 fault = _fault(error)
         raise ModelError(
-            f"{self._settings.url} answered {tries} times, but with no chat completion ({fault}); correct "
-            "endpoint.url, which ends in /v1 as a rule"
+            f"{self._settings.url} answered {tries} times, but not with a chat completion ({fault}); correct "
+            "endpoint.url, which usually ends in /v1"
         )
 
 
 def open_client(settings: EndpointSection, max_retries: int) -> "OpenAI":
-    """A client that sends the key of `api_key_env`, and not the key, organisation or project that are set for OpenAI.
+    """A client that sends the key of `api_key_env`, but not the key, organization or project that are set for OpenAI.
 
     Headers that the user set for every server (OPENAI_CUSTOM_HEADERS) are sent.
 
-    Errors: ModelError where that variable holds what cannot be a key.
+    Errors: ModelError where that variable cannot be a key.
     """
     import openai
 
     key = os.environ.get(settings.api_key_env, "").strip()
     if not key.isascii() or not key.isprintable():
-        raise ModelError(f"{settings.api_key_env} holds no key: it has characters that no header can carry")
-    # a proxy of the environment is for what is outside; it cannot reach this machine's loopback
+        raise ModelError(
+            f"{settings.api_key_env} has characters that a header cannot carry, expected printable ASCII; set it to "
+            "the key of the endpoint"
+        )
+    # a proxy from the environment cannot reach this machine's loopback
     transport = openai.DefaultHttpxClient(
         follow_redirects=False, trust_env=urlsplit(settings.url).hostname not in LOOPBACK
     )
     client = openai.OpenAI(
         base_url=settings.url,
-        api_key=key or "none",  # the client wants one; a server that needs no key does not look
+        api_key=key or "none",  # the client requires one; a server without keys ignores it
         max_retries=max_retries,
         timeout=openai.Timeout(settings.timeout, connect=min(settings.timeout, CONNECT_SECONDS)),
         http_client=transport,
@@ -135,15 +138,15 @@ def open_client(settings: EndpointSection, max_retries: int) -> "OpenAI":
 
 
 def served_revision(model: str, revision: str | None, settings: EndpointSection) -> str:
-    """What is served under the name `model`: the identity that the top of this file describes.
+    """The identity (see the module docstring) of what is served as `model`.
 
-    Errors: ModelError where the endpoint cannot be asked, or does not serve the model.
+    Errors: ModelError where the endpoint cannot be reached or does not serve the model.
     """
     if revision is not None:
         return f"endpoint: {revision}"
     from openai import APIError
 
-    tries = 2  # nothing is lost yet: a wrong address should show soon
+    tries = 2  # nothing is lost yet, so a wrong address should be reported soon
     try:
         with open_client(settings, tries - 1) as client:
             content = client.models.with_raw_response.list().http_response.content
@@ -152,57 +155,63 @@ def served_revision(model: str, revision: str | None, settings: EndpointSection)
         raise ModelError(explain(error, model, settings, tries)) from None
     except ValidationError as error:
         raise ModelError(
-            f"{settings.url}/models is no list of models ({_fault(error)}); correct endpoint.url, or, if there is no "
-            f"such list, set the revision of {model} yourself"
+            f"{settings.url}/models is not a list of models ({_fault(error)}); correct endpoint.url, or set the "
+            f"revision of {model} if the server has no such list"
         ) from None
     if model not in served:
         known = ", ".join(sorted(served)[:10]) or "none"
-        raise ModelError(f"{settings.url} serves no model {model!r}; it serves: {known}; set model to one of them")
-    found = served[model]
-    return f"endpoint: root {found.root}, max_model_len {found.max_model_len}"
+        raise ModelError(f"{settings.url} does not serve {model!r}, only: {known}; set model to one of them")
+    return f"endpoint: root {served[model].root}, max_model_len {served[model].max_model_len}"
 
 
 def read_refusal(error: "APIError") -> str | None:
-    """The finish_reason of a request that the server refuses for what is in it; None for any other trouble."""
+    """The finish_reason where the server rejects a request for its content; None for any other error."""
     if getattr(error, "status_code", None) not in (400, 413, 422):
         return None
-    said = f"{error.code} {error.type} {_message(error)}"
-    if _TOO_LONG.search(said):
+    message = f"{error.code} {error.type} {_message(error)}"
+    if _TOO_LONG.search(message):
         return PROMPT_TOO_LONG
-    return CONTENT_FILTER if _FILTERED.search(said) else None
+    return CONTENT_FILTER if _FILTERED.search(message) else None
 
 
 def explain(error: "APIError", model: str, settings: EndpointSection, tries: int) -> str:
-    """One line: what the endpoint did the last of so many times, and what to do about it."""
+    """One line: what the endpoint did in the last of so many tries, and what to do about it."""
     import openai
 
     url, key_name = settings.url, settings.api_key_env
     status = getattr(error, "status_code", None)
-    said = _said(error, os.environ.get(key_name, "").strip())
+    reason = _reason(error, os.environ.get(key_name, "").strip())
     if isinstance(error, openai.APITimeoutError):
         return (
-            f"{url} gave no answer within {settings.timeout:g} seconds, in {tries} tries; raise endpoint.timeout, or "
+            f"{url} did not answer within {settings.timeout:g} seconds, in {tries} tries; raise endpoint.timeout, or "
             "lower endpoint.concurrency"
         )
     if isinstance(error, openai.APIConnectionError):
-        return f"{url} cannot be reached ({said}); start the server, or correct endpoint.url"
+        return f"{url} cannot be reached ({reason}); start the server, or correct endpoint.url"
     if status in (401, 403):
-        which = "refuses the key in" if os.environ.get(key_name) else "wants a key, and there is none in"
-        return f"{url} {which} the environment variable {key_name} (HTTP {status}); put a key there that it takes"
+        problem = "rejects the key in" if os.environ.get(key_name) else "requires a key, but none is set in"
+        return f"{url} {problem} the environment variable {key_name} (HTTP {status}); set it to a valid key"
     if status == 404:
-        return f"{url} has no model {model!r}, or no chat completions (HTTP 404: {said}); correct model or endpoint.url"
+        return (
+            f"{url} has no model {model!r}, or no chat completions (HTTP 404: {reason}); correct model or endpoint.url"
+        )
     if status == 429 or (status is not None and status >= 500):
         return (
-            f"{url} failed {tries} times (HTTP {status}: {said}); see the server's log, or lower endpoint.concurrency, "
-            "and start again: what is done is kept"
+            f"{url} failed {tries} times (HTTP {status}: {reason}); see the server's log, or lower "
+            "endpoint.concurrency, and start again: finished work is kept"
         )
     if status is not None and status < 400:
-        return f"{url} leads elsewhere (HTTP {status}), which is not followed; set endpoint.url to the last address"
-    return f"{url} refuses a request (HTTP {status}: {said}); correct what it names, or use another endpoint"
+        return (
+            f"{url} redirects to another address (HTTP {status}), which is not followed; set endpoint.url to that "
+            "address"
+        )
+    return (
+        f"{url} rejects a request (HTTP {status}: {reason}); correct the setting that it names, or use another endpoint"
+    )
 
 
-def _said(error: "APIError", key: str) -> str:
-    """What the server or the network gave as its reason, in one short line without the key."""
+def _reason(error: "APIError", key: str) -> str:
+    """The reason that the server or the network gave, in one short line without the key."""
     text = _message(error)
     text = " ".join((text.replace(key, "***") if key else text).split())
     return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,6 +1,6 @@
-"""What labelling costs: seconds and tokens of the claims that one try of the stage labels, summed over its chunks.
+"""The cost of labeling: seconds and tokens for the claims that one process of the stage labels, summed over its chunks.
 
-A stage that was stopped counts only from where it went on, the claims as well as the rest: a cost a claim stays right.
+A resumed stage counts only what it does itself, claims included, so that the cost per claim stays right.
 Loading the labeler is not counted. Seconds are those of the engines: of several at once, their sum.
 """
 
@@ -13,11 +13,11 @@ from rlaif.inference.engine import Advance, Completion, Engine, Request, do_noth
 
 @dataclass(frozen=True)
 class Cost:
-    """Of some claims."""
+    """Cost of a number of claims."""
 
     seconds: float = 0.0
     claims: int = 0
-    prompt_tokens: int = 0  # a prompt once, however many answers it has
+    prompt_tokens: int = 0  # each prompt counts once, however many answers it has
     answer_tokens: int = 0
 
     def __add__(self, other: "Cost") -> "Cost":
@@ -26,18 +26,18 @@ class Cost:
         )
 
     def figures(self) -> dict[str, float | int]:
-        """For metrics.json."""
+        """The values for metrics.json."""
         return {**asdict(self), "seconds": round(self.seconds, 3)}
 
 
 @dataclass
 class MeteredEngine:
-    """An engine that counts, from when it was made."""
+    """An engine that counts tokens and seconds from its creation."""
 
     engine: Engine
     prompt_tokens: int = 0
     answer_tokens: int = 0
-    began: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine."""
@@ -51,5 +51,5 @@ class MeteredEngine:
         self.engine.close()
 
     def cost(self, claims: int) -> Cost:
-        """So far."""
-        return Cost(time.monotonic() - self.began, claims, self.prompt_tokens, self.answer_tokens)
+        """The cost so far."""
+        return Cost(time.monotonic() - self.started, claims, self.prompt_tokens, self.answer_tokens)

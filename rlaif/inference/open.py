@@ -1,4 +1,4 @@
-"""Opens the engine that a configuration asks for."""
+"""Opens the engine that a configuration names."""
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.inference.engine import Engine
@@ -6,9 +6,9 @@ from rlaif.inference.vllm_engine import VllmEngine
 
 
 def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> Engine:
-    """Load a model for inference, or turn to the endpoint that has it.
+    """Load a model for inference, or connect to its endpoint.
 
-    Errors: ModelError when the folder holds no model or vLLM cannot load it.
+    Errors: ModelError where there is no model in the folder or vLLM cannot load it.
     """
     if model.endpoint is not None:
         from rlaif.inference.endpoint import EndpointEngine

@@ -1,4 +1,4 @@
-"""Which model exactly a section names: hashes of folders, commits of hub repositories."""
+"""The exact model that a section names: a hash for a folder, a commit for a hub repository."""
 
 import hashlib
 import re
@@ -21,12 +21,12 @@ MODEL_FILES = (
 
 
 def model_revision(section: ModelSection) -> str:
-    """What exactly a model section names.
+    """The revision of the model that a section names.
 
     For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the commit of the given
-    revision, or the newest one; what is then loaded is another matter, see `pin_revision`. For an endpoint: the given
-    revision, or what it says that it serves (`rlaif.inference.endpoint`).
-    Errors: ModelError for a folder that holds no model, a hub id that cannot be resolved, an endpoint that fails.
+    revision, or the newest commit; use `pin_revision` first, so that this commit is also the one that is loaded. For an
+    endpoint: the given revision, or what it serves according to its list of models (`rlaif.inference.endpoint`).
+    Errors: ModelError for a folder without a model, a hub id that cannot be resolved, an endpoint that fails.
     """
     if section.endpoint is not None:
         from rlaif.inference.endpoint import served_revision
@@ -43,13 +43,13 @@ def model_revision(section: ModelSection) -> str:
         return hub_commit(section.model, section.revision, "model", "config.json")
     except (OSError, ValueError) as error:
         raise ModelError(
-            f"{section.model} is no folder here and was not found on the hub ({type(error).__name__}); "
+            f"{section.model} is neither a folder nor found on the hub ({type(error).__name__}); "
             "correct the name, or set its revision"
         ) from error
 
 
 def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
-    """The commit that a revision of a repository on the hub is at now, the newest for None; `file` is fetched to see.
+    """The current commit of a revision of a hub repository, the newest for None; `file` is downloaded to find it.
 
     Errors: OSError, ValueError: there is no such repository or revision, or no network.
     """
@@ -58,12 +58,12 @@ def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
     from huggingface_hub import snapshot_download
 
     snapshot = snapshot_download(name, repo_type=kind, revision=revision, allow_patterns=[file])
-    return Path(snapshot).name  # the folder of a snapshot is called by its commit
+    return Path(snapshot).name  # a snapshot's folder is named by its commit
 
 
 def pin_revision(section: ModelSection) -> ModelSection:
-    """The section with the commit that `model_revision` finds, so that no later one is loaded; a folder's or an
-    endpoint's as it is.
+    """The section with the commit of `model_revision`, so that no later one is loaded; sections of folders and
+    endpoints are returned unchanged.
 
     Errors: as `model_revision`.
     """
@@ -75,10 +75,12 @@ def pin_revision(section: ModelSection) -> ModelSection:
 def _folder_revision(folder: Path) -> str:
     if not (folder / "config.json").is_file():
         raise ModelError(
-            f"{folder} is no model folder: it has no config.json; a model has config.json and *.safetensors"
+            f"{folder} is not a model folder: it has no config.json; give a folder with config.json and *.safetensors"
         )
     if not any(folder.glob("*.safetensors")):
-        raise ModelError(f"{folder} is no model folder: it has no *.safetensors, the only weights that are read")
+        raise ModelError(
+            f"{folder} is not a model folder: it has no *.safetensors; convert its weights, other formats are not read"
+        )
     digest = hashlib.sha256()
     for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
         with path.open("rb") as file:

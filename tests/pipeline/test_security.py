@@ -146,7 +146,7 @@ def test_no_remote_code_and_no_pickles(path: Path) -> None:
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:
     folder = model_folder(tmp_path / "model", "x")
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
-    with pytest.raises(ModelError, match=r"it has no \*\.safetensors, the only weights that are read"):
+    with pytest.raises(ModelError, match=r"it has no \*\.safetensors; convert its weights"):
         model_revision(ModelSection(model=str(folder)))
 
 

@@ -129,7 +129,7 @@ def test_a_word_beyond_the_most_probable_tokens_counts_nothing() -> None:
 
 @pytest.mark.parametrize("parts", [{}, {"tokens": [("yes", -0.1)]}, {"tokens": []}])
 def test_no_logprobs_are_an_error_and_no_verdict(parts: dict[str, object]) -> None:
-    with pytest.raises(ModelError, match="gives no log-probabilities of 'm', so nothing can be judged by it"):
+    with pytest.raises(ModelError, match="returned no log-probabilities for 'm', which verdicts are read from"):
         read_reply(reply(**parts), Request("?", first_words=("yes", "no")), "m")
 
 

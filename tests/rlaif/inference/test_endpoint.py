@@ -89,10 +89,10 @@ def test_passing_trouble_is_waited_out(status: int) -> None:
 @pytest.mark.parametrize("status", [429, 500])
 def test_lasting_trouble_is_one_clear_error(status: int) -> None:
     with ChatServer(lambda body: refusal("too\nbusy", status)) as server:
-        told = trouble(server)
-    assert told == (
+        error = trouble(server)
+    assert error == (
         f"{server.url} failed 3 times (HTTP {status}: too busy); see the server's log, or lower endpoint.concurrency, "
-        "and start again: what is done is kept"
+        "and start again: finished work is kept"
     )
     assert len(server.requests) == 3
 
@@ -107,9 +107,9 @@ def test_a_slow_answer_is_asked_for_again_and_then_an_error() -> None:
     with ChatServer(in_turn(Reply(SURE, delay=3.0), Reply(SURE))) as server:
         assert ask(server, timeout=0.5)[0][0].first_words
     with ChatServer(lambda body: Reply(SURE, delay=3.0)) as server:
-        told = trouble(server, timeout=0.3, max_retries=1)
-    assert told == (
-        f"{server.url} gave no answer within 0.3 seconds, in 2 tries; raise endpoint.timeout, or lower "
+        error = trouble(server, timeout=0.3, max_retries=1)
+    assert error == (
+        f"{server.url} did not answer within 0.3 seconds, in 2 tries; raise endpoint.timeout, or lower "
         "endpoint.concurrency"
     )
 
@@ -130,15 +130,15 @@ def test_a_malformed_reply_is_asked_for_again_and_then_an_error(content: bytes) 
     with ChatServer(in_turn(Reply(content), Reply(SURE))) as server:
         assert ask(server)[0][0].first_words
     with ChatServer(lambda body: Reply(content)) as server:
-        told = trouble(server)
-    assert told.startswith(f"{server.url} answered 3 times, but with no chat completion (")
-    assert told.endswith("); correct endpoint.url, which ends in /v1 as a rule")
+        error = trouble(server)
+    assert error.startswith(f"{server.url} answered 3 times, but not with a chat completion (")
+    assert error.endswith("); correct endpoint.url, which usually ends in /v1")
     assert len(server.requests) == 3
 
 
 def test_missing_logprobs_are_refused_at_once() -> None:
     with ChatServer(lambda body: Reply(completion("yes"))) as server:
-        assert "gives no log-probabilities of 'labeler'" in trouble(server)
+        assert "returned no log-probabilities for 'labeler'" in trouble(server)
     assert len(server.requests) == 1
 
 
@@ -169,8 +169,11 @@ def test_what_the_filter_of_an_endpoint_refuses_stops_nothing() -> None:
 
 def test_another_refusal_says_what_the_server_says() -> None:
     with ChatServer(lambda body: refusal("logprobs of 50, greater than max allowed: 20")) as server:
-        told = trouble(server)
-    assert "refuses a request (HTTP 400: logprobs of 50, greater than max allowed: 20); correct what it names" in told
+        error = trouble(server)
+    assert (
+        "rejects a request (HTTP 400: logprobs of 50, greater than max allowed: 20); correct the setting that it names"
+        in error
+    )
     with ChatServer(lambda body: refusal("The model `labeler` does not exist.", 404)) as server:
         assert "has no model 'labeler', or no chat completions (HTTP 404: The model" in trouble(server)
     assert len(server.requests) == 1
@@ -180,7 +183,7 @@ def test_a_redirect_is_not_followed() -> None:
     with ChatServer(lambda body: Reply(SURE)) as elsewhere:
         away = {"location": f"{elsewhere.url}/chat/completions"}
         with ChatServer(lambda body: Reply({}, 307, away)) as server:
-            assert "leads elsewhere (HTTP 307), which is not followed" in trouble(server)
+            assert "redirects to another address (HTTP 307), which is not followed" in trouble(server)
     assert not elsewhere.requests
 
 
@@ -202,24 +205,24 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
 def test_the_key_is_in_no_error(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLAIF_API_KEY", KEY)
     with ChatServer(lambda body: refusal(f"Incorrect API key provided: {KEY}", status)) as server:
-        told = trouble(server)
-        assert KEY not in told
+        error = trouble(server)
+        assert KEY not in error
     if status in (401, 403):
-        assert told == (
-            f"{server.url} refuses the key in the environment variable RLAIF_API_KEY (HTTP {status}); put a key there "
-            "that it takes"
+        assert error == (
+            f"{server.url} rejects the key in the environment variable RLAIF_API_KEY (HTTP {status}); "
+            "set it to a valid key"
         )
 
 
 def test_a_key_that_is_wanted_and_not_set() -> None:
     with ChatServer(lambda body: Reply({"error": "Unauthorized"}, 401)) as server:
-        assert "wants a key, and there is none in the environment variable RLAIF_API_KEY" in trouble(server)
+        assert "requires a key, but none is set in the environment variable RLAIF_API_KEY" in trouble(server)
     assert len(server.requests) == 1
 
 
 def test_what_cannot_be_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLAIF_API_KEY", "schl\u00fcssel")
-    with pytest.raises(ModelError, match="RLAIF_API_KEY holds no key") as caught:
+    with pytest.raises(ModelError, match="RLAIF_API_KEY has characters that a header cannot carry") as caught:
         EndpointEngine("labeler", EndpointSection.model_validate({"url": "http://127.0.0.1:1/v1"}))
     assert "schl" not in str(caught.value)
 
@@ -244,10 +247,10 @@ def test_identity_is_what_the_endpoint_says_that_it_serves() -> None:
 
 def test_no_such_model_there() -> None:
     with ChatServer(lambda body: Reply(SURE), served({"id": "a"}, {"id": "b"})) as server:
-        with pytest.raises(ModelError, match=r"serves no model 'labeler'; it serves: a, b; set model to one of them"):
+        with pytest.raises(ModelError, match=r"does not serve 'labeler', only: a, b; set model to one of them"):
             model_revision(section_of(server))
         server.models = Reply(b"<html>", 200)
-        with pytest.raises(ModelError, match=r"/models is no list of models .* set the revision of labeler yourself"):
+        with pytest.raises(ModelError, match=r"/models is not a list of models .* set the revision of labeler if"):
             served_revision("labeler", None, settings_of(server))
 
 

@@ -30,8 +30,8 @@ def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("missing", "expected"),
     [
-        ("config.json", "is no model folder: it has no config.json"),
-        ("model.safetensors", "it has no *.safetensors, the only weights that are read"),
+        ("config.json", "is not a model folder: it has no config.json"),
+        ("model.safetensors", "it has no *.safetensors; convert its weights"),
     ],
 )
 def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: str) -> None:
@@ -54,5 +54,5 @@ def test_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
     with pytest.raises(ModelError, match="or set its revision"):
         model_revision(ModelSection(model="no-such-owner/no-such-model", revision="main"))
-    with pytest.raises(ModelError, match="no-such-owner/no-such-model is no folder here and was not found on the hub"):
+    with pytest.raises(ModelError, match="no-such-owner/no-such-model is neither a folder nor found on the hub"):
         model_revision(ModelSection(model="no-such-owner/no-such-model"))

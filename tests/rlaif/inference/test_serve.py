@@ -67,5 +67,5 @@ def test_it_binds_to_loopback_unless_told_otherwise(
 def test_an_endpoint_is_not_served_again(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(ROOT / "configs" / "endpoint.yaml")]) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: the labeler of") and "name what to serve by MODEL=" in error
+    assert error.startswith("error: the labeler of") and "give one with MODEL=" in error
     assert error.count("\n") == 1

@@ -182,7 +182,7 @@ def test_text_that_looks_like_special_tokens_stays_text(with_image: bool, remote
 def test_identity_and_key(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     assert model_revision(served.section) == "endpoint: root assets/labeler, max_model_len 2048"
     monkeypatch.setenv("RLAIF_API_KEY", "wrong")
-    with pytest.raises(ModelError, match="refuses the key in the environment variable RLAIF_API_KEY"):
+    with pytest.raises(ModelError, match="rejects the key in the environment variable RLAIF_API_KEY"):
         model_revision(served.section)
     log = served.log.read_text()
     assert "serves assets/labeler at http://127.0.0.1:" in log and KEY not in log
