@@ -170,7 +170,7 @@ def test_real_rounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     names = [candidate["name"] for candidate in history["candidates"]]
     assert names == ["start", "round 1", "round 2", "average of 1 to 2"]
     for candidate in history["candidates"]:
-        assert candidate["figures"]["responses"] == 12 and candidate["figures"]["judged"] > 6
+        assert candidate["figures"]["responses"] == 12 and candidate["figures"]["labeled_answers"] > 6
     first, second, mean = (
         load_file(run / folder / "policy" / "model.safetensors") for folder in ("round-1", "round-2", "average-1-2")
     )
