@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -151,6 +152,7 @@ def test_configuration_keys_exist(page: Path) -> None:
                 assert is_key(name) or is_key(name, RewriteConfig), name
 
 
+@pytest.mark.slow  # imports TRL
 def test_keys_of_the_trainer_are_those_of_trl() -> None:
     from trl import DPOConfig
 
@@ -292,3 +294,28 @@ def test_every_page_is_in_the_navigation() -> None:
     listed = set(re.findall(r"[\w-]+\.md", str(config["nav"])))
     assert listed == {page.name for page in (ROOT / "docs").glob("*.md")}
     assert config["strict"] and config["theme"]["font"] is False
+
+
+def test_hooks_run_what_is_here() -> None:
+    (repository,) = yaml.safe_load(text_of(ROOT / ".pre-commit-config.yaml"))["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        program, *rest = hook["entry"].split()
+        assert hook["language"] == "system"
+        assert program.startswith(".venv/bin/") or (program == "make" and set(rest) <= makefile()[0])
+
+
+def test_the_papers_and_the_license_are_named() -> None:
+    citation = yaml.safe_load(text_of(ROOT / "CITATION.cff"))
+    assert {item["url"] for item in citation["references"]} == {
+        "https://arxiv.org/abs/2405.17220",
+        "https://arxiv.org/abs/2408.01800",
+    }
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    assert citation["license"] == project["license"] == "Apache-2.0"
+    assert citation["version"] == project["version"]
+    assert "Apache License" in text_of(ROOT / "LICENSE")
+
+
+def test_every_package_says_that_it_is_typed() -> None:
+    assert all((ROOT / package / "py.typed").is_file() for package in PACKAGES)
