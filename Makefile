@@ -6,7 +6,7 @@
 
 CONFIG ?= configs/demo.yaml## settings of the run, one YAML file a use; default configs/demo.yaml
 RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default runs/demo, called like CONFIG
-SET ?=## single values to change: "section.key=value section.key=value"; of a training stage: "key=value"
+SET ?=## single values to change: "section.key=value section.key=value"
 N ?= 16## answers of `make best-of-n`
 ROUNDS ?= 4## rounds of `make rounds`
 NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal
@@ -16,7 +16,7 @@ STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3
 PART ?= 1## part of `make sft`: 1 or 2
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
-LAUNCH ?= $(VENV)/python -m## what starts a training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
+LAUNCH ?= $(VENV)/python -m## launcher of training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
@@ -30,8 +30,10 @@ CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
 BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# some shells export HOST, which is no wish of the user's
 PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
-TRAIN = $(LAUNCH) training.stage --config $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG)) $(foreach change,$(SET),'--$(change)')
-STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy judge splits labeler
+TRAIN_CONFIG = $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG))
+TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir $(TRAIN_CONFIG))),$(RUN))
+TRAIN = $(LAUNCH) training --config $(TRAIN_CONFIG) --run $(TRAIN_RUN) $(CHANGES)
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help
@@ -88,26 +90,26 @@ compare-labelers: .venv/.ready ## two labelers of the same responses, RUNS="runs
 serve: .venv/.ready ## a labeler as OpenAI-compatible endpoint on this machine: MODEL=, PORT=; to others only by HOST=
 	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
-language-model: .venv/.ready ## what pre-training starts from at toy size: training tables of the embedded world, a small language model
+language-model: .venv/.ready ## start model at toy size, runs/training/start/model: training tables of the embedded scenes, a small language model
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data
 	@test -f runs/training/random/config.json || $(VENV)/python -m scenes.recipe.start --out runs/training/random
-	@$(call TRAIN,language-1) && $(call TRAIN,language-2)
+	@$(call TRAIN,language-1) && $(call TRAIN,start)
 
-assemble: .venv/.ready ## what pre-training starts from at full size: language model LLM= and SigLIP encoder VISION=, in runs/training/start
-	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start
+assemble: .venv/.ready ## start model at full size, runs/training/start/model: language model LLM= and SigLIP encoder VISION=
+	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start/model
 
-pretrain: .venv/.ready ## one of the paper's pre-training stages, on training tables: STAGE=1, 2 or 3
+pretrain: .venv/.ready ## pre-training of the paper on training tables: STAGE=1, 2 or 3
 	@$(call TRAIN,pretrain-$(STAGE))
 
-sft: .venv/.ready ## supervised fine-tuning: PART=1 (recognition), then 2 (long answers, instructions)
+sft: .venv/.ready ## supervised fine-tuning of the paper: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
 
-reading: .venv/.ready ## fine-tune the shipped policy to read rendered text and nothing else, and show what that adds
+reading: .venv/.ready ## fine-tune the shipped policy on reading rendered text, and measure what that adds
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
 	@$(call TRAIN,reading)
 	@$(VENV)/python -m scenes.recipe.training_table assets/policy runs/training/reading
 
-rewriter: .venv/.ready ## fine-tune the language model that rewrites captions, on seed examples (first made, of the embedded scenes)
+rewriter: .venv/.ready ## fine-tune the caption rewriter, on seed examples (of the embedded scenes, if there are none)
 	@test -f runs/captions/seeds.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions
 	@$(call TRAIN,rewriter)
 
@@ -117,10 +119,10 @@ rewrite-captions: .venv/.ready ## raw captions -> rewritten ones as a training t
 	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
 	@$(VENV)/python -m evaluation.caption_errors $(STAGE_ARGS)
 
-embedded-models: language-model rewriter ## train the shipped models in assets/ anew: every stage in order, then policy, labeler, rewriter (hours)
+embedded-models: language-model rewriter ## train the models in assets/ again: every stage in order, then policy, labeler, rewriter (hours)
 	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
-training-table: .venv/.ready ## what each stage of that training added: hallucination, recall, yes/no, reading, with slices and without
+training-table: .venv/.ready ## what each training stage added: hallucination, recall, yes/no, reading, with slices and without
 	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
 bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or NAME=dpo_full (an unknown name lists them)

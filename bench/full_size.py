@@ -22,7 +22,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from transformers import TrainingArguments
 
 from bench.comparisons import dpo
 from bench.comparisons.packing import FEATURES
@@ -30,8 +29,9 @@ from bench.isolated import run_isolated
 from bench.meter import Meter, matrix_rate, peak
 from bench.models import picture, save_full_size
 from bench.result import machine
+from rlaif.config import TrainingConfig
 from training.packing import content_tokens
-from training.stage import StageArguments, prepare
+from training.trainer import build_trainer, training_arguments
 
 
 @dataclass(frozen=True)
@@ -71,30 +71,25 @@ def rows(size: Size) -> list[dict[str, Any]]:
 
 
 def train_stage(stage: Any, folder: Path, size: Size) -> Row:
-    """Some packed steps of a stage of `training.stage`; to be called in a process of its own."""
-    arguments = StageArguments(
-        stage,
-        str(folder / "model"),
-        [str(folder / "rows.parquet")],
+    """Some steps of a training stage, packed; called in a process of its own."""
+    config = TrainingConfig(
+        stage=stage,
+        model=str(folder / "model"),
+        data=[str(folder / "rows.parquet")],
         packing="best_fit",
         sequence_length=size.sequence,
         dtype="bfloat16",
-        after_any=True,
-    )
-    training = TrainingArguments(
-        output_dir=str(folder / stage),
-        per_device_train_batch_size=size.batch,
-        max_steps=size.steps,
-        gradient_checkpointing=True,
-        save_strategy="no",
-        logging_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        use_cpu=not torch.cuda.is_available(),
+        trainer={
+            "per_device_train_batch_size": size.batch,
+            "max_steps": size.steps,
+            "gradient_checkpointing": True,
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "disable_tqdm": True,
+        },
     )
     with redirect_stdout(io.StringIO()):
-        trainer = prepare(arguments, training)
-        assert trainer is not None
+        trainer = build_trainer(config, training_arguments(config, folder / str(stage)))
         meter = Meter(trainer, tokens=lambda batch: int(content_tokens(batch)))
         trainer.train()
     rate = meter.steps / meter.seconds

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from rlaif.config import Config
 from rlaif.imports import gc_paused
 from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 
 if TYPE_CHECKING:
@@ -93,10 +94,8 @@ def train(run: Run, args: "DPOConfig") -> None:
 
 def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:
     """Write log.json, one object per logging step, and the first and last figures to metrics.json."""
-    from rlaif.trainer import write_log
-
     history = trainer.state.log_history
-    write_log(run.path / "dpo" / "log.json", history)
+    write_json(run.path / "dpo" / "log.json", history)
     logged = [entry for entry in history if "loss" in entry]  # without evaluations and the summary at the end
     run.update_metrics(
         dpo={

@@ -107,7 +107,7 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
             raise InputError(f"no usable caption in {source} ({reasons}); correct captions.path or its files")
     kept = writer.finish()
-    run.finish({"rewrites": kept}, f'make pretrain STAGE=1 SET="data={path / "rewrites.parquet"}"')
+    run.finish({"rewrites": kept}, f'make pretrain STAGE=1 SET="data=[{path / "rewrites.parquet"}]"')
 
 
 def read_prompt(path: str | None) -> str:

@@ -1,17 +1,15 @@
-"""What DPO and training share around Trainer of transformers: strict arguments, progress as text, the log file."""
+"""What DPO and training share around Trainer of transformers: strict arguments, progress as text."""
 
 import difflib
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, TypeVar, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
-from tqdm.auto import tqdm
+from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rlaif.errors import ConfigError
-from rlaif.storage.files import write_json
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -112,8 +110,3 @@ def report_as_text(trainer: Trainer, labels: Mapping[str, str]) -> None:
     trainer.remove_callback(ProgressCallback)
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(TextProgress(labels))
-
-
-def write_log(path: Path, history: list[dict[str, Any]]) -> None:
-    """What a trainer logged, one object a logging step."""
-    write_json(path, history)

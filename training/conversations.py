@@ -1,119 +1,137 @@
-"""Training tables: conversations about pictures, as parquet, and the samples that training reads from them.
+"""Training tables: conversations about images, as parquet, and the samples that training reads from them.
 
 A table has the columns
 
-    images     list of pictures {bytes, path}; they stand before the text of the first user turn; empty: text alone
+    images     list of {bytes, path}; they stand before the text of the first user turn; empty: text alone
     messages   list of {role, content}
 
-or, with several conversations about the same pictures, which cost little more than one,
+or, for several conversations about the same images, which cost little more than one,
 
     images           as above
-    conversations    list of such lists; none of them sees another
+    conversations    list of such lists of messages; none of them sees another
 
-or, as captions lie about on disk,
+or, for plain captions,
 
-    image      a picture {bytes, path}
-    caption    what the assistant says on seeing it, without a question
+    image      one {bytes, path}
+    caption    the assistant's answer to the image alone, without a question
 
-A picture without bytes is read from its path, relative to the table's folder and inside it.
+An image without bytes is read from its path, which is relative to the table's folder and must stay inside it.
 """
 
-import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from datasets import Dataset, Image, List
-from PIL import Image as Pictures
+from PIL import Image as Images
 from torch.utils.data import Dataset as TorchDataset
 
 from model.images import open_image
 from model.processing import MiniCPMVProcessor, with_images
+from rlaif.errors import InputError
 from rlaif.storage.files import file_inside
 from training.packing import Sample, share_prefix
 
 Row = dict[str, Any]
+Messages = list[dict[str, Any]]
+COLUMNS = (["images", "messages"], ["images", "conversations"], ["image", "caption"])
 
 
-def table_digest(path: str) -> str:
-    """SHA-256 of a table's file. Errors: ValueError: there is none."""
-    if not Path(path).is_file():
-        raise ValueError(f"there is no training table {path}; `data` names parquet files")
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class Drop(NamedTuple):
+    """A row that cannot be trained on. row: its number in the table; reason: a short name that is counted."""
+
+    row: int
+    reason: str
+    detail: str
+
+
+class UnusableConversation(ValueError):
+    """Messages that cannot be trained on, such as a conversation in which the assistant says nothing."""
 
 
 def read_table(path: str, cache: Path | None = None) -> Dataset:
-    """The rows of a training table on disk, pictures still encoded.
+    """The rows of a training table, images still encoded.
 
-    Errors: ValueError for a file that is no parquet or has other columns.
+    Args:
+        cache: folder for the Arrow copy of the table; None: that of `datasets`.
+
+    Errors: InputError for a file that is not parquet or has other columns.
     """
     try:
         table = Dataset.from_parquet(path, cache_dir=str(cache) if cache else None)
-    except (OSError, ValueError, RuntimeError) as error:  # datasets wraps what the reader says
-        cause = error.__cause__ or error
-        raise ValueError(f"{path} is no parquet file that can be read: {' '.join(str(cause).split())}") from error
-    for columns in (["images", "messages"], ["images", "conversations"], ["image", "caption"]):
+    except (OSError, ValueError, RuntimeError) as error:  # datasets wraps the error of the reader
+        cause = " ".join(str(error.__cause__ or error).split())
+        raise InputError(f"{path} is not a readable parquet file ({cause}); `data` takes parquet files") from error
+    for columns in COLUMNS:
         if set(columns) <= set(table.column_names):
-            pictures = List(Image(decode=False)) if columns[0] == "images" else Image(decode=False)
-            return table.select_columns(columns).cast_column(columns[0], pictures)
-    raise ValueError(
+            kind = List(Image(decode=False)) if columns[0] == "images" else Image(decode=False)
+            return table.select_columns(columns).cast_column(columns[0], kind)
+    raise InputError(
         f"{path} has the columns {', '.join(table.column_names)}; a training table has images and messages, images and "
         "conversations, or image and caption"
     )
 
 
-def open_picture(encoded: dict[str, Any], folder: Path | None) -> Pictures.Image:
-    """A picture as its camera held it, RGB.
+def open_encoded(image: dict[str, Any], folder: Path | None) -> Images.Image:
+    """An image of a row, RGB.
 
     Errors: OSError, ValueError for one that cannot be decoded, or whose path leads out of the folder of its table.
     """
-    if encoded["bytes"] is not None:
-        return open_image(encoded["bytes"])
+    if image["bytes"] is not None:
+        return open_image(image["bytes"])
     if folder is None:
-        raise ValueError("the picture has no bytes")
-    return open_image(file_inside(encoded["path"], [folder]).read_bytes())
+        raise ValueError("the image has no bytes")
+    return open_image(file_inside(image["path"], [folder]).read_bytes())
 
 
-def parts_of(row: Row, folder: Path | None = None) -> tuple[list[Pictures.Image], list[list[dict[str, Any]]]]:
-    """The pictures of a row, and its conversations, the messages of each with an image part for each picture."""
+def images_of(row: Row, folder: Path | None) -> list[Images.Image]:
+    """The images of a row, decoded. Errors: as `open_encoded`."""
+    encoded = [row["image"]] if "image" in row else row["images"]
+    return [open_encoded(image, folder) for image in encoded]
+
+
+def conversations_of(row: Row, images: int) -> list[Messages]:
+    """The conversations of a row, each with an image part for every image. Errors: ValueError: there is none."""
     if "caption" in row:
-        encoded = [row["image"]]
         conversations = [[{"role": "user", "content": ""}, {"role": "assistant", "content": row["caption"]}]]
     else:
-        encoded = row["images"]
         conversations = row["conversations"] if "conversations" in row else [row["messages"]]
     if not conversations:
         raise ValueError("no conversation")
-    pictures = [open_picture(picture, folder) for picture in encoded]
-    return pictures, [with_images(one, len(encoded)) for one in conversations]
+    return [with_images(messages, images) for messages in conversations]
 
 
-class Conversations(TorchDataset):
-    """The rows of a table as samples, encoded when asked for; `lengths` holds the tokens of each.
+class Conversations(TorchDataset[Sample]):
+    """The rows of a table as samples, encoded on access.
 
-    Rows that nothing can be learnt from are left out; `problems` says which and why.
+    lengths: tokens of each; drops: the rows that cannot be trained on, which are not among the samples.
     """
 
     def __init__(
         self,
         table: Dataset,
         processor: MiniCPMVProcessor,
-        longest: int | None,
+        max_length: int | None,
         workers: int = 1,
         folder: Path | None = None,
-    ):
-        """longest: rows of more tokens are left out; None: none are. folder: of the table, where paths lead."""
+    ) -> None:
+        """
+        Args:
+            max_length: rows of more tokens are dropped; None: no limit.
+            folder: of the table, in which paths of images are looked up; None: images must have bytes.
+        """
         self.processor, self.folder = processor, folder
 
         def measure(row: Row) -> dict[str, Any]:
             try:
-                pictures, conversations = parts_of(row, folder)
-                ids, _, _ = self.encode(pictures, conversations)
-            except (OSError, ValueError, TypeError, RuntimeError) as error:
-                return {"length": 0, "problem": " ".join(str(error).split())}
-            too_long = longest is not None and len(ids) > longest
-            return {"length": len(ids), "problem": f"{len(ids)} tokens, more than {longest}" if too_long else ""}
+                length = len(self.encode(row, images_of(row, folder))[0])
+            except UnusableConversation as error:
+                return {"length": 0, "reason": "unusable_conversation", "detail": str(error)}
+            except (OSError, ValueError, TypeError) as error:
+                return {"length": 0, "reason": "unusable_image", "detail": " ".join(str(error).split())}
+            if max_length is not None and length > max_length:
+                return {"length": length, "reason": "too_long", "detail": f"{length} tokens, more than {max_length}"}
+            return {"length": length, "reason": "", "detail": ""}
 
         measured = table.map(
             measure,
@@ -123,31 +141,35 @@ class Conversations(TorchDataset):
             load_from_cache_file=False,
             desc="counting tokens",
         )
-        problems = list(measured["problem"])
-        self.problems = [(row, problem) for row, problem in enumerate(problems) if problem]
-        usable = [row for row, problem in enumerate(problems) if not problem]
-        self.rows = table.select(usable)
-        self.lengths = [measured["length"][row] for row in usable]
+        columns = zip(measured["length"], measured["reason"], measured["detail"], strict=True)
+        rows = [(number, *values) for number, values in enumerate(columns)]
+        self.drops = [Drop(number, reason, detail) for number, _, reason, detail in rows if reason]
+        usable = [(number, length) for number, length, reason, _ in rows if not reason]
+        self.rows = table.select([number for number, _ in usable])
+        self.lengths = [length for _, length in usable]
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def encode(
-        self, pictures: list[Pictures.Image], conversations: list[list[dict[str, Any]]]
-    ) -> tuple[list[int], list[int], list[int]]:
-        """Token ids, labels and branches of a row. Errors: ValueError: nothing can be learnt from it."""
-        sizes = [picture.size for picture in pictures]
-        return share_prefix([self.processor.encode_training(messages, sizes) for messages in conversations])
+    def encode(self, row: Row, images: list[Images.Image]) -> tuple[list[int], list[int], list[int]]:
+        """Token ids, labels and branches of a row. Errors: UnusableConversation."""
+        sizes = [image.size for image in images]
+        try:
+            conversations = conversations_of(row, len(images))
+            return share_prefix([self.processor.encode_training(messages, sizes) for messages in conversations])
+        except (ValueError, TypeError) as error:  # TypeError: a null where a text should be
+            raise UnusableConversation(" ".join(str(error).split())) from error
 
     def __getitem__(self, index: int) -> Sample:
-        pictures, conversations = parts_of(self.rows[index], self.folder)
-        ids, labels, branches = self.encode(pictures, conversations)
-        views = [self.processor.image_processor.slice(picture) for picture in pictures]
-        sizes = [size for _, size in views]
+        row = self.rows[index]
+        images = images_of(row, self.folder)
+        ids, labels, branches = self.encode(row, images)
+        sliced = [self.processor.image_processor.slice(image) for image in images]
+        sizes = [size for _, size in sliced]
         return Sample(
             torch.tensor(ids),
             torch.tensor(labels),
             torch.tensor(branches),
-            [view for slices, _ in views for view in slices],
+            [pixels for slices, _ in sliced for pixels in slices],
             torch.cat(sizes) if sizes else torch.zeros(0, 2, dtype=torch.int32),
         )

@@ -1,17 +1,17 @@
-"""Data packing (paper section 4.1): samples of different lengths laid into sequences of one fixed length.
+"""Data packing (paper section 4.1): samples of different lengths are put into sequences of one fixed length.
 
 Why: a batch is as long as its longest sample, and captions, questions and long answers differ by a factor of ten, so
 that most of a padded batch is padding.
 
-A packed sequence is `[sample | sample | ... | padding]`. Positions start again at 0 with each sample, and are 0 for
-padding, so that each padding token is a sample of its own; given no attention mask and no cache (`use_cache`),
-transformers reads from them where samples begin and keeps them apart (a block of the mask with sdpa and flex attention,
-lengths with FlashAttention). Images travel with their sample: the model puts features in the places of the placeholders
-in reading order, so a batch's slices stand in the order of its rows.
+A packed sequence is `[sample | sample | ... | padding]`. Position ids restart at 0 with each sample, and are 0 for
+padding, so that each padding token is a sample by itself. Without attention mask and cache (`use_cache`), transformers
+derives the boundaries of samples from them and keeps samples apart (a block of the mask with sdpa and flex attention,
+lengths with FlashAttention). The model puts image features at the placeholders in reading order, so the slices of a
+batch are in the order of its samples.
 
-A sample may be several conversations about the same images, `[prefix | branch | branch | ...]`: what they begin with
-stands there once, images included, and each branch goes on from it. There, a mask says what sees what, so that each
-conversation has the logits it would have alone, for the cost of one image.
+A sample may be several conversations about the same images, `[prefix | branch | branch | ...]`: their common prefix,
+images included, is there once, and each branch continues it. A mask then keeps branches apart, so that each
+conversation has the logits that it would have alone, for the cost of one image.
 """
 
 from bisect import bisect_left, insort
@@ -29,9 +29,9 @@ from model.processing import NO_LOSS
 class Sample:
     """Conversations about the same images, ready for training.
 
-    input_ids, labels [T] (NO_LOSS: not learnt); branches [T]: 0 in what all begin with, then 1, 2, ... (a single
-    conversation is 0 all along); slices: the views of its images in reading order, [3, P, L*P] each, with their sizes
-    in patches tgt_sizes [S, 2].
+    input_ids, labels [T] (NO_LOSS where there is none); branches [T]: 0 in the common prefix, then 1, 2, ... (all 0 for
+    a single conversation); slices: overviews and slices of its images in reading order, [3, P, L*P] each, with their
+    sizes in patches tgt_sizes [S, 2].
     """
 
     input_ids: torch.Tensor
@@ -45,7 +45,7 @@ class Sample:
 
     @property
     def positions(self) -> torch.Tensor:
-        """[T]: those of each branch go on from the prefix."""
+        """Position ids [T]: each branch continues those of the prefix."""
         prefix = int((self.branches == 0).sum())
         positions = torch.arange(len(self))
         _, counts = self.branches[prefix:].unique_consecutive(return_counts=True)
@@ -54,19 +54,19 @@ class Sample:
         return positions
 
     def truncated(self, length: int, image_token_id: int) -> "Sample | None":
-        """The first `length` tokens or fewer: a view of an image is kept whole or cut before its first placeholder.
+        """The first `length` tokens or fewer: a slice is kept whole or cut before its first placeholder.
 
-        None where nothing that is learnt would be left.
+        None if no label would be left.
         """
         if len(self) <= length:
             return self
-        places = (self.input_ids == image_token_id).nonzero()[:, 0]
+        placeholders = (self.input_ids == image_token_id).nonzero()[:, 0]
         kept = 0
         if len(self.slices):
-            queries = len(places) // len(self.slices)
-            kept = int((places < length).sum()) // queries
+            queries = len(placeholders) // len(self.slices)
+            kept = int((placeholders < length).sum()) // queries
             if kept < len(self.slices):
-                length = min(length, int(places[kept * queries]))
+                length = min(length, int(placeholders[kept * queries]))
         labels = self.labels[:length]
         if (labels == NO_LOSS).all():
             return None
@@ -76,9 +76,9 @@ class Sample:
 
 
 def pack_in_order(lengths: Sequence[int], capacity: int) -> list[list[tuple[int, int]]]:
-    """As in the paper: samples follow one another, and the last one of a sequence is truncated, its rest lost.
+    """As in the paper: samples follow one another, and the last one of a sequence is truncated; its rest is lost.
 
-    Returns, for each sequence of `capacity` tokens, its (sample, tokens kept).
+    Returns: for each sequence of `capacity` tokens, its (sample, tokens kept).
     """
     packs: list[list[tuple[int, int]]] = []
     room = 0
@@ -92,9 +92,9 @@ def pack_in_order(lengths: Sequence[int], capacity: int) -> list[list[tuple[int,
 
 
 def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[tuple[int, int]]]:
-    """Truncates nothing: longest first, each sample goes where it leaves the least room (best fit decreasing, at most
-    11/9 of the fewest sequences, and one more).
+    """Best fit decreasing: longest first, each sample goes where it leaves the least room. Truncates nothing.
 
+    Takes at most 11/9 of the fewest possible sequences, and one more.
     Errors: ValueError for a sample longer than `capacity`.
     """
     packs: list[list[tuple[int, int]]] = []
@@ -103,15 +103,15 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[tuple[int,
         length = lengths[index]
         if length > capacity:
             raise ValueError(
-                f"sample {index} has {length} tokens, a sequence {capacity}; pack longer sequences, or in order, which "
-                "truncates"
+                f"sample {index} has {length} tokens, a sequence {capacity}; set a larger sequence_length, or packing "
+                "in_order, which truncates"
             )
-        place = bisect_left(rooms, (length, 0))
-        if place == len(rooms):
+        index_of_room = bisect_left(rooms, (length, 0))
+        if index_of_room == len(rooms):
             room, pack = capacity, len(packs)
             packs.append([])
         else:
-            room, pack = rooms.pop(place)
+            room, pack = rooms.pop(index_of_room)
         packs[pack].append((index, length))
         if room > length:
             insort(rooms, (room - length, pack))
@@ -119,32 +119,35 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[tuple[int,
 
 
 def share_prefix(conversations: Sequence[tuple[list[int], list[int]]]) -> tuple[list[int], list[int], list[int]]:
-    """Conversations (token ids, labels) -> ids, labels and branches of one row: what all begin with stands there once.
+    """Conversations (token ids, labels) -> ids, labels and branches of one sample, with the common prefix once.
 
-    The prefix ends a token before the first that is learnt, so that none is predicted from another branch.
+    The prefix ends one token before the first label, so that no label is predicted from another branch.
     """
     if len(conversations) == 1:
         ids, labels = conversations[0]
         return ids, labels, [0] * len(ids)
-    first_learnt = min(
-        next(place for place, label in enumerate(labels) if label != NO_LOSS) for _, labels in conversations
+    first_label = min(
+        next(position for position, label in enumerate(labels) if label != NO_LOSS) for _, labels in conversations
     )
-    columns = zip(*(tokens[: first_learnt - 1] for tokens, _ in conversations), strict=True)
+    columns = zip(*(tokens[: first_label - 1] for tokens, _ in conversations), strict=True)
     prefix = sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))
     ids = list(conversations[0][0][:prefix])
-    learnt, branches = [NO_LOSS] * prefix, [0] * prefix
+    joined, branches = [NO_LOSS] * prefix, [0] * prefix
     for number, (tokens, labels) in enumerate(conversations, start=1):
         ids += tokens[prefix:]
-        learnt += labels[prefix:]
+        joined += labels[prefix:]
         branches += [number] * (len(tokens) - prefix)
-    return ids, learnt, branches
+    return ids, joined, branches
 
 
 def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Samples of each sequence -> input_ids, position_ids, labels [B, capacity]; where a sample has branches,
-    attention_mask [B, 1, capacity, capacity]; with images, pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2].
+    """Samples of each sequence -> a batch for the model.
 
-    The first token of a sample is no label, as the model would predict it from the sample before.
+    Returns:
+        input_ids, position_ids, labels [B, capacity]; if a sample has branches, attention_mask
+        [B, 1, capacity, capacity]; with images, pixel_values [S, 3, P, Lmax*P] and tgt_sizes [S, 2].
+
+    The first token of a sample has no label, as it would be predicted from the sample before it.
     """
     rows = []
     for samples in sequences:
@@ -162,29 +165,35 @@ def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token
 
 
 def branch_mask(sequences: Sequence[Sequence[Sample]], capacity: int) -> torch.Tensor:
-    """[B, 1, capacity, capacity], true where the token of a row sees that of a column: causal, in its own sample the
-    prefix and its own branch. Padding sees itself, so that no row is empty.
+    """[B, 1, capacity, capacity], true where the token of a row attends to that of a column.
+
+    A token attends to earlier tokens of its sample, in the prefix and in its branch. Padding attends to itself, so that
+    no row is empty.
     """
-    owners = torch.full((2, len(sequences), capacity), -1)  # of each token: its sample, its branch
+    groups = torch.full((2, len(sequences), capacity), -1)  # of each token: its sample, its branch
     for row, samples in enumerate(sequences):
         lengths = torch.tensor([len(sample) for sample in samples])
         filled = int(lengths.sum())
-        owners[0, row, :filled] = torch.arange(len(samples)).repeat_interleave(lengths)
-        owners[1, row, :filled] = torch.cat([sample.branches for sample in samples])
-    (sample, branch), causal = owners, torch.ones(capacity, capacity, dtype=torch.bool).tril()
+        groups[0, row, :filled] = torch.arange(len(samples)).repeat_interleave(lengths)
+        groups[1, row, :filled] = torch.cat([sample.branches for sample in samples])
+    (sample, branch), causal = groups, torch.ones(capacity, capacity, dtype=torch.bool).tril()
     same_sample = sample[:, :, None] == sample[:, None, :]
     visible = (branch[:, None, :] == 0) | (branch[:, :, None] == branch[:, None, :])
-    return (causal & same_sample & visible).unsqueeze(1)
+    mask: torch.Tensor = causal & same_sample & visible
+    return mask.unsqueeze(1)
 
 
 def image_tensors(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
-    slices = [view for sample in samples for view in sample.slices]
+    """pixel_values [S, 3, P, Lmax*P] and tgt_sizes [S, 2] of all samples; empty without images."""
+    slices = [pixels for sample in samples for pixels in sample.slices]
     if not slices:
         return {}
     return {"pixel_values": pack_slices(slices), "tgt_sizes": torch.cat([sample.tgt_sizes for sample in samples])}
 
 
 def content_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """How many tokens of a packed batch are no padding, which has position 0 as the first token of a sample has."""
+    """How many tokens of a packed batch are not padding. Both padding and the first token of a sample are at 0."""
     positions = batch["position_ids"]
-    return (positions > 0).sum() + ((positions[:, :-1] == 0) & (positions[:, 1:] == 1)).sum()
+    first = (positions[:, :-1] == 0) & (positions[:, 1:] == 1)
+    count: torch.Tensor = (positions > 0).sum() + first.sum()
+    return count

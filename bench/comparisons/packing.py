@@ -2,7 +2,7 @@
 
     make bench NAME=packing
 
-Both ways train all parameters on the same rows in the same order through `training.stage`; they differ in padding only.
+Both ways train all parameters on the same rows in the same order through `training.trainer`; only padding differs.
 The mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 
 import torch
 from datasets import Dataset, Features, Image, List, Value
-from transformers import TrainingArguments
 
 from bench.models import save_model
 from bench.result import Result, compare_rates
+from rlaif.config import TrainingConfig
 from scenes.world import render, sample_scene
-from training.stage import StageArguments, StageTrainer, prepare
+from training.trainer import build_trainer, training_arguments
 
 # words of an answer, share of rows
 MIX = {"caption": ((8, 30), 0.4), "question": ((1, 5), 0.35), "long answer": ((150, 700), 0.25)}
@@ -58,29 +58,24 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
 
 def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps: int = -1) -> dict[str, float]:
     """Figures of one pass over the rows, or of its first `steps`."""
-    arguments = StageArguments(
-        "sft-2",
-        str(folder / "model"),
-        [str(folder / "rows.parquet")],
+    config = TrainingConfig(
+        stage="sft-2",
+        model=str(folder / "model"),
+        data=[str(folder / "rows.parquet")],
         packing=packing,
         sequence_length=sequence_length,
-        after_any=True,
-    )
-    training = TrainingArguments(
-        output_dir=str(folder / f"{packing}-{steps}"),
-        per_device_train_batch_size=batch,
-        num_train_epochs=1,
-        max_steps=steps,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        dataloader_pin_memory=torch.cuda.is_available(),
-        bf16=torch.cuda.is_available(),
+        trainer={
+            "per_device_train_batch_size": batch,
+            "num_train_epochs": 1,
+            "max_steps": steps,
+            "logging_strategy": "no",
+            "save_strategy": "no",
+            "disable_tqdm": True,
+            "bf16": torch.cuda.is_available(),
+        },
     )
     with redirect_stdout(io.StringIO()):
-        trainer = prepare(arguments, training)
-        assert isinstance(trainer, StageTrainer)
+        trainer = build_trainer(config, training_arguments(config, folder / f"{packing}-{steps}"))
         computed = 0  # tokens of the batches, padding included
         collate = trainer.data_collator
 

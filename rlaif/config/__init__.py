@@ -15,6 +15,7 @@ from rlaif.config.pipeline import (
     VariantSection,
 )
 from rlaif.config.stages import DataSection, DpoSection, FeedbackSection, GenerationSection, LoraSection
+from rlaif.config.training import TrainingConfig
 
 __all__ = [
     "AblationsConfig",
@@ -36,5 +37,6 @@ __all__ = [
     "RewriteConfig",
     "RewriteSection",
     "Section",
+    "TrainingConfig",
     "VariantSection",
 ]

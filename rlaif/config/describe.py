@@ -19,13 +19,14 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from rlaif.config import AblationsConfig, Config, RewriteConfig, Section
+from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
 from rlaif.errors import ConfigError, RlaifError
 
 ROOTS: dict[type[Section], str] = {  # what a YAML file can hold -> its title
     Config: "A run",
     AblationsConfig: "A table of ablations",
     RewriteConfig: "Caption rewriting",
+    TrainingConfig: "Training of MiniCPM-V",
 }
 
 INTRODUCTION = """\

@@ -13,6 +13,7 @@ STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the 
     "generation": 4,
     "feedback": 4,
     "dpo": 4,
+    "training": 1,
     "evaluate": 4,
     "benchmark": 4,
     "rating": 4,

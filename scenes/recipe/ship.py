@@ -11,7 +11,9 @@ from pathlib import Path
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m scenes.recipe.ship", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("models", type=Path, nargs="+", help="model folders; each keeps its name")
+    parser.add_argument(
+        "models", type=Path, nargs="+", help="folders of training runs or of models; each keeps its name"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for all of them, such as assets")
     arguments = parser.parse_args(argv)
 
@@ -21,8 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from scenes.recipe.new_model import save
 
     for folder in arguments.models:
-        model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.bfloat16)
-        save(model, MiniCPMVProcessor.from_pretrained(folder), arguments.out / folder.name)
+        trained = folder / "model" if (folder / "model").is_dir() else folder
+        model = MiniCPMVForConditionalGeneration.from_pretrained(trained, dtype=torch.bfloat16)
+        save(model, MiniCPMVProcessor.from_pretrained(trained), arguments.out / folder.name)
         print(f"{arguments.out / folder.name}: {sum(value.numel() for value in model.parameters()):,} parameters")
     return 0
 

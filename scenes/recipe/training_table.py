@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m scenes.recipe.training_table", description=(__doc__ or "").split("\n")[0]
     )
-    parser.add_argument("models", type=Path, nargs="+", help="model folders, one for each row of the table")
+    parser.add_argument("models", type=Path, nargs="+", help="folders of training runs or of models, one for each row")
     parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind of picture")
     parser.add_argument("--out", type=Path, help="file for the figures as JSON")
     arguments = parser.parse_args(argv)
@@ -35,10 +35,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     table = {}
     for folder in arguments.models:
-        if not (folder / "config.json").is_file():
-            print(f"error: {folder} has no config.json; expected the folder of a trained model", file=sys.stderr)
+        model = folder / "model" if (folder / "model").is_dir() else folder
+        if not (model / "config.json").is_file():
+            print(f"error: {model} has no config.json; expected the folder of a trained model", file=sys.stderr)
             return 2
-        table[folder.name] = model_figures(folder, arguments.scenes)
+        table[folder.name] = model_figures(model, arguments.scenes)
         print(f"{folder.name}: {json.dumps(table[folder.name])}", flush=True)
     figures = list(next(iter(table.values())))
     print(f"\nPercent, of {arguments.scenes} pictures each: {' / '.join(KINDS)}\n")

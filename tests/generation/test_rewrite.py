@@ -60,7 +60,7 @@ def test_kept_captions_make_a_training_table_and_others_have_a_reason(
     assert read_table(str(tmp_path / "run" / "rewrites.parquet"))[1]["caption"] == "a red star"
     printed = capsys.readouterr().out
     assert "kept     2 rewrites" in printed and "1 invented" in printed
-    assert f'make pretrain STAGE=1 SET="data={tmp_path}/run/rewrites.parquet"' in printed
+    assert f'make pretrain STAGE=1 SET="data=[{tmp_path}/run/rewrites.parquet]"' in printed
 
 
 def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Path, tmp_path: Path) -> None:

@@ -28,8 +28,6 @@ KNOWN_SLOW = {
     "scenes.recipe.start",
     "scenes.recipe.tables",
     "scenes.recipe.training_table",
-    "training.assemble",
-    "training.stage",
 }
 
 

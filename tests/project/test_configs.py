@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import AblationsConfig, RewriteConfig
+from rlaif.config import AblationsConfig, RewriteConfig, TrainingConfig
 from rlaif.config.load import load_config, load_config_of
 from rlaif.pipelines.ablations import load_variant
 from tests.support import ROOT
@@ -15,9 +15,10 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "rewrite.yaml": partial(load_config_of, RewriteConfig),
     "ablations.yaml": partial(load_config_of, AblationsConfig),
 }
-CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
-RUNS = [path for path in CONFIGS if path.name not in LOADERS]
+RUNS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name not in LOADERS]
 TRAINING = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+LOADERS |= {path.name: partial(load_config_of, TrainingConfig) for path in TRAINING}
+CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), *TRAINING]
 
 
 def file_name(path: Path) -> str:
@@ -46,3 +47,11 @@ def test_trainer_keys_are_those_of_trl(path: Path) -> None:
     from trl import DPOConfig
 
     assert load_config(path).dpo.trainer.keys() <= DPOConfig.__dataclass_fields__.keys()
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=file_name)
+def test_trainer_keys_of_training_are_those_of_transformers(path: Path, tmp_path: Path) -> None:
+    from training.trainer import training_arguments
+
+    arguments = training_arguments(load_config_of(TrainingConfig, path), tmp_path)
+    assert arguments.seed == 0 and arguments.bf16 and arguments.save_total_limit == 1

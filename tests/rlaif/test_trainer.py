@@ -1,6 +1,5 @@
 """What DPO and training share of transformers' Trainer."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ from torch.utils.data import Dataset
 from transformers import Trainer, TrainingArguments
 
 from rlaif.errors import ConfigError
-from rlaif.trainer import LOGGED, TextProgress, parse_trainer_arguments, report_as_text, write_log
+from rlaif.trainer import LOGGED, TextProgress, parse_trainer_arguments, report_as_text
 
 REFUSED = {"output_dir": "checkpoints are in the run folder"}
 
@@ -76,8 +75,6 @@ def test_a_training_prints_one_line_a_logging_step_and_no_dictionary(
     assert first.startswith("step 2/4, loss ") and first.endswith(" left")
     assert all(label in first for label in ("learning rate ", "gradient norm ", " steps/s, "))
     assert second.startswith("  step 4/4, loss ") and validation.startswith("  step 4/4, validation loss ")
-    write_log(tmp_path / "log.json", trainer.state.log_history)
-    assert [entry["step"] for entry in json.loads((tmp_path / "log.json").read_text())] == [2, 4, 4, 4]
 
 
 def test_a_line_has_the_labels_and_the_summary_at_the_end_has_none() -> None:

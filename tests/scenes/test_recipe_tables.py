@@ -1,16 +1,12 @@
-"""The embedded world as training tables, and the configurations that name them."""
+"""The embedded world as training tables."""
 
 import random
-import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from accelerate import DistributedType
-from accelerate.commands.config.config_args import load_config_from_file
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
@@ -18,12 +14,8 @@ from scenes import rendered_text
 from scenes.recipe.start import main as start
 from scenes.recipe.tables import TABLES, main
 from scenes.rendered_text import FACES, WORDS, Text, render_text, sample_text, simplify
-from tests.support import ROOT
 from tests.support.photographs import bad_photos, encoded, photo, write_files
 from training.conversations import Conversations, read_table
-from training.stage import STAGES, parse
-
-CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
 
 
 def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
@@ -35,7 +27,7 @@ def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_pa
     with_images = set()
     for name in TABLES:
         table = Conversations(read_table(str(tmp_path / "a" / f"{name}.parquet")), processor, 1024)
-        assert len(table) == 6 and not table.problems
+        assert len(table) == 6 and not table.drops
         if table[0].slices:
             with_images.add(name)
         again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
@@ -59,10 +51,11 @@ def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: P
     pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
     processor = MiniCPMVProcessor.from_pretrained(tiny_model)
     table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
-    assert [row for row, _ in table.problems] == list(range(1, len(images) - 1))
+    assert [drop.row for drop in table.drops] == list(range(1, len(images) - 1))
+    assert {drop.reason for drop in table.drops} == {"unusable_image"}
     assert len(table) == 2 and len(table[1].slices) == 1
     without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
-    assert len(without) == 1 and without.problems[-1][1] == "the picture has no bytes"
+    assert len(without) == 1 and without.drops[-1].detail == "the image has no bytes"
 
 
 def test_rendered_text_is_complete_and_differs_in_size_face_and_position() -> None:
@@ -114,39 +107,6 @@ def test_texts_of_sft_start_plain_and_have_scenes_among_them(monkeypatch: pytest
         assert 200 < len(texts) < 280, name  # the others are scenes
         assert {text.face for text in texts} == {FACES[0]} and {text.words for text in texts} == set(WORDS)
         assert all((text.position == (0.5, 0.5)) == centered for text in texts)
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_training_config_is_read_strictly_and_goes_on_from_the_one_before(path: Path) -> None:
-    header = path.read_text().split("\n\n")[0]
-    assert all(word in header for word in ("command ", "cost ", "result "))
-    arguments, training = parse(["--config", str(path)])
-    assert arguments.stage in STAGES
-    before = STAGES[arguments.stage].after
-    if before is not None:
-        assert arguments.model == f"runs/training/{before}"
-    assert str(training.output_dir).startswith("runs/training/")
-
-
-def test_embedded_models_trains_each_stage_after_the_one_it_goes_on_from() -> None:
-    command = ["make", "-n", "embedded-models"]
-    told = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    made = {"runs/training/random"}
-    for path in re.findall(r"configs/training/\S+\.yaml", told):
-        arguments, training = parse(["--config", str(ROOT / path)])
-        assert arguments.model in made, path
-        made.add(str(training.output_dir))
-    assert {"runs/training/policy", "runs/training/labeler"} <= made
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
-def test_every_accelerate_config_is_one_and_names_layers_that_the_model_has(path: Path) -> None:
-    header = path.read_text().split("\n\n")[0]
-    assert all(word in header for word in ("command ", "cost ", "result ")) and str(path.relative_to(ROOT)) in header
-    config = load_config_from_file(str(path))
-    assert config.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.num_machines == 1
-    layers = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
-    assert set(filter(None, layers.split(","))) <= set(MiniCPMVForConditionalGeneration._no_split_modules)
 
 
 def test_reading_gets_harder_by_single_aspects() -> None:

@@ -79,7 +79,7 @@ def test_the_parts_keep_their_weights_and_a_picture_goes_through(
 def test_bad_input_is_one_line(parts: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = {
         "version 2.6 has a Qwen2 language model": {"--llm": parts["llama"], "--version": "2.6"},
-        "exists; nothing in it is overwritten": {"--llm": parts["llama"], "--out": str(tmp_path)},
+        "exists and is not overwritten; choose another folder": {"--llm": parts["llama"], "--out": str(tmp_path)},
         "nowhere": {"--llm": "./nowhere"},
     }
     for message, changes in cases.items():

@@ -16,10 +16,12 @@ from datasets import Dataset, Features, Image, List, Value
 from safetensors.torch import load_file
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from rlaif.config import TrainingConfig
 from tests.support import ROOT
 from tests.support.tiny import noise_image
+from training.__main__ import main
 from training.conversations import Conversations, read_table
-from training.stage import Sequences, StageArguments, main
+from training.sequences import Sequences
 
 COLORS = ("red", "green", "blue")
 
@@ -56,24 +58,33 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"captions": str(folder / "captions.parquet"), "chats": str(folder / "chats.parquet")}
 
 
-def settings(folder: Path, **changes: Any) -> list[str]:
-    """A configuration file, and the command line that names it."""
-    values = {
-        "packing": "best_fit",
-        "sequence_length": 192,
+def command(folder: Path, trainer: dict[str, Any] | None = None, **changes: Any) -> list[str]:
+    """A configuration file, and the command line that names it, with the run folder `folder/run`."""
+    values = {"packing": "best_fit", "sequence_length": 192, **changes}
+    values["trainer"] = {
         "per_device_train_batch_size": 2,
         "max_steps": 2,
-        "learning_rate": "1e-3",
+        "learning_rate": 1e-3,
         "logging_steps": 1,
         "save_strategy": "no",
-        "report_to": "none",
         "bf16": False,
         "disable_tqdm": True,
-        **changes,
+        **(trainer or {}),
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stage.yaml").write_text(json.dumps(values))
-    return ["--config", str(folder / "stage.yaml"), "--output_dir", str(folder / "out")]
+    return ["--config", str(folder / "stage.yaml"), "--run", str(folder / "run")]
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    """What Trainer logged."""
+    entries: list[dict[str, Any]] = json.loads((folder / "run" / "training" / "log.json").read_text())
+    return entries
+
+
+def losses(folder: Path) -> list[float]:
+    """The loss of each logging step."""
+    return [entry["loss"] for entry in log(folder) if "loss" in entry]
 
 
 def moved(before: Path, after: Path) -> set[str]:
@@ -84,7 +95,7 @@ def moved(before: Path, after: Path) -> set[str]:
     return {parts[name.partition(".")[0]] for name in first if not torch.equal(first[name], second[name])}
 
 
-def test_each_stage_moves_what_the_paper_says_and_goes_on_from_the_one_before(
+def test_each_stage_trains_the_parts_of_the_paper_and_continues_from_the_previous_one(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
     start = tiny_model
@@ -98,116 +109,131 @@ def test_each_stage_moves_what_the_paper_says_and_goes_on_from_the_one_before(
     for stage, (parts, slicing) in expected.items():
         folder = tmp_path / stage
         data = [tables["captions"]] if stage.startswith("pretrain") else [tables["captions"], tables["chats"]]
-        resolution = {"scale_resolution": 28} if stage == "pretrain-1" else {"scale_resolution": 56}
-        assert main(settings(folder, stage=stage, model=str(start), data=data, **resolution)) == 0
-        assert moved(start, folder / "out") == parts
-        images = MiniCPMVProcessor.from_pretrained(folder / "out").image_processor
+        resolution: dict[str, Any] = {"scale_resolution": 28} if stage == "pretrain-1" else {"scale_resolution": 56}
+        assert main(command(folder, stage=stage, model=str(start), data=data, **resolution)) == 0
+        model = folder / "run" / "model"
+        assert moved(start, model) == parts
+        images = MiniCPMVProcessor.from_pretrained(model).image_processor
         assert (images.slice_mode, images.scale_resolution) == (slicing, resolution["scale_resolution"])
-        record = json.loads((folder / "out" / "training.json").read_text())
-        assert record["stage"] == stage and record["log"][0]["loss"] > 0
-        assert record["log"][0]["num_input_tokens_seen"] > 0
-        start = folder / "out"
-    dropped = pd.read_parquet(tmp_path / "sft-1" / "out" / "dropped.parquet")
+        record = json.loads((folder / "run" / "training.json").read_text())
+        assert record["settings"]["stage"] == stage and record["finished"]
+        assert log(folder)[0]["loss"] > 0 and log(folder)[0]["num_input_tokens_seen"] > 0
+        metrics = json.loads((folder / "run" / "metrics.json").read_text())
+        assert metrics["training"]["steps"] == 2 and metrics["training"]["last_loss"] == losses(folder)[-1]
+        assert metrics["stages"]["training"]["kept"] == {"rows": 12 if stage.startswith("pretrain") else 23}
+        assert not any(model.glob("*.bin")), "a pickle"
+        start = model
+    dropped = pd.read_parquet(tmp_path / "sft-1" / "run" / "dropped.parquet")
     assert dropped.to_dict("records") == [
-        {"table": tables["chats"], "row": 1, "reason": dropped.loc[0, "reason"]},
+        {
+            "stage": "training",
+            "row_id": f"{tables['chats']}:1",
+            "reason": "unusable_image",
+            "detail": dropped.loc[0, "detail"],
+        },
     ]
-    assert "unreadable image" in str(dropped.loc[0, "reason"])
+    assert "unreadable image" in str(dropped.loc[0, "detail"])
 
 
-def losses(folder: Path) -> list[float]:
-    record = json.loads((folder / "out" / "training.json").read_text())
-    return [entry["loss"] for entry in record["log"] if "loss" in entry]
-
-
-def test_a_stopped_stage_goes_on_to_the_same_losses_and_weights(
-    tiny_model: Path, tables: dict[str, str], tmp_path: Path
+def test_a_stopped_stage_resumes_to_the_same_losses_and_weights(
+    tiny_model: Path, tables: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     common: dict[str, Any] = {
         "stage": "finetune",
         "model": str(tiny_model),
         "data": [tables["captions"], tables["chats"]],
     }
-    common |= {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
+    trainer = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4}
     straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    assert main(settings(straight, **common)) == 0
-    assert main(settings(stopped, **common)) == 0
-    out = stopped / "out"
-    for left in (
-        "training.json",
-        "model.safetensors",
-        "checkpoint-4/trainer_state.json",
-    ):  # as a kill at step 4 leaves it
-        (out / left).unlink()
-    assert main(settings(stopped, **common)) == 0
+    assert main(command(straight, trainer, **common)) == 0
+    assert main(command(stopped, trainer, **common)) == 0
+    run = stopped / "run"
+    # as a kill at step 4 leaves it
+    marker = json.loads((run / "training.json").read_text())
+    (run / "training.json").write_text(json.dumps({**marker, "finished": False}))
+    (run / "model" / "model.safetensors").unlink()
+    (run / "training" / "checkpoint-4" / "trainer_state.json").unlink()
+    capsys.readouterr()
+    assert main(command(stopped, {**trainer, "logging_steps": 1, "save_total_limit": 3}, **common)) == 0
+    out = capsys.readouterr().out
+    assert "resumes from" in out and "checkpoint-2" in out
     assert losses(stopped) == pytest.approx(losses(straight), abs=1e-6) and len(losses(straight)) == 4
     first, second = (
-        MiniCPMVForConditionalGeneration.from_pretrained(folder / "out").state_dict() for folder in (straight, stopped)
+        MiniCPMVForConditionalGeneration.from_pretrained(folder / "run" / "model").state_dict()
+        for folder in (straight, stopped)
     )
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-6), name
+    dropped = pd.read_parquet(run / "dropped.parquet")
+    assert list(dropped["row_id"]) == [f"{tables['chats']}:1"], "recorded once, although it was dropped twice"
 
 
 @pytest.mark.parametrize("packing", ["in_order", "best_fit", "none"])
 def test_every_packing_trains_and_counts_the_tokens_of_content(
     packing: str, tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
-    changes = {"max_steps": -1, "num_train_epochs": 1, "packing": packing, "sequence_length": 256}
-    assert (
-        main(
-            settings(
-                tmp_path, stage="sft-2", after_any=True, model=str(tiny_model), data=[tables["captions"]], **changes
-            )
-        )
-        == 0
-    )
-    record = json.loads((tmp_path / "out" / "training.json").read_text())
-    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "out")
+    changes = {"packing": packing, "sequence_length": 256, "after_any": True}
+    trainer = {"max_steps": -1, "num_train_epochs": 1}
+    arguments = command(tmp_path, trainer, stage="sft-2", model=str(tiny_model), data=[tables["captions"]], **changes)
+    assert main(arguments) == 0
+    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "run" / "model")
     table = Conversations(read_table(tables["captions"]), processor, None)
-    seen = record["log"][-2]["num_input_tokens_seen"]
-    if packing == "in_order":  # the last sample of each sequence lost its end
-        assert sum(table.lengths) * 0.7 < seen < sum(table.lengths)
+    counted = log(tmp_path)[-2]["num_input_tokens_seen"]
+    if packing == "in_order":  # the last sample of each sequence is truncated
+        assert sum(table.lengths) * 0.7 < counted < sum(table.lengths)
     else:
-        assert seen == sum(table.lengths)
+        assert counted == sum(table.lengths)
 
 
-def test_tables_are_fed_mixed_or_one_after_the_other_as_the_paper_has_it_unless_told(
+def test_tables_are_mixed_or_one_after_the_other_as_in_the_paper_unless_order_is_set(
     tiny_model: Path, tables: dict[str, str]
 ) -> None:
     processor = MiniCPMVProcessor.from_pretrained(tiny_model)
     both = [Conversations(read_table(tables[name]), processor, 256) for name in ("captions", "chats")]
 
-    def fed(stage: Any, seed: int, order: Any = None) -> list[int]:
-        arguments = StageArguments(stage, str(tiny_model), list(tables.values()), order=order, packing="none")
-        return [
-            table for pack in Sequences(both, arguments, seed, processor.image_token_id).packs for table, *_ in pack
-        ]
+    def table_order(stage: Any, seed: int, order: Any = None) -> list[int]:
+        config = TrainingConfig(
+            seed=seed, stage=stage, model="tiny", data=list(tables.values()), order=order, packing="none"
+        )
+        return [table for pack in Sequences(both, config, processor.image_token_id).packs for table, *_ in pack]
 
-    assert fed("sft-1", 0) == fed("pretrain-3", 0, "listed") == [0] * 12 + [1] * 11
-    mixed = fed("pretrain-1", 0)
-    assert sorted(mixed) == fed("sft-1", 0) != mixed and mixed == fed("sft-1", 0, "mixed") != fed("pretrain-1", 1)
+    assert table_order("sft-1", 0) == table_order("pretrain-3", 0, "listed") == [0] * 12 + [1] * 11
+    mixed = table_order("pretrain-1", 0)
+    assert sorted(mixed) == table_order("sft-1", 0) != mixed
+    assert mixed == table_order("sft-1", 0, "mixed") != table_order("pretrain-1", 1)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"stage": "pretrain-2"}, "pretrain-2 goes on from pretrain-1, but .*tiny was made by no stage .* after_any"),
-        ({"stage": "pretrain-9"}, "stage is 'pretrain-9'; allowed: pretrain-1, .*, finetune"),
-        ({"sequence_lenght": 64}, "Unknown arguments from config file: .*sequence_lenght"),
-        ({"data": ["nowhere.parquet"]}, "there is no training table nowhere.parquet"),
+        (
+            {"stage": "pretrain-2"},
+            "pretrain-2 continues from pretrain-1, but .*tiny was not written by a finished stage; .* after_any",
+        ),
+        ({"stage": "pretrain-9"}, "stage is 'pretrain-9': input should be 'pretrain-1', .* or 'finetune'"),
+        ({"sequence_lenght": 64}, "unknown key 'sequence_lenght'; did you mean 'sequence_length'"),
+        ({"data": ["nowhere.parquet"]}, "no training table nowhere.parquet"),
         ({"data": ["prompts"]}, "has the columns id, text; a training table has images and messages, images and con"),
-        ({"data": ["pyproject.toml"]}, "pyproject.toml is no parquet file"),
-        ({"model": "nowhere"}, "there is no model folder nowhere; make it first"),
-        ({"stage": "pretrain-2", "model": "nowhere"}, "no model folder nowhere; train pretrain-1 first, or"),
-        ({"stage": "sft-2", "model": "nowhere", "after_any": True}, "no model folder nowhere; make it first"),
-        ({"model": "tests"}, "tests is no model folder: it has no config.json"),
-        ({"model": "other"}, "is a model of type 'llava'; this trains MiniCPM-V, 'minicpmv'"),
-        ({"freeze": ["llm"]}, "freeze is for finetune; pretrain-1 trains resampler"),
-        ({"stage": "finetune", "freeze": ["vision", "resampler", "llm"]}, "names every part"),
-        ({"sequence_length": 8}, "can be learnt from; the first: [0-9]+ tokens, more than 8"),
-        ({"learning_rate": "much"}, "invalid float value: 'much'"),
+        ({"data": ["pyproject.toml"]}, "pyproject.toml is not a readable parquet file"),
+        ({"model": "nowhere"}, "no model folder nowhere; give a folder"),
+        (
+            {"stage": "pretrain-2", "model": "nowhere"},
+            "no model folder nowhere; .*; to train pretrain-1 first: `make",
+        ),
+        (
+            {"stage": "sft-2", "model": "nowhere", "after_any": True},
+            "no model folder nowhere; .* hub id$",
+        ),
+        ({"model": "tests"}, "tests is not? .*model folder: it has no config.json"),
+        ({"model": "other"}, "is a model of type 'llava'; only MiniCPM-V .'minicpmv'. is trained"),
+        ({"freeze": ["llm"]}, r"freeze is \['llm'\], but stage pretrain-1 itself decides what trains"),
+        ({"stage": "finetune", "freeze": ["vision", "resampler", "llm"]}, "every part"),
+        ({"sequence_length": 8}, "can be trained on; the first: [0-9]+ tokens, more than 8"),
+        ({"trainer": {"learning_rate": "much"}}, "trainer.learning_rate is 'much': Input should be a valid number"),
+        ({"trainer": {"output_dir": "x"}}, "trainer.output_dir cannot be set: checkpoints are in the run folder"),
     ],
 )
-def test_bad_input_is_one_line(
+def test_bad_input_is_an_error_of_one_line_and_binds_no_run_folder(
     changes: dict[str, Any],
     message: str,
     tiny_model: Path,
@@ -220,60 +246,78 @@ def test_bad_input_is_one_line(
         changes = {"data": [str(tmp_path / "prompts.parquet")]}
     if changes.get("model") == "other":
         (tmp_path / "config.json").write_text('{"model_type": "llava"}')
+        (tmp_path / "model.safetensors").write_bytes(b"weights")
         changes = {"model": str(tmp_path)}
-    common = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]], **changes}
-    try:
-        status: object = main(settings(tmp_path, **common))
-    except SystemExit as end:  # argparse says it, and its usage before
-        status = end.code
-    last = capsys.readouterr().err.strip().splitlines()[-1]
-    assert status == 2 and re.search(message, last), last
-    assert not any((tmp_path / "out" / name).exists() for name in ("config.json", "settings.json"))
+    common: dict[str, Any] = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]]}
+    assert main(command(tmp_path, **{**common, **changes})) == 2
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("error: "))
+    assert re.search(message, line), line
+    assert not any((tmp_path / "run" / name).exists() for name in ("model", "training"))
+    if "sequence_length" in changes:  # found after the run folder was bound
+        assert main(command(tmp_path, **common)) == 0, "the same run folder with valid settings"
 
 
-def test_a_stage_that_is_none_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_configuration_is_an_error_that_lists_the_known_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As in `make pretrain STAGE=7`."""
-    assert main(["--config", "configs/training/pretrain-7.yaml"]) == 2
-    told = capsys.readouterr().err.strip()
-    assert re.fullmatch("error: no configuration file .*/pretrain-7.yaml; .*: .*/pretrain-1.yaml, .*/splits.yaml", told)
+    assert main(["--config", "configs/training/pretrain-7.yaml", "--run", str(tmp_path)]) == 2
+    message = capsys.readouterr().err.strip()
+    assert re.fullmatch(
+        "error: no configuration file .*/pretrain-7.yaml; .*: .*/pretrain-1.yaml, .*/verifier.yaml", message
+    )
 
 
-def test_a_folder_begun_with_other_settings_is_left_alone(
+def test_a_run_folder_with_other_settings_is_not_overwritten(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    common = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]]}
-    assert main(settings(tmp_path, **common)) == 0
-    written = (tmp_path / "out" / "model.safetensors").read_bytes()
-    assert main(settings(tmp_path, **common)) == 0
-    assert "pretrain-1: nothing to do" in capsys.readouterr().out
-    assert main(settings(tmp_path, **common, learning_rate=0.5)) == 2
-    assert "was begun with other settings (trainer); nothing in it is overwritten" in capsys.readouterr().err
-    assert (tmp_path / "out" / "model.safetensors").read_bytes() == written
+    common: dict[str, Any] = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]]}
+    weights = tmp_path / "run" / "model" / "model.safetensors"
+    assert main(command(tmp_path, **common)) == 0
+    assert "next     make pretrain STAGE=2" in capsys.readouterr().out
+    written = weights.read_bytes()
+    assert main(command(tmp_path, {"logging_steps": 5}, **common)) == 0
+    assert "training: nothing to do" in capsys.readouterr().out
+    changes = ["--set", "trainer.learning_rate=0.5"]
+    assert main([*command(tmp_path, **common), *changes]) == 2
+    message = capsys.readouterr().err
+    assert "was made with other settings (trainer.learning_rate: 0.001 -> 0.5)" in message
+    assert "use another RUN=" in message and weights.read_bytes() == written
 
 
 def test_two_processes_train_as_one_does_also_where_one_of_them_has_no_image(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
-    common = {"stage": "sft-1", "after_any": True, "model": str(tiny_model), "data": [tables["chats"]], "max_steps": 4}
-    # plain SGD: Adam makes whole steps of what rounding leaves where a gradient is zero
-    common |= {"packing": "none", "gradient_checkpointing": True, "optim": "sgd", "learning_rate": 0.1}
-    assert main(settings(tmp_path / "one", **common, per_device_train_batch_size=2)) == 0
-    arguments = settings(tmp_path / "two", **common, per_device_train_batch_size=1, ddp_backend="gloo")
-    command = [
+    common: dict[str, Any] = {"stage": "sft-1", "after_any": True, "model": str(tiny_model), "data": [tables["chats"]]}
+    # plain SGD: Adam takes whole steps on the rounding errors of gradients that are zero
+    common["packing"] = "none"
+    trainer = {"max_steps": 4, "gradient_checkpointing": True, "optim": "sgd", "learning_rate": 0.1}
+    assert main(command(tmp_path / "one", {**trainer, "per_device_train_batch_size": 2}, **common)) == 0
+    arguments = command(
+        tmp_path / "two", {**trainer, "per_device_train_batch_size": 1, "ddp_backend": "gloo"}, **common
+    )
+    # after --, or torchrun takes --run for an abbreviation of its --run-path
+    launch = [
         sys.executable,
         "-m",
         "torch.distributed.run",
         "--standalone",
         "--nproc_per_node=2",
         "-m",
-        "training.stage",
+        "--",
+        "training",
     ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *arguments], check=True, cwd=ROOT, env=environment)
+    subprocess.run([*launch, *arguments], check=True, cwd=ROOT, env=environment)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-5)
     first, second = (
-        MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / name / "out").state_dict()
+        MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / name / "run" / "model").state_dict()
         for name in ("one", "two")
     )
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-5), name
+
+    refused = subprocess.run(
+        [*launch, *arguments, "--set", "seed=7"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert refused.returncode and refused.stderr.count("error: ") == 1 and "seed: 0 -> 7" in refused.stderr

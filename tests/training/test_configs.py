@@ -1,0 +1,66 @@
+"""The configurations of training: each continues from what an earlier one writes."""
+
+import re
+from pathlib import Path
+
+import pytest
+from accelerate import DistributedType
+from accelerate.commands.config.config_args import load_config_from_file
+
+from model import MiniCPMVForConditionalGeneration
+from rlaif.config import TrainingConfig
+from rlaif.config.load import load_config_of
+from tests.support import ROOT
+from tests.support.project.make import dry_run
+from training.paper_stages import STAGES, next_command
+
+CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+COMMAND = re.compile(r"-m training --config (\S+) --run (\S+)")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_training_config_is_read_strictly_and_continues_from_the_previous_stage(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result "))
+    assert f"runs/training/{path.stem}/model" in header
+    config = load_config_of(TrainingConfig, path)
+    assert config.stage in STAGES
+    before = STAGES[config.stage].after
+    if before is not None:
+        assert config.model == f"runs/training/{before}/model"
+
+
+def test_embedded_models_trains_each_stage_after_the_one_it_continues_from() -> None:
+    written = {"runs/training/random"}
+    for path, run in COMMAND.findall(dry_run("embedded-models")):
+        config = load_config_of(TrainingConfig, ROOT / path)
+        assert config.model in written, path
+        written.add(f"{run}/model")
+    assert {"runs/training/policy/model", "runs/training/labeler/model", "runs/training/verifier/model"} <= written
+
+
+def test_make_passes_config_run_set_and_launcher_to_training() -> None:
+    shown = dry_run("pretrain", "STAGE=2", "SET=trainer.learning_rate=1e-5 packing=none", "LAUNCH=accelerate launch -m")
+    files = "--config configs/training/pretrain-2.yaml --run runs/training/pretrain-2"
+    assert f"accelerate launch -m training {files} --set 'trainer.learning_rate=1e-5' 'packing=none'" in shown
+    assert "--config my/own.yaml --run runs/training/own" in dry_run("sft", "CONFIG=my/own.yaml")
+    assert "--config configs/training/sft-2.yaml --run runs/x" in dry_run("sft", "PART=2", "RUN=runs/x")
+
+
+def test_each_stage_of_the_paper_names_the_command_of_the_next() -> None:
+    following = ["make pretrain STAGE=2", "make pretrain STAGE=3", "make sft PART=1", "make sft PART=2", None, None]
+    assert [next_command(stage) for stage in STAGES] == following
+    for stage, details in STAGES.items():
+        if details.command:
+            target, setting = details.command.removeprefix("make ").split()
+            assert f"configs/training/{stage}.yaml" in dry_run(target, setting)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs" / "accelerate").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_accelerate_config_is_one_and_names_layers_that_the_model_has(path: Path) -> None:
+    header = path.read_text().split("\n\n")[0]
+    assert all(word in header for word in ("command ", "cost ", "result ")) and str(path.relative_to(ROOT)) in header
+    config = load_config_from_file(str(path))
+    assert config.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) and config.num_machines == 1
+    layers = config.fsdp_config.get("fsdp_transformer_layer_cls_to_wrap", "")
+    assert set(filter(None, layers.split(","))) <= set(MiniCPMVForConditionalGeneration._no_split_modules)

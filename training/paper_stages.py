@@ -1,0 +1,43 @@
+"""The stages of MiniCPM-V's training (arXiv 2408.01800, sections 4.1 and 4.2): what each trains, and after which."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from model.parts import PARTS, Part
+from rlaif.config import TrainingConfig
+from rlaif.config.training import StageName
+
+Order = Literal["mixed", "listed"]
+
+
+@dataclass(frozen=True)
+class PaperStage:
+    """Parts that train, the previous stage, whether images are sliced, the order of rows, and the make command."""
+
+    trains: tuple[Part, ...]
+    after: StageName | None
+    slicing: bool
+    order: Order
+    command: str | None
+
+
+STAGES: dict[StageName, PaperStage] = {
+    "pretrain-1": PaperStage(("resampler",), None, slicing=False, order="mixed", command="make pretrain STAGE=1"),
+    "pretrain-2": PaperStage(("vision",), "pretrain-1", slicing=False, order="mixed", command="make pretrain STAGE=2"),
+    "pretrain-3": PaperStage(
+        ("vision", "resampler"), "pretrain-2", slicing=True, order="mixed", command="make pretrain STAGE=3"
+    ),
+    "sft-1": PaperStage(PARTS, "pretrain-3", slicing=True, order="listed", command="make sft PART=1"),
+    "sft-2": PaperStage(PARTS, "sft-1", slicing=True, order="listed", command="make sft PART=2"),
+    "finetune": PaperStage(PARTS, None, slicing=True, order="mixed", command=None),
+}
+
+
+def order_of(config: TrainingConfig) -> Order:
+    """The order of rows that the configuration sets, or that of its stage."""
+    return config.order or STAGES[config.stage].order
+
+
+def next_command(stage: StageName) -> str | None:
+    """The command of the stage that continues from this one; None after the last."""
+    return next((other.command for other in STAGES.values() if other.after == stage), None)

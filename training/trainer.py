@@ -1,0 +1,138 @@
+"""The Trainer of a stage: its arguments, the model with its frozen parts, the sequences, the loss."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Trainer, TrainingArguments, set_seed
+
+from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
+from model.parts import PARTS, freeze
+from model.transformers_private import ReleasedCheckpoints
+from rlaif.config import TrainingConfig
+from rlaif.errors import InputError, ModelError
+from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
+from training.conversations import Conversations, read_table
+from training.loss import answer_weights, square_averaged
+from training.packing import Sample, content_tokens, packed_batch
+from training.paper_stages import STAGES, order_of
+from training.sequences import Sequences
+
+REFUSED = {
+    "output_dir": "checkpoints are in the run folder, under training/",
+    "seed": "set the top-level `seed`",
+    "resume_from_checkpoint": "start the same command again, it resumes from the last checkpoint",
+    "remove_unused_columns": "samples have no other columns",
+    "train_sampling_strategy": "set `order`",
+    "include_num_input_tokens_seen": "tokens are always counted",
+}
+
+
+def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArguments:
+    """The defaults of transformers, overridden by ours, overridden by `trainer` of the configuration.
+
+    Errors: ConfigError for a key that TrainingArguments does not have or that is not set here, or a value of the wrong
+    type.
+    """
+    gpu = torch.cuda.is_available()
+    defaults = {
+        "output_dir": str(output_dir),
+        "seed": config.seed,
+        "use_cpu": not gpu,  # transformers refuses bf16 otherwise where there is no GPU
+        "dataloader_pin_memory": gpu,
+        "report_to": "none",
+        "remove_unused_columns": False,
+        "include_num_input_tokens_seen": "non_padding",
+        "train_sampling_strategy": "random" if order_of(config) == "mixed" else "sequential",
+    }
+    return parse_trainer_arguments(TrainingArguments, "trainer", config.trainer, defaults, REFUSED)
+
+
+class StageTrainer(ReleasedCheckpoints, Trainer):
+    """Trainer that counts the tokens of samples, whatever token pads, and normalizes the loss by weights of tokens."""
+
+    model: MiniCPMVForConditionalGeneration
+    train_dataset: Sequences
+
+    def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
+        """Trainer would count by the attention mask, which a packed batch has not, or by the pad token, which may occur
+        in a released model's text.
+        """
+        count = content_tokens(inputs).to(self.args.device)
+        self.state.num_input_tokens_seen += self.accelerator.gather(count).sum().item()
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> Any:
+        """Trainer counts labels, which is right for a mean over tokens only."""
+        if self.compute_loss_func is None:
+            return super()._get_num_items_in_batch(batch_samples, device)
+        total = sum(answer_weights(batch["labels"]).sum() for batch in batch_samples)
+        return self.accelerator.gather(torch.as_tensor(total, device=device)).sum()
+
+
+def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path | None = None) -> StageTrainer:
+    """The trainer of a stage, ready to train.
+
+    Args:
+        cache: folder for Arrow copies of the tables.
+
+    Errors: ModelError: the model cannot be loaded; InputError: a table cannot be read, or no row can be trained on.
+    """
+    set_seed(config.seed)
+    model, processor = load_model(config)
+    sequences = Sequences(load_tables(config, args, processor, cache), config, processor.image_token_id)
+    if not len(sequences):
+        drops = [drop for table in sequences.tables for drop in table.drops]
+        why = f"the first: {drops[0].detail}" if drops else "there are no rows"
+        raise InputError(f"no row of {', '.join(config.data)} can be trained on; {why}")
+
+    def collate(rows: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:
+        longest = max(sum(map(len, samples)) for samples in rows)
+        capacity = longest if config.packing == "none" else config.sequence_length
+        return packed_batch(rows, capacity, processor.tokenizer.pad_token_id)
+
+    trainer = StageTrainer(
+        model=model,
+        args=args,
+        data_collator=collate,
+        train_dataset=sequences,
+        processing_class=processor,
+        compute_loss_func=square_averaged if config.averaging == "square" else None,
+    )
+    report_as_text(trainer, LOGGED)
+    return trainer
+
+
+def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration, MiniCPMVProcessor]:
+    """The model with its frozen parts, and the processor with the stage's resolution and slicing.
+
+    Errors: ModelError.
+    """
+    try:
+        processor = MiniCPMVProcessor.from_pretrained(config.model, revision=config.revision)
+        model = MiniCPMVForConditionalGeneration.from_pretrained(
+            config.model, revision=config.revision, use_safetensors=True, dtype=config.dtype
+        )
+    except (ValueError, OSError) as error:
+        raise ModelError(" ".join(str(error).split())) from error
+    stage = STAGES[config.stage]
+    freeze(model, config.freeze or set(PARTS) - set(stage.trains))
+    images = processor.image_processor
+    images.slice_mode = model.config.slice_mode = stage.slicing
+    if config.scale_resolution is not None:
+        images.scale_resolution = model.config.image_size = config.scale_resolution
+    return model, processor
+
+
+def load_tables(
+    config: TrainingConfig, args: TrainingArguments, processor: MiniCPMVProcessor, cache: Path | None
+) -> list[Conversations]:
+    """The training tables, their rows measured. Errors: InputError."""
+    with args.main_process_first():
+        tables = [read_table(path, cache) for path in config.data]
+    max_length = None if config.packing == "in_order" else config.sequence_length
+    workers = args.dataloader_num_workers
+    return [
+        Conversations(table, processor, max_length, workers, Path(path).parent)
+        for path, table in zip(config.data, tables, strict=True)
+    ]
