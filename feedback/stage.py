@@ -169,9 +169,24 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
                     picked += [
                         (row, index_of[pair.chosen.response_id], index_of[pair.rejected.response_id]) for pair in pairs
                     ]
-            for start in range(0, len(picked), PAIRS_PER_BATCH):
-                writer.write_table(pair_rows(prompts, responses, picked[start : start + PAIRS_PER_BATCH]))
+            for batch in batches_of_whole_prompts(picked):
+                writer.write_table(pair_rows(prompts, responses, batch))
         return summary, writer.finish()
+
+
+def batches_of_whole_prompts(picked: Sequence[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
+    """Pairs (prompt, chosen, rejected) in batches of about PAIRS_PER_BATCH.
+
+    A prompt is done once one of its pairs is on disk, so its pairs must be written together.
+    """
+    batch: list[tuple[int, int, int]] = []
+    for _, pairs in groupby(picked, key=itemgetter(0)):
+        if len(batch) >= PAIRS_PER_BATCH:
+            yield batch
+            batch = []
+        batch += pairs
+    if batch:
+        yield batch
 
 
 def chunks(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[Chunk]:

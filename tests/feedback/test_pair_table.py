@@ -15,6 +15,7 @@ from rlaif.storage.files import make_id
 from rlaif.storage.join import PROMPTS_AT_ONCE, join_by_prompt, join_parts
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
+from rlaif.storage.writer import TableWriter
 from tests.support.small_run import write_labeled_run
 
 SAMPLED = """
@@ -110,6 +111,29 @@ def test_row_groups_are_small_enough_to_be_read_at_random(tmp_path: Path, monkey
     groups = [several.read_row_group(group) for group in range(several.num_row_groups)]
     assert all(group.nbytes <= 4000 or group.num_rows == 1 for group in groups)
     assert several.read().equals(one.read())
+
+
+def test_a_kill_between_two_batches_loses_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("feedback.stage.PAIRS_PER_BATCH", 3)  # an odd number, and two pairs per prompt
+    monkeypatch.setattr("rlaif.storage.writer.PART_BYTES", 1)  # each batch is a part
+    undisturbed = write_labeled_run(tmp_path / "undisturbed", part_rows=1000)
+    make_pairs(undisturbed)
+    expected = list(read_rows(undisturbed, "pairs"))
+    written = TableWriter.write_table
+    for batches in range(1, 5):
+        run = write_labeled_run(tmp_path / f"killed-after-{batches}", part_rows=1000)
+        calls = iter(range(batches))
+
+        def write_or_die(writer: TableWriter, rows: pa.Table, calls: Iterator[int] = calls) -> None:
+            if next(calls, None) is None:
+                raise KeyboardInterrupt
+            written(writer, rows)
+
+        with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
+            context.setattr(TableWriter, "write_table", write_or_die)
+            make_pairs(run)
+        make_pairs(run)
+        assert list(read_rows(run, "pairs")) == expected
 
 
 def test_a_score_without_its_response_is_an_error(tmp_path: Path) -> None:
