@@ -114,14 +114,13 @@ def test_row_groups_are_small_enough_to_be_read_at_random(tmp_path: Path, monkey
 
 
 def test_a_kill_between_two_batches_loses_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    undisturbed, *killed = (write_labeled_run(tmp_path / f"{index}", part_rows=1000) for index in range(5))
     monkeypatch.setattr("feedback.stage.PAIRS_PER_BATCH", 3)  # an odd number, and two pairs per prompt
     monkeypatch.setattr("rlaif.storage.writer.PART_BYTES", 1)  # each batch is a part
-    undisturbed = write_labeled_run(tmp_path / "undisturbed", part_rows=1000)
     make_pairs(undisturbed)
     expected = list(read_rows(undisturbed, "pairs"))
     written = TableWriter.write_table
-    for batches in range(1, 5):
-        run = write_labeled_run(tmp_path / f"killed-after-{batches}", part_rows=1000)
+    for batches, run in enumerate(killed, start=1):
         calls = iter(range(batches))
 
         def write_or_die(writer: TableWriter, rows: pa.Table, calls: Iterator[int] = calls) -> None:
