@@ -114,7 +114,7 @@ def test_row_groups_are_small_enough_to_be_read_at_random(tmp_path: Path, monkey
 
 
 def test_a_kill_between_two_batches_loses_no_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    undisturbed, *killed = (write_labeled_run(tmp_path / f"{index}", part_rows=1000) for index in range(5))
+    undisturbed, *killed = (write_labeled_run(tmp_path / f"{index}", part_rows=1000) for index in range(4))
     monkeypatch.setattr("feedback.stage.PAIRS_PER_BATCH", 3)  # an odd number, and two pairs per prompt
     monkeypatch.setattr("rlaif.storage.writer.PART_BYTES", 1)  # each batch is a part
     make_pairs(undisturbed)
