@@ -2,6 +2,7 @@
 
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -51,9 +52,10 @@ def test_conversion_mappings_are_registered_by_class() -> None:
 
 
 def test_layers_and_mask_of_the_vision_encoder() -> None:
-    config = transformers.SiglipVisionConfig(
-        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, attn_implementation="eager"
+    config: Any = transformers.SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1
     )
+    config._attn_implementation = "eager"
     hidden = torch.randn(1, 3, 8)
     mask = private.create_bidirectional_mask(config, hidden, torch.tensor([[True, True, False]]))
     encoder = private.SiglipEncoder(config).eval()

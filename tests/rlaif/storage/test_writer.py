@@ -169,8 +169,8 @@ def test_an_image_is_stored_once_for_all_pairs_of_a_prompt(run: Run, prompts: in
         assert stored_once < part.stat().st_size < 1.1 * stored_once
     assert stored_once < writer.path.stat().st_size < 1.1 * stored_once
 
-    rows = list(read_rows(run, "pairs", ["prompt_id", "images"]))
-    assert [row["prompt_id"] for row in rows] == [prompt_id for prompt_id in images_by_prompt for _ in range(2)]
-    assert all(row["images"] == [{"bytes": images_by_prompt[row["prompt_id"]], "path": "a.png"}] for row in rows)
+    stored = list(read_rows(run, "pairs", ["prompt_id", "images"]))
+    assert [row["prompt_id"] for row in stored] == [prompt_id for prompt_id in images_by_prompt for _ in range(2)]
+    assert all(row["images"] == [{"bytes": images_by_prompt[row["prompt_id"]], "path": "a.png"}] for row in stored)
     read = pandas.read_parquet(writer.path, columns=["images"])
-    assert [image[0]["bytes"] for image in read["images"]] == [row["images"][0]["bytes"] for row in rows]
+    assert [image[0]["bytes"] for image in read["images"]] == [row["images"][0]["bytes"] for row in stored]
