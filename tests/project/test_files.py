@@ -22,8 +22,7 @@ def test_file_is_short_and_well_named(path: Path) -> None:
     assert path.stem not in VAGUE, f"{path}: name the file after what it holds"
     assert path.stem not in HEAVY, f"{path} shadows a library"
     text = (ROOT / path).read_text(encoding="utf-8")
-    if str(path) not in KNOWN_LONG:
-        assert len(text.splitlines()) <= MAX_LINES, f"{path}: split it by purpose"
+    assert len(text.splitlines()) <= MAX_LINES, f"{path}: split it by purpose"
 
 
 @pytest.mark.parametrize("path", [path for path in source_files() if path.parts[0] != "tests"], ids=str)
