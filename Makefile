@@ -1,34 +1,34 @@
-# The corridor: one target a stage, each a process of its own. `make help` lists them.
+# One target per stage, each in its own process. `make help` lists targets and settings.
 #
-#   make demo                                                     all of it, on the embedded scenes and models
-#   make generate feedback CONFIG=configs/photos.yaml             some stages, on other data
-#   make demo RUN=runs/seed-1 SET="seed=1 dpo.trainer.beta=0.2"   single values changed, in a run folder of their own
+#   make demo                                                     the whole pipeline, on the embedded scenes and models
+#   make generate feedback CONFIG=configs/photos.yaml             two stages, on other data
+#   make demo RUN=runs/seed-1 SET="seed=1 dpo.trainer.beta=0.2"   changed values, in another run folder
 
-CONFIG ?= configs/demo.yaml## settings of the run, one YAML file a use; default configs/demo.yaml
-RUN ?= runs/$(basename $(notdir $(CONFIG)))## folder that the run fills; default runs/demo, called like CONFIG
-SET ?=## single values to change: "section.key=value section.key=value"
-N ?= 16## answers of `make best-of-n`
-ROUNDS ?= 4## rounds of `make rounds`
-NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal
-FORMAT ?=## layout of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
-PUSH ?=## hub data set, owner/name, that `make export` also fills; without it (an environment variable does not count) nothing is sent
-STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3
-PART ?= 1## part of `make sft`: 1 or 2
+CONFIG ?= configs/demo.yaml## configuration file of the run; default configs/demo.yaml
+RUN ?= runs/$(basename $(notdir $(CONFIG)))## run folder; default: runs/ and the name of CONFIG, such as runs/demo
+SET ?=## changes to CONFIG: "section.key=value section.key=value"
+N ?= 16## answers per prompt of `make best-of-n`; default 16
+ROUNDS ?= 4## rounds of `make rounds`; default 4
+NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal; default pope
+FORMAT ?=## format of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
+PUSH ?=## dataset on the hub, owner/name, to which `make export` also pushes; only from the command line, not the environment
+STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3; default 1
+PART ?= 1## part of `make sft`: 1 or 2; default 1
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
-LAUNCH ?= $(VENV)/python -m## launcher of training; on many GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
+LAUNCH ?= $(VENV)/python -m## launcher of training; for several GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
-HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine alone
-PORT ?= 8000## port of `make serve`
-WORKERS ?= 2## processes of `make test`, each on a core of its own; default 2
+HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine only
+PORT ?= 8000## port of `make serve`; default 8000
+WORKERS ?= 2## parallel processes of `make test`; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
-PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter that makes .venv/: 3.11 (tested), 3.12 or 3.13
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter for .venv/: 3.11 (tested), 3.12 or 3.13
 
 VENV := .venv/bin
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
-BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# some shells export HOST, which is no wish of the user's
+BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# not from the environment: some shells export HOST
 PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRAIN_CONFIG = $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG))
 TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir $(TRAIN_CONFIG))),$(RUN))
@@ -41,139 +41,139 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DELETE_ON_ERROR:
 .PHONY: help help-config setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test test-fast lint check clean
 
-help: ## list the targets and the settings
+help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@awk -F ' [?]=|## ' '/^[A-Z]+ [?]=/ { printf "  %-21s %s\n", $$1 "=", $$3 }' Makefile
 
-help-config: .venv/.ready ## list the configuration keys with type, default and description; SECTION=data shows one section
+help-config: .venv/.ready ## list configuration keys with type, default and description; SECTION=data shows one section
 	@$(VENV)/python -m rlaif.config.describe --section '$(SECTION)'
 
-setup: .venv/.ready ## make .venv/ with vLLM's CPU or CUDA build, by machine; done once
-demo: generate feedback dpo evaluate report ## the whole round: generate, feedback, dpo, evaluate, report
+setup: .venv/.ready ## create .venv/ with the CPU or CUDA build of vLLM, whichever fits the machine (other targets do this too)
+demo: generate feedback dpo evaluate report ## the whole pipeline: generate, feedback, dpo, evaluate, report
 
-generate: .venv/.ready ## prompts -> responses: the policy answers each prompt several times
+generate: .venv/.ready ## prompts -> responses: sample several responses per prompt from the policy
 	@$(VENV)/python -m generation $(STAGE_ARGS)
 
-feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, by the labeler
+feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, with the labeler
 	@$(VENV)/python -m feedback $(STAGE_ARGS)
 
-dpo: .venv/.ready ## pairs -> aligned policy, in RUN/policy
+dpo: .venv/.ready ## pairs -> aligned policy in RUN/policy
 	@$(VENV)/python -m dpo $(STAGE_ARGS)
 
-evaluate: .venv/.ready ## hallucination, recall and length before and after, and the labeler against the truth
+evaluate: .venv/.ready ## measure hallucination, recall and length before and after DPO, and the labeler's accuracy where the truth is known
 	@$(VENV)/python -m evaluation $(STAGE_ARGS)
 
-benchmark: .venv/.ready ## a public benchmark before and after: NAME=chair, amber, pope or mmhal (files: SET="benchmark.path=FOLDER"; none: scenes)
+benchmark: .venv/.ready ## run a public benchmark before and after DPO: NAME=chair, amber, pope or mmhal (on the scenes, or SET="benchmark.path=FOLDER")
 	@$(VENV)/python -m evaluation.benchmarks $(STAGE_ARGS) --set 'benchmark.name=$(NAME)'
 
-report: .venv/.ready ## all of it on one page, RUN/report.html
+report: .venv/.ready ## write RUN/report.html, one page on the whole run
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
 
-export: .venv/.ready ## pairs for other tools, with a data-set card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
+export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
 	@$(VENV)/python -m rlaif.interchange.export $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
 
-best-of-n: .venv/.ready ## N answers of RUN's policy to each test prompt, the best chosen by its own reward and by the labeler, in RUN/best-of-n
+best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)
 
 rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
-rounds: .venv/.ready ## the whole round ROUNDS times, each from the policy of the one before; the best on validation, measured on test
+rounds: .venv/.ready ## ROUNDS rounds of alignment, each from the policy of the previous one; evaluates the best on validation on the test split
 	@$(VENV)/python -m rlaif.pipelines.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS)
 
 ablations: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/ablations.yaml,$(CONFIG))
-ablations: .venv/.ready ## what each part of the method is worth: runs that differ in one thing each, in one table
+ablations: .venv/.ready ## ablations: runs that differ in one setting each, in one table
 	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS)
 
-compare-labelers: .venv/.ready ## two labelers of the same responses, RUNS="runs/a runs/b": agreement, calibration, cost, in one table
+compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost
 	@$(VENV)/python -m evaluation.compare_labelers $(RUNS)
 
-serve: .venv/.ready ## a labeler as OpenAI-compatible endpoint on this machine: MODEL=, PORT=; to others only by HOST=
+serve: .venv/.ready ## serve a labeler as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
 	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
-language-model: .venv/.ready ## start model at toy size, runs/training/start/model: training tables of the embedded scenes, a small language model
+language-model: .venv/.ready ## train the toy start model runs/training/start/model: tables of the embedded scenes, a small language model
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data
 	@test -f runs/training/random/config.json || $(VENV)/python -m scenes.recipe.start --out runs/training/random
 	@$(call TRAIN,language-1) && $(call TRAIN,start)
 
-assemble: .venv/.ready ## start model at full size, runs/training/start/model: language model LLM= and SigLIP encoder VISION=
+assemble: .venv/.ready ## assemble the full-size start model runs/training/start/model from the language model LLM= and the SigLIP encoder VISION=
 	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start/model
 
-pretrain: .venv/.ready ## pre-training of the paper on training tables: STAGE=1, 2 or 3
+pretrain: .venv/.ready ## pre-training as in the MiniCPM-V paper: STAGE=1, 2 or 3
 	@$(call TRAIN,pretrain-$(STAGE))
 
-sft: .venv/.ready ## supervised fine-tuning of the paper: PART=1 (recognition), then 2 (long answers, instructions)
+sft: .venv/.ready ## supervised fine-tuning as in the MiniCPM-V paper: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
 
-reading: .venv/.ready ## fine-tune the shipped policy on reading rendered text, and measure what that adds
+reading: .venv/.ready ## fine-tune the shipped policy on reading rendered text, and measure the effect
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
 	@$(call TRAIN,reading)
 	@$(VENV)/python -m scenes.recipe.training_table assets/policy runs/training/reading
 
-rewriter: .venv/.ready ## fine-tune the caption rewriter, on seed examples (of the embedded scenes, if there are none)
+rewriter: .venv/.ready ## fine-tune the caption rewriter on runs/captions/seeds.parquet (written from the embedded scenes if missing)
 	@test -f runs/captions/seeds.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions
 	@$(call TRAIN,rewriter)
 
 rewrite-captions: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rewrite.yaml,$(CONFIG))
-rewrite-captions: .venv/.ready ## raw captions -> rewritten ones as a training table, and their errors where the truth is known
+rewrite-captions: .venv/.ready ## rewrite raw captions into a training table, and count their errors where the truth is known
 	@$(if $(filter configs/rewrite.yaml,$(CONFIG)),test -f runs/captions/raw.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions)
 	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
 	@$(VENV)/python -m evaluation.caption_errors $(STAGE_ARGS)
 
-embedded-models: language-model rewriter ## train the models in assets/ again: every stage in order, then policy, labeler, rewriter (hours)
+embedded-models: language-model rewriter ## retrain the models in assets/ from scratch: every stage in order, then policy, labeler, rewriter (hours)
 	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
-training-table: .venv/.ready ## what each training stage added: hallucination, recall, yes/no, reading, with slices and without
+training-table: .venv/.ready ## evaluate each training stage: hallucination, recall, yes/no questions, reading, with and without slices
 	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
-bench: .venv/.ready ## our way and the usual one side by side, into bench/results: all, or NAME=dpo_full (an unknown name lists them)
+bench: .venv/.ready ## benchmark our implementations against the usual ones, into bench/results: all, or NAME=dpo_full (an unknown name lists all)
 	@$(VENV)/python -m bench $(if $(filter file,$(origin NAME)),,$(NAME))
 
-bench-pairs: .venv/.ready ## pairs from up to a million responses, against the reference's way: rows per second and peak memory (minutes)
+bench-pairs: .venv/.ready ## benchmark pair building up to a million responses, against the RLAIF-V code: rows per second, peak memory (minutes)
 	@$(VENV)/python -m bench.comparisons.pairs
 
-bench-growth: .venv/.ready ## seconds of each stage by images (100 to 800) and by slices (half an hour)
+bench-growth: .venv/.ready ## time each stage by number of images (100 to 800) and of slices (half an hour)
 	@$(VENV)/python -m bench.growth
 
-bench-full-size: .venv/.ready ## DPO, pre-training 3 and SFT of the 8.5B: tokens per second, memory, share of the GPU's matrix rate (without a GPU: a small model)
+bench-full-size: .venv/.ready ## time DPO, pre-training 3 and SFT of the 8.5B model: tokens per second, memory, share of the peak matmul rate (without a GPU: a small model)
 	@$(VENV)/python -m bench.full_size
 
-cost: .venv/.ready ## cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks: arithmetic from rates measured here
+cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks, from rates measured on this machine
 	@$(VENV)/python -m bench.cost_estimate
 
-injections: .venv/.ready ## prompt injections in responses and images: does the labeler accept more false claims?
+injections: .venv/.ready ## test the labeler with prompt injections in responses and images: does it accept more false claims?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
-results: .venv/.ready ## figures of finished runs (or of a command's output) into docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
+results: .venv/.ready ## record figures of finished runs, or of a command's output, in docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
 
-figures: .venv/.ready ## docs/results/*.json as tables and figures in README and docs/, and the chart of the README
+figures: .venv/.ready ## update tables, figures and the chart in README and docs/ from docs/results/*.json
 	@$(VENV)/python -m bench.figures
 
-pair-picture: .venv/.ready ## one pair of RUN with its claims, as docs/assets/pair.svg
+pair-picture: .venv/.ready ## draw one pair of RUN with its claims, as docs/assets/pair.svg
 	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
 
-docs: .venv/.docs-ready ## build the documentation into site/; a warning or a dead link is an error
+docs: .venv/.docs-ready ## build the documentation into site/; warnings and dead links are errors
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet
 	@echo "docs: open site/index.html"
 
-test: .venv/.ready ## run all tests, in WORKERS processes
+test: .venv/.ready ## run all tests in WORKERS processes
 	@$(PYTEST)
 
 test-fast: .venv/.ready ## run the tests that need no engine, within a minute
 	@$(PYTEST) -m "not engine and not slow"
 
-lint: .venv/.ready ## check style, format and types, by ruff and mypy
+lint: .venv/.ready ## check style, format and types with ruff and mypy
 	$(VENV)/ruff check .
 	$(VENV)/ruff format --check .
 	$(VENV)/mypy
 
-check: lint ## what a change must pass before it is committed: lint and the fast tests
+check: lint ## lint and the fast tests: run it before each commit
 	$(PYTEST) -m "not engine and not slow"
 
-clean: ## remove .venv/ and caches; runs/ stays
+clean: ## remove .venv/ and caches, but not runs/
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
 
-# ----- set-up: the stamp is newer than what it was made from, so a second run does nothing
+# ----- setup: .venv/.ready is newer than the requirements once they are installed
 
 TORCH := $(shell grep '^torch==' requirements/cpu.txt)
 PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
@@ -201,7 +201,7 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
 .install-cpu:
 	$(PIP_INSTALL) --no-deps $(TORCH) \
-		|| { echo "setup: the package index has no $(TORCH); taking it from PyTorch's own index"; \
+		|| { echo "setup: the package index has no $(TORCH); installing it from PyTorch's index"; \
 		     $(PIP_INSTALL) --no-deps $(TORCH) --index-url https://download.pytorch.org/whl/cpu; }
 	$(PIP_INSTALL) --no-deps -r requirements/cpu.txt
 

@@ -4,8 +4,8 @@
 
 | table                | stage            | a row                                                                    |
 |----------------------|------------------|--------------------------------------------------------------------------|
-| copying.parquet      | before the first | text only: a text to split, in which every claim is copied               |
-| language.parquet     | before the first | text only: a scene in words and questions about it, or a text to split   |
+| copying.parquet      | language-1       | text only: a text to split, in which every claim is copied               |
+| language.parquet     | start            | text only: a scene in words and questions about it, or a text to split   |
 | first.parquet        | pretrain-1, 2    | an image of one object, small enough for no slices, its honest caption   |
 | two, three           | pretrain-3       | an image of up to two or three objects, its honest caption               |
 | captions.parquet     | pretrain-3       | an image of any scene or of text, its honest caption or its text         |
@@ -16,7 +16,7 @@
 | instructions.parquet | sft-2            | an image, a detailed description, harder questions; text to split or read|
 | web.parquet          | policy           | an image and its web caption                                             |
 | reading-centred, ... | reading          | a text to read, from plain words in the center to any text anywhere      |
-| judging.parquet      | judge            | an image and claims about it to verify, or a text to split               |
+| verifying.parquet    | verifier         | an image and claims about it to verify, or a text to split               |
 | labeling.parquet     | labeler          | the same with more texts to split                                        |
 """
 
@@ -216,10 +216,11 @@ RECIPE: dict[str, Table] = {
     "recognition": (recognition_row, "conversations", 24000),
     "instructions": (instruction_row, "conversations", 24000),
     "web": (web_row, "conversations", 30000),
-    "judging": (partial(labeler_row, splits=0.35), "conversations", 30000),
+    "verifying": (partial(labeler_row, splits=0.35), "conversations", 30000),
     "labeling": (partial(labeler_row, splits=0.6), "conversations", 40000),
 }
 TABLES = RECIPE | READING
+SEED_NAMES = {"verifying": "judging"}  # a row is seeded by the name of its table; this table once had another name
 
 
 def write(file: Path, name: str, seed: int, rows: int | None) -> None:
@@ -228,7 +229,8 @@ def write(file: Path, name: str, seed: int, rows: int | None) -> None:
     if file.exists():
         print(f"{file}: already there")
         return
-    write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(rows or count)], columns)
+    seed_name = SEED_NAMES.get(name, name)
+    write_table(file, [row(random.Random(f"{seed_name}/{seed}/{index}")) for index in range(rows or count)], columns)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
