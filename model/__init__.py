@@ -1,7 +1,7 @@
-"""The full MiniCPM-V: slicing, vision encoder, resampler, language model, processor, vLLM registration, training.
+"""MiniCPM-V: slicing, vision encoder, resampler, language model, processor, and its registration with vLLM.
 
-Names are loaded when first used, so that importing the package costs nothing; `register` makes transformers' Auto
-classes know them.
+Names are imported on first use, so that importing the package is fast. `register` makes them available to transformers'
+Auto classes.
 """
 
 from importlib import import_module
@@ -31,7 +31,7 @@ def __getattr__(name: str) -> Any:
 
 
 def register() -> None:
-    """Make AutoConfig, AutoProcessor, AutoImageProcessor and AutoModelForImageTextToText know `minicpmv`; safe to
+    """Register `minicpmv` with AutoConfig, AutoProcessor, AutoImageProcessor and AutoModelForImageTextToText; safe to
     call more than once.
     """
     from transformers import AutoConfig, AutoImageProcessor, AutoModelForImageTextToText, AutoProcessor

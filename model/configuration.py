@@ -1,28 +1,27 @@
-"""Configuration of MiniCPM-V, flat as the released one: the language model's fields, and `vision_config` beside them.
+"""Configuration of MiniCPM-V in the released layout: the fields of the language model, and `vision_config`.
 
-Every size of the model follows from here, so the same code is the released 8.5B model or one of a few million
-parameters.
+It determines every size: the same code is the released 8.5B model or one of a few million parameters.
 """
 
 from typing import Any
 
 from transformers import LlamaConfig, PretrainedConfig
 
-# how a slice's patches find their places in the encoder's position table; see `model.vision`
+# position embeddings of the patches of a slice; see `model.vision`
 POSITIONS = ("interpolate", "bucket_1d", "bucket_2d")
-# what the released checkpoint of a version does
+# those of the released checkpoint of each version
 RELEASED_POSITIONS = {"2.5": "bucket_1d", "2.6": "bucket_2d"}
 
 
 class MiniCPMVVisionConfig(PretrainedConfig):
-    """SigLIP vision tower; `image_size` gives the side of the position table (image_size / patch_size), not a size
-    images must have.
+    """SigLIP vision encoder.
 
-    `position_embedding_type` is one of POSITIONS; a released config does not say it, and `MiniCPMVConfig` then takes
-    what the released model of its version does.
+    `image_size` determines the side of the position table (image_size / patch_size); images can have any size.
+    `position_embedding_type` is one of POSITIONS. Released configs do not have it: `MiniCPMVConfig` then sets
+    RELEASED_POSITIONS of its version.
     """
 
-    model_type = "idefics2"  # the name the released 2.5 checkpoint carries
+    model_type = "idefics2"  # as in the released 2.5 checkpoint
     base_config_key = "vision_config"
 
     hidden_size: int = 1152
@@ -36,14 +35,13 @@ class MiniCPMVVisionConfig(PretrainedConfig):
     layer_norm_eps: float = 1e-6
     attention_dropout: float = 0.0
     initializer_range: float = 0.02
-    position_embedding_type: str = ""  # empty: by the version
+    position_embedding_type: str = ""  # empty: that of the version
 
 
 class MiniCPMVConfig(LlamaConfig):
     """MiniCPM-V 2.5 (language model Llama) or 2.6 (Qwen2); the defaults are the constants of the released 2.5.
 
-    `image_token_id` is the id of the placeholder `<unk>`; the processor resolves it by name and a saved model carries
-    it.
+    `image_token_id` is the id of the placeholder `<unk>`.
     """
 
     model_type = "minicpmv"
@@ -66,14 +64,14 @@ class MiniCPMVConfig(LlamaConfig):
     query_num: int = 96
     image_size: int = 448
     patch_size: int = 14
-    max_slice_num: int = 9  # the name vLLM reads; the released file says it in slice_config
+    max_slice_num: int = 9  # vLLM's name; the released config has it in slice_config
     slice_mode: bool = True
     slice_config: dict[str, Any] | None = None
     batch_vision_input: bool = True
     drop_vision_last_layer: bool = False
-    use_image_id: bool = False  # 2.6 numbers its images in the prompt
+    use_image_id: bool = False  # 2.6 numbers the images in the prompt
     tie_word_embeddings: bool = False
-    sliding_window: int | None = None  # what Qwen2 reads and Llama does not
+    sliding_window: int | None = None  # read by Qwen2 only
     layer_types: list[str] | None = None
     vision_config: dict[str, Any] | PretrainedConfig | None = None
 
@@ -82,7 +80,7 @@ class MiniCPMVConfig(LlamaConfig):
         if self.version not in RELEASED_POSITIONS:
             raise ValueError(
                 f"MiniCPM-V version {self.version!r} is not supported; allowed: "
-                f"{', '.join(map(repr, RELEASED_POSITIONS))}. Set `version` in config.json to the model's own."
+                f"{', '.join(map(repr, RELEASED_POSITIONS))}. Set `version` in config.json to that of the model."
             )
         if self.vision_config is None:
             self.vision_config = MiniCPMVVisionConfig()
@@ -96,7 +94,7 @@ class MiniCPMVConfig(LlamaConfig):
         if vision.position_embedding_type not in POSITIONS:
             raise ValueError(
                 f"vision_config.position_embedding_type is {vision.position_embedding_type!r}; "
-                f"allowed: {', '.join(map(repr, POSITIONS))}"
+                f"allowed: {', '.join(map(repr, POSITIONS))}. Correct it in config.json."
             )
         if self.slice_config is None:
             self.slice_config = {"max_slice_nums": self.max_slice_num, "patch_size": self.patch_size}
@@ -106,7 +104,7 @@ class MiniCPMVConfig(LlamaConfig):
         super().__post_init__(**kwargs)
 
     def to_dict(self) -> dict[str, Any]:
-        """As transformers 5 writes it, plus the keys it renamed, which readers of the released layout expect."""
+        """The dict of transformers 5, plus the keys that it renamed, for readers of the released layout."""
         output = super().to_dict()
         output["architectures"] = ["MiniCPMV"]
         if self.rope_parameters is not None:

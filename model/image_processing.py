@@ -1,7 +1,7 @@
-"""Image processor: one picture -> overview and slices, each laid out as a row of patches.
+"""Image processor: an image -> overview and slices, each as a strip of patches side by side.
 
-The constructor's arguments are the keys of the released `preprocessor_config.json`, and the attributes have the same
-names, since transformers saves attributes and loads arguments.
+The constructor's arguments are the keys of the released `preprocessor_config.json`. The attributes have the same names,
+because transformers saves attributes and loads arguments. In shapes, `side` is patch_size.
 """
 
 from typing import Any
@@ -15,28 +15,26 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 from model.slicing import Grid, Size, best_grid, slice_image
 
 
-def patch_row(
+def patch_strip(
     view: Image.Image, patch_size: int, mean: np.ndarray, std: np.ndarray
 ) -> tuple[torch.Tensor, tuple[int, int]]:
-    """An RGB picture whose sides are whole patches -> ([3, P, L*P] normalised, patches row-major side by side; (rows,
-    columns) in patches).
+    """A view (RGB, sides of whole patches) -> its normalized patches in row-major order [3, side, P * side], and its
+    (rows, columns) in patches.
     """
     pixels = (np.asarray(view, dtype=np.float32) / 255.0 - mean) / std  # [H, W, 3]
     rows, columns = pixels.shape[0] // patch_size, pixels.shape[1] // patch_size
     tiles = torch.from_numpy(pixels).reshape(rows, patch_size, columns, patch_size, 3)
-    return tiles.permute(4, 1, 0, 2, 3).reshape(3, patch_size, rows * columns * patch_size).contiguous(), (
-        rows,
-        columns,
-    )
+    strip = tiles.permute(4, 1, 0, 2, 3).reshape(3, patch_size, rows * columns * patch_size)  # [3, side, P * side]
+    return strip.contiguous(), (rows, columns)
 
 
 def pack_slices(slices: list[torch.Tensor]) -> torch.Tensor:
-    """Slices [3, P, L_i*P] -> one tensor [N, 3, P, Lmax*P], zeros where a slice is shorter."""
-    return pad_sequence([item.permute(2, 0, 1) for item in slices], batch_first=True).permute(0, 2, 3, 1)
+    """Slices [3, side, P_i * side] -> [S, 3, side, P * side], padded with zeros to the longest."""
+    return pad_sequence([strip.permute(2, 0, 1) for strip in slices], batch_first=True).permute(0, 2, 3, 1)
 
 
 class MiniCPMVImageProcessor(BaseImageProcessor):
-    """Adaptive slicing and normalisation; see `model.slicing` for the arithmetic."""
+    """Adaptive slicing (see `model.slicing`) and normalization."""
 
     model_input_names = ["pixel_values", "tgt_sizes"]  # noqa: RUF012
 
@@ -80,12 +78,12 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
 
     @property
     def im_start_token(self) -> str:
-        """The name vLLM reads `im_start` by."""
+        """vLLM's name of `im_start`."""
         return self.im_start
 
     @property
     def im_end_token(self) -> str:
-        """The name vLLM reads `im_end` by."""
+        """vLLM's name of `im_end`."""
         return self.im_end
 
     @property
@@ -94,12 +92,12 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The tokens that the spatial schema is written in; a tokenizer must hold each as one special token."""
-        numbered = (self.im_id_start, self.im_id_end) if self.use_image_id else ()
-        return (self.im_start, self.im_end, self.slice_start, self.slice_end, self.unk, *numbered)
+        """The tokens of the spatial schema; the tokenizer must have each as one special token."""
+        id_tags = (self.im_id_start, self.im_id_end) if self.use_image_id else ()
+        return (self.im_start, self.im_end, self.slice_start, self.slice_end, self.unk, *id_tags)
 
     def get_sliced_grid(self, image_size: Size, max_slice_nums: int | None = None) -> Grid | None:
-        """The (columns, rows) an image of (width, height) is cut into; None: the overview alone."""
+        """The (columns, rows) that an image of (width, height) is cut into; None: the overview alone."""
         limit = self.slice_limit if max_slice_nums is None else min(max_slice_nums, self.slice_limit)
         return best_grid(image_size, self.scale_resolution, limit)
 
@@ -110,44 +108,44 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         max_slice_nums: int | None = None,
         use_image_id: bool | None = None,
     ) -> str:
-        """What stands in the prompt for an image of (width, height), the `image_idx`-th of its conversation: the
-        spatial schema of 2.5 or 2.6, `image_feature_size` placeholders a slice.
+        """The text that represents an image of (width, height) in the prompt: the spatial schema of 2.5 or 2.6, with
+        `image_feature_size` placeholders a slice.
 
-        In 2.5 slices are wrapped like images, all of them between one pair of slice tags; in 2.6 each slice has slice
-        tags of its own, and the image its number in front.
+        In 2.5 each slice has image tags, and one pair of slice tags encloses all slices. In 2.6 each slice has slice
+        tags, and the number of the image in its conversation, `image_idx`, comes first.
         """
         placeholders = self.unk * self.image_feature_size
         view = f"{self.im_start}{placeholders}{self.im_end}"
         if self.use_image_id if use_image_id is None else use_image_id:
-            view_of_all = f"{self.im_id_start}{image_idx}{self.im_id_end}{view}"
+            overview = f"{self.im_id_start}{image_idx}{self.im_id_end}{view}"
         else:
-            view_of_all = view
+            overview = view
         grid = self.get_sliced_grid(image_size, max_slice_nums)
         if grid is None:
-            return view_of_all
+            return overview
         columns, rows = grid
         if str(self.version) == "2.5":
-            return view_of_all + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
-        part = f"{self.slice_start}{placeholders}{self.slice_end}"
-        return view_of_all + "\n".join([part * columns] * rows)
+            return overview + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
+        tagged_slice = f"{self.slice_start}{placeholders}{self.slice_end}"
+        return overview + "\n".join([tagged_slice * columns] * rows)
 
     def slice(self, image: Image.Image) -> tuple[list[torch.Tensor], torch.Tensor]:
-        """One picture -> its views (overview, then slices) as [3, P, L*P] each, and tgt_sizes [S, 2]."""
+        """An image -> its overview and slices as [3, side, P_i * side] each, and tgt_sizes [S, 2]."""
         views, _ = slice_image(image.convert("RGB"), self.scale_resolution, self.patch_size, self.slice_limit)
         mean, std = np.asarray(self.norm_mean, dtype=np.float32), np.asarray(self.norm_std, dtype=np.float32)
-        rows, sizes = zip(*(patch_row(view, self.patch_size, mean, std) for view in views), strict=True)
-        return list(rows), torch.tensor(sizes, dtype=torch.int32)
+        strips, sizes = zip(*(patch_strip(view, self.patch_size, mean, std) for view in views), strict=True)
+        return list(strips), torch.tensor(sizes, dtype=torch.int32)
 
     def __call__(self, images: Any, *args: Any, **kwargs: Any) -> BatchFeature:
         return self.preprocess(images, *args, **kwargs)
 
     def preprocess(self, images: Any, do_pad: bool = True, return_tensors: Any = None, **kwargs: Any) -> BatchFeature:
-        """A picture, a list of pictures of one text, or a list of such lists -> per text the slices of its pictures.
+        """An image, a list of images of one text, or a list of such lists -> the slices of each text's images.
 
         Returns:
-            pixel_values: list (texts) of lists (slices) of [3, P, L*P]; image_sizes: list of lists of (width, height);
-            tgt_sizes: list of [S, 2] int32. Slices differ in length, so nothing is stacked here whatever `do_pad` and
-            `return_tensors` say (vLLM passes them); see `pack_slices`.
+            pixel_values: list (texts) of lists (slices) of [3, side, P_i * side]; image_sizes: list of lists of
+            (width, height); tgt_sizes: list of [S, 2] int32. Slices differ in length and are not stacked here (see
+            `pack_slices`); `do_pad` and `return_tensors`, which vLLM passes, are ignored.
         """
         if isinstance(images, Image.Image):
             images = [images]
@@ -155,7 +153,7 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
         pixel_values, image_sizes, tgt_sizes = [], [], []
         for batch in batches:
             sliced = [self.slice(image) for image in batch]
-            pixel_values.append([row for rows, _ in sliced for row in rows])
+            pixel_values.append([strip for strips, _ in sliced for strip in strips])
             image_sizes.append([image.size for image in batch])
             tgt_sizes.append(
                 torch.cat([sizes for _, sizes in sliced]) if sliced else torch.zeros(0, 2, dtype=torch.int32)

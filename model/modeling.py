@@ -79,7 +79,8 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         self.post_init()
 
     def get_input_embeddings(self) -> nn.Module:
-        return self.language_model.embed_tokens
+        embeddings: nn.Module = self.language_model.embed_tokens
+        return embeddings
 
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.language_model.embed_tokens = value
@@ -91,14 +92,15 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         [S, 2] (rows and columns of patches) -> [S, Q, D].
         """
         hidden = self.vision_model(pixel_values, tgt_sizes) if vision_states is None else vision_states
-        return self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
+        features: torch.Tensor = self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
+        return features
 
     def blank_features(self) -> torch.Tensor:
         """Features [1, Q, D] of one black patch. In distributed training a process without images must still run vision
         encoder and resampler, or the other processes wait for it forever.
         """
         weight = self.vision_model.embeddings.patch_embedding.weight
-        pixels = weight.new_zeros(1, *weight.shape[1:])  # [1, 3, P, P]
+        pixels = weight.new_zeros(1, *weight.shape[1:])  # [1, 3, side, side]
         return self.get_image_features(pixels, torch.ones(1, 2, dtype=torch.int32, device=weight.device))
 
     def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
@@ -107,13 +109,13 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         Errors:
             ValueError: the number of placeholders is not S * Q.
         """
-        slots = input_ids == self.config.image_token_id
-        if slots.sum() != features.shape[0] * features.shape[1]:
+        is_placeholder = input_ids == self.config.image_token_id  # [B, T]
+        if is_placeholder.sum() != features.shape[0] * features.shape[1]:
             raise ValueError(
-                "Image features and image tokens do not match, "
-                f"tokens: {int(slots.sum())}, features: {features.shape[0] * features.shape[1]}"
+                f"Image features and image tokens do not match: {features.shape[0] * features.shape[1]} features for "
+                f"{int(is_placeholder.sum())} tokens; create input_ids and pixel_values in one call of the processor"
             )
-        return embeds.masked_scatter(slots.unsqueeze(-1), features.to(embeds.dtype))
+        return embeds.masked_scatter(is_placeholder.unsqueeze(-1), features.to(embeds.dtype))
 
     def forward(
         self,
@@ -129,12 +131,12 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         prefix_lengths: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
-        """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, given for the first B /
+        """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, for the first B /
         image_repeats rows only.
 
-        vision_states [S, P, D_vision]: output of the vision encoder, in place of pixel_values.
-        prefix_lengths [B / 2]: rows r and B / 2 + r start with so many equal tokens, images among them, which are
-        computed once (see `model.shared_prefix`).
+        vision_states [S, P, D_vision]: output of the vision encoder, instead of pixel_values.
+        prefix_lengths [B / 2]: rows r and B / 2 + r share so many first tokens, images included, which are computed
+        once (see `model.shared_prefix`).
         """
         folded = None
         if prefix_lengths is not None:
@@ -142,11 +144,11 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
             folded = fold(input_ids, attention_mask, prefix_lengths)
             input_ids, attention_mask, position_ids = folded.input_ids, folded.attention_mask, folded.position_ids
         if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
+            raise ValueError("got both or none of input_ids and inputs_embeds; pass exactly one")
         if input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
             if pixel_values is not None or vision_states is not None:
-                assert tgt_sizes is not None, "images come with their tgt_sizes"
+                assert tgt_sizes is not None, "images need their tgt_sizes"
                 features = self.get_image_features(pixel_values, tgt_sizes, vision_states).repeat(image_repeats, 1, 1)
                 inputs_embeds = self.merge(input_ids, inputs_embeds, features)
             elif self.training and torch.distributed.is_initialized():
@@ -160,13 +162,14 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         )
         if folded is not None:
             outputs.last_hidden_state = folded.unfold(outputs.last_hidden_state)
-        return outputs
+        result: BaseModelOutputWithPast = outputs
+        return result
 
 
 class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin):
     """MiniCPM-V with its output layer; `from_pretrained` and `save_pretrained` use the released checkpoint layout."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012  (applies where the config ties them)
+    _tied_weights_keys = {"lm_head.weight": "model.language_model.embed_tokens.weight"}  # noqa: RUF012  # if the config ties them
 
     def __init__(self, config: MiniCPMVConfig):
         super().__init__(config)
@@ -176,37 +179,39 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
 
     @classmethod
     def from_pretrained(cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any) -> Any:
-        """As transformers does it, but a checkpoint that does not fit the model is an error.
+        """As in transformers, but a checkpoint that does not fit the model is an error.
 
-        Errors: ValueError: tensors are missing, unexpected or misshapen (by released name), or a file is cut short.
+        Errors: ValueError: tensors are missing, unexpected or of another shape (the message has their released names),
+        or a file is truncated.
         """
         with_info = kwargs.pop("output_loading_info", False)
-        options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # reported below, by name
+        options = {**kwargs, "output_loading_info": True, "ignore_mismatched_sizes": True}  # raised below
         try:
             loaded: Any = super().from_pretrained(pretrained_model_name_or_path, *args, **options)
         except SafetensorError as error:
             raise ValueError(
-                f"{pretrained_model_name_or_path}: a weights file is damaged or cut short ({error}); copy it again"
+                f"{pretrained_model_name_or_path}: a weights file is damaged or truncated ({error}); copy it again"
             ) from error
         model, info = loaded
         problems = {
             "missing": map(released_name, info["missing_keys"]),
             "unexpected": map(released_name, info["unexpected_keys"]),
-            "misshapen": (
+            "wrong shape": (
                 f"{released_name(name)} {list(shape)} instead of {list(expected)}"
                 for name, shape, expected in info["mismatched_keys"]
             ),
         }
-        faults = [f"{kind} {names}" for kind, tensors in problems.items() if (names := summarize(tensors))]
-        if faults:
+        messages = [f"{kind} {names}" for kind, tensors in problems.items() if (names := summarize(tensors))]
+        if messages:
             raise ValueError(
                 f"{pretrained_model_name_or_path}: the weights are not those of the MiniCPM-V {model.config.version} "
-                f"that its config.json describes: {'; '.join(faults)}; use the config.json that belongs to the weights"
+                f"that config.json describes: {'; '.join(messages)}; use the config.json that belongs to the weights"
             )
         return (model, info) if with_info else model
 
     def get_output_embeddings(self) -> nn.Module:
-        return self.lm_head
+        head: nn.Module = self.lm_head
+        return head
 
     def set_output_embeddings(self, value: nn.Module) -> None:
         self.lm_head = value
@@ -244,7 +249,7 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
         loss = None
         if labels is not None:
-            # with gradient accumulation, Trainer hands in the number of labels in all of the step's batches
+            # with gradient accumulation, Trainer passes the number of labels in all batches of the step
             count = kwargs.get("num_items_in_batch")
             loss = self.loss_function(
                 logits=logits, labels=labels, vocab_size=self.config.vocab_size, num_items_in_batch=count
@@ -260,7 +265,7 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
     def prepare_inputs_for_generation(self, *args: Any, is_first_iteration: bool | None = False, **kwargs: Any) -> Any:
         kwargs["is_first_iteration"] = is_first_iteration
         inputs = super().prepare_inputs_for_generation(*args, **kwargs)  # type: ignore[misc]
-        if not is_first_iteration:  # the images are in the cache by then
+        if not is_first_iteration:  # the images are in the cache
             inputs.pop("pixel_values", None)
             inputs.pop("tgt_sizes", None)
         return inputs

@@ -1,8 +1,8 @@
-"""Processor: chat messages and pictures -> token ids with image placeholders.
+"""Processor: chat messages and images -> token ids with image placeholders.
 
-A user's text is tokenised without special tokens, so `<unk>`, `<image>` or `<|eot_id|>` typed by a person or written by
-a model stay text. Only the marker that stands for a real picture, and the chat template's own tokens, become special.
-Generation, labelling and training all come through here.
+The text of messages is tokenized without special tokens, so `<unk>`, `<image>` or `<|eot_id|>` written by a user or a
+model stay text. Only image markers and the tokens of the chat template become special. Generation, labeling and
+training all use it.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,11 +18,11 @@ from transformers.processing_utils import ProcessorMixin
 from model.image_processing import MiniCPMVImageProcessor, pack_slices
 from model.slicing import Size
 
-# what stands for a picture in a rendered prompt, before its placeholders are known
-IMAGE_MARKER = "(<image>./</image>)"
-CONTENT_MARK = "\ue000{}\ue001"  # private-use characters hold a message's place while the chat template is rendered
+IMAGE_MARKER = "(<image>./</image>)"  # represents an image in a rendered prompt, until `expand` replaces it
+# Represents the content of a message while the chat template is rendered; the characters are for private use.
+CONTENT_MARKER = "\ue000{}\ue001"
 
-NO_LOSS = -100  # label of a token that is not learnt
+NO_LOSS = -100  # label of a token without loss
 
 Content = str | list[dict[str, Any]]
 
@@ -32,26 +32,26 @@ def content_parts(content: Content) -> list[dict[str, Any]]:
     parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
     for part in parts:
         if part["type"] not in ("image", "text"):
-            raise ValueError(f"message part of type {part['type']!r}; allowed: 'image', 'text'")
+            raise ValueError(f"message part of type {part['type']!r}; allowed: 'image', 'text'. Convert or remove it.")
     return parts
 
 
 def with_images(messages: Sequence[dict[str, Any]], count: int) -> list[dict[str, Any]]:
-    """The messages with `count` image parts before the text of the first user turn, where TRL places them too.
+    """The messages with `count` image parts before the text of the first user message, as in TRL.
 
-    Errors: ValueError: there are images and no user turn.
+    Errors: ValueError: there are images, but no user message.
     """
-    placed = [dict(message) for message in messages]
+    copies = [dict(message) for message in messages]
     if count:
-        first = next((message for message in placed if message["role"] == "user"), None)
-        if first is None:
-            raise ValueError(f"{count} images and no message of the user to show them in")
-        first["content"] = [{"type": "image"}] * count + content_parts(first["content"])
-    return placed
+        user_message = next((message for message in copies if message["role"] == "user"), None)
+        if user_message is None:
+            raise ValueError(f"{count} images, but no user message; add one, its text comes after the images")
+        user_message["content"] = [{"type": "image"}] * count + content_parts(user_message["content"])
+    return copies
 
 
 class MiniCPMVProcessor(ProcessorMixin):
-    """Wraps the image processor and a fast tokenizer whose vocabulary holds the image tags and `<unk>`."""
+    """The image processor and a fast tokenizer whose vocabulary has the image tags and `<unk>`."""
 
     def __init__(
         self,
@@ -61,62 +61,64 @@ class MiniCPMVProcessor(ProcessorMixin):
         **kwargs: Any,
     ):
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
-        images, vocabulary = image_processor, tokenizer.get_vocab()
-        missing = [tag for tag in images.tags if tag not in vocabulary]
+        vocabulary = tokenizer.get_vocab()
+        missing = [tag for tag in image_processor.tags if tag not in vocabulary]
         if missing:
             raise ValueError(
-                f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special token"
+                f"the tokenizer has no token {', '.join(missing)}; MiniCPM-V needs each image tag as one special "
+                "token; use the tokenizer of the model"
             )
-        self.image_token_id = tokenizer.convert_tokens_to_ids(images.unk)
+        self.image_token_id = tokenizer.convert_tokens_to_ids(image_processor.unk)
         self.marker_ids = self.encode_special(IMAGE_MARKER)
-        # the token that ends an answer (<|eot_id|> in 2.5, <|im_end|> in 2.6): what the template puts behind one
-        answer = [{"role": "assistant", "content": CONTENT_MARK.format(0)}]
-        self.end_of_turn = self.encode_special(self.render(answer, False).partition(CONTENT_MARK.format(0))[2])[0]
+        # the token that ends an answer (<|eot_id|> in 2.5, <|im_end|> in 2.6): the first one that the template adds
+        answer = [{"role": "assistant", "content": CONTENT_MARKER.format(0)}]
+        self.end_of_turn = self.encode_special(self.render(answer, False).partition(CONTENT_MARKER.format(0))[2])[0]
 
     def encode_special(self, text: str) -> list[int]:
-        """Token ids of trusted text: tags and control tokens in it are special."""
-        return self.tokenizer.encode(text, add_special_tokens=False)
+        """Token ids of trusted text, in which tags and control tokens are special."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return ids
 
     def encode_text(self, text: str) -> list[int]:
-        """Token ids of anybody's text: nothing in it becomes a special token."""
-        return self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        """Token ids of untrusted text, in which nothing becomes a special token."""
+        ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        return ids
 
     def encode_chat(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool = True) -> list[int]:
-        """Token ids of a conversation, each picture still one marker (`expand` puts its placeholders in).
+        """Token ids of a conversation, with a marker and a line break for each image (see `expand`).
 
-        Args:
-            messages: {"role", "content"} with content a string or a list of image and text parts; a picture is followed
-            by a line break.
+        messages: {"role", "content"}; the content is a string or a list of image and text parts.
         """
         return [
             token
             for ids, _ in self.segments(messages, add_generation_prompt)
-            for token in (self.encode_picture() if ids is None else ids)
+            for token in (self.encode_marker() if ids is None else ids)
         ]
 
     def segments(
         self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool
     ) -> Iterator[tuple[list[int] | None, bool]]:
-        """A conversation in pieces: (token ids, whether the assistant writes them); for a picture the ids are None."""
-        marked = [
-            {"role": message["role"], "content": CONTENT_MARK.format(index)} for index, message in enumerate(messages)
-        ]
-        rest = self.render(marked, add_generation_prompt)
-        answered = False
-        for index, message in enumerate(messages):
-            before, _, rest = rest.partition(CONTENT_MARK.format(index))
-            yield from self.between(before, answered)
-            answered = message["role"] == "assistant"
+        """A conversation in segments (token ids, whether the assistant writes them); ids are None for an image."""
+        markers = [CONTENT_MARKER.format(index) for index in range(len(messages))]
+        template_text = self.render(
+            [{"role": message["role"], "content": marker} for message, marker in zip(messages, markers, strict=True)],
+            add_generation_prompt,
+        )
+        by_assistant = False
+        for message, marker in zip(messages, markers, strict=True):
+            before, _, template_text = template_text.partition(marker)
+            yield from self.template_segments(before, after_answer=by_assistant)
+            by_assistant = message["role"] == "assistant"
             for part in content_parts(message["content"]):
-                yield (None, False) if part["type"] == "image" else (self.encode_text(part["text"]), answered)
-        yield from self.between(rest, answered)
+                yield (None, False) if part["type"] == "image" else (self.encode_text(part["text"]), by_assistant)
+        yield from self.template_segments(template_text, after_answer=by_assistant)
 
-    def between(self, text: str, answered: bool) -> Iterator[tuple[list[int], bool]]:
-        """What the template puts between two messages; behind an answer, its first token is the assistant's too: it
-        ends the turn.
+    def template_segments(self, text: str, after_answer: bool) -> Iterator[tuple[list[int], bool]]:
+        """Segments of the template's text between two messages; the first token after an answer ends the turn and is
+        the assistant's.
         """
         ids = self.encode_special(text)
-        if answered:
+        if after_answer:
             yield ids[:1], True
             ids = ids[1:]
         yield ids, False
@@ -124,79 +126,84 @@ class MiniCPMVProcessor(ProcessorMixin):
     def encode_training(
         self, messages: Sequence[dict[str, Any]], image_sizes: Sequence[Size]
     ) -> tuple[list[int], list[int]]:
-        """Token ids of a whole conversation, pictures of these (width, height) expanded, and its labels: the ids where
-        the assistant writes, NO_LOSS elsewhere.
+        """Token ids of a conversation with the placeholders of its images, which have these (width, height), and its
+        labels: the ids of what the assistant writes, NO_LOSS elsewhere.
 
         Errors:
-            ValueError: there are not as many pictures in the messages as sizes, or nothing to learn.
+            ValueError: the messages have more or fewer images than sizes, or the assistant writes nothing.
         """
         ids: list[int] = []
         labels: list[int] = []
-        used = 0
-        for piece, learnt in self.segments(messages, add_generation_prompt=False):
-            if piece is None:
-                if used < len(image_sizes):
-                    schema = self.image_processor.get_slice_image_placeholder(image_sizes[used], used)
-                    piece = self.encode_special(schema) + self.encode_special("\n")
+        num_images = 0
+        for segment_ids, by_assistant in self.segments(messages, add_generation_prompt=False):
+            if segment_ids is None:
+                if num_images < len(image_sizes):
+                    schema = self.image_processor.get_slice_image_placeholder(image_sizes[num_images], num_images)
+                    segment_ids = self.encode_special(schema) + self.encode_special("\n")
                 else:
-                    piece = []
-                used += 1
-            ids += piece
-            labels += piece if learnt else [NO_LOSS] * len(piece)
-        if used != len(image_sizes):
-            raise ValueError(f"{len(image_sizes)} images for {used} image parts; give one image for each")
+                    segment_ids = []
+                num_images += 1
+            ids += segment_ids
+            labels += segment_ids if by_assistant else [NO_LOSS] * len(segment_ids)
+        if num_images != len(image_sizes):
+            raise ValueError(f"{len(image_sizes)} images for {num_images} image parts; give one image for each")
         if all(label == NO_LOSS for label in labels):
-            raise ValueError("no message of the assistant to learn from")
+            raise ValueError("no assistant message to train on; add one, or remove the conversation")
         return ids, labels
 
-    def encode_picture(self) -> list[int]:
-        """Token ids of the marker and of its line break, apart: Llama-3's tokenizer would merge `)` with the break."""
+    def encode_marker(self) -> list[int]:
+        """Token ids of the image marker and its line break, separately: Llama-3's tokenizer would merge `)` with it."""
         return self.marker_ids + self.encode_special("\n")
 
     def encode_rendered(self, text: str) -> list[int]:
-        """Token ids of a rendered prompt, its markers as `expand` finds them."""
+        """Token ids of a rendered prompt, with its markers tokenized as `expand` expects."""
         first, *others = text.split(IMAGE_MARKER)
         ids = self.encode_special(first)
-        for piece in others:
-            ids += self.marker_ids + self.encode_special(piece)
+        for part in others:
+            ids += self.marker_ids + self.encode_special(part)
         return ids
 
     def encode_turn(self, text: str, has_image: bool) -> list[int]:
-        """Token ids of one user turn (picture first) up to where the assistant's answer begins."""
+        """Token ids of a user turn, image first, up to the start of the assistant's answer."""
         parts = [{"type": "image"}] * has_image + [{"type": "text", "text": text}]
         return self.encode_chat([{"role": "user", "content": parts}])
 
     def encode_answer(self, text: str) -> list[int]:
-        """Token ids of an assistant's answer with the token that ends its turn."""
+        """Token ids of an answer and the token that ends its turn."""
         return [*self.encode_text(text), self.end_of_turn]
 
     def expand(self, ids: Sequence[int], image_sizes: Sequence[Size]) -> list[int]:
-        """Replace each marker by the placeholders of its picture, sizes as (width, height).
+        """Replace the marker of each image by its placeholders; image_sizes are (width, height).
 
         Errors:
-            ValueError: there are not as many markers as sizes.
+            ValueError: there are fewer markers than sizes.
         """
-        out: list[int] = []
+        expanded: list[int] = []
         sizes = list(image_sizes)
-        width, position, used = len(self.marker_ids), 0, 0
+        length, position, num_images = len(self.marker_ids), 0, 0
         while position < len(ids):
-            if list(ids[position : position + width]) == self.marker_ids and used < len(sizes):
-                out += self.encode_special(self.image_processor.get_slice_image_placeholder(sizes[used], used))
-                used += 1
-                position += width
+            if num_images < len(sizes) and list(ids[position : position + length]) == self.marker_ids:
+                schema = self.image_processor.get_slice_image_placeholder(sizes[num_images], num_images)
+                expanded += self.encode_special(schema)
+                num_images += 1
+                position += length
             else:
-                out.append(ids[position])
+                expanded.append(ids[position])
                 position += 1
-        if used != len(sizes):
-            raise ValueError(f"{len(sizes)} images for {used} image markers; give one image for each {IMAGE_MARKER}")
-        return out
+        if num_images != len(sizes):
+            raise ValueError(
+                f"{len(sizes)} images for {num_images} image markers; give one image for each {IMAGE_MARKER}"
+            )
+        return expanded
 
     def render(self, messages: Sequence[dict[str, Any]], add_generation_prompt: bool) -> str:
-        return self.tokenizer.apply_chat_template(
+        """The chat template filled with messages whose content is text."""
+        text: str = self.tokenizer.apply_chat_template(
             list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
         )
+        return text
 
-    def apply_chat_template(  # type: ignore[override]  # conversations of this model only
+    def apply_chat_template(  # type: ignore[override]  # a single conversation
         self,
         conversation: Sequence[dict[str, Any]],
         tokenize: bool = False,
@@ -204,14 +211,15 @@ class MiniCPMVProcessor(ProcessorMixin):
         return_dict: bool = False,
         **kwargs: Any,
     ) -> Any:
-        """The rendered prompt; a list of image and text parts becomes markers, each with a line break, and text. With
-        `tokenize`: `encode_chat`; with `return_dict` too, as transformers' processors have it, a batch of that one row,
-        input_ids and attention_mask (as TRL asks for text without images).
+        """The rendered prompt, in which an image part is a marker and a line break.
+
+        tokenize: `encode_chat` instead. return_dict: its ids as a batch of one row, input_ids and attention_mask, like
+        transformers' processors; TRL calls it so for text without images.
         """
         if tokenize:
             ids = self.encode_chat(conversation, add_generation_prompt)
             return {"input_ids": [ids], "attention_mask": [[1] * len(ids)]} if return_dict else ids
-        flat = [
+        text_messages = [
             {
                 "role": message["role"],
                 "content": "".join(
@@ -221,41 +229,42 @@ class MiniCPMVProcessor(ProcessorMixin):
             }
             for message in conversation
         ]
-        return self.render(flat, add_generation_prompt)
+        return self.render(text_messages, add_generation_prompt)
 
     def __call__(self, images: Any = None, text: str | list[str] | None = None, **kwargs: Any) -> BatchFeature:
-        """Rendered prompts (one marker a picture) and their pictures -> a batch, padded on the right.
+        """Rendered prompts (one marker an image) and their images -> a batch, padded on the right.
 
         Returns:
-            input_ids, attention_mask [B, T]; with pictures also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
-            over all slices of all rows.
+            input_ids, attention_mask [B, T]; with images also pixel_values [S, 3, side, P * side] and
+            tgt_sizes [S, 2] of all slices of all rows.
         """
         texts = [text] if isinstance(text, str) else list(text or [])
-        pictures = [
-            [image] if isinstance(image, Image.Image) else list(image)
-            for image in ([images] if isinstance(images, Image.Image) else images or [])
+        images_of_texts = [
+            [entry] if isinstance(entry, Image.Image) else list(entry)
+            for entry in ([images] if isinstance(images, Image.Image) else images or [])
         ]
-        if isinstance(text, str) and len(pictures) > 1:
-            pictures = [[picture for group in pictures for picture in group]]
-        features = self.image_processor(pictures) if pictures else None
-        sizes = features["image_sizes"] if features else [[]] * len(texts)
+        if isinstance(text, str) and len(images_of_texts) > 1:
+            images_of_texts = [[image for group in images_of_texts for image in group]]
+        features = self.image_processor(images_of_texts) if images_of_texts else None
+        sizes_of_texts = features["image_sizes"] if features else [[]] * len(texts)
         rows = [
-            torch.tensor(self.expand(self.encode_rendered(item), size)) for item, size in zip(texts, sizes, strict=True)
+            torch.tensor(self.expand(self.encode_rendered(prompt), sizes))
+            for prompt, sizes in zip(texts, sizes_of_texts, strict=True)
         ]
         batch = self.pad(rows)
         if features:
-            batch["pixel_values"] = pack_slices([row for slices in features["pixel_values"] for row in slices])
+            batch["pixel_values"] = pack_slices([strip for strips in features["pixel_values"] for strip in strips])
             batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
         return BatchFeature(batch)
 
     def save_pretrained(self, save_directory: str | PathLike[str], push_to_hub: bool = False, **kwargs: Any) -> Any:
-        """As transformers 5 does, plus `preprocessor_config.json`, where readers of the released layout look."""
+        """As in transformers 5, plus `preprocessor_config.json` for readers of the released layout."""
         self.image_processor.save_pretrained(save_directory)
         return super().save_pretrained(save_directory, push_to_hub, **kwargs)
 
     def pad(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Rows of ids -> input_ids and attention_mask [B, T]; the mask comes from the lengths, since the pad token
-        may be an ordinary one.
+        """Rows of ids -> input_ids and attention_mask [B, T]; the mask is computed from the lengths, because the text
+        may contain the pad token.
         """
         return {
             "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=self.tokenizer.pad_token_id),

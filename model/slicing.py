@@ -1,8 +1,8 @@
-"""Adaptive slicing: which grid an image is cut into, and the size of the overview and of every slice.
+"""Adaptive slicing: the grid that an image is cut into, and the sizes of the overview and of each slice.
 
-Source: paper (arXiv 2408.01800) section 3.2; the arithmetic is that of the released MiniCPM-Llama3-V 2.5, where it
-differs from the paper's formula only in the cap on the number of slices, the exclusion of one slice, and the order of
-ties. Sizes are (width, height) in pixels, grids are (columns, rows).
+Source: paper (arXiv 2408.01800) section 3.2, in the arithmetic of the released MiniCPM-Llama3-V 2.5. That one differs
+from the paper's formula only in the cap on the number of slices, the exclusion of one slice, and the order of ties.
+Sizes are (width, height) in pixels, grids are (columns, rows).
 """
 
 from math import ceil, log, sqrt
@@ -14,16 +14,16 @@ Grid = tuple[int, int]
 
 
 def round_to_multiple(length: float, multiple: int) -> int:
-    """The multiple nearest to `length` (Python's rounding: halves go to even), and never less than one of it."""
+    """The multiple nearest to `length`, halves rounded to even as Python does; at least `multiple`."""
     return max(round(length / multiple) * multiple, multiple)
 
 
 def best_grid(size: Size, scale_resolution: int, max_slices: int) -> Grid | None:
-    """The (columns, rows) whose slices come nearest to the encoder's square, or None where the overview is enough.
+    """The (columns, rows) whose slices are closest to a square; None if the overview is enough.
 
-    The ideal number of slices is N = ceil(W * H / scale_resolution^2), capped; all factorisations of N - 1, N and N + 1
-    compete (a prime N is then not stuck with one row) and the one with the least abs(log(W / H) - log(columns / rows))
-    wins, the first one on a tie.
+    The ideal number of slices is n = ceil(W * H / scale_resolution^2), at most max_slices. Candidates are all
+    factorizations of n - 1, n and n + 1, so that a prime n is not limited to one row. The grid with the smallest
+    abs(log(W / H) - log(columns / rows)) is returned, on a tie the first.
     """
     width, height = size
     ideal = min(ceil(width * height / scale_resolution**2), max_slices)
@@ -34,12 +34,13 @@ def best_grid(size: Size, scale_resolution: int, max_slices: int) -> Grid | None
         (columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0
     ]
     aspect = log(width / height)
-    return min(candidates, key=lambda grid: abs(aspect - log(grid[0] / grid[1])))  # min keeps the first of equals
+    return min(candidates, key=lambda grid: abs(aspect - log(grid[0] / grid[1])))  # min returns the first on a tie
 
 
 def fitted_size(width: float, height: float, scale_resolution: int, patch_size: int, upscale: bool) -> Size:
-    """The size with the same aspect ratio whose area is scale_resolution^2, both sides multiples of the patch size; a
-    smaller image is left as it is unless `upscale`.
+    """The size of the same aspect ratio with an area of scale_resolution^2, both sides rounded to whole patches.
+
+    An image with a smaller area keeps its size, rounded to whole patches, unless `upscale`.
     """
     if width * height > scale_resolution**2 or upscale:
         ratio = width / height
@@ -49,8 +50,9 @@ def fitted_size(width: float, height: float, scale_resolution: int, patch_size: 
 
 
 def refined_size(size: Size, grid: Grid, scale_resolution: int, patch_size: int) -> Size:
-    """The size the whole image is resized to before it is cut into `grid`: every slice then has the encoder's area
-    and sides of whole patches.
+    """The size that the image is resized to before it is cut into `grid`.
+
+    Each slice then has an area of about scale_resolution^2 and sides of whole patches.
     """
     columns, rows = grid
     width, height = round_to_multiple(size[0], columns), round_to_multiple(size[1], rows)
@@ -61,9 +63,7 @@ def refined_size(size: Size, grid: Grid, scale_resolution: int, patch_size: int)
 def slice_image(
     image: Image.Image, scale_resolution: int, patch_size: int, max_slices: int
 ) -> tuple[list[Image.Image], Grid | None]:
-    """The overview followed by the slices in row-major order, and the grid they were cut in (None: the overview
-    alone).
-    """
+    """The overview followed by the slices in row-major order, and their grid (None: the overview alone)."""
     grid = best_grid(image.size, scale_resolution, max_slices)
     overview_size = fitted_size(*image.size, scale_resolution, patch_size, upscale=grid is None)
     views = [image.resize(overview_size, Image.Resampling.BICUBIC)]

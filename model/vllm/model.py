@@ -59,7 +59,10 @@ class PositionedEmbeddings(Idefics2VisionEmbeddings):
         patches = patches.flatten(2).transpose(1, 2)  # [S, P, D]
         sizes = tgt_sizes.to(patches.device)
         table = self.position_embedding.weight
-        return patches + positions(table, self.kind, sizes, patches.shape[1], self.num_patches_per_side)
+        embedded: torch.Tensor = patches + positions(
+            table, self.kind, sizes, patches.shape[1], self.num_patches_per_side
+        )
+        return embedded
 
 
 class PositionedMiniCPMV2_5(MiniCPMV2_5):

@@ -123,7 +123,7 @@ def test_a_truncated_checkpoint_is_a_one_line_error(tiny_model: Path, tmp_path: 
     (cut / "model.safetensors").write_bytes(whole[: len(whole) // 2])
     config = config_of(cut)
     good_pairs(tmp_path / "run", config)
-    with pytest.raises(ModelError, match="a weights file is damaged or cut short"):
+    with pytest.raises(ModelError, match="a weights file is damaged or truncated"):
         run_dpo(Run(tmp_path / "run", config, "dpo"))
     assert not (tmp_path / "run" / "policy").exists()
 

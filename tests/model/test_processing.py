@@ -1,4 +1,4 @@
-"""The prompt: spatial schema, chat template, and text of users that looks like special tokens."""
+"""The prompt: spatial schema, chat template, labels, and user text that looks like special tokens."""
 
 from pathlib import Path
 
@@ -23,19 +23,19 @@ def test_spatial_schema(processor: MiniCPMVProcessor) -> None:
     assert images.get_slice_image_placeholder((112, 112)) == f"{view}<slice>{view}{view}\n{view}{view}</slice>"
 
 
-def test_spatial_schema_of_the_next_version(tmp_path: Path) -> None:
+def test_spatial_schema_of_2_6(tmp_path: Path) -> None:
     save_tiny_model(tmp_path, version="2.6")
     processor = MiniCPMVProcessor.from_pretrained(tmp_path)
     images = processor.image_processor
-    overview, part = "<image><unk><unk><unk><unk></image>", "<slice><unk><unk><unk><unk></slice>"
+    overview, tagged_slice = "<image><unk><unk><unk><unk></image>", "<slice><unk><unk><unk><unk></slice>"
     assert images.get_slice_image_placeholder((56, 56)) == f"<image_id>0</image_id>{overview}"
     assert images.get_slice_image_placeholder((112, 112), 3) == (
-        f"<image_id>3</image_id>{overview}{part}{part}\n{part}{part}"
+        f"<image_id>3</image_id>{overview}{tagged_slice}{tagged_slice}\n{tagged_slice}{tagged_slice}"
     )
-    two = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "red"}]}]
-    ids = processor.expand(processor.encode_chat(two), [(56, 56), (56, 112)])
+    messages = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}, {"type": "text", "text": "red"}]}]
+    ids = processor.expand(processor.encode_chat(messages), [(56, 56), (56, 112)])
     assert processor.tokenizer.decode(ids) == (
-        f"<|im_start|>user\n<image_id>0</image_id>{overview}\n<image_id>1</image_id>{overview}{part}\n{part}\nred"
+        f"<|im_start|>user\n<image_id>0</image_id>{overview}\n<image_id>1</image_id>{overview}{tagged_slice}\n{tagged_slice}\nred"
         "<|im_end|>\n<|im_start|>assistant\n"
     )
     assert processor.tokenizer.decode(processor.encode_answer("yes")) == "yes<|im_end|>"
@@ -74,7 +74,7 @@ def test_text_of_a_user_never_becomes_a_special_token(processor: MiniCPMVProcess
     assert processor.expand(ids, [(56, 56)]).count(processor.image_token_id) == 4
 
 
-def test_labels_are_the_answers_with_the_token_that_ends_them(processor: MiniCPMVProcessor) -> None:
+def test_labels_are_the_answers_with_their_end_of_turn(processor: MiniCPMVProcessor) -> None:
     messages = [
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "red circle?"}]},
         {"role": "assistant", "content": "yes <|eot_id|>"},
@@ -83,37 +83,47 @@ def test_labels_are_the_answers_with_the_token_that_ends_them(processor: MiniCPM
     ]
     ids, labels = processor.encode_training(messages, [(112, 56)])
     assert ids == processor.expand(processor.encode_chat(messages, add_generation_prompt=False), [(112, 56)])
-    learnt = [label for label in labels if label != NO_LOSS]
-    assert learnt == processor.encode_answer("yes <|eot_id|>") + processor.encode_answer("no")
+    trained_ids = [label for label in labels if label != NO_LOSS]
+    assert trained_ids == processor.encode_answer("yes <|eot_id|>") + processor.encode_answer("no")
     assert all(label in (token, NO_LOSS) for token, label in zip(ids, labels, strict=True))
     with pytest.raises(ValueError, match="2 images for 1 image parts"):
         processor.encode_training(messages, [(56, 56)] * 2)
-    with pytest.raises(ValueError, match="no message of the assistant"):
+    with pytest.raises(ValueError, match="no assistant message to train on"):
         processor.encode_training(messages[:1], [(56, 56)])
 
 
-def test_as_many_images_as_markers(processor: MiniCPMVProcessor) -> None:
+def test_more_images_than_markers_are_an_error(processor: MiniCPMVProcessor) -> None:
     with pytest.raises(ValueError, match="2 images for 1 image markers"):
         processor.expand(processor.encode_turn("hi", has_image=True), [(56, 56), (56, 56)])
 
 
-def test_attributes_are_the_released_names_and_survive_saving(tmp_path: Path) -> None:
+def test_attributes_have_the_released_names_and_are_saved(tmp_path: Path) -> None:
     MiniCPMVImageProcessor(max_slice_nums=4, scale_resolution=84, image_feature_size=16).save_pretrained(tmp_path)
-    again = MiniCPMVImageProcessor.from_pretrained(tmp_path)
-    assert (again.max_slice_nums, again.scale_resolution, again.patch_size, again.image_feature_size) == (4, 84, 14, 16)
-    assert (again.norm_mean, again.im_start, again.slice_end, again.unk) == ([0.5] * 3, "<image>", "</slice>", "<unk>")
+    saved = MiniCPMVImageProcessor.from_pretrained(tmp_path)
+    assert (saved.max_slice_nums, saved.scale_resolution, saved.patch_size, saved.image_feature_size) == (
+        4,
+        84,
+        14,
+        16,
+    )
+    assert (saved.norm_mean, saved.im_start, saved.slice_end, saved.unk) == (
+        [0.5] * 3,
+        "<image>",
+        "</slice>",
+        "<unk>",
+    )
 
 
 def test_a_tokenizer_without_the_tags_is_an_error() -> None:
     from tokenizers import Tokenizer, models
     from transformers import PreTrainedTokenizerFast
 
-    bare = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE(vocab={"a": 0}, merges=[])))
     with pytest.raises(ValueError, match="the tokenizer has no token <image>, </image>, <slice>, </slice>, <unk>"):
-        MiniCPMVProcessor(MiniCPMVImageProcessor(), bare)
+        MiniCPMVProcessor(MiniCPMVImageProcessor(), tokenizer)
 
 
-def test_padding_mask_comes_from_lengths_not_from_ids() -> None:
+def test_padding_mask_is_computed_from_lengths_not_from_ids() -> None:
     processor = MiniCPMVProcessor(MiniCPMVImageProcessor(scale_resolution=56, image_feature_size=4), tiny_tokenizer())
     batch = processor(text=["yes", "<|end_of_text|> no star"])  # <|end_of_text|> is the pad token
     assert batch["attention_mask"].sum(1).tolist() == [1, 3]

@@ -1,4 +1,4 @@
-"""Pairs in one row each: what is laid where, and that every token has the log-prob and gradient it has alone."""
+"""Folded pairs: their layout, and the same log-probabilities and gradients as two sequences."""
 
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ ROWS = [
 
 
 def batches(folder: Path, rows: list[Any] = ROWS) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A batch of sequences that stand alone, and one with prompts shared."""
+    """The same pairs as separate sequences and with shared prompts."""
     processor = MiniCPMVProcessor.from_pretrained(folder)
     return PairCollator(processor)(rows), PairCollator(processor, shared_prefix=True)(rows)
 
@@ -44,18 +44,18 @@ def test_a_pair_and_a_shorter_one_literally() -> None:
         [1, 1, 0, 0, 0],
         [1, 0, 1, 0, 0],
         [1, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1],  # of padding nothing is asked
+        [1, 0, 0, 0, 1],  # padding attends to itself
     ]
     states = folded.unfold(folded.input_ids.unsqueeze(-1).float())[..., 0]
     assert states[ids > 0].tolist() == ids[ids > 0].tolist()
 
 
 def log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
-    """Of the answers' tokens, each predicted from the one before."""
+    """Those of the answers' tokens."""
     inputs = {name: value for name, value in batch.items() if name != "completion_mask"}
-    found: torch.Tensor = model(**inputs).logits[:, :-1].log_softmax(-1)
-    found = found.gather(2, batch["input_ids"][:, 1:, None])[..., 0]
-    return found[batch["completion_mask"][:, 1:].bool()]
+    values: torch.Tensor = model(**inputs).logits[:, :-1].log_softmax(-1)
+    values = values.gather(2, batch["input_ids"][:, 1:, None])[..., 0]
+    return values[batch["completion_mask"][:, 1:].bool()]
 
 
 def gradients(model: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -64,41 +64,43 @@ def gradients(model: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-def test_log_probs_and_gradients_are_those_of_the_sequences_alone(tiny_model: Path) -> None:
+def test_log_probs_and_gradients_equal_those_of_separate_sequences(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
-    alone, shared = batches(tiny_model)
-    assert "image_repeats" not in shared and "prefix_lengths" not in alone
+    separate, shared = batches(tiny_model)
+    assert "image_repeats" not in shared and "prefix_lengths" not in separate
     with torch.no_grad():
-        torch.testing.assert_close(log_probs(model, shared), log_probs(model, alone), rtol=0, atol=1e-5)
-    expected, found = gradients(model, alone), gradients(model, shared)
-    assert expected.keys() == found.keys() and len(expected) > 20
+        torch.testing.assert_close(log_probs(model, shared), log_probs(model, separate), rtol=0, atol=1e-5)
+    expected, actual = gradients(model, separate), gradients(model, shared)
+    assert expected.keys() == actual.keys() and len(expected) > 20
     for name in expected:
         message = partial("{}: {}".format, name)
-        torch.testing.assert_close(found[name], expected[name], rtol=1e-4, atol=1e-5, msg=message)
+        torch.testing.assert_close(actual[name], expected[name], rtol=1e-4, atol=1e-5, msg=message)
 
 
-@pytest.mark.parametrize("broken", ["sight", "positions"])
-def test_without_mask_or_positions_they_are_not(tiny_model: Path, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
+@pytest.mark.parametrize("broken", ["mask", "positions"])
+def test_log_probs_differ_with_other_masks_or_positions(
+    tiny_model: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
     """Negative control: the equality above can fail."""
     import model.modeling as modeling
 
-    def carelessly(*arguments: Any) -> Any:
+    def broken_fold(*arguments: Any) -> Any:
         folded = fold(*arguments)
-        if broken == "sight":
+        if broken == "mask":
             folded.attention_mask.copy_(torch.ones_like(folded.attention_mask).tril())
         else:
             folded.position_ids.copy_(torch.arange(folded.position_ids.shape[1]))
         return folded
 
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
-    alone, shared = batches(tiny_model)
+    separate, shared = batches(tiny_model)
     with torch.no_grad():
-        expected = log_probs(model, alone)
-        monkeypatch.setattr(modeling, "fold", carelessly)
+        expected = log_probs(model, separate)
+        monkeypatch.setattr(modeling, "fold", broken_fold)
         assert (log_probs(model, shared) - expected).abs().max() > 1e-3
 
 
-def test_an_encoded_image_is_as_good_as_its_pixels(tiny_model: Path) -> None:
+def test_vision_states_give_the_same_as_pixels(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     for batch in batches(tiny_model):
         pixels = batch.pop("pixel_values")
@@ -108,8 +110,8 @@ def test_an_encoded_image_is_as_good_as_its_pixels(tiny_model: Path) -> None:
             assert torch.equal(log_probs(model, {**batch, "vision_states": states}), expected)
 
 
-def test_text_alone_is_shared_too(tiny_model: Path) -> None:
+def test_prompts_without_images_are_shared_too(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
-    alone, shared = batches(tiny_model, [pair_row("c", "blue", "yes", "no", None)])
+    separate, shared = batches(tiny_model, [pair_row("c", "blue", "yes", "no", None)])
     with torch.no_grad():
-        torch.testing.assert_close(log_probs(model, shared), log_probs(model, alone), rtol=0, atol=1e-5)
+        torch.testing.assert_close(log_probs(model, shared), log_probs(model, separate), rtol=0, atol=1e-5)

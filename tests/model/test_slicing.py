@@ -29,8 +29,8 @@ CASES = {
 def test_worked_cases(size: tuple[int, int]) -> None:
     grid, overview, slice_size, slice_patches, placeholders = CASES[size]
     processor = MiniCPMVImageProcessor()
-    views, found = slice_image(Image.new("RGB", size), 448, 14, 9)
-    assert found == grid == processor.get_sliced_grid(size)
+    views, actual_grid = slice_image(Image.new("RGB", size), 448, 14, 9)
+    assert actual_grid == grid == processor.get_sliced_grid(size)
     assert (views[0].height // 14, views[0].width // 14) == overview
     assert processor.get_slice_image_placeholder(size).count("<unk>") == placeholders
     for view in views[1:]:

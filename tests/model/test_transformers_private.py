@@ -1,4 +1,4 @@
-"""What `model.transformers_private` uses of transformers is still there; a message says what to look at."""
+"""transformers still has what `model.transformers_private` uses; a failing test names what to compare."""
 
 import inspect
 from pathlib import Path
@@ -34,7 +34,7 @@ def test_trainer_writes_its_state_last() -> None:
 
 
 def test_an_incomplete_checkpoint_is_removed(tmp_path: Path) -> None:
-    assert private.last_complete_checkpoint(tmp_path / "none") is None
+    assert private.last_complete_checkpoint(tmp_path / "missing") is None
     for step in (5, 10):
         (tmp_path / f"checkpoint-{step}").mkdir()
     (tmp_path / "checkpoint-5" / "trainer_state.json").touch()

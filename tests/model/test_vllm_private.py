@@ -1,4 +1,4 @@
-"""What `model.vllm.private` uses of vLLM is still there; where a test fails, its message says what to look at."""
+"""vLLM still has what `model.vllm.private` uses; a failing test names what to compare."""
 
 import inspect
 from importlib.metadata import PackageNotFoundError, version
@@ -9,7 +9,7 @@ from torch import nn
 
 from model.vllm import private
 
-# vLLM's own, about its dependencies
+# vLLM's libraries warn
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
@@ -42,11 +42,11 @@ def test_the_engine_steps_and_shuts_down() -> None:
     assert callable(EngineCoreClient.shutdown), "shut_down: EngineCoreClient.shutdown"
 
 
-def test_no_public_method_has_come_for_it() -> None:
+def test_vllm_has_no_public_method_for_it() -> None:
     from vllm import LLM
 
-    come = {"shutdown", "close", "step"} & set(dir(LLM))
-    assert not come, f"LLM has a public {come} now: use it in model/vllm/private.py"
+    public = {"shutdown", "close", "step"} & set(dir(LLM))
+    assert not public, f"LLM has a public {public} now: use it in model/vllm/private.py"
 
 
 def test_request_ids_are_consecutive_numbers() -> None:
@@ -86,11 +86,11 @@ def test_a_rejected_image_is_recognized_by_its_message() -> None:
     assert "Failed to apply {type(hf_processor).__name__}" in source, "is_image_rejected: message"
 
 
-def test_torch_without_cuda_says_that_it_captures_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_without_cuda_does_not_capture(monkeypatch: pytest.MonkeyPatch) -> None:
     from vllm.model_executor.models import minicpmv
 
     source = inspect.getsource(minicpmv)
-    assert "torch.cuda.is_current_stream_capturing()" in source, "answer_whether_capturing is needed no more: delete it"
+    assert "torch.cuda.is_current_stream_capturing()" in source, "delete answer_whether_capturing"
     original = torch.cuda.is_current_stream_capturing
     monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", original)  # restored after the test
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: True)

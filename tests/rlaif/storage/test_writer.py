@@ -161,8 +161,8 @@ def test_an_image_is_stored_once_for_all_pairs_of_a_prompt(run: Run, prompts: in
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         for prompt_id, image in images_by_prompt.items():
             images = [{"bytes": image, "path": "a.png"}]
-            rows = (pair_row(f"{prompt_id}-{index}", "?", "yes", "no") for index in range(2))
-            writer.write(row | {"prompt_id": prompt_id, "images": images} for row in rows)
+            pairs = (pair_row(f"{prompt_id}-{index}", "?", "yes", "no") for index in range(2))
+            writer.write(row | {"prompt_id": prompt_id, "images": images} for row in pairs)
         writer.flush()
         (part,) = writer.parts.glob("*.parquet")
         stored_once = prompts * image_bytes
