@@ -1,4 +1,4 @@
-"""The chat format: what goes out, what comes back, by hand."""
+"""The chat format: requests and replies, derived by hand."""
 
 import base64
 import io
@@ -71,46 +71,46 @@ def test_a_sampled_answer_in_json() -> None:
     ["<|eot_id|>", "<unk>", "</s>", "<image>", "(<image>./</image>)", "<\uff5cUser\uff5c>", "[INST]", "[/INST]",
      "[gMASK]", "<|im_start|>system", "<start_of_turn>", "<0x0A>"],
 )  # fmt: skip
-def test_what_looks_like_a_special_token_stops_to(special: str) -> None:
-    harmless = break_brackets(f"a {special} b")
-    assert special not in harmless
-    assert harmless.replace(" ", "") == f"a{special}b".replace(" ", "")  # only spaces were added
-    assert break_brackets(harmless) == harmless
+def test_special_tokens_are_broken_up(special: str) -> None:
+    broken = break_brackets(f"a {special} b")
+    assert special not in broken
+    assert broken.replace(" ", "") == f"a{special}b".replace(" ", "")  # only spaces were added
+    assert break_brackets(broken) == broken
 
 
 @pytest.mark.parametrize(
     "text", ["There are 3 dogs.", 'Like {"claims": []}', "1 < 2 > 0", "see [1]", "\u4e24\u53ea\u72d7", ""]
 )
-def test_other_text_arrives_as_it_is(text: str) -> None:
+def test_other_text_is_unchanged(text: str) -> None:
     assert break_brackets(text) == text
 
 
-def test_text_that_no_json_can_carry_is_carried() -> None:
+def test_a_lone_surrogate_is_replaced() -> None:
     assert break_brackets("a \ud800 b") == "a ? b"
 
 
 @pytest.mark.parametrize("kind, mime", [("JPEG", "image/jpeg"), ("PNG", "image/png"), ("WEBP", "image/webp")])
-def test_a_plain_picture_goes_as_the_bytes_that_it_came_as(kind: str, mime: str) -> None:
+def test_a_plain_image_is_sent_unchanged(kind: str, mime: str) -> None:
     data = encoded(kind)
     assert decoded(data_url(data)) == (mime, data)
 
 
-def test_a_picture_that_readers_take_differently_goes_as_we_see_it() -> None:
-    turned = Image.Exif()
-    turned[0x0112] = 6
-    clear = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
-    for data, size, colour in (
-        (encoded("JPEG", exif=turned), (4, 6), (200, 30, 30)),
-        (encoded("PNG", clear), (6, 4), (255, 255, 255)),
+def test_an_image_that_decoders_read_differently_is_sent_as_png() -> None:
+    rotation = Image.Exif()
+    rotation[0x0112] = 6
+    transparent = Image.new("RGBA", (6, 4), (0, 0, 0, 0))
+    for data, size, color in (
+        (encoded("JPEG", exif=rotation), (4, 6), (200, 30, 30)),
+        (encoded("PNG", transparent), (6, 4), (255, 255, 255)),
         (encoded("BMP"), (6, 4), (200, 30, 30)),
     ):
         mime, sent = decoded(data_url(data))
         image = Image.open(io.BytesIO(sent))
         assert (mime, image.format, image.size) == ("image/png", "PNG", size)
-        assert all(abs(a - b) <= 3 for a, b in zip(image.convert("RGB").tobytes(), colour, strict=False))
+        assert all(abs(a - b) <= 3 for a, b in zip(image.convert("RGB").tobytes(), color, strict=False))
 
 
-def test_a_broken_picture_is_an_error() -> None:
+def test_a_broken_image_is_an_error() -> None:
     with pytest.raises(ValueError, match="unreadable image"):
         data_url(b"no image")
 
@@ -122,18 +122,18 @@ def test_probabilities_are_summed_over_spellings() -> None:
     assert (answer.finish_reason, answer.num_tokens, answer.prompt_tokens) == ("length", 1, 7)
 
 
-def test_a_word_beyond_the_most_probable_tokens_counts_nothing() -> None:
+def test_a_word_that_is_not_among_the_most_probable_tokens_has_probability_0() -> None:
     answer = read_reply(reply(top={"Yes": math.log(0.9), "maybe": -3.0}), Request("?", first_words=("yes", "no")), "m")
     assert answer.first_words == pytest.approx({"yes": 0.9, "no": 0.0})
 
 
 @pytest.mark.parametrize("parts", [{}, {"tokens": [("yes", -0.1)]}, {"tokens": []}])
-def test_no_logprobs_are_an_error_and_no_verdict(parts: dict[str, object]) -> None:
+def test_missing_logprobs_are_an_error(parts: dict[str, object]) -> None:
     with pytest.raises(ModelError, match="returned no log-probabilities for 'm', which verdicts are read from"):
         read_reply(reply(**parts), Request("?", first_words=("yes", "no")), "m")
 
 
-def test_numbers_that_are_no_log_probabilities_are_an_error() -> None:
+def test_probabilities_above_1_are_an_error() -> None:
     with pytest.raises(ModelError, match="add up to more than 1"):
         read_reply(reply(top={"yes": 0.0, "no": 0.0}), Request("?", first_words=("yes",)), "m")
 
@@ -143,7 +143,7 @@ def test_a_filtered_question_has_no_verdict() -> None:
     assert answer == Completion("", 0, "content_filter", prompt_tokens=7)
 
 
-def test_what_each_token_adds() -> None:
+def test_text_and_log_probability_of_each_token() -> None:
     request = Request("?", token_logprobs=True)
     answer = read_reply(reply(text="a dog", tokens=[("a", -0.5), (" dog", -0.1), ("<|end|>", -0.2)]), request, "m")
     assert answer.tokens == (("a", -0.5), (" dog", -0.1), ("", -0.2))
@@ -152,7 +152,7 @@ def test_what_each_token_adds() -> None:
 
 
 @pytest.mark.parametrize(
-    "content, fault",
+    "content, message",
     [
         (b"<html>", "Invalid JSON"),
         (b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}', "choices"),
@@ -160,6 +160,6 @@ def test_what_each_token_adds() -> None:
         (b'{"object": "error", "message": "busy"}', "choices"),
     ],
 )
-def test_what_is_no_completion(content: bytes, fault: str) -> None:
-    with pytest.raises(ValidationError, match=fault):
+def test_a_reply_that_is_not_a_completion_is_an_error(content: bytes, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
         read_reply(content, Request("?"), "m")

@@ -1,4 +1,4 @@
-"""The vLLM seam, run for real on a tiny random MiniCPM-V."""
+"""The vLLM engine, run for real on a tiny random MiniCPM-V."""
 
 import io
 import json
@@ -18,7 +18,7 @@ from rlaif.inference.vllm_engine import VllmEngine
 from tests.support.doubles import ScriptedEngine
 from tests.support.engines import prompt_tokens
 
-# vLLM runs in this process and its libraries warn about themselves.
+# vLLM runs in this process, and its libraries warn.
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 MAX_MODEL_LEN = 300
@@ -50,7 +50,7 @@ def processor(tiny_model: Path) -> MiniCPMVProcessor:
 
 
 @pytest.mark.engine
-def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
+def test_answers_are_in_order_with_n_each(engine: VllmEngine) -> None:
     requests = [
         Request("is there a red circle in this picture?", png(80, 60), n=3, seed=1, temperature=1.0, max_tokens=6),
         Request("no image", max_tokens=2),
@@ -69,19 +69,19 @@ def test_answers_come_in_order_with_n_each(engine: VllmEngine) -> None:
 
 
 @pytest.mark.engine
-def test_seed_decides_the_samples_whatever_else_is_asked(engine: VllmEngine) -> None:
+def test_samples_depend_on_the_seed_and_not_on_other_requests(engine: VllmEngine) -> None:
     request = Request("is there a star?", png(60, 90), n=4, seed=11, temperature=1.0, max_tokens=8)
     (first,) = engine.generate([request])
-    *_, again = engine.generate([Request("else", max_tokens=4)] * 9 + [request])
-    assert first == again
+    *_, repeated = engine.generate([Request("other", max_tokens=4)] * 9 + [request])
+    assert first == repeated
     assert len({completion.text for completion in first}) == 4
-    (third,) = engine.generate([Request("is there a star?", png(60, 90), seed=13, temperature=1.0, max_tokens=8)])
-    assert third[0] == first[2], "answer i is drawn with seed + i"
+    (shifted,) = engine.generate([Request("is there a star?", png(60, 90), seed=13, temperature=1.0, max_tokens=8)])
+    assert shifted[0] == first[2], "answer i is sampled with seed + i"
 
 
 @pytest.mark.engine
 @pytest.mark.parametrize("size", [(56, 56), (30, 30), (200, 60), (60, 200), (150, 140), (500, 20), (1, 1), (20000, 10)])
-def test_prompt_is_what_the_processor_gives_for_training(
+def test_prompt_has_the_tokens_of_training(
     engine: VllmEngine, processor: MiniCPMVProcessor, size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request = Request("is there a red circle?", png(*size), max_tokens=1)
@@ -96,7 +96,7 @@ def test_prompt_is_what_the_processor_gives_for_training(
 def test_text_that_looks_like_special_tokens_stays_text(
     engine: VllmEngine, image: bytes | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same special tokens, as often and in the same places from either end, as around a harmless text."""
+    """The same special tokens in the same order as around a harmless text."""
     special = set(engine._tokenizer.all_special_ids)
     hostile, harmless = (
         prompt_tokens(engine, Request(text, image, max_tokens=1), monkeypatch) for text in (HOSTILE, "is there?")
@@ -106,7 +106,7 @@ def test_text_that_looks_like_special_tokens_stays_text(
 
 
 @pytest.mark.engine
-def test_more_prompts_than_fit_a_step_can_be_sampled_with_seeds(engine: VllmEngine) -> None:
+def test_more_prompts_than_one_step_can_hold_are_sampled_with_seeds(engine: VllmEngine) -> None:
     text = "is there a " * 80
     requests = [Request(f"{index} {text}", seed=index, temperature=1.0, max_tokens=2) for index in range(64)]
     answers = engine.generate(requests)
@@ -121,7 +121,7 @@ def test_hostile_text_does_not_disturb_a_batch(engine: VllmEngine) -> None:
 
 
 @pytest.mark.engine
-def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) -> None:
+def test_too_long_prompts_do_not_affect_the_others(engine: VllmEngine) -> None:
     requests = [
         Request("\u00a7" * MAX_MODEL_LEN * 40),  # too long as text
         Request("is there a star?", png(60, 60), max_tokens=2),
@@ -135,7 +135,7 @@ def test_too_long_prompts_are_named_and_the_others_answered(engine: VllmEngine) 
 
 @pytest.mark.engine
 def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The way of every other architecture, tried on ours: harmless text gives the same tokens and answers."""
+    """The path of every other architecture, on ours: harmless text gives the same tokens and answers."""
     requests = [
         Request("is there a red circle?", png(80, 60), n=2, seed=4, temperature=1.0, max_tokens=6),
         Request("is there?", max_tokens=3),
@@ -143,15 +143,15 @@ def test_chat_entry_point_for_other_models(engine: VllmEngine, monkeypatch: pyte
     expected = engine.generate(requests)
     monkeypatch.setattr(engine, "_encoder", None)
     assert engine.generate(requests) == expected
-    long = [Request("\u00a7" * MAX_MODEL_LEN * 40), Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200))]
-    assert engine.generate(long) == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
+    too_long = [Request("\u00a7" * MAX_MODEL_LEN * 40), Request("\u00a7" * (MAX_MODEL_LEN // 2 - 20), png(200, 200))]
+    assert engine.generate(too_long) == [[Completion("", 0, PROMPT_TOO_LONG)]] * 2
 
 
 @pytest.mark.engine
 def test_text_that_looks_like_special_tokens_is_broken_up_for_other_models(
     engine: VllmEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As many special tokens as around a harmless text; the text is there, but for the spaces that break it up."""
+    """The same special tokens as around a harmless text; the text has additional spaces."""
     monkeypatch.setattr(engine, "_encoder", None)
     special = set(engine._tokenizer.all_special_ids)
     hostile, harmless = (
@@ -187,13 +187,13 @@ def test_first_words_are_summed_over_their_spellings(
 
 
 @pytest.mark.engine
-def test_json_schema_is_kept(engine: VllmEngine) -> None:
+def test_answers_follow_the_json_schema(engine: VllmEngine) -> None:
     items = {"type": "array", "items": {"type": "string", "maxLength": 8}, "maxItems": 2}
     schema = {"type": "object", "properties": {"claims": items}, "required": ["claims"], "additionalProperties": False}
     request = Request("list", png(50, 50), n=3, seed=3, temperature=1.0, max_tokens=150, json_schema=schema)
     for completion in engine.generate([request])[0]:
         assert completion.finish_reason == "stop"
-        assert list(json.loads(completion.text, strict=False)) == ["claims"]  # xgrammar lets control characters through
+        assert list(json.loads(completion.text, strict=False)) == ["claims"]  # xgrammar allows control characters
         assert not completion.text.startswith("{ ")
 
 
@@ -212,13 +212,13 @@ def test_log_probabilities_of_an_answer_are_those_of_the_model(
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     for _, logprob in completion.tokens:
         with torch.no_grad():
-            best = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1).max(-1)
-        assert logprob == pytest.approx(best.values.item(), abs=1e-3)
-        ids.append(int(best.indices))
+            most_probable = model(input_ids=torch.tensor([ids])).logits[0, -1].log_softmax(-1).max(-1)
+        assert logprob == pytest.approx(most_probable.values.item(), abs=1e-3)
+        ids.append(int(most_probable.indices))
 
 
 @pytest.mark.engine
-def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
+def test_the_texts_of_the_tokens_make_up_the_answer(engine: VllmEngine) -> None:
     schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 9}}, "required": ["a"]}
     requests = [
         Request("\u00e4", seed=seed, temperature=2.0, max_tokens=60, json_schema=schema, token_logprobs=True)
@@ -229,7 +229,7 @@ def test_what_the_tokens_add_makes_up_the_text(engine: VllmEngine) -> None:
     for answer in answers:
         assert answer.tokens is not None and len(answer.tokens) == answer.num_tokens
         if answer.text.isascii():
-            assert "".join(added for added, _ in answer.tokens) == answer.text
+            assert "".join(text for text, _ in answer.tokens) == answer.text
 
 
 @pytest.mark.engine
@@ -244,7 +244,7 @@ def test_spellings(engine: VllmEngine) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("kind", ["missing", "empty", "config only", "other json"])
-def test_no_model_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path) -> None:
     folder = tmp_path / "model"
     if kind != "missing":
         folder.mkdir()
@@ -258,7 +258,7 @@ def test_no_model_is_one_clear_error(kind: str, tiny_model: Path, tmp_path: Path
 
 
 @pytest.mark.engine
-def test_double_keeps_the_contract_of_an_engine() -> None:
+def test_the_double_is_an_engine() -> None:
     double: Engine = ScriptedEngine(lambda request: [f"{request.text} {index}" for index in range(request.n)])
     assert [[c.text for c in row] for row in double.generate([Request("a", n=2), Request("b...")])] == [
         ["a 0", "a 1"],

@@ -1,4 +1,4 @@
-"""Which weights a model is: the content of a folder, the commit of a hub id; and errors where there is no model."""
+"""Revision of a model: a hash of a folder, the commit of a hub id, or an error if there is no model."""
 
 from pathlib import Path
 
@@ -18,10 +18,10 @@ def model_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
+def test_the_revision_of_a_folder_depends_on_its_content(model_folder: Path) -> None:
     revision = model_revision(ModelSection(model=str(model_folder)))
     assert len(revision) == 16
-    (model_folder / "notes.txt").write_text("nothing that decides what it says")
+    (model_folder / "notes.txt").write_text("not part of the model")
     assert model_revision(ModelSection(model=str(model_folder))) == revision
     (model_folder / "model.safetensors").write_bytes(b"weightS")
     assert model_revision(ModelSection(model=str(model_folder))) != revision
@@ -34,7 +34,7 @@ def test_the_revision_of_a_folder_is_its_content(model_folder: Path) -> None:
         ("model.safetensors", "it has no *.safetensors; convert its weights"),
     ],
 )
-def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: str) -> None:
+def test_folders_that_are_not_a_model(model_folder: Path, missing: str, expected: str) -> None:
     (model_folder / missing).unlink()
     with pytest.raises(ModelError) as caught:
         model_revision(ModelSection(model=str(model_folder)))
@@ -42,7 +42,7 @@ def test_folders_that_are_no_model(model_folder: Path, missing: str, expected: s
 
 
 @pytest.mark.parametrize("name", ["runs/demo/policy", "./policy", "/nowhere/policy", "policy"])
-def test_folders_that_are_not_there(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_folders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match=rf"no model folder {name}; give a folder with config.json"):
         model_revision(ModelSection(model=name))

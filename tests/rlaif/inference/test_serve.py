@@ -1,4 +1,4 @@
-"""What `make serve` hands to vLLM; a server that runs is in test_served.py."""
+"""The arguments of vLLM that `make serve` sets; test_served.py runs a server."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from rlaif.inference.serve import main, serve_arguments
 from tests.support import ROOT
 
 
-def test_arguments_say_what_the_stages_say_to_vllm() -> None:
+def test_the_server_has_the_settings_of_the_engine() -> None:
     model = ModelSection(model="assets/labeler", dtype="float32")
     arguments = serve_arguments(model, EngineSection(max_model_len=512), 3, "127.0.0.1", 8000, on_cpu=True)
     assert arguments[0] == "--model=assets/labeler"
@@ -32,7 +32,7 @@ def test_arguments_say_what_the_stages_say_to_vllm() -> None:
     assert "--no-enforce-eager" in on_gpu and not any("block-size" in argument for argument in on_gpu)
 
 
-def test_no_picture_is_fetched_for_a_request() -> None:
+def test_the_server_does_not_fetch_images() -> None:
     arguments = serve_arguments(ModelSection(model="m"), EngineSection(), 0, "127.0.0.1", 8000, on_cpu=False)
     (domains,) = (argument for argument in arguments if argument.startswith("--allowed-media-domains"))
     assert domains == "--allowed-media-domains=none.invalid"
@@ -40,31 +40,31 @@ def test_no_picture_is_fetched_for_a_request() -> None:
 
 
 class Started(Exception):
-    """In place of becoming the server."""
+    """Raised instead of starting the server."""
 
 
-@pytest.mark.parametrize(("more", "host"), [([], "127.0.0.1"), (["--host", "0.0.0.0"], "0.0.0.0")])
-def test_it_binds_to_loopback_unless_told_otherwise(
-    more: list[str], host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("options", "host"), [([], "127.0.0.1"), (["--host", "0.0.0.0"], "0.0.0.0")])
+def test_the_server_binds_to_loopback_by_default(
+    options: list[str], host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    started: list[list[str]] = []
+    commands: list[list[str]] = []
 
     def start(path: str, arguments: list[str]) -> None:
-        started.append(arguments)
+        commands.append(arguments)
         raise Started
 
     monkeypatch.setattr(rlaif.inference.serve, "prepare_environment", lambda: True)
     monkeypatch.setattr("os.execv", start)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(Started):
-        main(["--config", str(ROOT / "configs" / "endpoint.yaml"), "--model", "some/model", "--port", "8123", *more])
-    (arguments,) = started
+        main(["--config", str(ROOT / "configs" / "endpoint.yaml"), "--model", "some/model", "--port", "8123", *options])
+    (arguments,) = commands
     assert arguments[1:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model=some/model"]
     assert f"--host={host}" in arguments and "--port=8123" in arguments
     assert f"serves some/model at http://{host}:8123/v1" in capsys.readouterr().out
 
 
-def test_an_endpoint_is_not_served_again(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_labeler_behind_an_endpoint_cannot_be_served(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(ROOT / "configs" / "endpoint.yaml")]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: the labeler of") and "give one with MODEL=" in error

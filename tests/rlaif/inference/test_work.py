@@ -1,4 +1,4 @@
-"""Work handed out in chunks: where rows stand, what stays together, and the same tables from a local Ray cluster."""
+"""Work in chunks: row locations, batches by image, and the same tables from a local Ray cluster."""
 
 import logging
 import os
@@ -28,27 +28,27 @@ from tests.support.pair_rows import open_run, score_rows
 OUTPUTS = {"generation": ("prompts", "responses"), "feedback": ("claims", "scores", "pairs")}
 
 
-def test_rows_are_found_again_where_they_stand(tmp_path: Path) -> None:
+def test_rows_are_read_at_their_locations(tmp_path: Path) -> None:
     run = open_run(tmp_path)
     with TableWriter(run, "scores", key="prompt_id", part_rows=4) as writer:
         for prompt in "abcde":
             writer.write(score_rows(prompt))
     rows = [row for part in read_located_parts(run, "scores", ["prompt_id"]) for row in part.to_pylist()]
     assert [(row["group"], row["row"]) for row in rows[3:6]] == [(0, 3), (1, 0), (1, 1)]
-    some = [row for row in rows if row["prompt_id"] in "bce"]
-    assert row_locations(some) == ((0, (2, 3)), (1, (0, 1)), (2, (0, 1)))
-    assert read_rows_at(writer.path, row_locations(some), ["score", "prompt_id"]) == [
+    selected = [row for row in rows if row["prompt_id"] in "bce"]
+    assert row_locations(selected) == ((0, (2, 3)), (1, (0, 1)), (2, (0, 1)))
+    assert read_rows_at(writer.path, row_locations(selected), ["score", "prompt_id"]) == [
         {"score": -float(index), "prompt_id": prompt} for prompt in "bce" for index in range(2)
     ]
 
 
-def test_all_questions_of_an_image_stay_together() -> None:
+def test_batches_do_not_split_an_image() -> None:
     rows = [{"image_sha256": image} for image in "aabbbcd"]
-    assert [[row["image_sha256"] for row in some] for some in batch_by_image(rows, 3)] == [list("aabbb"), list("cd")]
+    assert [[row["image_sha256"] for row in batch] for batch in batch_by_image(rows, 3)] == [list("aabbb"), list("cd")]
     assert list(batch_by_image([], 3)) == []
 
 
-def test_no_engine_is_opened_for_nothing_and_one_for_many(capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_engine_is_opened_for_all_chunks_and_none_without_chunks(capsys: pytest.CaptureFixture[str]) -> None:
     opened: list[ScriptedEngine] = []
 
     def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
@@ -63,10 +63,12 @@ def test_no_engine_is_opened_for_nothing_and_one_for_many(capsys: pytest.Capture
     assert len(opened) == 1 and opened[0].closed
     bars = capsys.readouterr().err.split("\r")
     assert [line for line in bars if line.strip() and not line.startswith("work: ")] == []
-    assert " 5/15 " in bars[1] and " 15/15 " in bars[-1], "one bar over the prompts on disk and those to do"
+    assert " 5/15 " in bars[1] and " 15/15 " in bars[-1], (
+        "one progress bar counts the finished and the remaining prompts"
+    )
 
 
-def test_an_engine_is_closed_when_its_results_are_not_used() -> None:
+def test_the_engine_is_closed_with_the_generator_of_results() -> None:
     double = ScriptedEngine(lambda request: ["a"])
     spec = EngineSpec(ModelSection(model="m"), EngineSection(), 0, lambda *_: double)
     results = map_chunks(spec, [Chunk(1, {}), Chunk(1, {})], lambda engine, chunk: 0, "work", 2, 0)
@@ -80,14 +82,14 @@ def test_an_engine_is_closed_when_its_results_are_not_used() -> None:
 
 
 class MortalEngine:
-    """An engine that dies with its process at its second chunk, once: the first to make the file `died` does."""
+    """An engine that kills its process at its second chunk, unless the file `died` exists, which it writes first."""
 
     def __init__(self, engine: Engine, died: Path) -> None:
-        self.engine, self.died, self.asked = engine, died, 0
+        self.engine, self.died, self.calls = engine, died, 0
 
     def generate(self, requests: Any, advance: Any = do_nothing) -> Any:
-        self.asked += 1
-        if self.asked > 1 and not self.died.exists():
+        self.calls += 1
+        if self.calls > 1 and not self.died.exists():
             self.died.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return self.engine.generate(requests, advance)
@@ -100,8 +102,10 @@ def open_scripted(*_: Any) -> ScriptedEngine:
     return ScriptedEngine(answer, words={"yes": (1,), "no": (2,)})
 
 
-def open_mortal(opened: OpenEngine, died: Path, model: ModelSection, engine: EngineSection, seed: int) -> MortalEngine:
-    return MortalEngine(opened(model, engine, seed), died)
+def open_mortal(
+    open_inner: OpenEngine, died: Path, model: ModelSection, engine: EngineSection, seed: int
+) -> MortalEngine:
+    return MortalEngine(open_inner(model, engine, seed), died)
 
 
 def open_broken(model: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
@@ -130,7 +134,7 @@ def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.usefixtures("small_chunks")
-def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_model: Path, tmp_path: Path) -> None:
+def test_two_actors_of_which_one_is_killed_write_the_tables_of_one_engine(tiny_model: Path, tmp_path: Path) -> None:
     import ray
 
     alone, on_ray = tmp_path / "alone", tmp_path / "ray"
@@ -145,8 +149,8 @@ def test_two_actors_of_which_one_is_killed_make_the_tables_of_one_engine(tiny_mo
             run(config, on_ray, partial(open_mortal, open_scripted, died))
             assert died.exists(), "no actor was killed"
             for table in OUTPUTS[stage]:
-                found, expected = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (on_ray, alone))
-                assert found == expected, table
+                actual, expected = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (on_ray, alone))
+                assert actual == expected, table
         with pytest.raises(ModelError, match="no such model"):
             generate(config, tmp_path / "broken", open_broken)
     finally:
@@ -168,5 +172,5 @@ def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: P
     finally:
         ray.shutdown()
     assert died.exists(), "no actor was killed"
-    found, expected = (pq.read_table(path / "responses.parquet").to_pylist() for path in (on_ray, alone))
-    assert found == expected
+    actual, expected = (pq.read_table(path / "responses.parquet").to_pylist() for path in (on_ray, alone))
+    assert actual == expected
