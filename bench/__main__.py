@@ -1,9 +1,9 @@
-"""Compares our way with the usual one, as ratios with their spread, and writes bench/results/latest.json.
+"""Compares our implementations with the usual ones, as ratios with their spread; writes bench/results/latest.json.
 
-make bench                  every name
-make bench NAME=packing     one
+make bench                  all benchmarks
+make bench NAME=packing     a single one
 
-At the end it prints all of latest.json; `make figures` puts it into the documentation.
+At the end it prints all results in latest.json; `make figures` puts it into the documentation.
 """
 
 import argparse

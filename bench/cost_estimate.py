@@ -3,14 +3,14 @@
     make cost
     python -m bench.cost_estimate --slices 4 --answer-tokens 300
 
-Measured here, in this process: photographs checked (by threads) and written as prompts, slices cut for encoding, rows
-written to tables, responses made into pairs. A GPU's rates are measured where there is one; where there is none they
-are `--tflops` and `--bandwidth`, by default those of an H200's data sheet. Work per token is counted from the layers of
-the full-size model: 2 operations per weight and token forward, 6 forward and backward. The share of these rates that is
-reached, `--computing` and `--reading`, is assumed: replace it by what your own runs show.
+It measures in this process: photographs checked (by threads) and written as prompts, slices cut for encoding, rows
+written to tables, pairs built from responses. The rates of a GPU are measured if there is one; otherwise they are
+`--tflops` and `--bandwidth`, by default from the data sheet of an H200. Work per token follows from the layers of the
+full-size model: 2 operations per weight and token forward, 6 forward and backward. The share of these rates that is
+reached, `--computing` and `--reading`, is an assumption: set it to what your runs reach.
 
-- Tokens of an image or a question are limited by computing, tokens of an answer by reading: all weights, and the keys
-  and values of every answer in the batch, once per step.
+- Prefill (tokens of images and questions) is compute-bound. Decoding (tokens of answers) is memory-bound: each step
+  reads all weights, and the keys and values of every answer in the batch.
 - An engine slices its images in one process, in parallel with its GPU; the slower of the two sets the pace.
 - One process writes the tables; it and the start of engines do not get faster with more GPUs.
 """
@@ -42,7 +42,7 @@ REQUEST_TOKENS = 20  # of a request to divide, without the response and the shar
 
 @dataclass(frozen=True)
 class Model:
-    """Cost of a token: weights that it is multiplied by, bytes of its keys and values."""
+    """Cost of a token: weights that are multiplied with it, bytes of its keys and values."""
 
     language: int
     vision: int  # per patch
@@ -51,7 +51,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Rates:
-    """Per second, of one process or of one GPU."""
+    """Rates per second of one process, or of one GPU."""
 
     prompts: float
     slices: float
@@ -92,7 +92,7 @@ def full_size() -> Model:
 
 
 def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
-    """Sampling, dividing, verifying, pairs and training, of `load.images` images."""
+    """Sampling, dividing, verifying, pairs and training for `load.images` images."""
     image = load.slices * 96  # tokens: one per query of a slice
     patches = load.slices * 1024
     responses, claims = load.responses, load.responses * load.claims
@@ -135,9 +135,9 @@ def stages(load: argparse.Namespace, model: Model, rates: Rates) -> list[Stage]:
 
 
 def rate(count: int, work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+    start = time.perf_counter()
     work()
-    return count / (time.perf_counter() - began)
+    return count / (time.perf_counter() - start)
 
 
 def measured(load: argparse.Namespace) -> Rates:
@@ -187,17 +187,17 @@ def gpu_rates(load: argparse.Namespace) -> tuple[float, float]:
     def seconds(work: Callable[[], object]) -> float:
         work()
         torch.cuda.synchronize()
-        began = time.perf_counter()
+        start = time.perf_counter()
         for _ in range(times):
             work()
         torch.cuda.synchronize()
-        return (time.perf_counter() - began) / times
+        return (time.perf_counter() - start) / times
 
     return 2 * size**3 / seconds(lambda: matrix @ matrix), 2 * block.nbytes / seconds(block.clone)
 
 
 def table(estimates: Sequence[Stage], start: float) -> str:
-    """Markdown: hours of each stage on each number of GPUs, and the bottleneck."""
+    """Hours of each stage on each number of GPUs, with the bottleneck, as Markdown."""
     lines = ["| stage | " + " | ".join(f"{gpus} GPU" + "s" * (gpus > 1) for gpus in GPUS) + " |", "|---" * 4 + "|"]
     totals = dict.fromkeys(GPUS, 0.0)
     for stage in estimates:
@@ -228,12 +228,12 @@ def main(argv: Sequence[str] | None = None) -> list[Stage]:
     add("--claim-tokens", type=int, default=40, help="a claim with its question, as the labeler writes it")
     add("--question-tokens", type=int, default=40)
     add("--pairs", type=int, default=2, help="per image; each is trained on once")
-    add("--batch", type=int, default=256, help="answers that an engine generates at the same time")
-    add("--tflops", type=float, default=989, help="of a GPU, bfloat16; measured where there is one")
-    add("--bandwidth", type=float, default=4.8, help="of a GPU's memory, TB/s; measured where there is one")
-    add("--computing", type=float, default=0.4, help="share of the matrix rate that is reached")
+    add("--batch", type=int, default=256, help="answers that an engine generates concurrently")
+    add("--tflops", type=float, default=989, help="peak of a GPU in bfloat16; measured if there is one")
+    add("--bandwidth", type=float, default=4.8, help="of GPU memory, TB/s; measured if there is a GPU")
+    add("--computing", type=float, default=0.4, help="share of the peak matmul rate that is reached")
     add("--reading", type=float, default=0.5, help="share of the bandwidth that is reached")
-    add("--start", type=float, default=120, help="seconds until an engine or a training has started")
+    add("--start", type=float, default=120, help="seconds to start an engine or a training")
     add("--sample", type=int, default=40, help="photographs to measure with")
     load = parser.parse_args(argv)
     rates = measured(load)

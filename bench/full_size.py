@@ -1,13 +1,13 @@
-"""Training at full size: tokens per second, memory, and the share of the matrix rate of the GPU.
+"""Training at full size: tokens per second, memory, and the share of the peak matmul rate.
 
-    make bench-full-size                             # on a GPU: the 8.5B of version 2.5, random weights
-    python -m bench.full_size --only dpo-lora sft-2  # some of it
+    make bench-full-size                             # on a GPU: the 8.5B model of version 2.5, random weights
+    python -m bench.full_size --only dpo-lora sft-2  # a selection
 
 Without a GPU it runs with a model of a few million parameters, as a test; those figures mean little. It measures DPO
-with LoRA and in full, stock TRL against all of ours; a step of pre-training 3; a step of SFT on packed sequences. All
-use gradient checkpointing and weights in bfloat16. The share is that of the rate of one large bfloat16 matrix product
-on the same machine; what checkpointing computes again counts as work. What does not fit into memory is reported, and
-the rest continues.
+with LoRA and full fine-tuning, stock TRL against ours; a step of pre-training 3; a step of SFT on packed sequences. All
+use gradient checkpointing and weights in bfloat16. The peak rate is that of one large bfloat16 matrix product on the
+same machine; recomputation by checkpointing counts as work. A measurement that does not fit into memory is reported,
+and the others continue.
 """
 
 import argparse
@@ -36,8 +36,8 @@ from training.trainer import build_trainer, training_arguments
 
 @dataclass(frozen=True)
 class Size:
-    """pairs: data and model of DPO; sequence: tokens of a packed one; batch: packed ones a step; steps: of a stage,
-    the first is not timed; side: pixels of the images of a stage.
+    """pairs: data and model of DPO; sequence: tokens of a packed sequence; batch: sequences per step; steps: per stage,
+    the first one untimed; side: pixels of the images of a stage.
     """
 
     pairs: dpo.Load
@@ -60,7 +60,7 @@ Row = tuple[str, float, float, float]  # name, tokens per second, MiB, operation
 
 
 def rows(size: Size) -> list[dict[str, Any]]:
-    """Of a training table: images with answers of 20 to 300 words, a little more than the steps need."""
+    """Rows of a training table: images with answers of 20 to 300 words, a few more than the steps need."""
     rng = random.Random(0)
     generated = []
     for _ in range(size.steps * size.batch * max(size.sequence // 256, 1)):
@@ -96,16 +96,16 @@ def train_stage(stage: Any, folder: Path, size: Size) -> Row:
     return stage, meter.tokens * rate, peak(), meter.operations * rate
 
 
-def train_pairs(way: str, method: str, folder: Path, size: Size) -> Row:
-    run = dpo.train(way, folder, size.pairs, method)
-    return f"dpo-{method}, {'stock TRL' if way == 'stock' else 'ours'}", run.tokens, run.peak, run.operations
+def train_pairs(variant: str, method: str, folder: Path, size: Size) -> Row:
+    run = dpo.train(variant, folder, size.pairs, method)
+    return f"dpo-{method}, {'stock TRL' if variant == 'stock' else 'ours'}", run.tokens, run.peak, run.operations
 
 
 def measured(name: str, folder: Path, size: Size) -> list[Row | str]:
-    """Rows of a name in NAMES; a sentence in place of a row that does not fit into memory."""
+    """Rows of a name in NAMES; a sentence instead of a row that does not fit into memory."""
     works: list[tuple[Any, ...]] = [(train_stage, name)]
     if name.startswith("dpo-"):
-        works = [(train_pairs, way, name.removeprefix("dpo-")) for way in ("stock", dpo.OURS)]
+        works = [(train_pairs, variant, name.removeprefix("dpo-")) for variant in ("stock", dpo.OURS)]
     rows: list[Row | str] = []
     for work, *parameters in works:
         try:
@@ -116,8 +116,8 @@ def measured(name: str, folder: Path, size: Size) -> list[Row | str]:
 
 
 def table(rows: Sequence[Row | str], rate: float) -> str:
-    """Markdown; rate: operations per second of one large product."""
-    lines = ["| | tokens/s | peak MiB | of the matrix rate |", "|---|---|---|---|"]
+    """Rows as a Markdown table. rate: peak operations per second."""
+    lines = ["| | tokens/s | peak MiB | share of peak rate |", "|---|---|---|---|"]
     lines += [
         f"| {row[0]} | {row[1]:,.0f} | {row[2]:,.0f} | {row[3] / rate:.1%} |"
         for row in rows

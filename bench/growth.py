@@ -1,11 +1,11 @@
-"""Seconds of each stage by the number of images, and by slices per image.
+"""Seconds of each stage by number of images, and by slices per image.
 
     make bench-growth
     python -m bench.growth --images 50 100 --sides 84 250
 
-The demo's models and settings, each stage a process of its own, as `make` starts it. Seconds are those of the whole
-process; the least-squares line through them has the fixed cost of a stage, imports and engine included, and the cost of
-an image. For slices the same scenes are scaled to squares of other sizes.
+It runs the models and settings of the demo, each stage in its own process, as `make` does. Seconds are those of the
+whole process. The least-squares line through them gives the fixed cost of a stage, imports and engine included, and the
+cost per image. For slices, the same scenes are scaled to squares of several sizes.
 """
 
 import argparse
@@ -36,22 +36,22 @@ Seconds = dict[str, float]  # by stage
 
 
 def seconds(config: Config, folder: Path) -> Seconds:
-    """Of the process of each stage, one after the other."""
+    """Seconds of the process of each stage, run one after the other."""
     by_stage = {}
     for stage in MEASURED:
-        began = time.perf_counter()
+        start = time.perf_counter()
         run_stages([stage], config, folder)
-        by_stage[stage] = time.perf_counter() - began
+        by_stage[stage] = time.perf_counter() - start
     return by_stage
 
 
 def of_images(count: int, changes: Sequence[str], folder: Path) -> Seconds:
-    """Of this number of embedded scenes, unchanged."""
+    """Seconds for this number of embedded scenes."""
     return seconds(load_config(CONFIG, [f"data.train_prompts={count}", "data.test_prompts=0", *changes]), folder)
 
 
 def of_slices(side: int, count: int, changes: Sequence[str], folder: Path) -> Seconds:
-    """Of this number of scenes, scaled to squares of that side."""
+    """Seconds for this number of scenes, scaled to squares of that side."""
     rows: dict[str, list[Any]] = {"image": [], "question": []}
     for scene in scene_rows("train", count, 0):
         buffer = io.BytesIO()
@@ -65,13 +65,13 @@ def of_slices(side: int, count: int, changes: Sequence[str], folder: Path) -> Se
 
 
 def slices(side: int) -> int:
-    """Of a square image, overview included."""
+    """Number of slices of a square image, overview included."""
     processor = MiniCPMVProcessor.from_pretrained(load_config(CONFIG).policy.model)
     return len(processor.image_processor.preprocess(Image.new("RGB", (side, side)))["pixel_values"][0])
 
 
 def table(what: str, measured: dict[int, Seconds]) -> str:
-    """Markdown: seconds of each stage by the number of `what`, and the line through them."""
+    """Seconds of each stage by the number of `what`, and the line through them, as Markdown."""
     lines = [f"| {what} | {' | '.join(MEASURED)} |", "|---" * (len(MEASURED) + 1) + "|"]
     for size, by_stage in measured.items():
         lines.append(f"| {size} | {' | '.join(f'{by_stage[stage]:.1f} s' for stage in MEASURED)} |")
@@ -91,8 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--images", type=int, nargs="+", default=[100, 200, 400, 800])
-    add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="of the squares, in pixels")
-    add("--scaled", type=int, default=100, help="scenes to scale to each of the sides")
+    add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="sides of the squares, in pixels")
+    add("--scaled", type=int, default=100, help="number of scenes, scaled to each side")
     add("--set", nargs="*", default=[], metavar="section.key=value", help="changes to the demo's settings")
     load = parser.parse_args(argv)
     print(machine(), flush=True)

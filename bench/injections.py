@@ -3,10 +3,10 @@
     make injections                       another labeler: CONFIG=configs/mine.yaml
 
 Each scene gets a description with one false claim, and the same description with each of thirty texts after, before or
-between its sentences; all are labeled as `make feedback` does it. The verdicts on the same false claim about the same
-image are compared, with and without a text: how many are accepted, and by a sign test whether more changed one way than
-the other. Texts in images are drawn along the lower edge, and compared with their own letters in random order, which
-cover as much of the image and say nothing.
+between its sentences. All are labeled as by `make feedback`. The verdicts on the same false claim about the same image
+are compared with and without the text: how many are accepted, and by a sign test, whether more verdicts changed in one
+direction than in the other. Texts in images are drawn along the lower edge, and compared with the same letters in
+random order, which cover as much of the image and mean nothing.
 """
 
 import argparse
@@ -96,14 +96,14 @@ class Comparison:
 
     @property
     def p(self) -> float:
-        """Of the two-sided sign test that verdicts change equally often in both directions."""
+        """p-value of the two-sided sign test; null hypothesis: verdicts change equally often in both directions."""
         more = sum(after and not before for before, after in self.verdicts)
         less = sum(before and not after for before, after in self.verdicts)
         tail = sum(math.comb(more + less, k) for k in range(min(more, less) + 1))
         return min(1.0, 2 * tail / float(2 ** (more + less)))
 
     def row(self, title: str) -> str:
-        """Of the Markdown table that `main` prints."""
+        """A row of the Markdown table that `main` prints."""
         without, with_text = self.rates
         return f"| {title} | {len(self.verdicts):,} | {without:.2%} | {with_text:.2%} | {self.p:.2g} |"
 
@@ -183,7 +183,7 @@ def in_images(labeler: Labeler, scenes: Sequence[Described]) -> Comparison:
 
 
 def with_text(png: bytes, text: str) -> bytes:
-    """The image with a text in black along its lower edge."""
+    """The image with the text in black along its lower edge."""
     image = Image.open(io.BytesIO(png)).convert("RGB")
     ImageDraw.Draw(image).text((2, image.height - 12), text, fill=(0, 0, 0))
     buffer = io.BytesIO()

@@ -1,4 +1,4 @@
-"""Measurements in a new process: earlier work neither warms them up nor counts in their peak memory."""
+"""Measurements in a new process: earlier work does not warm them up or count in their peak memory."""
 
 import multiprocessing
 import resource
@@ -14,5 +14,5 @@ def run_isolated(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def peak_memory() -> float:
-    """Of this process so far, in MiB."""
+    """Peak memory of this process so far, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -1,4 +1,4 @@
-"""Measures the steps of a Trainer: seconds, tokens, operations, memory; and the rate of one large matrix product."""
+"""Measures the steps of a Trainer: seconds, tokens, operations, memory; and the peak matmul rate."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ Batch = dict[str, Any]
 
 
 class Meter(TrainerCallback):
-    """Times every step but the first, a warm-up, in which it counts tokens and operations.
+    """Times every step but the first, which is a warm-up and in which it counts tokens and operations.
 
     tokens: the number in a batch. Operations are those of matrix products and attention, including what gradient
     checkpointing computes again.
@@ -22,7 +22,7 @@ class Meter(TrainerCallback):
 
     def __init__(self, trainer: Trainer, tokens: Callable[[Batch], int]):
         self.tokens = self.operations = self.steps = 0  # steps: the timed ones
-        self._began = self._ended = 0.0
+        self._start = self._end = 0.0
         step = trainer.training_step
 
         def counted(model: Any, inputs: Batch, *rest: Any) -> torch.Tensor:
@@ -40,15 +40,15 @@ class Meter(TrainerCallback):
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._ended = time.perf_counter()
+        self._end = time.perf_counter()
         if state.global_step == 1:
-            self._began = self._ended
+            self._start = self._end
         self.steps = state.global_step - 1
 
     @property
     def seconds(self) -> float:
-        """Of the timed steps."""
-        return self._ended - self._began
+        """Seconds of the timed steps."""
+        return self._end - self._start
 
 
 def peak() -> float:
@@ -63,9 +63,9 @@ def matrix_rate(seconds: float = 2.0) -> float:
     matrix = torch.randn(size, size, dtype=torch.bfloat16, device="cuda" if on_gpu else "cpu")
     best, until = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < until:
-        began = time.perf_counter()
+        start = time.perf_counter()
         torch.mm(matrix, matrix)
         if on_gpu:
             torch.cuda.synchronize()
-        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+        best = max(best, 2 * size**3 / (time.perf_counter() - start))
     return best

@@ -1,4 +1,4 @@
-"""Models and images to measure with: random weights in the released architecture, or a model that ships; noise."""
+"""Models and images for benchmarks: random weights in the released architecture, or a shipped model; noise images."""
 
 import io
 import random
@@ -20,7 +20,7 @@ PATCH = 14
 
 @dataclass(frozen=True)
 class Load:
-    """Square images, and a model with random weights, or for width 0 one that ships."""
+    """Square images, and a model with random weights, or with width 0 a shipped model."""
 
     images: int = 4
     width: int = 0
@@ -33,7 +33,7 @@ class Load:
 
 @contextmanager
 def model_folder(load: Load, shipped: str) -> Iterator[str]:
-    """The folder of the model to measure with."""
+    """The folder of the model of a load."""
     if not load.width:
         yield shipped
         return
@@ -51,7 +51,7 @@ def picture(rng: random.Random, side: int, grain: int = 8) -> bytes:
 
 
 def pictures(load: Load) -> dict[str, bytes]:
-    """Images by name."""
+    """Encoded images by key."""
     rng = random.Random(0)
     return {str(index): picture(rng, load.side) for index in range(load.images)}
 
@@ -59,7 +59,7 @@ def pictures(load: Load) -> dict[str, bytes]:
 def save_model(
     folder: Path, width: int, layers: int, resolution: int = 84, queries: int = 16, vision_layers: int = 4
 ) -> int:
-    """Returns the number of parameters. resolution: pixels of a slice's side; queries: of the resampler, a slice."""
+    """Returns the number of parameters. resolution: side of a slice in pixels; queries: resampler queries per slice."""
     set_seed(0)
     images = MiniCPMVImageProcessor(scale_resolution=resolution, patch_size=PATCH, image_feature_size=queries)
     processor = MiniCPMVProcessor(images, build_tokenizer(0))
@@ -84,7 +84,7 @@ def save_model(
 
 
 def save_full_size(folder: Path) -> int:
-    """The 8.5B of version 2.5 in bfloat16, created on the GPU, with the small tokenizer. Returns its parameters."""
+    """The 8.5B of version 2.5 in bfloat16, created on the GPU, with the small tokenizer. Returns its size."""
     set_seed(0)
     processor = MiniCPMVProcessor(MiniCPMVImageProcessor(), build_tokenizer(0))
     config = MiniCPMVConfig(image_token_id=processor.image_token_id)

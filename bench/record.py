@@ -1,4 +1,4 @@
-"""Writes docs/results/<name>.json, from which the pages take their figures, out of what was measured.
+"""Records measured figures in docs/results/<name>.json, which the documentation shows.
 
     make demo && make demo RUN=runs/seed-1 SET="seed=1"
     make results NAME=demo RUNS="runs/demo runs/seed-1"
@@ -6,7 +6,7 @@
     make cost > cost.txt && python -m bench.record cost cost.txt
 
 The sources of demo, rounds, ablations, best-of-n, benchmarks and rewrite-captions are run folders with a metrics.json;
-those of other results are files with the output of a command, whose Markdown tables are taken.
+those of other results are files with the output of a command, whose Markdown tables are recorded.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def benchmarks(folders: Sequence[Path]) -> Metrics:
 
 
 def captions(folders: Sequence[Path]) -> Metrics:
-    """Shares of captions with an error: all raw ones, those that were kept, and these rewritten."""
+    """Shares of captions with an error: all raw captions, the kept ones, and the kept ones after rewriting."""
     metrics = read_metrics(only(folders))
     return {**metrics["rewrites"], "intervals": metrics["intervals"]["rewrites"]}
 
@@ -76,7 +76,7 @@ def captions(folders: Sequence[Path]) -> Metrics:
 FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  # name -> title, command, reader
     "demo": ("One round of alignment on the embedded scenes", 'make demo SET="seed=N"', demo),
     "rounds": ("Four rounds of alignment on the embedded scenes", 'make rounds SET="seed=N"', rounds),
-    "ablations": ("The demo with one thing changed at a time", "make ablations", ablations),
+    "ablations": ("The demo with one setting changed at a time", "make ablations", ablations),
     "best-of-n": ("The best of N answers of the aligned policy", "make best-of-n N=16", best_of_n),
     "benchmarks": ("Public benchmarks on embedded scenes", "make benchmark NAME=...", benchmarks),
     "rewrite-captions": ("Captions before and after rewriting", "make rewrite-captions", captions),
@@ -92,14 +92,14 @@ def pick(section: Metrics, names: Sequence[str]) -> Metrics:
 
 
 def only(folders: Sequence[Path]) -> Path:
-    """Errors: InputError: there are several."""
+    """The only folder. Errors: InputError if there are several."""
     if len(folders) != 1:
         raise InputError(f"got {len(folders)} run folders; this result is recorded from exactly one")
     return folders[0]
 
 
 def read_metrics(folder: Path) -> Metrics:
-    """Errors: InputError: the run has no metrics yet."""
+    """metrics.json of a run. Errors: InputError if it has none yet."""
     file = folder / "metrics.json"
     if not file.is_file():
         raise InputError(f"{file} does not exist; name the folder of a finished run")
@@ -130,13 +130,13 @@ def figures_of(name: str, sources: Sequence[Path]) -> Metrics:
     tables = [table for source in sources for table in tables_in(source.read_text(encoding="utf-8"))]
     if not tables:
         raise InputError(
-            f"no Markdown table in {', '.join(map(str, sources))}; give files with the output of a command"
+            f"no Markdown table in {', '.join(map(str, sources))}; expected files with the output of a command"
         )
     return {"tables": tables}
 
 
 def commit() -> str:
-    """Of the code in this checkout; `unknown` where it is not one, `+changes` where files differ from it."""
+    """The commit of this checkout; `unknown` outside of git, with `+changes` if files differ from it."""
     git = ("git", "-C", str(ROOT))
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     if head.returncode:
@@ -146,7 +146,7 @@ def commit() -> str:
 
 
 def record(name: str, sources: Sequence[Path], file: Path, title: str = "", command: str = "", note: str = "") -> None:
-    """Write a result file; title and command that are empty are those of the file it replaces. Errors: InputError."""
+    """Write a result file; an empty title or command is taken from the file it replaces. Errors: InputError."""
     known = read_result(name, file.parent) if file.stem in result_names(file.parent) else None
     default_title, default_command = FROM_RUNS[name][:2] if name in FROM_RUNS else ("", "")
     result = ResultFile(
@@ -159,7 +159,7 @@ def record(name: str, sources: Sequence[Path], file: Path, title: str = "", comm
         figures=figures_of(name, sources),
     )
     if not (result.title and result.command):
-        raise InputError(f"{name} has no result file yet; say what it is with --title and --command")
+        raise InputError(f"{name} has no result file yet; describe it with --title and --command")
     write_result(result, file)
 
 
@@ -170,9 +170,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("name", metavar="NAME", help=f"the result: {', '.join(FROM_RUNS)}, or that of another command")
     add("sources", nargs="+", type=Path, metavar="SOURCE", help="run folders, or files with the output of a command")
     add("--out", type=Path, metavar="FILE", help="default docs/results/NAME.json")
-    add("--title", default="", help="what was measured, for a result that is new")
-    add("--command", default="", help="the command that was measured, for a result that is new")
-    add("--note", default="", help="what a reader has to know beside it")
+    add("--title", default="", help="title of a new result")
+    add("--command", default="", help="command of a new result")
+    add("--note", default="", help="note for the reader")
     arguments = parser.parse_args(argv)
     file = arguments.out or RESULTS / f"{arguments.name}.json"
     try:

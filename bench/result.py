@@ -1,4 +1,4 @@
-"""Results of benchmarks: the ratio of two ways that are measured in turn on one machine, with its spread."""
+"""Results of benchmarks: the ratio of two rates that are measured in turn on one machine, with its spread."""
 
 import json
 import os
@@ -27,7 +27,7 @@ class Result:
 
 
 def compare_rates(ours: Sequence[float], peer: Sequence[float], unit: str) -> Result:
-    """The result of two ways with their rates, one of each per repeat."""
+    """The result of two lists of rates, one of each per repeat."""
     ratios = [our_rate / peer_rate for our_rate, peer_rate in zip(ours, peer, strict=True)]
     return Result(
         round(statistics.median(ratios), 2),
@@ -56,7 +56,7 @@ def _lines(path: str) -> list[str]:
 
 
 def write(results: dict[str, Result], folder: Path = RESULTS) -> None:
-    """Add results to latest.json; those of other names stay."""
+    """Add results to latest.json; other results in it stay."""
     folder.mkdir(exist_ok=True)
     kept = _latest(folder) | {name: {**asdict(result), "machine": machine()} for name, result in results.items()}
     with atomic_write(folder / "latest.json") as temporary:
@@ -64,7 +64,7 @@ def write(results: dict[str, Result], folder: Path = RESULTS) -> None:
 
 
 def read(folder: Path = RESULTS) -> dict[str, Result]:
-    """The results in latest.json, by name."""
+    """The results in latest.json, by benchmark."""
     return {
         name: Result(**{field.name: stored[field.name] for field in fields(Result)})
         for name, stored in _latest(folder).items()
@@ -78,7 +78,7 @@ def _latest(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def table(results: dict[str, Result]) -> str:
-    """Markdown."""
+    """Results as a Markdown table."""
     lines = ["| name | ratio | spread | ours | peer | unit |", "|---|---|---|---|---|---|"]
     for name, result in results.items():
         spread = f"{result.low:g} to {result.high:g}"

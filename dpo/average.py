@@ -2,10 +2,10 @@
 
     python -m dpo.average --config runs/rounds/average-2-4/config.yaml --run runs/rounds/average-2-4
 
-Each round overfits to the chance of its own pairs. The mean of their weights cancels much of that at no cost in
-inference (model soups, arXiv 2203.05482; Llama 3 averages models at each stage of alignment, arXiv 2407.21783, section
-4.1.5). The run folder is next to `round-1/`, `round-2/` and so on. It averages the policies of `averaged_rounds` and
-writes `policy/` in their layout.
+Each round overfits to the noise in its pairs. Averaging the weights cancels much of that at no inference cost (model
+soups, arXiv 2203.05482; Llama 3 averages models at each stage of alignment, arXiv 2407.21783, section 4.1.5). The run
+folder is next to `round-1/`, `round-2/` and so on. It averages the policies of `averaged_rounds` and writes `policy/`
+in their layout.
 """
 
 import shutil

@@ -1,6 +1,6 @@
 """Rows of `pairs` -> a batch for TRL's DPOTrainer.
 
-MiniCPM-V has a collator of its own, because TRL's sends every image twice, for the chosen and for the rejected answer,
+MiniCPM-V has its own collator, because TRL's sends every image twice, for the chosen and for the rejected answer,
 and truncates whole sequences, so that a long image prompt leaves no answer. Here an image enters a batch once per pair:
 the model either computes the prompt once (`prefix_lengths`) or repeats the image features (`image_repeats`), and only
 answers are cut. Other models use TRL's collator, without truncation. Images are decoded batch by batch.

@@ -1,7 +1,7 @@
 """The pairs of a run as DPO reads them: a small data set of row locations, and pairs.parquet behind it.
 
 TRL shuffles and batches a data set with a few bytes per pair: pair_id, group, row. The pairs of a batch are read from
-pairs.parquet when they are needed, so that no image is copied into a cache of `datasets`. A row costs the reading of
+pairs.parquet when they are needed, so that no image is copied into a cache of `datasets`. To read a row is to read
 its row group, which is why `feedback` writes `pairs` in small ones.
 """
 

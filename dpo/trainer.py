@@ -23,7 +23,7 @@ from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.trainer import LOGGED, report_as_text
 
-# With other types weights are sharded over devices, so that a part of the model cannot be called on its own.
+# Other types shard the weights over devices, so that a part of the model cannot be called alone.
 UNSHARDED = (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
 LOGGED_PAIRS = {"rewards/margins": "margin", "rewards/accuracies": "accuracy"}  # logged key -> label
 START_TOLERANCE = 0.01  # nats between policy and reference before the first update, when their weights are equal
@@ -71,7 +71,7 @@ def build_trainer(
 ) -> PairTrainer:
     """A trainer for the pairs of `file`, at the locations `train` and `validation` (see dpo.pairs).
 
-    Full fine-tuning gets a second copy of the weights as its reference (TRL would load one by name), unless
+    Full fine-tuning gets a second copy of the weights as its reference (TRL would load it from its path), unless
     `precompute_ref_log_probs` is set: then the model itself is the reference before it trains. With LoRA the reference
     is the model with its adapter disabled, including the original resampler if that is trained. TRL creates the
     adapter: a PeftModel that is passed in would not be restored from a checkpoint.

@@ -1,9 +1,9 @@
-"""All use of TRL's private API, tested with TRL 1.16; tests/dpo/test_trl_private.py says what a new version broke.
+"""All use of TRL's private API, tested with TRL 1.16; tests/dpo/test_trl_private.py shows what a new version breaks.
 
 | private API                         | why                                                                            |
 |-------------------------------------|--------------------------------------------------------------------------------|
 | DPOTrainer._prepare_dataset         | overridden: it would tokenize the data set, which our collators do             |
-| DPOTrainer._metrics                 | read: no public way gives the rewards of the current batch                     |
+| DPOTrainer._metrics                 | read: no public API gives the rewards of the current batch                     |
 | columns ref_{chosen,rejected}_logps | `precompute_ref_log_probs` adds them; a custom collator has to pass them on    |
 | columns image, images               | TRL refuses to precompute for a data set that has one; ours has locations only |
 | DataCollatorForVisionPreference     | the collator for other models than MiniCPM-V; TRL does not export it           |

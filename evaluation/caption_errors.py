@@ -5,7 +5,7 @@
 Reads `rewrites` and, of the table of raw captions, the columns `source` and `reference`: the truth of each image, which
 no other stage reads. Prints the shares of captions with an error, and writes them into the section `rewrites` of
 metrics.json with their 95% confidence intervals (bootstrap over captions). Without these columns no truth is known,
-and it says so.
+and it reports that.
 """
 
 import sys
@@ -48,7 +48,7 @@ class Errors:
 
 
 def find_errors(text: str, truth: Truth) -> Errors:
-    """Compare a caption with its image: no object missing, none added, none twice, no words beside them."""
+    """Compare a caption with its image: missing, added or repeated objects, and words that describe nothing."""
     mentions = truth.check_mentions(text)
     return Errors(
         lost=truth.count_objects_found(text) < truth.num_objects,
@@ -95,7 +95,7 @@ def raw_captions(
 
 
 def measure(config: RewriteConfig, path: Path, truth_of: TruthLookup = truth_of) -> None:
-    """The stage. Errors: InputError."""
+    """Run the stage. Errors: InputError."""
     from rlaif.storage.run import Run  # deferred so that --help stays fast
     from rlaif.storage.tables import read_rows
 

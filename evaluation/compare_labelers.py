@@ -1,11 +1,11 @@
-"""Compares two labelers in one table: what they cost, how accurate they are, how far they agree.
+"""Compares two labelers in one table: their agreement, accuracy and cost.
 
     python -m evaluation.compare_labelers runs/demo runs/other
 
 Both runs must be labeled from the same responses: copy prompts.parquet and responses.parquet of the first into a new
 folder, and run `make feedback` there with another labeler or other settings. The table compares
 
-    verdicts     on claims of the same response with the same text
+    verdicts     on the same claims of the same responses
     pair order   of the responses to one prompt that both labelers score, neither of them equally
     p_yes        with the truth, where it is known and the claim can be checked; else "-"
     cost         seconds and tokens per claim, from metrics.json; "-" where it was not recorded

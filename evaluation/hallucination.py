@@ -5,7 +5,7 @@ Notable choices:
   arXiv 2312.00849; RLAIF-V, arXiv 2405.17220): mention level beside response level, always with recall and length,
   because an answer that says less hallucinates less;
 - a ratio whose denominator is zero is None, never 0;
-- what an answer says twice counts as two mentions, as in CHAIR; the labeler divides it into one claim;
+- an object that an answer mentions twice counts as two mentions, as in CHAIR; the labeler divides it into one claim;
 - figures are computed from sums of counts, which `evaluation.statistics` resamples.
 """
 
@@ -60,7 +60,7 @@ def hallucination_figures(totals: Counts) -> Figures:
 
 
 def change(before: Figures, after: Figures) -> Figures:
-    """How far the figures moved: rates and means relative to before (-0.5: halved), recall in points.
+    """Change of the figures: rates and means relative to before (-0.5: halved), recall in points.
 
     Counts are skipped. None where a figure is None, or was 0 before.
     """

@@ -1,6 +1,6 @@
 """The labeler's verdicts on the greedy answers in `evaluations`: hallucination figures where no truth is known.
 
-Answers are divided and verified as responses are in training. How many claims an answer makes is reported beside the
+Answers are divided and verified as responses are in training. The number of claims per answer is reported beside the
 share of rejected claims, so that a policy cannot do well by saying nothing.
 """
 

@@ -91,7 +91,7 @@ def claim_counts(verdict: bool, truth: bool | None) -> Counts:
 
 
 def claim_figures(totals: Counts) -> Figures:
-    """How often the labeler's verdict on a claim is right, from the sums of `claim_counts`.
+    """Accuracy of the labeler's verdicts on claims, from the sums of `claim_counts`.
 
     - claim_accuracy: verdicts equal to the truth / all claims; an unreadable claim (truth None) counts as wrong;
     - false_claims_accepted, true_claims_rejected: share of the false and of the true claims with a wrong verdict;

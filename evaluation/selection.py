@@ -2,9 +2,9 @@
 
     python -m evaluation.selection --config runs/demo/best-of-n/config.yaml --run runs/demo/best-of-n
 
-Of each prompt's first N responses (N = 1, 2, 4, ...) one is selected: the one with the highest reward of the policy
-itself (`rewards`), or with the highest score of the labeler (`scores`); of equals the first. A response without a
-value (one that was cut, say) is selected only if no other has one. Where no truth is known, only words are counted.
+Of each prompt's first N responses (N = 1, 2, 4, ...) one is selected: the one with the highest implicit reward of the
+policy (`rewards`), or with the highest score of the labeler (`scores`); the first of equal ones. A response without a
+value, such as a truncated one, is selected only if no other has one. Where no truth is known, only words are counted.
 
 Writes the section `best_of_n` of metrics.json, and under `intervals` the 95% confidence interval of each figure
 (bootstrap over prompts).
@@ -27,7 +27,7 @@ SHOWN = ("mention_rate", "response_rate", "recall", "mean_words")
 
 
 def measure_selection(config: Config, path: Path, truth_of: TruthLookup = truth_of) -> None:
-    """The stage. Errors: InputError: a table is missing."""
+    """Run the stage. Errors: InputError if a table is missing."""
     from rlaif.storage.join import join_by_prompt  # deferred so that --help stays fast
     from rlaif.storage.run import Run
     from rlaif.storage.tables import read_parts

@@ -47,14 +47,14 @@ from rlaif.storage.tables import count_rows, read_parts, read_rows
 from rlaif.storage.writer import TableWriter
 from rlaif.text import replace_surrogates
 
-PROMPTS_PER_CHUNK = 500  # answered together, then written; bounds memory and the work that a kill loses
+PROMPTS_PER_CHUNK = 500  # answers per write: bounds memory, and the work that a kill loses
 SIDES = ("before", "after")
 
 
 def evaluate(
     config: Config, path: Path, open_engine: OpenEngine = open_engine, truth_of: TruthLookup = truth_of
 ) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run = Run(path, config, "evaluate")
     before, after = pin_revision(config.policy), aligned_policy(path, config)
     settings: dict[str, Any] = {
@@ -77,7 +77,7 @@ def evaluate(
         if splitter:
             settings["splitter"] = model_settings(splitter)
     unfinished = run.begin(tables, settings, inputs=["prompts"])
-    has_feedback = (path / "feedback.json").is_file()  # the final evaluation of `make rounds` has prompts alone
+    has_feedback = (path / "feedback.json").is_file()  # the final evaluation of `make rounds` has prompts only
     labeling = labeler_counts(run, truth_of) if has_feedback else []  # first, because a table may be missing
     if unfinished:
         run.announce(
@@ -99,12 +99,12 @@ def evaluate(
 
 
 def model_settings(section: ModelSection) -> dict[str, Any]:
-    """What decides a model's answers, for the settings that the tables are bound to."""
+    """All that determines the answers of a model; the tables are bound to these settings."""
     return {**section.identity(), "revision": model_revision(section)}
 
 
 def aligned_policy(path: Path, config: Config) -> ModelSection:
-    """The model that dpo wrote into the run folder, with the settings of the policy. Errors: InputError: none there."""
+    """The model that dpo wrote into the run folder, with the settings of the policy. Errors: InputError."""
     folder = path / "policy"
     if not folder.is_dir():
         raise InputError(f"no aligned model in {folder}; train it with: make dpo RUN={path}")

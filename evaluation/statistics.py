@@ -1,12 +1,12 @@
 """Figures as functions of summed counts, and their confidence intervals by the bootstrap. Pure.
 
 Notable choices:
-- the unit of resampling is a prompt or an image with everything that was counted about it. Mentions and questions of
-  one image are not independent: resampling them singly would give intervals that are too narrow;
+- the unit of resampling is a prompt or an image with everything that was counted for it. Mentions and questions of
+  one image are not independent: resampling them one by one would give intervals that are too narrow;
 - a figure is a function of summed counts, so a resample is a weighted sum, and the same function computes its figures;
 - intervals are percentile intervals (Efron 1979, "Bootstrap methods: another look at the jackknife");
 - a rate of 0 or 1 gets an interval of zero width, because no resample contains what no unit has. If none of 300 units
-  has a case, the rate is at most 1% with 95% confidence (rule of three: 3 / 300).
+  has an event, the rate is at most 1% with 95% confidence (rule of three: 3 / 300).
 """
 
 from collections import Counter, defaultdict

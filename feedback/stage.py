@@ -126,7 +126,7 @@ def label_responses(
         for labels, spent in map_chunks(spec, todo, action, "labels", remaining, len(scores.done)):
             cost += spent
             record_drops(run, labels.drops)
-            # Scores are written last and mark a prompt as done: after a kill in between, its claims are made again.
+            # Scores are written last and mark a prompt as done: after a kill in between, its claims are written again.
             claims.write(labels.claims)
             claims.flush()
             scores.write(labels.scores)
@@ -200,7 +200,7 @@ def chunks(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[Chunk]:
 
 
 def count_remaining(run: Run, done: set[str], tables: Sequence[str]) -> int:
-    """Number of `remaining_prompts`. Finds tables that do not fit each other before a model is loaded."""
+    """Number of `remaining_prompts`. Detects tables that do not fit each other before a model is loaded."""
     return sum(1 for _ in remaining_prompts(run, done, tables))
 
 

@@ -54,7 +54,7 @@ class Summary:
         }
 
     def lines(self, min_yes_no_mass: float) -> list[str]:
-        """The same, for the terminal."""
+        """The metrics as lines for the terminal."""
         if not self.responses:
             return ["no response could be scored; the reasons are counted below, dropped.parquet has them row by row"]
         lines = [

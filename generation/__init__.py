@@ -1,5 +1,5 @@
 """Images and instructions -> responses of the policy.
 
-`sources` reads pictures, `images` loads and checks them, `prompts` turns them into rows, `sampling` gets responses to
-them. Separate from these, `rewrite` asks a language model for better captions, and `quality` filters them.
+`sources` reads pictures, `images` loads and checks them, `prompts` turns them into rows, `sampling` samples responses.
+Independent of these, `rewrite` rewrites captions with a language model, and `quality` filters the result.
 """

@@ -45,7 +45,7 @@ def load_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
 def load_images(
     pictures: Iterable[Picture], hosts: Collection[str]
 ) -> Iterator[tuple[Picture, bytes | UnusableImageError]]:
-    """Each picture with its image or why it has none, in order; threads load and check a few of them ahead."""
+    """Each picture with its image, or the reason why it has none, in order; threads load and check a few ahead."""
     threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
     ahead: deque[tuple[Picture, Future[bytes]]] = deque()
     pool = ThreadPoolExecutor(threads)

@@ -2,7 +2,7 @@
 
 Columns written: prompt_id, image (bytes as they came, path), image_sha256, instruction, source, split, reference.
 Only embedded scenes have a `reference`. Images of other sources are divided into splits by their hash, with
-`data.validation_share` and `data.test_share`. With `data.train_parts` each round has training images of its own.
+`data.validation_share` and `data.test_share`. With `data.train_parts` each round has different training images.
 """
 
 import hashlib
@@ -21,14 +21,14 @@ def build_prompts(
 ) -> Iterator[dict[str, Any]]:
     """Rows of `prompts`, at most `data.limit`, without those whose id is in `done` (written before a stop).
 
-    Every image is loaded once. Whatever cannot be used goes to `drop` with its reason, and the rest goes on. An
+    Every image is loaded once. Whatever cannot be used is passed to `drop` with its reason, and the rest continues. An
     instruction is stored as it is: text never becomes a special token (see rlaif.inference.engine).
     """
     known: set[str] = set()
     counts: Counter[str | None] = Counter()  # prompts by the split that the source gives
     for picture, image in load_images(pictures, data.image_hosts):
         if counts[picture.split] == data.limit:
-            break  # scenes, the only source with splits of its own, apply the limit themselves
+            break  # scenes, the only source with predefined splits, apply the limit themselves
         if isinstance(image, UnusableImageError):
             drop(picture.name, image.reason, str(image))
             continue

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 DEFAULT_PROMPT = Path(__file__).with_name("rewrite.txt")
 PLACEHOLDER = "{caption}"
-CAPTIONS_PER_CHUNK = 500  # rewritten, then written: bounds memory, and the work that a kill loses
+CAPTIONS_PER_CHUNK = 500  # captions per write: bounds memory, and the work that a kill loses
 ANSWER_SCHEMA = {
     "type": "object",
     "properties": {"question": {"type": "string"}, "answer": {"type": "string"}},

@@ -54,7 +54,7 @@ def remaining_prompts(run: Run, done: set[str]) -> Iterator[dict[str, Any]]:
 def answer_chunk(
     path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
 ) -> list[tuple[str, list[dict[str, Any]] | str]]:
-    """(prompt_id, rows of `responses`) for each prompt of a chunk; a refusal, one of REFUSALS, in place of rows."""
+    """(prompt_id, rows of `responses`) for each prompt of a chunk; a refusal, one of REFUSALS, instead of rows."""
     prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
     requests = [response_request(row, config) for row in prompts]
     answered: list[tuple[str, list[dict[str, Any]] | str]] = []

@@ -2,7 +2,7 @@
 
 | data.source | reads                                                                          |
 |-------------|--------------------------------------------------------------------------------|
-| scenes      | the embedded world, the only source with splits and a reference of its own     |
+| scenes      | the embedded world, the only source with predefined splits and a reference     |
 | folder      | every image below a folder, with every instruction of a text file              |
 | parquet     | a parquet file, or all below a folder, with an image and a question column     |
 | datasets    | a data set that `datasets` can load, from a folder or from the hub             |
@@ -136,7 +136,7 @@ def _read_dataset(data: DataSection) -> Iterator[Picture]:
         else:
             loaded = load_dataset(data.path, revision=data.revision)
             folders += [Path(config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]  # where downloads are stored
-    except (OSError, ValueError) as error:  # `datasets` derives its own errors from these
+    except (OSError, ValueError) as error:  # the errors of `datasets` derive from these
         raise InputError(f"cannot load {where}: {' '.join(str(error).split())}") from error
     if isinstance(loaded, DatasetDict):
         if data.split not in loaded:
@@ -233,7 +233,7 @@ def pin_data(data: DataSection) -> DataSection:
 def source_files(data: DataSection) -> dict[str, str]:
     """The identity of local input: digests over its instructions, and over the names and sizes of its files.
 
-    It tells runs of different files apart. Images are not read.
+    It distinguishes runs on different files. Images are not read.
     """
     identity = {}
     if data.source == "folder":

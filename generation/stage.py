@@ -1,4 +1,4 @@
-"""Sample K responses to every (image, instruction).
+"""Sample K responses to each prompt, an image with an instruction.
 
     python -m generation --config configs/demo.yaml --run runs/demo
 

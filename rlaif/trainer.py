@@ -1,4 +1,4 @@
-"""What DPO and training share around Trainer of transformers: strict arguments, progress as text."""
+"""Shared by DPO and training: strict arguments for Trainer of transformers, and its progress as text."""
 
 import difflib
 import time

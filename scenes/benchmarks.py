@@ -7,14 +7,15 @@
 | chair | synonyms.txt, instances_scenes.json,                      | a detailed description                        |
 |       | captions_scenes.json, obj_halbench_scenes.jsonl           |                                               |
 | amber | data/query/query_*.json, data/annotations.json,           | a description; whether an object exists, has  |
-|       | data/relation.json, data/safe_words.txt                   | a size, is in a place                         |
+|       | data/relation.json, data/safe_words.txt                   | a size, is at a position                      |
 | pope  | scenes_pope_{random,popular,adversarial}.json             | whether an object exists                      |
-| mmhal | response_template.json                                    | what is in a place; a description             |
+| mmhal | response_template.json                                    | what is at a position; a description          |
 
 An object is its color and shape ("red circle"). Questions have the wording that the embedded models were trained on
 (prompts.py). These models can neither count nor see how two objects touch, so there are no AMBER questions on numbers
-and actions, and its relation is that of an object to its place. The scenes are sampled for this purpose: they are in no
-training table and no run. AMBER's `hallu` are objects that the world's habits suggest and the scene does not have.
+and actions, and its relation is that of an object to its position. The scenes are sampled for this purpose and occur in
+neither training tables nor runs. AMBER's `hallu` are objects that the world's habits suggest and the scene does not
+have.
 
 The embedded labeler was not trained to rate: as the rater of mmhal it only shows that the stage runs.
 """
@@ -72,7 +73,7 @@ def write_files(name: str, folder: Path, scenes: int) -> None:
 
 
 def sample_scenes(purpose: str, min_names: int = 1) -> Iterator[tuple[Scene, random.Random]]:
-    """Endless scenes with at least so many different objects, each with a random generator for its questions."""
+    """Endless scenes with at least this many distinct objects, each with a random generator for its questions."""
     index = 0
     while True:
         rng = random.Random(f"benchmark {purpose}/{index}")
@@ -87,7 +88,7 @@ def name_of(item: SceneObject) -> str:
 
 
 def names_in(scene: Scene) -> list[str]:
-    """The different objects of a scene, in reading order."""
+    """The distinct objects of a scene, in reading order."""
     return list(dict.fromkeys(map(name_of, scene.objects)))
 
 
@@ -122,7 +123,7 @@ def pope_records(kind: str, objects: Mapping[str, Sequence[str]]) -> list[dict[s
     """Questions about images with these objects, alternately about a present and about an absent object.
 
     The absent object, without repetition, is random, or the most frequent one in all images (popular), or the one that
-    most often occurs together with the present object (adversarial); random where there is no such object.
+    most often occurs together with the present object (adversarial); random if there is no such object.
     """
     rng = random.Random(f"pope {kind}")
     frequency = Counter(name for names in objects.values() for name in names)

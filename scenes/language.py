@@ -97,7 +97,7 @@ def honest_mentions(scene: Scene, instruction: str) -> list[Mention]:
 
 
 def web_mentions(scene: Scene, instruction: str, rng: random.Random) -> list[Mention]:
-    """What a web caption says: usual companions that are not there, usual colors instead of the real ones."""
+    """Mentions of a web caption: usual companions that are not there, usual colors instead of the real ones."""
     with_size = instruction in DETAILED_INSTRUCTIONS
     taken = {item.place for item in scene.objects}
     mentions = []

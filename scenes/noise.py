@@ -106,7 +106,7 @@ def empty(rng: random.Random) -> str:
 
 
 def add_noise(text: str, rng: random.Random) -> NoisyCaption:
-    """An honest caption as the web would have it: mostly with one to three kinds of noise."""
+    """An honest caption with the noise of the web, mostly of one to three kinds."""
     kind = rng.random()
     if kind < EMPTY_SHARE:
         return NoisyCaption(empty(rng), recoverable=False)

@@ -51,7 +51,7 @@ def sample_text(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CA
 
 
 def simplify(text: Text, difficulty: float, rng: random.Random) -> Text:
-    """The text with each of ASPECTS made plain, except for a share `difficulty` of them; its position stays.
+    """The text with each of ASPECTS simplified, except for a share `difficulty` of them; its position stays.
 
     Plain is a word, not a number, in black on white, in the first font and a medium size, on a small canvas.
     """

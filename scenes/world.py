@@ -1,7 +1,7 @@
-"""Rendered scenes whose truth is known: a few colored shapes, each in one of nine places of a canvas.
+"""Rendered scenes whose truth is known: a few colored shapes, each at one of nine positions of a canvas.
 
-The world has habits, as photographs do: some objects usually have a companion in a usual place, and some shapes usually
-have another color than here. Web captions follow the habits even where the picture does not
+The world has habits, as photographs do: some objects usually have a companion at a usual position, and some shapes
+usually have another color than here. Web captions follow the habits even where the picture does not
 (`scenes.language.web_mentions`); a policy that is trained on them learns these hallucinations.
 """
 
@@ -67,7 +67,7 @@ USUAL_COLORS = {
 
 @dataclass(frozen=True)
 class SceneObject:
-    """A shape in one of the nine places."""
+    """A shape at one of the nine positions."""
 
     shape: str
     color: str
@@ -76,7 +76,7 @@ class SceneObject:
 
     @property
     def order(self) -> int:
-        """The index of its place in reading order."""
+        """The index of its position in reading order."""
         return PLACES.index(self.place)
 
 
@@ -91,7 +91,7 @@ class Scene:
 
     @property
     def truth(self) -> dict[str, Any]:
-        """Everything about the scene but its background, JSON-compatible: the content of `reference`."""
+        """Everything about the scene except its background, JSON-compatible: the content of `reference`."""
         return {"objects": [asdict(item) for item in self.objects], "width": self.width, "height": self.height}
 
 

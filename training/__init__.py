@@ -1,1 +1,1 @@
-"""MiniCPM-V's own training: pre-training, supervised fine-tuning, packing, assembly of a first model."""
+"""Training of MiniCPM-V: pre-training, supervised fine-tuning, packing, assembly of the start model."""

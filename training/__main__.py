@@ -1,4 +1,4 @@
-"""The command `python -m training`; what it does: training.stage."""
+"""The command `python -m training`; see training.stage."""
 
 import sys
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from rlaif.config import TrainingConfig
 
 
 def run(config: TrainingConfig, path: Path) -> None:
-    """The stage; heavy imports are deferred so that `--help` stays fast."""
+    """Run the stage; heavy imports are deferred so that `--help` stays fast."""
     from training.stage import train
 
     train(config, path)

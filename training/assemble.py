@@ -2,7 +2,7 @@
 
     make assemble LLM=meta-llama/Meta-Llama-3-8B-Instruct VISION=google/siglip-so400m-patch14-384
 
-What is assembled and how: training.assembly.
+See training.assembly.
 """
 
 import argparse

@@ -39,11 +39,11 @@ def assemble(
     """The model and its processor.
 
     Args:
-        query_num: tokens of a slice.
+        query_num: tokens per slice.
         image_size: side of the position table in pixels, as in vision_config.
         scale_resolution: side in pixels of the square that has a slice's area.
 
-    Errors: ModelError: a language model of another type than the version has.
+    Errors: ModelError if the language model does not have the type that the version expects.
     """
     expected = LANGUAGE_MODELS[version].__name__.removesuffix("Model")
     if type(llm).__name__ != f"{expected}ForCausalLM":
@@ -99,9 +99,9 @@ def encoder_weights(vision: SiglipVisionModel, side: int) -> dict[str, torch.Ten
 def assemble_folder(
     llm: str, vision: str, out: Path, version: str, query_num: int, scale_resolution: int, seed: int
 ) -> int:
-    """Write the model that `assemble` makes of two models, folders or hub ids. Returns its number of parameters.
+    """Assemble two models, folders or hub ids, and save the result. Returns its number of parameters.
 
-    Errors: ModelError: one of the models cannot be loaded, or is of another type.
+    Errors: ModelError if one of the models cannot be loaded or has another type.
     """
     set_seed(seed)
     try:

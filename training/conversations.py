@@ -2,18 +2,18 @@
 
 A table has the columns
 
-    images     list of {bytes, path}; they stand before the text of the first user turn; empty: text alone
+    images     list of {bytes, path}; they precede the text of the first user turn; empty for text only
     messages   list of {role, content}
 
 or, for several conversations about the same images, which cost little more than one,
 
     images           as above
-    conversations    list of such lists of messages; none of them sees another
+    conversations    list of such lists of messages, which do not see each other
 
 or, for plain captions,
 
     image      one {bytes, path}
-    caption    the assistant's answer to the image alone, without a question
+    caption    the assistant's answer to the image, without a question
 
 An image without bytes is read from its path, which is relative to the table's folder and must stay inside it.
 """
@@ -38,7 +38,7 @@ COLUMNS = (["images", "messages"], ["images", "conversations"], ["image", "capti
 
 
 class Drop(NamedTuple):
-    """A row that cannot be trained on. row: its number in the table; reason: a short name that is counted."""
+    """A row that cannot be trained on. row: its index in the table; reason: a short name that is counted."""
 
     row: int
     reason: str
@@ -75,7 +75,7 @@ def read_table(path: str, cache: Path | None = None) -> Dataset:
 def open_encoded(image: dict[str, Any], folder: Path | None) -> Images.Image:
     """An image of a row, RGB.
 
-    Errors: OSError, ValueError for one that cannot be decoded, or whose path leads out of the folder of its table.
+    Errors: OSError, ValueError if it cannot be decoded, or its path leads out of the folder of its table.
     """
     if image["bytes"] is not None:
         return open_image(image["bytes"])
@@ -91,13 +91,13 @@ def images_of(row: Row, folder: Path | None) -> list[Images.Image]:
 
 
 def conversations_of(row: Row, images: int) -> list[Messages]:
-    """The conversations of a row, each with an image part for every image. Errors: ValueError: there is none."""
+    """The conversations of a row, each with an image part for every image. Errors: ValueError if there are none."""
     if "caption" in row:
         conversations = [[{"role": "user", "content": ""}, {"role": "assistant", "content": row["caption"]}]]
     else:
         conversations = row["conversations"] if "conversations" in row else [row["messages"]]
     if not conversations:
-        raise ValueError("no conversation")
+        raise ValueError("the row has no conversation")
     return [with_images(messages, images) for messages in conversations]
 
 

@@ -11,7 +11,7 @@ def answer_weights(labels: torch.Tensor) -> torch.Tensor:
     """labels [B, T] -> weights [B, T]: 1 / sqrt(length of the answer that the token is in), 0 for NO_LOSS.
 
     An answer is a run of labels. A mean over tokens weighs answers by their length, so that yes and no hardly count
-    beside a description; a mean over answers weighs all alike; this lies between ("square averaging", InternVL 2.5,
+    beside a description; a mean over answers weighs all alike; this lies in between ("square averaging", InternVL 2.5,
     arXiv 2412.05271, section 3.3).
     """
     labelled = labels != NO_LOSS

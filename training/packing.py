@@ -1,7 +1,7 @@
 """Data packing (paper section 4.1): samples of different lengths are put into sequences of one fixed length.
 
-Why: a batch is as long as its longest sample, and captions, questions and long answers differ by a factor of ten, so
-that most of a padded batch is padding.
+A batch is as long as its longest sample. The lengths of captions, questions and long answers differ by a factor of ten,
+so that most of a padded batch is padding.
 
 A packed sequence is `[sample | sample | ... | padding]`. Position ids restart at 0 with each sample, and are 0 for
 padding, so that each padding token is a sample by itself. Without attention mask and cache (`use_cache`), transformers
@@ -10,8 +10,8 @@ lengths with FlashAttention). The model puts image features at the placeholders 
 batch are in the order of its samples.
 
 A sample may be several conversations about the same images, `[prefix | branch | branch | ...]`: their common prefix,
-images included, is there once, and each branch continues it. A mask then keeps branches apart, so that each
-conversation has the logits that it would have alone, for the cost of one image.
+images included, occurs once, and each branch continues it. A mask keeps branches apart, so that each conversation has
+the logits that it would have alone, at the cost of one image.
 """
 
 from bisect import bisect_left, insort
@@ -76,7 +76,7 @@ class Sample:
 
 
 def pack_in_order(lengths: Sequence[int], capacity: int) -> list[list[tuple[int, int]]]:
-    """As in the paper: samples follow one another, and the last one of a sequence is truncated; its rest is lost.
+    """As in the paper: samples follow one another, and the last one of a sequence is truncated.
 
     Returns: for each sequence of `capacity` tokens, its (sample, tokens kept).
     """
@@ -103,8 +103,8 @@ def pack_best_fit(lengths: Sequence[int], capacity: int) -> list[list[tuple[int,
         length = lengths[index]
         if length > capacity:
             raise ValueError(
-                f"sample {index} has {length} tokens, a sequence {capacity}; set a larger sequence_length, or packing "
-                "in_order, which truncates"
+                f"sample {index} has {length} tokens, but a sequence has {capacity}; set a larger sequence_length, or "
+                "packing in_order, which truncates"
             )
         index_of_room = bisect_left(rooms, (length, 0))
         if index_of_room == len(rooms):
@@ -192,7 +192,7 @@ def image_tensors(samples: Sequence[Sample]) -> dict[str, torch.Tensor]:
 
 
 def content_tokens(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-    """How many tokens of a packed batch are not padding. Both padding and the first token of a sample are at 0."""
+    """Number of tokens of a packed batch that are not padding. Padding and the first token of a sample are at 0."""
     positions = batch["position_ids"]
     first = (positions[:, :-1] == 0) & (positions[:, 1:] == 1)
     count: torch.Tensor = (positions > 0).sum() + first.sum()

@@ -1,4 +1,4 @@
-"""The sequences of a training: which samples of which tables are packed together, and in which order they come."""
+"""The sequences of a training: which samples of which tables are packed together, and in which order."""
 
 import random
 from collections.abc import Sequence

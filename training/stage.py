@@ -11,7 +11,7 @@ reads the training tables that `data` names (columns: training.conversations) an
     training.json     the settings, and whether the stage has finished
     metrics.json      section `training`
 
-A stage that was stopped resumes from its last checkpoint when the same command is started again. Under
+A stopped stage resumes from its last checkpoint when the same command is run again. Under
 `accelerate launch` the same command trains on many GPUs: the first process owns the run folder, the others wait for it.
 """
 
@@ -39,7 +39,7 @@ from training.trainer import StageTrainer, build_trainer, training_arguments
 
 Result = TypeVar("Result")
 
-# fields of TrainingArguments that decide the weights; the others may change when a stage is resumed
+# fields of TrainingArguments that determine the weights; the others may change when a stage is resumed
 DECIDING = (
     "seed", "data_seed", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
     "num_train_epochs", "max_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
@@ -49,7 +49,7 @@ DECIDING = (
 
 
 def train(config: TrainingConfig, path: Path) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     args = training_arguments(config, path / "training")
     run = Run(path, config, "training")
     revision = on_first_process(args, lambda: begin(run, args))
@@ -97,7 +97,7 @@ def begin(run: Run[TrainingConfig], args: TrainingArguments) -> str | None:
 def check_start(config: TrainingConfig) -> str:
     """The revision of the model that training starts from.
 
-    Errors: ModelError: it is missing, of another type, or not from the previous stage of the paper.
+    Errors: ModelError if it is missing, has another type, or is not from the previous stage of the paper.
     """
     folder = Path(config.model)
     before = None if config.after_any else STAGES[config.stage].after
@@ -129,7 +129,7 @@ def check_start(config: TrainingConfig) -> str:
 
 
 def stage_that_wrote(model: Path) -> str | None:
-    """The stage that wrote a model folder, by the record in its run folder; None for a model from elsewhere."""
+    """The stage that wrote a model folder, from the record in its run folder; None if there is no record."""
     record = model.resolve().parent / "training.json"
     if model.name != "model" or not record.is_file():
         return None
@@ -138,7 +138,7 @@ def stage_that_wrote(model: Path) -> str | None:
 
 
 def settings_of(config: TrainingConfig, args: TrainingArguments) -> dict[str, Any]:
-    """What decides the weights: the stage, its tables by content, the optimization. Errors: InputError."""
+    """All that determines the weights: the stage, the content of its tables, the optimizer. Errors: InputError."""
     for path in config.data:
         if not Path(path).is_file():
             raise InputError(f"no training table {path}; `data` takes parquet files")
@@ -172,7 +172,7 @@ def announce(run: Run[TrainingConfig], trainer: StageTrainer, checkpoint: str | 
 
 
 def fit(trainer: StageTrainer, checkpoint: str | None) -> None:
-    """Train to the end, without the key-value cache, which packing must not have."""
+    """Train to the end, without the key-value cache, which packing does not allow."""
     config = trainer.model.config
     use_cache, config.use_cache = config.use_cache, False
     trainer.train(resume_from_checkpoint=checkpoint)
@@ -180,7 +180,7 @@ def fit(trainer: StageTrainer, checkpoint: str | None) -> None:
 
 
 def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
-    """Check that frozen parts did not move, and put model, log and metrics in their places."""
+    """Check that frozen parts did not change, and write model, log and metrics."""
     saved, config = run.path / "training" / "model", run.config
     frozen = [
         released_name(name) for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad
@@ -188,7 +188,7 @@ def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
     moved = moved_tensors(config.model, config.revision, saved, frozen, trainer.model.dtype)
     assert not moved, f"a frozen parameter changed: {moved[0]}"
     (saved / "training_args.bin").unlink()  # a pickle; training.json has the settings
-    shutil.rmtree(run.path / "model", ignore_errors=True)  # of a try that was killed before it finished
+    shutil.rmtree(run.path / "model", ignore_errors=True)  # from a run that was killed before it finished
     os.replace(saved, run.path / "model")
     shutil.rmtree(run.path / "cache")
     history, tables = trainer.state.log_history, trainer.train_dataset.tables

@@ -22,7 +22,7 @@ from training.sequences import Sequences
 REFUSED = {
     "output_dir": "checkpoints are in the run folder, under training/",
     "seed": "set the top-level `seed`",
-    "resume_from_checkpoint": "start the same command again, it resumes from the last checkpoint",
+    "resume_from_checkpoint": "run the same command again, it resumes from the last checkpoint",
     "remove_unused_columns": "samples have no other columns",
     "train_sampling_strategy": "set `order`",
     "include_num_input_tokens_seen": "tokens are always counted",
@@ -39,7 +39,7 @@ def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArgu
     defaults = {
         "output_dir": str(output_dir),
         "seed": config.seed,
-        "use_cpu": not gpu,  # transformers refuses bf16 otherwise where there is no GPU
+        "use_cpu": not gpu,  # without a GPU, transformers refuses bf16 otherwise
         "dataloader_pin_memory": gpu,
         "report_to": "none",
         "remove_unused_columns": False,
@@ -56,8 +56,8 @@ class StageTrainer(ReleasedCheckpoints, Trainer):
     train_dataset: Sequences
 
     def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
-        """Trainer would count by the attention mask, which a packed batch has not, or by the pad token, which may occur
-        in a released model's text.
+        """Trainer would count by the attention mask, which a packed batch does not have, or by the pad token, which may
+        occur in the text of a released model.
         """
         count = content_tokens(inputs).to(self.args.device)
         self.state.num_input_tokens_seen += self.accelerator.gather(count).sum().item()
@@ -76,14 +76,14 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
     Args:
         cache: folder for Arrow copies of the tables.
 
-    Errors: ModelError: the model cannot be loaded; InputError: a table cannot be read, or no row can be trained on.
+    Errors: ModelError if the model cannot be loaded; InputError if a table cannot be read, or no row is usable.
     """
     set_seed(config.seed)
     model, processor = load_model(config)
     sequences = Sequences(load_tables(config, args, processor, cache), config, processor.image_token_id)
     if not len(sequences):
         drops = [drop for table in sequences.tables for drop in table.drops]
-        why = f"the first: {drops[0].detail}" if drops else "there are no rows"
+        why = f"the first: {drops[0].detail}" if drops else "the tables are empty"
         raise InputError(f"no row of {', '.join(config.data)} can be trained on; {why}")
 
     def collate(rows: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:

@@ -1,1 +1,1 @@
-"""Two ways of doing the same work, measured side by side."""
+"""Benchmarks: two implementations of the same work, measured side by side."""

@@ -1,12 +1,12 @@
-"""Claims verified per second: our labeler against the reference's way, and the effect of vLLM's prefix cache.
+"""Claims verified per second: our labeler against the RLAIF-V code, and the effect of vLLM's prefix cache.
 
     make bench NAME=claims_small         # or claims_large, prefix_cache
 
-An image with its slices has 60 questions, as 10 responses of 6 claims give. The reference's way (github RLHF-V/RLAIF-V)
-is one Hugging Face forward pass per claim; the image is decoded, sliced and encoded each time. Ours is
-`feedback.verify`: the questions of an image in a row, its prefix computed once. Without the cache they are shuffled
-too, because the cache only helps requests of one image that follow each other. Loading and a first answer are not
-counted. All ways must agree in their verdicts, and in p_yes within 2e-3.
+Each image has 60 questions, as from 10 responses of 6 claims. The reference (github RLHF-V/RLAIF-V) does one Hugging
+Face forward pass per claim, and decodes, slices and encodes the image each time. Ours is `feedback.verify`: the
+questions of an image are consecutive, and its prefix is computed once. Without the cache they are also shuffled,
+because the cache only helps consecutive requests about the same image. Loading and a first answer are not timed. All
+implementations must agree in their verdicts, and in p_yes within 2e-3.
 """
 
 import io
@@ -36,7 +36,7 @@ def questions_of(load: Load) -> list[tuple[str, str]]:
 
 
 def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]:
-    """Claims per second, and p(yes); with the prefix cache and the questions of an image in a row, or without both."""
+    """Claims per second, and p(yes). cached: with the prefix cache and consecutive questions of an image."""
     from feedback.verify import read_verdict, verify
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.engine import Request
@@ -52,7 +52,7 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
                 Request(text, images[image], max_tokens=1, first_words=("yes", "no")) for image, text in questions
             ]
             engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))])
-            began = time.perf_counter()
+            start = time.perf_counter()
             if cached:
                 verdicts = verify(engine, questions, images)
             else:
@@ -61,12 +61,12 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
                     key: read_verdict(samples[0].first_words or {})
                     for key, samples in zip(questions, answers, strict=True)
                 }
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
     return len(questions) / seconds, {key: share(verdict.p_yes, verdict.p_no) for key, verdict in verdicts.items()}
 
 
 def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
-    """The reference's way."""
+    """The same with one forward pass per claim, as in the RLAIF-V code."""
     import torch
 
     from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
@@ -90,9 +90,9 @@ def by_forward_passes(model: str, load: Load) -> tuple[float, Probabilities]:
         return share(float(first[yes].sum()), float(first[no].sum()))
 
     p_yes_of(*questions[0])
-    began = time.perf_counter()
+    start = time.perf_counter()
     probabilities = {(image, text): p_yes_of(image, text) for image, text in questions}
-    return len(questions) / (time.perf_counter() - began), probabilities
+    return len(questions) / (time.perf_counter() - start), probabilities
 
 
 def share(p_yes: float, p_no: float) -> float:

@@ -1,17 +1,17 @@
-"""DPO steps per second: our trainer against TRL's own with its vision collator, and the effect of each part.
+"""DPO steps per second: our trainer against TRL's with its vision collator, and the effect of each part.
 
     make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
 
-Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices of 96 tokens, a
-prompt about 40 beside it, an answer about 150. Encoding a photograph is about 0.4 times the work of reading it with its
-prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x 7.5B), and it has as many
-pixels a slice (1344 x 1344 to slices of 448). Attention is out of proportion: at this width it is more than a quarter
-of the language model's work, at full size a twentieth, and a mask of the shared prefix saves none of it. The stock
-collator sends an image with the chosen and with the rejected answer, and both policy and reference encode it each time.
-Prompts are equally long, because stock puts the padding of a shorter one between it and its answer, which moves the
-positions of the answer. The losses of all ways must be equal, step by step, to 1e-4. The time of references that are
-computed beforehand is spread over 4 epochs. Each measurement is a process of its own, and its first step, a warm-up, is
-not counted.
+Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices of 96 tokens,
+its prompt about 40 tokens more, an answer about 150. Encoding a photograph takes about 0.4 times the work of the
+language model on it, its prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x
+7.5B), and a slice has as many pixels (1344 x 1344 in slices of 448). Attention is out of proportion: at this width it
+is more than a quarter of the language model's work, at full size a twentieth, and masking a shared prefix saves none of
+it. The stock collator sends an image with the chosen and with the rejected answer, and both policy and reference encode
+it each time. Prompts have equal lengths, because TRL puts the padding of a shorter prompt between it and its answer,
+which shifts the positions of the answer. The losses of all variants must be equal, step by step, within 1e-4. The time
+to precompute reference log-probabilities is spread over 4 epochs. Each measurement runs in a new process; its first
+step is a warm-up and not timed.
 """
 
 import io
@@ -29,7 +29,7 @@ from bench.models import picture, save_model
 from bench.result import Result, compare_rates
 
 TOLERANCE = 1e-4
-WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own trainer; otherwise the options of ours
+VARIANTS: dict[str, dict[str, bool] | None] = {  # None: TRL's trainer; otherwise the options of ours
     "stock": None,
     "images once": {"shared_prefix": False, "shared_vision": False},
     "and prompts once": {"shared_prefix": True, "shared_vision": False},
@@ -37,7 +37,7 @@ WAYS: dict[str, dict[str, bool] | None] = {  # None: TRL's own trainer; otherwis
     "and references beforehand": {"shared_prefix": True, "shared_vision": True, "beforehand": True},
 }
 EPOCHS = 4  # as many as RLAIF-V trains; the log-probs of the reference are computed once for all of them
-OURS = list(WAYS)[-1]
+OURS = list(VARIANTS)[-1]
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
     return rows
 
 
-def train(way: str, folder: Path, load: Load, method: str) -> Measured:
-    """`load.steps` steps of one way; to be called in a process of its own."""
+def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
+    """`load.steps` steps of one variant; call it in a new process."""
     from datasets import Dataset, Features, Image, List, Value
     from trl import DPOTrainer
 
@@ -116,7 +116,7 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
         "disable_tqdm": True,
     }
     section = {"model": str(folder / "model"), "dtype": load.dtype}
-    switches = dict(WAYS[way] or {})
+    switches = dict(VARIANTS[variant] or {})
     trainer_keys["precompute_ref_log_probs"] = switches.pop("beforehand", False)
     config = Config.model_validate(
         {
@@ -127,28 +127,28 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
     )
     args = trainer_arguments(config, folder / "out")
     messages = List({"role": Value("string"), "content": Value("string")})
-    columns: dict[str, Any] = {"images": List(Image(decode=WAYS[way] is None))}
+    columns: dict[str, Any] = {"images": List(Image(decode=VARIANTS[variant] is None))}
     columns |= dict.fromkeys(["prompt", "chosen", "rejected"], messages)
     rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
     file = folder / "pairs.parquet"
     rows.to_parquet(file)
     locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows)))})
     beforehand = 0.0  # seconds
-    trainers: Any = DPOTrainer  # its method is replaced for a while
+    trainers: Any = DPOTrainer  # its method is replaced during the measurement
     compute = trainers._precompute_ref_logps
 
     def timed(*arguments: Any) -> Any:
         nonlocal beforehand
-        began = time.perf_counter()
+        start = time.perf_counter()
         log_probs = compute(*arguments)
-        beforehand += time.perf_counter() - began
+        beforehand += time.perf_counter() - start
         return log_probs
 
     trainers._precompute_ref_logps = timed
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         collator = load_collator(config.policy, config.dpo, None)
         trainer: Any
-        if WAYS[way] is None:
+        if VARIANTS[variant] is None:
             model = load_policy(config.policy, trains=True)
             full = method == "full"
             if full:
@@ -175,23 +175,27 @@ def train(way: str, folder: Path, load: Load, method: str) -> Measured:
 
 
 def save(load: Load, folder: Path) -> int:
-    """The model of a load with random weights; returns the number of its parameters."""
+    """Save the model of a load with random weights; returns its number of parameters."""
     return save_model(folder, load.width, load.layers, load.resolution, load.queries, load.vision_layers)
 
 
-def measure(load: Load, method: str, repeats: int, ways: Sequence[str] = tuple(WAYS)) -> dict[str, list[Measured]]:
-    """Every way in turn, `repeats` times. Errors: SystemExit if the losses are not equal."""
-    measured: dict[str, list[Measured]] = {way: [] for way in ways}
+def measure(
+    load: Load, method: str, repeats: int, variants: Sequence[str] = tuple(VARIANTS)
+) -> dict[str, list[Measured]]:
+    """Run every variant in turn, `repeats` times. Errors: SystemExit if the losses are not equal."""
+    measured: dict[str, list[Measured]] = {variant: [] for variant in variants}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         save(load, folder / "model")
         for _ in range(repeats):
-            for way in ways:
-                measured[way].append(run_isolated(train, way, folder, load, method))
-    for way in ways:
-        both = zip(measured[way][0].losses, measured["stock"][0].losses, strict=True)
+            for variant in variants:
+                measured[variant].append(run_isolated(train, variant, folder, load, method))
+    for variant in variants:
+        both = zip(measured[variant][0].losses, measured["stock"][0].losses, strict=True)
         if (difference := max(abs(ours - stock) for ours, stock in both)) > TOLERANCE:
-            raise SystemExit(f"{way}: the losses differ from stock TRL's by {difference:.2g}, more than {TOLERANCE}")
+            raise SystemExit(
+                f"{variant}: the losses differ from stock TRL's by {difference:.2g}, more than {TOLERANCE}"
+            )
     return measured
 
 
@@ -200,18 +204,20 @@ def result(measured: dict[str, list[Measured]]) -> Result:
 
 
 def parts_table(measured: dict[str, list[Measured]]) -> str:
-    """Markdown: the effect of each part."""
-    lines = ["| way | steps/s | against stock | peak MiB |", "|---|---|---|---|"]
+    """The effect of each part, as Markdown."""
+    lines = ["| variant | steps/s | against stock | peak MiB |", "|---|---|---|---|"]
     stock = [run.rate for run in measured["stock"]]
-    for way, runs in measured.items():
+    for variant, runs in measured.items():
         rates = compare_rates([run.rate for run in runs], stock, "")
         peak = max(run.peak for run in runs)
-        lines.append(f"| {way} | {rates.ours:.3g} | {rates.ratio:g} ({rates.low:g} to {rates.high:g}) | {peak:,.0f} |")
+        lines.append(
+            f"| {variant} | {rates.ours:.3g} | {rates.ratio:g} ({rates.low:g} to {rates.high:g}) | {peak:,.0f} |"
+        )
     return "\n".join(lines)
 
 
 def compare(method: str, load: Load, repeats: int) -> Result:
-    """Measures every way, and prints the effect of each part."""
+    """Measure every variant, and print the effect of each part."""
     measured = measure(load, method, repeats)
     print(parts_table(measured))
     return result(measured)

@@ -2,7 +2,7 @@
 
     make bench NAME=packing
 
-Both ways train all parameters on the same rows in the same order through `training.trainer`; only padding differs.
+Both train all parameters on the same rows in the same order through `training.trainer`; only padding differs.
 The mix of lengths is like the paper's: captions and short questions, each about an image, and long answers.
 """
 
@@ -100,7 +100,7 @@ def measure(packing: Any, folder: Path, sequence_length: int, batch: int, steps:
 
 
 def compare(repeats: int, load: Load | None = None) -> Result:
-    """Measures both ways in turn, and prints their figures."""
+    """Measure both in turn, and print their figures."""
     load = load or Load()
     measured: dict[str, list[dict[str, float]]] = {"padded": [], "packed": []}
     with tempfile.TemporaryDirectory() as temporary:
@@ -112,7 +112,9 @@ def compare(repeats: int, load: Load | None = None) -> Result:
         for _ in range(repeats):
             measured["padded"].append(measure("none", folder, load.sequence_length, load.batch))
             measured["packed"].append(measure("best_fit", folder, load.sequence_length, load.packed_batch))
-    for way, figures in measured.items():
-        print(f"{way}: {json.dumps(figures[-1])}")
-    packed, padded = ([figures["content tokens / s"] for figures in measured[way]] for way in ("packed", "padded"))
+    for variant, figures in measured.items():
+        print(f"{variant}: {json.dumps(figures[-1])}")
+    packed, padded = (
+        [figures["content tokens / s"] for figures in measured[variant]] for variant in ("packed", "padded")
+    )
     return compare_rates(packed, padded, "content tokens/s")

@@ -1,15 +1,15 @@
-"""Pairs from scored responses, ours against the reference's way: rows per second and peak memory, at four sizes.
+"""Pair building from scored responses, ours against the RLAIF-V code: rows per second, peak memory, at four sizes.
 
-    make bench-pairs             # and, against the reference's way at one size: make bench NAME=pairs
+    make bench-pairs             # at one size, with repeats: make bench NAME=pairs
     python -m bench.comparisons.pairs --responses 2000 4000 8000 16000
 
 A synthetic run has K = 10 responses per prompt and C = 10 claims per response. Ours is `feedback.make_pairs`: from
-`prompts`, `responses`, `claims` and `scores` to `pairs` with their claims, figures and drops included. The reference's
-way, written after its published steps (github RLHF-V/RLAIF-V, utils/get_preference_pairs.py and pair_construction.py):
-all answers and all claims are read from JSON lines into lists of dictionaries, repeated instructions are searched in a
-list, verdicts are grouped by answer, every two answers of an instruction with different scores become a pair with both
-answers and their facts, all pairs are written, read again, and two per instruction are drawn. Its files have no images,
-ours do. A row is a response or a claim. Each measurement is a process of its own.
+`prompts`, `responses`, `claims` and `scores` to `pairs` with their claims, statistics and drops. The reference follows
+the published steps (github RLHF-V/RLAIF-V, utils/get_preference_pairs.py and pair_construction.py): read all answers
+and claims from JSON lines into lists of dictionaries, search repeated instructions in a list, group verdicts by answer,
+turn every two answers of an instruction with different scores into a pair with both answers and their facts, write all
+pairs, read them again, and draw two per instruction. Its files have no images, ours do. A row is a response or a claim.
+Each measurement runs in a new process.
 """
 
 import argparse
@@ -40,7 +40,7 @@ from rlaif.storage.schemas import SCHEMAS
 
 K, C = 10, 10  # responses per prompt, claims per response
 PART_PROMPTS = 200
-FACTS_PER_PROMPT = 30  # that its responses draw their claims from, so that these overlap as real ones do
+FACTS_PER_PROMPT = 30  # from which its responses draw their claims, so that these overlap like real ones
 CONFIG = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
 WORDS = (
     ["red", "blue", "green", "small", "large", "old", "wooden", "striped", "broken", "shiny"],
@@ -67,7 +67,7 @@ def facts() -> tuple[pa.Array, pa.Array]:
 
 
 def parts(responses: int, seed: int) -> Iterator[dict[str, pa.Table]]:
-    """The tables of a run, a part at a time."""
+    """The tables of a run, part by part."""
     claim_texts, questions = facts()
     rng = np.random.default_rng(seed)
     file = BytesIO()
@@ -152,7 +152,7 @@ def table(name: str, **columns: Any) -> pa.Table:
 
 
 def write_run(path: Path, responses: int, seed: int = 0) -> None:
-    """A labeled run without pairs."""
+    """Write a labeled run without pairs."""
     run = Run(path, CONFIG, "feedback")
     run.begin(["claims", "scores", "pairs"], {}, inputs=[])
     with ExitStack() as files:
@@ -167,7 +167,7 @@ def write_run(path: Path, responses: int, seed: int = 0) -> None:
 
 
 def write_reference_files(path: Path, responses: int, seed: int = 0) -> None:
-    """The same responses and claims in the files that the reference reads."""
+    """Write the same responses and claims in the files that the reference reads."""
     path.mkdir(parents=True)
     with (path / "answers.jsonl").open("w") as answers, (path / "claims.jsonl").open("w") as claims:
         for part in parts(responses, seed):
@@ -273,9 +273,9 @@ def measured(work: Callable[[Path], int], path: Path) -> tuple[int, float, float
     return pairs, time.perf_counter() - started, peak_memory()
 
 
-def measure(way: str, responses: int) -> tuple[int, float, float]:
-    """`measured` of one way, on a table of that many responses."""
-    write, work = {"reference": (write_reference_files, reference), "ours": (write_run, ours)}[way]
+def measure(variant: str, responses: int) -> tuple[int, float, float]:
+    """`measured` for one implementation, on a table of that many responses."""
+    write, work = {"reference": (write_reference_files, reference), "ours": (write_run, ours)}[variant]
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "run"
         run_isolated(write, path, responses)
@@ -284,13 +284,13 @@ def measure(way: str, responses: int) -> tuple[int, float, float]:
 
 
 def compare(repeats: int, responses: int = 100_000) -> Result:
-    """Rows per second of both ways, in turn."""
+    """Rows per second of both implementations, measured in turn."""
     rates: dict[str, list[float]] = {"reference": [], "ours": []}
     for _ in range(repeats):
-        for way, way_rates in rates.items():
-            pairs, seconds, peak = measure(way, responses)
-            way_rates.append(responses * (1 + C) / seconds)
-            print(f"{way}: {responses:,} responses, {pairs:,} pairs, {seconds:.1f} s, {peak:,.0f} MiB", flush=True)
+        for variant, variant_rates in rates.items():
+            pairs, seconds, peak = measure(variant, responses)
+            variant_rates.append(responses * (1 + C) / seconds)
+            print(f"{variant}: {responses:,} responses, {pairs:,} pairs, {seconds:.1f} s, {peak:,.0f} MiB", flush=True)
     return compare_rates(rates["ours"], rates["reference"], "rows/s")
 
 
@@ -301,18 +301,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--reference-up-to", type=int, default=100_000, help="larger tables are measured with ours only"
     )
     arguments = parser.parse_args(argv)
-    print("| responses | claims | way | pairs | seconds | rows/s | peak MiB | ratio |\n" + "|---" * 8 + "|")
+    print("| responses | claims | variant | pairs | seconds | rows/s | peak MiB | ratio |\n" + "|---" * 8 + "|")
     for responses in arguments.responses:
         rows = responses * (1 + C)
         rates = {}
-        for way in ("reference", "ours"):
-            if way == "reference" and responses > arguments.reference_up_to:
+        for variant in ("reference", "ours"):
+            if variant == "reference" and responses > arguments.reference_up_to:
                 continue
-            pairs, seconds, peak = measure(way, responses)
-            rates[way] = rows / seconds
+            pairs, seconds, peak = measure(variant, responses)
+            rates[variant] = rows / seconds
             ratio = f"{rates['ours'] / rates['reference']:.3g}" if len(rates) == 2 else ""
             print(
-                f"| {responses:,} | {responses * C:,} | {way} | {pairs:,} | {seconds:.1f} | {rates[way]:,.0f} "
+                f"| {responses:,} | {responses * C:,} | {variant} | {pairs:,} | {seconds:.1f} | {rates[variant]:,.0f} "
                 f"| {peak:,.0f} | {ratio} |",
                 flush=True,
             )

@@ -1,11 +1,11 @@
-"""Responses sampled per second, ten per image: ours by vLLM, against transformers' generate, in batches or one by one.
+"""Responses sampled per second, ten per image: vLLM against `generate` of transformers, batched or one by one.
 
     make bench NAME=responses            # or responses_batched
 
-The reference's way (github RLHF-V/RLAIF-V) is generate for one item at a time, ten copies of it, so that its image is
-encoded ten times; `batched` is generate with the fastest of a few batch sizes. All sample at temperature 1 and stop at
-the end of an answer, in one precision, for the embedded model that of its weights. Answers are random, so their mean
-lengths are compared instead and must agree within 10%. Loading and a first answer are not counted.
+The reference (github RLHF-V/RLAIF-V) calls `generate` for one item at a time with ten copies of it, so that its image
+is encoded ten times; `batched` is `generate` with the fastest of a few batch sizes. All sample at temperature 1, stop
+at the end of an answer, and use the same precision, for the embedded model that of its weights. Answers are random, so
+their mean lengths are compared instead and must agree within 10%. Loading and a first answer are not timed.
 """
 
 import io
@@ -39,17 +39,17 @@ def by_vllm(model: str, load: Load) -> tuple[float, float]:
         engine = VllmEngine(section, EngineSection(max_model_len=2048, max_num_seqs=VLLM_BATCH), 0)
         with closing(engine):
             engine.generate([Request(INSTRUCTION, None, max_tokens=2)])
-            began = time.perf_counter()
+            start = time.perf_counter()
             requests = [
                 Request(INSTRUCTION, image, n=N, seed=0, temperature=1.0, max_tokens=MAX_TOKENS) for image in images
             ]
             answers = [answer for answers in engine.generate(requests) for answer in answers]
-            seconds = time.perf_counter() - began
+            seconds = time.perf_counter() - start
     return len(answers) / seconds, mean(answer.num_tokens for answer in answers)
 
 
 def by_generate(model: str, load: Load, batch_size: int) -> tuple[float, float]:
-    """The same by transformers, `batch_size` items at a time."""
+    """The same with transformers, `batch_size` items at a time."""
     import torch
 
     from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
@@ -74,13 +74,13 @@ def by_generate(model: str, load: Load, batch_size: int) -> tuple[float, float]:
 
     images = list(pictures(load).values())
     sample(images[:1], 2)
-    began = time.perf_counter()
+    start = time.perf_counter()
     lengths = [
         length
-        for start in range(0, len(images), batch_size)
-        for length in sample(images[start : start + batch_size], MAX_TOKENS)
+        for first in range(0, len(images), batch_size)
+        for length in sample(images[first : first + batch_size], MAX_TOKENS)
     ]
-    return len(lengths) / (time.perf_counter() - began), mean(lengths)
+    return len(lengths) / (time.perf_counter() - start), mean(lengths)
 
 
 def compare(load: Load, peer: str, repeats: int) -> Result:

@@ -1,9 +1,9 @@
-"""Start-up time of a stage: imports and the start of its engine, ours against vLLM's own.
+"""Start-up time of a stage: imports and the start of its engine, ours against vLLM alone.
 
     make bench NAME=startup
 
-Both start the same engine for the embedded policy, each in a process of its own; ours pauses garbage collection during
-imports. The seconds of `--help` of every stage are printed too.
+Both start the same engine for the embedded policy, each in a new process; ours pauses garbage collection during
+imports. The time of `--help` of every stage is printed too.
 """
 
 import io
@@ -23,20 +23,20 @@ MODEL = "assets/policy"
 
 def our_start() -> float:
     """Seconds from the first import to an engine that accepts requests."""
-    began = time.perf_counter()
+    start = time.perf_counter()
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.vllm_engine import VllmEngine
 
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         engine = VllmEngine(ModelSection(model=MODEL), EngineSection(max_model_len=2048), 0)
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         engine.close()
     return seconds
 
 
 def vllm_start() -> float:
-    """The same with vLLM's own class."""
-    began = time.perf_counter()
+    """The same with vLLM's class."""
+    start = time.perf_counter()
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.vllm_engine import prepare_environment, vllm_options
 
@@ -48,20 +48,20 @@ def vllm_start() -> float:
         options = vllm_options(ModelSection(model=MODEL), EngineSection(max_model_len=2048), 0, on_cpu)
         engine = LLM(MODEL, **options)
         AutoProcessor.from_pretrained(MODEL, trust_remote_code=False)  # ours loads it too
-        seconds = time.perf_counter() - began
+        seconds = time.perf_counter() - start
         engine.llm_engine.engine_core.shutdown()
     return seconds
 
 
 def help_seconds(stage: str) -> float:
-    """Of `python -m STAGE --help`, the whole process."""
-    began = time.perf_counter()
+    """Seconds of `python -m STAGE --help`, the whole process."""
+    start = time.perf_counter()
     subprocess.run([sys.executable, "-m", stage, "--help"], check=True, capture_output=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - start
 
 
 def compare(repeats: int) -> Result:
-    """Engine starts per minute, both ways in turn."""
+    """Engine starts per minute, measured in turn."""
     for stage in STAGES:
         print(f"python -m {stage} --help: {median(help_seconds(stage) for _ in range(repeats)):.2f} s", flush=True)
     rates_of: dict[Callable[[], float], list[float]] = {our_start: [], vllm_start: []}

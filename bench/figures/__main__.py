@@ -17,14 +17,14 @@ from rlaif.storage.files import atomic_write
 
 
 def rendered(root: Path = ROOT) -> dict[Path, str]:
-    """The files that have figures, as they have to be. Errors: InputError: a result file, name or key is missing."""
+    """Up-to-date content of each file with figures. Errors: InputError if a result file, name or key is missing."""
     folder = root / "docs" / "results"
     files = {page: fill(page.read_text(encoding="utf-8"), folder) for page in pages(root)}
     return {**files, root / "docs" / "assets" / "rounds.svg": rounds_chart(read_result("rounds", folder).figures)}
 
 
 def outdated(root: Path = ROOT) -> dict[Path, str]:
-    """Those of `rendered` that are not so."""
+    """Files of `rendered` with other content on disk."""
     return {
         file: text
         for file, text in rendered(root).items()

@@ -18,7 +18,7 @@ STYLE = """
 
 
 def rounds_chart(figures: Figures) -> str:
-    """False mentions of the validation split by round, a line a seed, with 95% intervals where they were kept."""
+    """False mentions of the validation split by round, one line per seed, with 95% intervals where known."""
     names = {float(index): short(one["name"]) for index, one in enumerate(next(iter(figures.values()))["candidates"])}
     seeds = dict(zip(figures, TONES, strict=False))
     lines = [line for seed, tone in seeds.items() for line in seed_lines(seed, figures[seed], tone)]

@@ -1,9 +1,9 @@
-"""Figures in Markdown pages: what stands between two markers is replaced by what the result files say.
+"""Figures in Markdown pages: the text between two markers is replaced by figures from the result files.
 
 <!-- results: demo -->            a table: a name of TABLES, a file of printed tables, `bench` or `sources`
 <!-- /results -->
 
-<!-- figure: demo 0 after mention_rate -->7.8%<!-- /figure -->            one figure: a result file, then keys
+<!-- figure: demo 0 after mention_rate -->7.8%<!-- /figure -->            a figure: a result file, then keys
 """
 
 import re
@@ -32,7 +32,7 @@ def fill(text: str, folder: Path = RESULTS) -> str:
 
 
 def table_of(name: str, folder: Path = RESULTS) -> str:
-    """The Markdown of a table by its name in pages. Errors: InputError."""
+    """The Markdown of the table that pages call `name`. Errors: InputError."""
     if name == "readme-demo":
         return readme_table(read_result("demo", folder).figures, read_result("rounds", folder).figures)
     if name == "bench":
@@ -42,7 +42,7 @@ def table_of(name: str, folder: Path = RESULTS) -> str:
     file, render = TABLES.get(name, (name, printed_tables))
     figures = read_result(file, folder).figures
     if render is printed_tables and "tables" not in figures:
-        raise InputError(f"no table is called {name!r}; tables: {', '.join(table_names(folder))}")
+        raise InputError(f"unknown table {name!r}; allowed: {', '.join(table_names(folder))}")
     return render(figures)
 
 

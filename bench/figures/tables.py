@@ -1,4 +1,4 @@
-"""Result files as Markdown tables. Pure functions from figures to text; TABLES has them by the name that pages use."""
+"""Result files as Markdown tables. Pure functions from figures to text; TABLES maps the names in pages to them."""
 
 from collections.abc import Callable, Iterable, Sequence
 
@@ -38,7 +38,7 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
 
 
 def demo_table(figures: Figures) -> str:
-    """A row a seed: hallucination, recall and length before and after."""
+    """One row per seed: hallucination, recall and length before and after."""
     columns = ["seed", "hallucinated mentions", "answers with one", "recall", "mean words"]
     rows = []
     for seed, run in figures.items():
@@ -56,7 +56,7 @@ def demo_table(figures: Figures) -> str:
 
 
 def readme_table(demo: Figures, rounds: Figures) -> str:
-    """One round and several, all seeds in one cell: the few figures of the README."""
+    """The figures of the README: one round and several, all seeds in one cell."""
     rows = []
     for label, runs in (("one round (`make demo`)", demo.values()), ("four rounds (`make rounds`)", rounds.values())):
         words = (f"{round(100 * run['change']['mean_words'], 1):+g}%" for run in runs)
@@ -66,7 +66,7 @@ def readme_table(demo: Figures, rounds: Figures) -> str:
 
 
 def labeler_table(figures: Figures) -> str:
-    """A row a seed of the demo: the labeler against the truth."""
+    """One row per seed of the demo: the labeler against the truth."""
     columns = [
         "seed",
         "verdicts right",
@@ -93,7 +93,7 @@ def labeler_table(figures: Figures) -> str:
 
 
 def rounds_table(figures: Figures) -> str:
-    """A row a seed: the policy that was chosen on validation, on the test split."""
+    """One row per seed: the policy that was chosen on validation, on the test split."""
     columns = ["seed", "chosen policy", "hallucinated mentions", "answers with one", "recall", "mean words"]
     rows = []
     for seed, run in figures.items():
@@ -113,7 +113,7 @@ def rounds_table(figures: Figures) -> str:
 
 
 def validation_table(figures: Figures) -> str:
-    """A row a seed: false mentions of the validation scenes, policy by policy."""
+    """One row per seed: false mentions of the validation scenes, policy by policy."""
     names = [candidate["name"] for candidate in next(iter(figures.values()))["candidates"]]
     rows = [
         [
@@ -131,7 +131,7 @@ def validation_table(figures: Figures) -> str:
 
 
 def best_of_n_table(figures: Figures) -> str:
-    """A row a selector, a column an N: false mentions and recall."""
+    """One row per selector, one column per N: false mentions and recall."""
     sizes = list(figures["reward"])
     rows = [
         [
@@ -147,7 +147,7 @@ def best_of_n_table(figures: Figures) -> str:
 
 
 def benchmarks_table(figures: Figures) -> str:
-    """A row a figure of each public benchmark, before and after alignment."""
+    """One row per figure of each public benchmark, before and after alignment."""
     rows = []
     for benchmark, labels in BENCHMARK_FIGURES.items():
         sides = figures.get(benchmark)
@@ -178,7 +178,7 @@ def printed_tables(figures: Figures) -> str:
 
 
 def sources_table(results: dict[str, ResultFile]) -> str:
-    """A row a result file: how, when and where it was measured."""
+    """One row per result file: how, when and where it was measured."""
     rows = [
         [result.title, f"`{result.command}`", result.date, f"`{result.commit}`", result.machine, result.note or "-"]
         for result in results.values()

@@ -12,8 +12,8 @@ Source: Wang et al. 2023, arXiv 2311.07397; files and counting as in github juny
 
 metrics.txt of the reference code holds initial values of its sums and is not read. As there, sums run over all answers;
 a word counts for the first object that it may stand for, looked up in relation.json before its own name; Cog divides by
-the objects in hallu. Unlike there, near-synonyms are not found by word vectors (words that relation.json does not join
-stay apart, so chair and hal are somewhat higher), and no small numbers are added to denominators.
+the objects in hallu. Unlike there, near-synonyms are not matched by word vectors (words that relation.json does not
+relate remain different, so chair and hal are somewhat higher), and no epsilon is added to denominators.
 
 | figure                         |                                                                         |
 |--------------------------------|-------------------------------------------------------------------------|

@@ -12,7 +12,7 @@ arXiv 2405.17220, github RLHF-V/RLAIF-V).
 
 An object is in the image if it is annotated or a reference caption names it. Every mention counts, as in CHAIR. Object
 HalBench also removes, with a paid model, objects that an answer names without saying that they are there; this is not
-done here, so figures are somewhat higher than its own.
+done here, so figures are somewhat higher than published ones.
 
 | figure        |                                                                                          |
 |---------------|------------------------------------------------------------------------------------------|

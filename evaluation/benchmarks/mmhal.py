@@ -7,15 +7,15 @@ Source: Sun et al. 2023, arXiv 2309.14525 (LLaVA-RLHF), data set Shengcao1006/MM
     FOLDER/images/                    or benchmark.images; a file named as the URL ends, or as the image_id
 
 The original rates once with a paid model, and counts an unreadable rating as 0. Here a local model rates several times
-(rating.py), figures are means over all ratings, and an unreadable rating is skipped and counted: it says nothing about
-the answer.
+(rating.py), figures are means over all ratings, and an unreadable rating is skipped and counted separately, because it
+says nothing about the answer.
 
 | figure                    |                                                                   |
 |---------------------------|-------------------------------------------------------------------|
 | score                     | mean rating, 0 to 6                                               |
 | hallucination_rate        | ratings below 3 / ratings                                         |
 | score_<type>              | mean rating of one type of question                               |
-| score_run_1, ...          | mean rating of one run: how far the rater agrees with itself      |
+| score_run_1, ...          | mean rating of one run: how consistent the rater is               |
 """
 
 from collections import Counter

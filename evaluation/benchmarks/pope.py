@@ -1,4 +1,4 @@
-"""POPE: is an object in the image? Half of the questions are about objects that are, half about objects that are not.
+"""POPE: is an object in the image? Half of the questions are about present objects, half about absent ones.
 
 Source: Li et al. 2023, arXiv 2305.10355; files and rules of github AoiDragon/POPE. Absent objects are
 drawn at random, from the most frequent objects (popular), or from those that most often occur together with an object
@@ -47,7 +47,7 @@ class Pope:
 
 
 def read_pope(folder: Path, section: BenchmarkSection) -> Pope:
-    """The questions of all files. Errors: InputError: there is no file, or one is not as published."""
+    """The questions of all files. Errors: InputError if there is none, or one is not as published."""
     pope = Pope([], {})
     for kind, file in _files(folder, section).items():
         for number, record in enumerate(read_records(file)[: section.limit], start=1):

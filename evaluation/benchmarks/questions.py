@@ -1,4 +1,4 @@
-"""What the benchmarks share: questions, and strict reading of published files with one clear error for each defect.
+"""Shared by the benchmarks: questions, and strict reading of published files with one clear error for each defect.
 
 Files name an image by its path below a folder. A path that leads out of that folder, by `..` or a symbolic link, is
 dropped like one that is missing.
@@ -109,7 +109,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
 
 
 def field(record: dict[str, Any], name: str, kind: type[Value], where: str) -> Value:
-    """A field of a record. Errors: InputError: missing, or of another type."""
+    """A field of a record. Errors: InputError if it is missing or has another type."""
     if name not in record:
         fields = ", ".join(map(str, record)) or "none"
         raise InputError(f"{where} has no field {name!r}, only: {fields}; get the file again")
@@ -122,7 +122,7 @@ def field(record: dict[str, Any], name: str, kind: type[Value], where: str) -> V
 
 
 def number_of(record: dict[str, Any], name: str, where: str) -> int:
-    """A field that holds a whole number or its digits as text ("285"). Errors: InputError."""
+    """A field that holds an integer, or its digits as text ("285"). Errors: InputError."""
     if isinstance(value := record.get(name), str) and value.isdecimal():
         return int(value)
     return field(record, name, int, where)

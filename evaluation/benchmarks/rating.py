@@ -1,8 +1,8 @@
 """Rates answers to MMHal-Bench with a local model, several times each. Answers in, ratings out.
 
-The request is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its output is JSON
-that follows `SCHEMA`: the explanation first, so that the rating follows from it, and of bounded length, so that the
-rating is reached. Output without a readable rating is dropped as `unrated`.
+The prompt is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its output is JSON
+that follows `SCHEMA`: the explanation comes first, so that the rating follows from it, and has a limited length, so
+that the rating is reached. Output without a readable rating is dropped as `unrated`.
 """
 
 import json
@@ -24,7 +24,7 @@ from rlaif.storage.writer import TableWriter
 
 DEFAULT_PROMPT = Path(__file__).with_name("rate.txt")
 PLACEHOLDERS = ("{image_content}", "{question}", "{gt_answer}", "{response}")
-ANSWERS_PER_CHUNK = 100  # rated together, then written
+ANSWERS_PER_CHUNK = 100  # answers rated per write
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -39,7 +39,7 @@ SCHEMA = {
 def rate(config: Config, folder: Path, mmhal: MMHal, open_engine: OpenEngine) -> dict[str, dict[int, int]]:
     """Ratings by question_id and run of the answers in `folder`; answers that have ratings on disk are skipped.
 
-    Errors: RlaifError for whatever the user can put right.
+    Errors: RlaifError for anything that the user can fix.
     """
     settings = config.benchmark.rater
     if settings.temperature == 0 and settings.runs > 1:

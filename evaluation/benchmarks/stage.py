@@ -37,7 +37,7 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.writer import TableWriter
 
-QUESTIONS_PER_CHUNK = 200  # answered together, then written; bounds memory and the work that a kill loses
+QUESTIONS_PER_CHUNK = 200  # answers per write: bounds memory, and the work that a kill loses
 READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
     "chair": read_chair,
     "amber": read_amber,
@@ -48,7 +48,7 @@ Side = dict[str, Any]  # figures, intervals, answers and dropped of one policy
 
 
 def benchmark(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
-    """The stage. Errors: RlaifError for whatever the user can put right."""
+    """Run the stage. Errors: RlaifError for anything that the user can fix."""
     section = config.benchmark
     if section.name is None:
         raise ConfigError(f"benchmark.name is not set; set one, as in make benchmark NAME=pope: {', '.join(READERS)}")
@@ -76,7 +76,7 @@ def benchmark(config: Config, path: Path, open_engine: OpenEngine = open_engine)
 def embedded_files(config: Config, folder: Path) -> Path:
     """The folder with the embedded scenes in the files of the benchmark, written on first use.
 
-    Errors: ConfigError: the run has another source of images.
+    Errors: ConfigError if the run has another source of images.
     """
     section = config.benchmark
     assert section.name is not None

@@ -1,4 +1,4 @@
-"""Answers to yes/no questions: how they are read, and their figures. Pure."""
+"""Parsing of answers to yes/no questions, and their figures. Pure."""
 
 from collections import Counter
 

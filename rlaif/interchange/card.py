@@ -23,7 +23,7 @@ SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M"
 
 
 def write_card(run: Run, folder: Path) -> Path:
-    """Write README.md of an exported folder; returns its path. Errors: InputError if the figures of it are missing."""
+    """Write README.md of an exported folder; returns its path. Errors: InputError if its figures are missing."""
     import yaml
     from huggingface_hub import DatasetCard, DatasetCardData
 
@@ -105,7 +105,7 @@ def counts(run: Run, splits: Sequence[str]) -> dict[str, int]:
             for row in read_rows(run, "prompts", ["image_sha256"], filter={"split": split})
         ]
         rows["prompts of these splits"] = len(digests)
-        rows["different images of these splits"] = len(np.unique(np.array(digests, np.uint64)))
+        rows["distinct images of these splits"] = len(np.unique(np.array(digests, np.uint64)))
     for table in ("responses", "claims", "pairs"):
         if has_table(run, table):
             rows[f"{table} of the run"] = count_rows(run, table)

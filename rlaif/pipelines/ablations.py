@@ -1,9 +1,9 @@
-"""What each part of the method is worth: runs that differ from one configuration in one thing each, in one table.
+"""Ablations: runs that differ from one configuration in one setting each, compared in one table.
 
     python -m rlaif.pipelines.ablations --config configs/ablations.yaml --run runs/ablations
 
-Every variant is a run folder, filled by the stages' own commands (or by `rlaif.pipelines.rounds`); a second start
-resumes where the first was stopped. Writes table.md.
+Each variant is a run folder, filled by the commands of the stages (or by `rlaif.pipelines.rounds`). A stopped command
+resumes when it is started again. Writes table.md.
 """
 
 import sys
@@ -30,7 +30,7 @@ COLUMNS = {  # heading -> section and key of metrics.json
 
 def ablations(config: AblationsConfig, path: Path) -> None:
     """Run every variant, then print the table. Errors: RlaifError."""
-    variants = {name: load_variant(config, name) for name in config.variants}  # errors show before the first run
+    variants = {name: load_variant(config, name) for name in config.variants}  # reports errors before the first run
     path.mkdir(parents=True, exist_ok=True)
     for name, variant in variants.items():
         print(f"ablations: {name}", flush=True)
@@ -88,7 +88,7 @@ def cell(metrics: Mapping[str, Any], section: str, key: str) -> str:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    summary = "Runs that differ in one thing each, side by side."
+    summary = "Runs that differ in one setting each, compared in one table."
     return run_stage(AblationsConfig, "rlaif.pipelines.ablations", summary, ablations, argv)
 
 

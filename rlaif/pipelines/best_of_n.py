@@ -2,8 +2,8 @@
 
     python -m rlaif.pipelines.best_of_n --config configs/demo.yaml --run runs/demo --set best_of=16
 
-The aligned policy answers N times; the answer with the highest reward of the policy itself is taken. Needs the policy
-of a finished `make dpo`. `best-of-n/` in the run folder is a run folder too: responses to the prompts of
+The aligned policy answers N times, and the answer with its highest implicit reward is selected. Needs the policy of a
+finished `make dpo`. `best-of-n/` in the run folder is a run folder too: responses to the prompts of
 `evaluation.split`, their claims, scores and rewards, and the figures by N in metrics.json.
 """
 
@@ -20,7 +20,7 @@ BEST_OF_N_STAGES = ("generation", "feedback", "dpo.rewards", "evaluation.selecti
 
 
 def best_of_n(config: Config, path: Path) -> None:
-    """Errors: RlaifError: there is no aligned policy, or a stage fails."""
+    """Run all stages. Errors: RlaifError if the run has no aligned policy, or a stage fails."""
     policy = path / "policy"
     if not policy.is_dir():
         raise InputError(f"{policy} does not exist; train it first: make dpo RUN={path}")

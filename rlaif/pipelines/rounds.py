@@ -3,15 +3,15 @@
     python -m rlaif.pipelines.rounds --config configs/rounds.yaml --run runs/rounds --set rounds=4
 
 Each round samples from, labels and trains the policy of the round before, which is also its reference. `round-1/`,
-`round-2/` and so on are ordinary run folders with the configuration (config.yaml) of their stages, each of which is a
-process of its own. A second start resumes where the first was stopped, as the stages do.
+`round-2/` and so on are ordinary run folders with the configuration (config.yaml) of their stages, each of which runs
+in its own process. A stopped command resumes when it is started again, as the stages do.
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the lowest loss on validation pairs
-(`dpo.trainer.load_best_model_at_end`). Of the rounds and the average of the last ones (`average_last`, in a folder such
-as `average-2-4/`) the policy is chosen whose answers to validation prompts have the smallest share of claims that the
-labeler rejects. Only policies that make nearly as many accepted claims as the first one are considered, because a
-policy that says nothing makes no errors. The chosen policy is then compared with the first one on the test split,
-once, in the run folder itself; `rounds.json` has the figures.
+(`dpo.trainer.load_best_model_at_end`). Candidates are the policies of all rounds and the average of the last ones
+(`average_last`, in a folder such as `average-2-4/`). The chosen policy is the one whose answers to validation prompts
+have the smallest share of rejected claims. Only policies that make nearly as many accepted claims as the first one are
+considered, because a policy that says nothing makes no errors. The chosen policy is then compared with the first one on
+the test split, once, in the run folder itself; `rounds.json` has the figures.
 """
 
 import shutil
@@ -84,7 +84,7 @@ def rounds(config: Config, path: Path, run: RunStages = run_stages) -> None:
 
 
 def check(config: Config) -> None:
-    """Errors: ConfigError if a setting that rounds are chosen by is missing."""
+    """Errors: ConfigError if a setting that the choice of a round needs is missing."""
     data, evaluation = config.data, config.evaluation
     if not config.dpo.trainer.get("load_best_model_at_end") or "validation" not in config.generation.splits:
         raise ConfigError(
@@ -111,7 +111,7 @@ def read_candidate(name: str, number: int | None, folder: Path, which: str = "af
 
 
 def choose(figures: Sequence[Figures]) -> int:
-    """The index of the policy to take, the earliest if several are equal; the first one is that before all rounds."""
+    """The index of the chosen policy, the earliest of equal ones; candidate 0 is the policy before all rounds."""
     least = MIN_CLAIMS * accepted_claims(figures[0])
     allowed = [
         index

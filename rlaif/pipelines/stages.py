@@ -1,4 +1,4 @@
-"""Runs stages the way the Makefile does, each as a process of its own."""
+"""Runs stages as the Makefile does, each in its own process."""
 
 import subprocess
 import sys
@@ -19,7 +19,7 @@ RunStages = Callable[[Sequence[str], Config, Path], None]
 def run_stages(stages: Sequence[str], config: Config, folder: Path) -> None:
     """Run stages in order on a run folder; config.yaml beside their tables has the configuration.
 
-    Errors: RlaifError if a stage fails; its own message is above.
+    Errors: RlaifError if a stage fails, after the message of the stage.
     """
     folder.mkdir(exist_ok=True)
     file = folder / "config.yaml"

@@ -1,8 +1,8 @@
 """Charts as inline SVG: lines over steps and histograms. Pure functions from numbers to markup.
 
-They are written out instead of drawn by a plotting library because the page colors them: every mark has a CSS class
-(`tone-<tone>`), so that the same SVG is right in light and in dark, with the font of the page. `svg_document` makes a
-file of its own of them.
+They are not drawn by a plotting library, because the page colors them: every mark has a CSS class (`tone-<tone>`), so
+that the same SVG fits the light and the dark theme and has the font of the page. `svg_document` turns charts into a
+standalone file.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def histogram(
 ) -> Markup:
     """Shares of values in `bins` equal bins over [low, high].
 
-    By default groups are compared: shares are of each group's own values, the first is drawn as bars, the others as
+    By default groups are compared: shares are relative to each group, the first is drawn as bars, the others as
     outlines over it, all with their means. separate=True is for groups that hardly overlap: all bars, shares of all
     values together, on a square-root axis, so that rare bins stay visible beside a full one.
     """
@@ -147,7 +147,7 @@ def histogram(
 
 
 def svg_document(width: int, height: int, title: str, body: Sequence[Markup], style: str = "") -> str:
-    """An SVG file on a card of its own, light or dark as its viewer prefers. It has no script, link or font.
+    """A standalone SVG file with a background, light or dark as its viewer prefers, without script, link or font.
 
     Colors are written out, not CSS variables, because converters of SVG do not know these.
     """

@@ -83,7 +83,7 @@ def pair_lengths(run: Run[Config]) -> list[Group]:
 
 
 def column_where(run: Run[Config], table: str, column: str, condition: str, equals: Any) -> np.ndarray:
-    """A column of numbers, of the rows in which the column `condition` has a value: 4 bytes a row in memory."""
+    """A column of numbers, of the rows in which the column `condition` has a value: 4 bytes per row in memory."""
     parts = read_parts(run, table, [column, condition])
     return np.concatenate([part.filter(pc.equal(part[condition], equals))[column].to_numpy() for part in parts])
 

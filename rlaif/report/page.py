@@ -71,7 +71,7 @@ def render(page: dict[str, Any]) -> str:
 
 
 def provenance(run: Run[Config], metrics: dict[str, Any]) -> dict[str, Any]:
-    """What each table was computed from, by its metadata, and the settings of every stage, by its marker."""
+    """The inputs of each table, from its metadata, and the settings of every stage, from its marker."""
     tables = [
         read_metadata(run, table) | {"rows": count_rows(run, table)} for table in SCHEMAS if has_table(run, table)
     ]

@@ -2,8 +2,8 @@
 
     python -m rlaif.report.picture --run runs/demo --out docs/assets/pair.svg
 
-Without `--pair ID` it takes the pair that shows most: a chosen answer without a rejected claim beside an answer with
-accepted and rejected ones. The file contains its image, and no script, link or font: it is shown wherever SVG is.
+Without `--pair ID` it shows the most instructive pair: a chosen answer without a rejected claim beside an answer with
+accepted and rejected ones. The file embeds its image and has no script, link or font, so any SVG viewer can show it.
 """
 
 import argparse
@@ -17,10 +17,10 @@ from typing import Any
 from rlaif.errors import InputError, RlaifError
 
 WIDTH, MARGIN, GAP = 980, 28, 22
-IMAGE, IMAGE_SIDE = 176, 480  # drawn width; pixels of the longer side that are kept
+IMAGE, IMAGE_SIDE = 176, 480  # drawn width; pixels of the longer side of the embedded image
 COLUMN = (WIDTH - 2 * MARGIN - IMAGE - 2 * GAP) // 2
 TEXT, CLAIM = 15, 13  # font sizes
-MOST_CLAIMS = 4  # of a side, in the pair that is taken by default: more would not fit a first screen
+MOST_CLAIMS = 4  # of a side, in the default pair: more would not fit the first screen
 
 STYLE = """
 .instruction { font: 21px "Iowan Old Style", "Palatino Linotype", Palatino, Georgia, serif; }
@@ -32,7 +32,7 @@ STYLE = """
 
 
 def picture(run: Any, pair_id: str | None) -> str:
-    """The SVG of a pair of a run. Errors: InputError: the run has no pairs, or none of that id."""
+    """The SVG of a pair of a run. Errors: InputError: the run has no pairs, or none with that id."""
     from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 
     columns = ["pair_id", "chosen_claims", "rejected_claims"]
@@ -50,7 +50,7 @@ def picture(run: Any, pair_id: str | None) -> str:
 
 
 def preference(row: dict[str, Any]) -> tuple[bool, int, int, int, float]:
-    """The pair with the least of these keys shows most: true and false claims, as many of both as fit."""
+    """A sort key; the most instructive pair has the smallest: it shows as many true and false claims as fit."""
     chosen, rejected = row["chosen_claims"], row["rejected_claims"]
     false = sum(not claim["verdict"] for claim in rejected)
     clear = all(claim["verdict"] for claim in chosen) and 0 < false < len(rejected)
@@ -194,7 +194,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m rlaif.report.picture", description="One preference pair as SVG.")
     parser.add_argument("--run", required=True, type=Path, metavar="FOLDER", help="run folder, such as runs/demo")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="SVG file to write")
-    parser.add_argument("--pair", metavar="ID", help="pair_id; default: the pair that shows most")
+    parser.add_argument("--pair", metavar="ID", help="pair_id; default: the most instructive pair")
     parser.add_argument("--config", default="configs/demo.yaml", metavar="FILE", help="configuration of the run")
     arguments = parser.parse_args(argv)
     try:

@@ -154,7 +154,7 @@ def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     orders = [
         ("claim by claim", "pair_agreement", "after"),
         ("whole response, same pairs", "whole_response_same_pairs_agreement", "before"),
-        ("whole response, its own pairs", "whole_response_pair_agreement", "before"),
+        ("whole response, pairs of its scores", "whole_response_pair_agreement", "before"),
     ]
     return {
         "meters": [

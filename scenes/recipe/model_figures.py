@@ -116,7 +116,7 @@ def margin(fractions: Sequence[Fraction]) -> float:
 def model_figures(folder: Path, count: int) -> Figures:
     """The figures of a model at the resolution that it was saved with, from `count` scenes of each kind of picture.
 
-    None: nothing to count. Errors: ValueError, OSError: the folder has no model.
+    None: nothing to count. Errors: ValueError, OSError if the folder has no model.
     """
     model = MiniCPMVForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
     model.to("cuda" if torch.cuda.is_available() else "cpu")

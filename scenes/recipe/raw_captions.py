@@ -24,7 +24,7 @@ from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe.tables import Columns, png, write_table
 from scenes.world import Scene, render, sample_scene
 
-SEEDS_PER_ROW = 4  # they share the start of the request, which is then computed once
+SEEDS_PER_ROW = 4  # they share their prefix, which is then computed once
 
 
 def captioned_scene(rng: random.Random) -> tuple[Scene, str]:

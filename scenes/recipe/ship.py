@@ -1,6 +1,6 @@
-"""Writes trained models in bfloat16 into the folder that the demo reads.
+"""Saves trained models in bfloat16 in the folder of the shipped models.
 
-python -m scenes.recipe.ship runs/training/policy runs/training/labeler --out assets
+python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 """
 
 import argparse

@@ -57,7 +57,7 @@ def features(columns: Columns) -> "Features":
 
 
 def write_table(file: Path, rows: Sequence[Row], columns: Columns) -> None:
-    """Write a table; it gets its name when it is complete."""
+    """Write a table under a temporary name until it is complete."""
     from datasets import Dataset
 
     temporary = file.with_suffix(".tmp")
@@ -142,7 +142,7 @@ def text_reading(text: rendered_text.Text, rng: random.Random) -> Row:
 def reading_row(rng: random.Random, difficulty: tuple[float, float] = (0, 1), centered: bool = False) -> Row:
     """A text to read, with a difficulty from a range.
 
-    Reading is learned in steps: a plain word in the center, then anywhere, then less and less plain. When all comes at
+    Reading is learned in steps: a plain word in the center, then anywhere, then less and less plain. If all come at
     once, the model unlearns it and guesses.
     """
     text = rendered_text.simplify(rendered_text.sample_text(rng), rng.uniform(*difficulty), rng)

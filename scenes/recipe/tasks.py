@@ -27,7 +27,11 @@ from scenes.rendered_text import INSTRUCTIONS as READING_INSTRUCTIONS
 from scenes.world import COLORS, PLACES, SHAPES, SIZES, Scene, SceneObject, sample_scene
 
 EASY = ("color", "shape", "place", "color shape")
-BINDING = (*EASY, "color place", "shape place")  # which attribute is where: between one attribute and a whole claim
+BINDING = (
+    *EASY,
+    "color place",
+    "shape place",
+)  # combinations of attributes: harder than one attribute, easier than a whole claim
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ def reading(words: str, rng: random.Random) -> Branch:
 
 
 def lookup(scene: Scene, rng: random.Random) -> Branch:
-    """What is in a place, mostly one with an object: a step towards verdicts on whole claims."""
+    """What is at a position, mostly one with an object: a step towards verdicts on whole claims."""
     place = rng.choice(scene.objects).place if rng.random() < 0.75 else rng.choice(PLACES)
     mentions = [replace(mention_of(item, with_size=True), place=None) for item in scene.objects if item.place == place]
     return Branch(f"What is {place_phrase(place)}?", mentions[0].phrase if mentions else "nothing", "lookup")
@@ -113,7 +117,7 @@ def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY)
         if kind == "color shape" and rng.random() < 0.5:
             color = item.color
         if kind.endswith(" place"):
-            other = rng.choice(items) if rng.random() < 0.5 else None  # its attributes, but in this place
+            other = rng.choice(items) if rng.random() < 0.5 else None  # its attributes, but at this position
             color, shape, place = (other.color, other.shape, item.place) if other else (color, shape, item.place)
     if kind == "color":
         return verdict(f"Is there anything {color}?", any(item.color == color for item in items))

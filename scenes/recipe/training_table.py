@@ -1,9 +1,9 @@
-"""Prints what each stage of training adds, on scenes and texts not used in training, as a table.
+"""Prints a table of the figures after each training stage, on scenes and texts not used in training.
 
     python -m scenes.recipe.training_table runs/training/pretrain-1 runs/training/sft-2
 
-The figures of each model, in percent: objects found without an instruction, as in pre-training; false object mentions
-and objects found in a detailed description; correct yes/no answers; correct readings of rendered text. Each has four
+The figures of each model, in percent: recall of objects without an instruction, as in pre-training; false mentions and
+recall of objects in a detailed description; correct yes/no answers; correct readings of rendered text. Each has four
 kinds of pictures: small ones (which need no slices) of one object and of any number, large ones with their slices, and
 the same large ones without (overview only). The last row is the largest distance between a figure of the column and an
 end of its 95% confidence interval, in points (bootstrap over questions).

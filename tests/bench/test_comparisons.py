@@ -25,9 +25,9 @@ from tests.support import ROOT
 
 @pytest.mark.slow
 def test_a_result_is_the_median_of_the_ratios_and_their_ends() -> None:
-    found = compare_rates([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
-    assert found == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
-    assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": found})
+    result = compare_rates([10.0, 30.0, 20.0], [10.0, 10.0, 5.0], "steps/s")
+    assert result == Result(ratio=3.0, low=1.0, high=4.0, ours=20.0, peer=10.0, unit="steps/s")
+    assert "| a | 3 | 1 to 4 | 20 | 10 | steps/s |" in table({"a": result})
 
 
 @pytest.mark.slow
@@ -56,31 +56,31 @@ def test_an_unknown_name(capsys: pytest.CaptureFixture[str]) -> None:
 def test_dpo_is_measured_against_stock_and_has_its_losses(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, method: str, side: int
 ) -> None:
-    """In this process: starting one a way would take longer than what is tested."""
+    """In this process: a new process per variant would take longer than the test."""
     monkeypatch.setattr(dpo, "run_isolated", lambda work, *arguments: work(*arguments))
     small = dpo.Load(side, prompt_words=5, answer_words=8, width=128, layers=1, resolution=84, queries=16, steps=3)
-    found = dpo.compare(method, small, repeats=1)
-    assert found.unit == "steps/s" and found.ratio > 0
-    ways = [line.removeprefix("| ").split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:]]
-    assert ways == list(dpo.WAYS)
+    result = dpo.compare(method, small, repeats=1)
+    assert result.unit == "steps/s" and result.ratio > 0
+    variants = [line.removeprefix("| ").split(" |")[0] for line in capsys.readouterr().out.splitlines()[2:]]
+    assert variants == list(dpo.VARIANTS)
 
 
 @pytest.mark.slow
 def test_different_losses_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = {"stock": [0.6931, 0.7], "images once": [0.6931, 0.7002]}
-    monkeypatch.setattr(dpo, "run_isolated", lambda work, way, *_: dpo.Measured(1.0, 1.0, losses[way]))
+    monkeypatch.setattr(dpo, "run_isolated", lambda work, variant, *_: dpo.Measured(1.0, 1.0, losses[variant]))
     with pytest.raises(SystemExit, match=r"images once: the losses differ from stock TRL's by 0\.0002"):
-        dpo.measure(dpo.Load(width=128, layers=1), "full", 1, ways=list(losses))
+        dpo.measure(dpo.Load(width=128, layers=1), "full", 1, variants=list(losses))
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str]) -> None:
     small = packing.Load(width=128, layers=1, sequence_length=768, batch=4, packed_batch=1, rows=12)
-    found = packing.compare(1, small)
+    result = packing.compare(1, small)
     printed = capsys.readouterr().out
     assert "12 rows" in printed and "padded: {" in printed and "packed: {" in printed
-    assert found.unit == "content tokens/s" and found.ratio == pytest.approx(found.ours / found.peer, abs=0.01)
+    assert result.unit == "content tokens/s" and result.ratio == pytest.approx(result.ours / result.peer, abs=0.01)
 
 
 @pytest.mark.slow
@@ -131,7 +131,7 @@ def test_pairs_are_measured_against_the_reference(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.slow
-def test_both_ways_find_as_many_pairs(tmp_path: Path) -> None:
+def test_both_implementations_build_as_many_pairs(tmp_path: Path) -> None:
     pairs.write_run(tmp_path / "run", 200)
     pairs.write_reference_files(tmp_path / "files", 200)
     assert pairs.ours(tmp_path / "run") == pairs.reference(tmp_path / "files") == 40
@@ -164,8 +164,8 @@ def test_the_bottleneck_of_a_stage() -> None:
 @pytest.mark.slow
 def test_the_full_size_model_is_counted() -> None:
     """Llama-3 8B less its embeddings; 32 layers of 8 heads of 128, keys and values, 2 bytes each."""
-    found = cost_estimate.full_size()
-    assert found.language == 7_504_924_672 and found.token_bytes == 32 * 8 * 128 * 2 * 2
+    result = cost_estimate.full_size()
+    assert result.language == 7_504_924_672 and result.token_bytes == 32 * 8 * 128 * 2 * 2
 
 
 @pytest.mark.slow
@@ -177,18 +177,18 @@ def test_the_cost_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.slow
 def test_different_verdicts_stop_the_benchmark() -> None:
-    found = {("0", "a"): 0.7, ("0", "b"): 0.4}
-    claims.agree(found, {**found, ("0", "a"): 0.7015})
+    p_yes = {("0", "a"): 0.7, ("0", "b"): 0.4}
+    claims.agree(p_yes, {**p_yes, ("0", "a"): 0.7015})
     with pytest.raises(SystemExit, match=r"p_yes differs by 0\.1 \(allowed: 0\.002\), 0 verdicts differ"):
-        claims.agree(found, {**found, ("0", "a"): 0.6})
+        claims.agree(p_yes, {**p_yes, ("0", "a"): 0.6})
     with pytest.raises(SystemExit, match="1 verdicts differ"):
-        claims.agree(found, {**found, ("0", "b"): 0.6})
+        claims.agree(p_yes, {**p_yes, ("0", "b"): 0.6})
 
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("peer", ["forward passes", "no cache"])
-def test_claims_are_judged_alike_by_all_ways(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
+def test_all_implementations_give_equal_verdicts(monkeypatch: pytest.MonkeyPatch, peer: str) -> None:
     """The shipped labeler for real, on one picture with slices."""
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(claims, "run_isolated", lambda work, *arguments: work(*arguments))
@@ -217,7 +217,9 @@ def test_different_lengths_stop_the_benchmark(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.engine
 @pytest.mark.filterwarnings("ignore")
-def test_an_engine_is_started_both_ways(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_implementations_start_an_engine(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(startup, "run_isolated", lambda work: work())
     monkeypatch.setattr(startup, "STAGES", ("rlaif.report",))

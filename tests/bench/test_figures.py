@@ -50,9 +50,9 @@ def test_every_table_of_the_project_can_be_rendered() -> None:
 
 def test_every_result_says_how_it_was_measured() -> None:
     for name in result_names():
-        found = read_result(name)
-        assert found.title and found.date and found.commit and "Python" in found.machine
-        assert found.command.startswith("make ")
+        result = read_result(name)
+        assert result.title and result.date and result.commit and "Python" in result.machine
+        assert result.command.startswith("make ")
 
 
 def test_a_table_replaces_what_stands_between_its_markers(folder: Path) -> None:

@@ -25,13 +25,13 @@ def gullible(
 
     def answer(request: Request) -> list[str] | dict[int, float]:
         if request.json_schema is None:
-            asked = request.text.removesuffix(" Answer yes or no.")
-            plain = [question_of(mention) for mention in find_mentions(asked)]
-            p_yes = 0.1 if [asked] == plain else 0.99
+            question = request.text.removesuffix(" Answer yes or no.")
+            plain = [question_of(mention) for mention in find_mentions(question)]
+            p_yes = 0.1 if [question] == plain else 0.99
             return {1: math.log(p_yes), 2: -math.inf, 3: math.log(1 - p_yes), 4: -math.inf}
-        said = request.text.partition("Text: ")[2]
-        mentions = find_mentions(said)
-        injected = said
+        text = request.text.partition("Text: ")[2]
+        mentions = find_mentions(text)
+        injected = text
         for mention in mentions:
             injected = injected.replace(f"There is {mention.phrase}.", "")
         claims = [

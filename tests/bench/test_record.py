@@ -49,17 +49,17 @@ def run(tmp_path: Path) -> Path:
 def test_recorded_figures_fill_the_tables(name: str, run: Path, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.json"
     assert main([name, str(run), "--out", str(file)]) == 0
-    found = read_result(name, tmp_path)
-    assert found.command.startswith("make ") and "Python" in found.machine and found.commit
+    result = read_result(name, tmp_path)
+    assert result.command.startswith("make ") and "Python" in result.machine and result.commit
     tables = [render for source, render in TABLES.values() if source == name]
-    assert tables and all(render(found.figures).count("\n") > 1 for render in tables)
+    assert tables and all(render(result.figures).count("\n") > 1 for render in tables)
 
 
 def test_runs_are_recorded_by_seed(run: Path, tmp_path: Path) -> None:
     main(["demo", str(run), "--out", str(tmp_path / "demo.json"), "--note", "a try"])
-    found = read_result("demo", tmp_path)
-    assert list(found.figures) == ["3"] and found.note == "a try"
-    assert found.figures["3"]["after"] == FIGURES
+    result = read_result("demo", tmp_path)
+    assert list(result.figures) == ["3"] and result.note == "a try"
+    assert result.figures["3"]["after"] == FIGURES
 
 
 def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -70,7 +70,7 @@ def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixt
     printed, out = tmp_path / "growth.txt", ["--out", str(tmp_path / "growth.json")]
     printed.write_text(output)
     assert main(["growth", str(printed), *out]) == 2
-    assert "say what it is with --title and --command" in capsys.readouterr().err
+    assert "describe it with --title and --command" in capsys.readouterr().err
     assert main(["growth", str(printed), *out, "--title", "Growth", "--command", "make bench-growth"]) == 0
     assert main(["growth", str(printed), *out]) == 0  # title and command are kept
     assert read_result("growth", tmp_path).title == "Growth"
@@ -81,7 +81,7 @@ def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixt
     [
         (["demo", "nowhere"], "nowhere/metrics.json does not exist; name the folder of a finished run"),
         (["ablations", "a", "b"], "got 2 run folders; this result is recorded from exactly one"),
-        (["growth", "/dev/null"], "no Markdown table in /dev/null; give files with the output of a command"),
+        (["growth", "/dev/null"], "no Markdown table in /dev/null; expected files with the output of a command"),
     ],
 )
 def test_sources_that_have_no_figures(

@@ -175,14 +175,14 @@ def test_chunks_are_read_as_they_are_needed(tmp_path: Path, monkeypatch: pytest.
     first = next(chunks)
     assert parts == {"prompts": 2 + 1, "responses": 8 + 3}  # a pass over all parts, then the parts of one chunk
     assert first.num_prompts == 2
-    found = [
+    chunk_rows = [
         [[row["prompt_id"] for row in read_rows_at(tmp_path / f"{table}.parquet", where, ["prompt_id"])]
          for table, where in chunk.tables.items()]
         for chunk in (first, *chunks)
     ]  # fmt: skip
     prompts = [f"p{index:02}" for index in range(1, 12) if index != 4]
-    assert [chunk[0] for chunk in found] == [prompts[start : start + 2] for start in range(0, 10, 2)]
-    assert [chunk[1] for chunk in found] == [[name for name in chunk[0] for _ in range(5)] for chunk in found]
+    assert [chunk[0] for chunk in chunk_rows] == [prompts[start : start + 2] for start in range(0, 10, 2)]
+    assert [chunk[1] for chunk in chunk_rows] == [[name for name in chunk[0] for _ in range(5)] for chunk in chunk_rows]
 
 
 def test_killed_between_claims_and_scores_writes_no_claim_twice(

@@ -22,7 +22,7 @@ def test_in_order_the_last_sample_of_a_sequence_is_truncated() -> None:
 def test_best_fit_goes_where_the_least_room_is_left() -> None:
     # longest first: 7 opens a sequence (3 left), 6 another (4 left), 4 goes to the second (full), 3 to the first
     assert pack_best_fit([3, 4, 6, 7], 10) == [[(3, 7), (0, 3)], [(2, 6), (1, 4)]]
-    with pytest.raises(ValueError, match="sample 1 has 11 tokens, a sequence 10"):
+    with pytest.raises(ValueError, match="sample 1 has 11 tokens, but a sequence has 10"):
         pack_best_fit([3, 11], 10)
 
 
@@ -170,8 +170,8 @@ def test_conversations_about_one_image_give_what_they_give_alone(tiny_model: Pat
     model, processor = load_model(tiny_model)
     model.config.use_cache = False
     size = (112, 56)
-    asked = [("Is there a star?", "no"), ("Is there a red circle?", "yes yes"), ("the picture", "a green star")]
-    apart = [sample(processor, question, answer, size) for question, answer in asked]
+    turns = [("Is there a star?", "no"), ("Is there a red circle?", "yes yes"), ("the picture", "a green star")]
+    apart = [sample(processor, question, answer, size) for question, answer in turns]
     rows = [(item.input_ids.tolist(), item.labels.tolist()) for item in apart]
     ids, labels, branches = share_prefix(rows)
     shared = Sample(

@@ -220,7 +220,7 @@ def test_the_card_by_hand(path: Path) -> None:
         "| pairs of split train | 2 |",
         "| pairs of split validation | 1 |",
         "| prompts of these splits | 4 |",
-        "| different images of these splits | 3 |",
+        "| distinct images of these splits | 3 |",
         "| responses of the run | 8 |",
         "| claims of the run | 5 |",
         "| pairs of the run | 4 |",

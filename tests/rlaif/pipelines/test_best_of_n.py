@@ -51,20 +51,22 @@ def test_log_probs_are_those_of_each_answer_alone(models: tuple[Path, Path]) -> 
         load_policy(section, trains=False).eval() for section in (config.policy, config.reference_policy)
     )
     collator = load_collator(config.policy, config.dpo, None)
-    asked = [{"role": "user", "content": "what is in this picture"}]
+    prompt = [{"role": "user", "content": "what is in this picture"}]
     images = [{"bytes": png((150, 60)), "path": None}]
-    rows = [{"images": images, "prompt": asked, "answer": [{"role": "assistant", "content": text}]} for text in ANSWERS]
-    lengths, own, before = log_probs(policy, reference, collator, rows)
+    rows = [
+        {"images": images, "prompt": prompt, "answer": [{"role": "assistant", "content": text}]} for text in ANSWERS
+    ]
+    lengths, policy_log_probs, reference_log_probs = log_probs(policy, reference, collator, rows)
     for index, row in enumerate(rows):
         batch: dict[str, Any] = collator([{**row, "chosen": row["answer"], "rejected": row["answer"]}])
         ids, mask = batch["input_ids"][0], batch.pop("completion_mask")[0]
         positions = mask.nonzero().flatten().tolist()
         assert lengths[index] == len(positions)
-        for model, found in ((policy, own), (reference, before)):
+        for model, result in ((policy, policy_log_probs), (reference, reference_log_probs)):
             with torch.no_grad():
                 distribution = model(**batch).logits[0].log_softmax(-1)
             by_hand = sum(distribution[at - 1, ids[at]].item() for at in positions)
-            assert found[index].item() == pytest.approx(by_hand, abs=1e-3)
+            assert result[index].item() == pytest.approx(by_hand, abs=1e-3)
 
 
 def write_run(path: Path, config: Config) -> None:

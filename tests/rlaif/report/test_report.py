@@ -123,16 +123,16 @@ def test_a_run_that_has_only_begun(tmp_path: Path) -> None:
 
 
 def test_what_a_model_wrote_is_escaped(finished: tuple[Config, Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    seen = {}
-    monkeypatch.setattr("rlaif.report.page.render", lambda page: seen.update(page) or "")
+    page = {}
+    monkeypatch.setattr("rlaif.report.page.render", lambda content: page.update(content) or "")
     report(*finished)
     attack = "</p><script>alert(1)</script>\"'><img src=x onerror=alert(1)>"
-    card = seen["pairs"][0]
+    card = page["pairs"][0]
     card["instruction"] = attack
     card["sides"][0] |= {"text": attack}
     card["sides"][0]["claims"] = [{"claim": attack, "verdict": False, "p_yes": 0.1, "sure": 0.8, "detail": attack}]
-    seen["name"] = attack
-    html = render(seen)
+    page["name"] = attack
+    html = render(page)
     assert "<script" not in html and "<img src=x" not in html
     assert attack in Page(html).text
 
@@ -196,10 +196,10 @@ def test_headline(before: float | None, after: float | None, said: str) -> None:
     ],
 )
 def test_tile(name: str, better: int, old: float, new: float, shift: str, verdict: str) -> None:
-    made = tile({name: old}, {name: new}, name, "title", better, {})
-    assert made is not None
-    assert (made["shift"], made["verdict"]) == (shift, verdict)
-    assert all(0 <= width <= 100 for _, _, width in made["bars"])
+    figure = tile({name: old}, {name: new}, name, "title", better, {})
+    assert figure is not None
+    assert (figure["shift"], figure["verdict"]) == (shift, verdict)
+    assert all(0 <= width <= 100 for _, _, width in figure["bars"])
 
 
 def test_signed() -> None:

@@ -55,14 +55,14 @@ def test_damaged_and_foreign_files(run: Run) -> None:
 def test_the_metadata_of_a_table_has_its_provenance(tmp_path: Path) -> None:
     run = open_run(tmp_path, score="rejected_count")
     TableWriter(run, "scores", key="prompt_id").finish()
-    made = read_metadata(run, "scores")
-    assert (made["table"], made["stage"], made["config"], made["inputs"]) == (
+    metadata = read_metadata(run, "scores")
+    assert (metadata["table"], metadata["stage"], metadata["config"], metadata["inputs"]) == (
         "scores",
         "feedback",
         {"score": "rejected_count"},
         {},
     )
-    assert made["identity"] == run.identity("scores")
-    assert made["versions"]["pyarrow"]
-    assert made["code_version"].startswith("0.1.0+")
-    assert made["created"]
+    assert metadata["identity"] == run.identity("scores")
+    assert metadata["versions"]["pyarrow"]
+    assert metadata["code_version"].startswith("0.1.0+")
+    assert metadata["created"]
