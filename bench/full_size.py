@@ -71,7 +71,7 @@ def rows(size: Size) -> list[dict[str, Any]]:
 
 
 def train_stage(stage: Any, folder: Path, size: Size) -> Row:
-    """Some steps of a training stage, packed; called in a process of its own."""
+    """A few packed steps of a training stage; call it in a new process."""
     config = TrainingConfig(
         stage=stage,
         model=str(folder / "model"),

@@ -1,7 +1,7 @@
 """What evaluation needs to know about a world whose truth is known, and which data source has such a world.
 
 A source of images with known truth writes it into the column `reference` of `prompts`; only its `Truth` reads it.
-To add such a source, implement `Truth` beside it and return it from `truth_of`.
+To add such a source, implement `Truth` next to it and return it from `truth_of`.
 """
 
 from collections.abc import Callable, Sequence

@@ -114,7 +114,9 @@ def read_parquet(
         try:
             table = pq.ParquetFile(file)
         except pa.ArrowInvalid as error:
-            raise InputError(f"{file} is not a parquet file ({error})") from error
+            raise InputError(
+                f"{file} is not a parquet file ({error}); correct {section}.path, or write it again"
+            ) from error
         folders = [file.parent, path] if path.is_dir() else [file.parent]
         with table:
             _check_columns(str(file), table.schema_arrow, columns)
@@ -137,7 +139,7 @@ def _read_dataset(data: DataSection) -> Iterator[Picture]:
             loaded = load_dataset(data.path, revision=data.revision)
             folders += [Path(config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]  # where downloads are stored
     except (OSError, ValueError) as error:  # the errors of `datasets` derive from these
-        raise InputError(f"cannot load {where}: {' '.join(str(error).split())}") from error
+        raise InputError(f"cannot load {where}: {' '.join(str(error).split())}; correct data.path") from error
     if isinstance(loaded, DatasetDict):
         if data.split not in loaded:
             known = ", ".join(map(str, loaded))

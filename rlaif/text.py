@@ -16,7 +16,7 @@ _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
 _ASCII_WORDS = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
 
-# Words without content of their own: a claim may add or lose them when it paraphrases a sentence.
+# Words without content: a claim may add or lose them when it paraphrases a sentence.
 _FUNCTION_WORDS = frozenset(
     word
     for line in (

@@ -40,7 +40,7 @@ def rounds_chart(figures: Figures) -> str:
 
 
 def seed_lines(seed: str, run: Figures, tone: str) -> list[Line]:
-    """The rounds as a line, and the average of several rounds, which is not one of them, as a point beside it."""
+    """The rounds as a line, and the average of several rounds as a separate point."""
     lines = []
     for name, averages in ((f"seed {seed}", False), (f"seed {seed}, average", True)):
         points, intervals = [], []

@@ -120,7 +120,7 @@ def limits_text(info: FieldInfo) -> str:
 
 
 def default_text(info: FieldInfo) -> str:
-    """The default of a field as YAML has it; empty for a section, whose keys have defaults of their own."""
+    """The default of a field as YAML has it; empty for a section, whose keys have defaults."""
     if info.is_required():
         return "required"
     if isinstance(info.default, Section):

@@ -67,7 +67,10 @@ def write_files(run: Run, target: Path) -> dict[str, Any]:
                 counts += [len(words(text)) for text in text_of(pairs, side).to_pylist()]
             files.write(pairs)
     if not files.rows:
-        raise InputError(f"none of the {count_rows(run, 'pairs'):,} pairs of {run.path} can be exported as {kind}")
+        raise InputError(
+            f"none of the {count_rows(run, 'pairs'):,} pairs of {run.path} can be exported as {kind}; "
+            "choose another FORMAT="
+        )
     if kind == "llama-factory":
         info = dataset_info(re.sub(r"\W", "_", run.path.resolve().name), list(files.rows))
         write_json(work / "dataset_info.json", info)

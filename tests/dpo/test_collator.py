@@ -21,7 +21,7 @@ VIEW = ["<image>", "<unk>", "<unk>", "<unk>", "<unk>", "</image>"]
 
 @pytest.fixture(scope="module")
 def processor() -> MiniCPMVProcessor:
-    """Every byte of text is a token of its own; slices of 56 x 56 pixels have 4 placeholders."""
+    """Every byte of text is a token; slices of 56 x 56 pixels have 4 placeholders."""
     vocabulary = [*SPECIAL_TOKENS, *sorted(pre_tokenizers.ByteLevel.alphabet())]
     bytes_only = Tokenizer(models.BPE({token: index for index, token in enumerate(vocabulary)}, []))
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)

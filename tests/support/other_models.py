@@ -181,7 +181,7 @@ def qwen2_5_vl(folder: Path) -> None:
 
 
 def minicpmv4_6(folder: Path) -> None:
-    """MiniCPM-V 4.6: slices of its own, a merger in the encoder, Qwen 3.5 with layers of linear attention."""
+    """MiniCPM-V 4.6: different slices, a merger in the encoder, Qwen 3.5 with layers of linear attention."""
     import torch
     from transformers import MiniCPMV4_6Config, MiniCPMV4_6ForConditionalGeneration, MiniCPMV4_6Processor
     from transformers.models.minicpmv4_6.image_processing_pil_minicpmv4_6 import MiniCPMV4_6ImageProcessorPil
