@@ -9,7 +9,7 @@ from transformers import LlamaConfig, PretrainedConfig
 
 # position embeddings of the patches of a slice; see `model.vision`
 POSITIONS = ("interpolate", "bucket_1d", "bucket_2d")
-# those of the released checkpoint of each version
+# that of the released checkpoint of each version
 RELEASED_POSITIONS = {"2.5": "bucket_1d", "2.6": "bucket_2d"}
 
 

@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image, ImageOps
 
-MAX_PIXELS = 100_000_000  # more than any camera has, less than a decompression bomb
+MAX_PIXELS = 100_000_000  # enough for photographs; a decompression bomb has more
 # Pillow reads more formats, some of which run other programs (EPS) or accept any bytes (TGA).
 FORMATS = ("AVIF", "BMP", "GIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 

@@ -1,7 +1,7 @@
 """MiniCPM-V: vision encoder -> resampler -> language model, assembled as a transformers model.
 
 Notable choices:
-- the backbone is `self.model` and `lm_head` stands beside it, which is what TRL's trainers expect; the released tensor
+- the model has the attributes `model` (the backbone) and `lm_head`, as TRL's trainers expect; the released tensor
   names (`llm.*`, `vpm.*`, `resampler.*`) are a mapping applied when loading and saving, so what is saved has the
   released layout;
 - image features are merged out of place (an in-place scatter breaks LoRA with gradient checkpointing);

@@ -1,7 +1,7 @@
 """Every use of private or unstable API of transformers, with its reason. Tested with transformers 5.19.0.
 
 When transformers moves, `tests/model/test_transformers_private.py` says what broke. Not counted as private: the class
-attributes and hooks that a model of one's own defines (`_init_weights`, `_no_split_modules`, `_supports_sdpa`, ...),
+attributes and hooks that a custom model defines (`_init_weights`, `_no_split_modules`, `_supports_sdpa`, ...),
 which its guide for new models documents.
 """
 

@@ -1,10 +1,10 @@
 """Every use of vLLM's private or unstable API, with its reason. Tested with vLLM 0.32.0.
 
-It stands here, although most of it serves the engine in `rlaif.inference`: `model` imports no sibling.
+Most of it is for the engine in `rlaif.inference`; it is here because `model` imports no other package.
 When vLLM moves, `tests/model/test_vllm_private.py` says what broke.
 
 `model.vllm.model` also subclasses vLLM's MiniCPM-V classes (`vllm.model_executor.models.minicpmv`), as vLLM documents
-for models of one's own; that it computes what training does is tested in `tests/model/test_modeling.py`.
+for custom models; that it computes what training does is tested in `tests/model/test_modeling.py`.
 """
 
 from collections.abc import Iterator

@@ -180,7 +180,7 @@ def test_generate_continues_with_the_most_probable_tokens_of_the_whole_sequence(
 
 
 @pytest.mark.engine
-@pytest.mark.filterwarnings("ignore")  # vLLM's own, about its dependencies
+@pytest.mark.filterwarnings("ignore")  # vLLM's libraries warn
 @pytest.mark.parametrize(
     ("version", "kind"),
     [("2.5", "bucket_1d"), ("2.5", "bucket_2d"), ("2.5", "interpolate"), ("2.6", "bucket_2d"), ("2.6", "interpolate")],

@@ -190,7 +190,7 @@ def test_a_redirect_is_not_followed() -> None:
 def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RLAIF_API_KEY", f"{KEY}\n")
     monkeypatch.setenv("OPENAI_API_KEY", "another")
-    monkeypatch.setenv("OPENAI_ORG_ID", "organisation")
+    monkeypatch.setenv("OPENAI_ORG_ID", "organization")
     monkeypatch.setenv("OPENAI_PROJECT_ID", "project")
     with ChatServer(lambda body: Reply(ANSWER)) as server:
         generate(server)
@@ -199,7 +199,7 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         generate(server, api_key_env="NOT_SET")
     assert [headers["authorization"] for headers in server.headers] == [f"Bearer {KEY}", "Bearer other", "Bearer none"]
     assert not any(
-        "organisation" in value or "project" in value for headers in server.headers for value in headers.values()
+        "organization" in value or "project" in value for headers in server.headers for value in headers.values()
     )
 
 
