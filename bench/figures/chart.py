@@ -62,7 +62,7 @@ def short(name: str) -> str:
 
 
 def subtitle(figures: Figures) -> str:
-    """What the lines are, and how sure where their intervals are known as a range only."""
+    """What the lines show, with the width of intervals that are known as a range only."""
     ranges = [run["validation_interval_points"] for run in figures.values() if "validation_interval_points" in run]
     sure = "with 95% intervals"
     if ranges:

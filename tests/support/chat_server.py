@@ -40,7 +40,7 @@ def completion(
 
 
 def refusal(message: str, status: int = 400, **more: Any) -> Reply:
-    """An error as vLLM and OpenAI write it; asked again at once where it is asked again."""
+    """An error as vLLM and OpenAI write it; a client that retries does so at once."""
     return Reply({"error": {"message": message, "type": "x", **more}}, status, {"retry-after-ms": "1"})
 
 

@@ -14,8 +14,8 @@ class ScriptedEngine:
     tokens by id.
 
     `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
-    what was asked, `calls` the number of requests of each call. `words` gives the ids of each word's spellings.
-    Log-probabilities of an answer's tokens, where asked for, are -9 for the words in `unlikely` and -0.1 for all else.
+    all requests, `calls` the number of requests of each call. `words` gives the ids of each word's spellings.
+    Log-probabilities of an answer's tokens, if requested, are -9 for the words in `unlikely` and -0.1 for all else.
     """
 
     def __init__(

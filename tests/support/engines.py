@@ -70,17 +70,17 @@ def run_stages_here(stages: Sequence[str], config: Config, folder: Path) -> None
 
 
 def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The tokens, placeholders included, that vLLM made of a request."""
-    seen: list[list[int]] = []
+    """The tokens, placeholders included, that vLLM builds from a request."""
+    prompts: list[list[int]] = []
     step = engine._llm.llm_engine.step
 
     def spy() -> list[Any]:
         outputs: list[Any] = step()
-        seen.extend(output.prompt_token_ids for output in outputs)
+        prompts.extend(output.prompt_token_ids for output in outputs)
         return outputs
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._llm.llm_engine, "step", spy)
         engine.generate([request])
-    (ids,) = seen
+    (ids,) = prompts
     return ids

@@ -63,8 +63,8 @@ def test_the_parts_keep_their_weights_and_a_picture_goes_through(
     table = model.model.vision_model.embeddings.position_embedding.weight
     assert table.shape == (70 * 70, 64)
     # where the old positions lie, a quarter of a step away at most
-    places = [70 * row + column for row in (8, 26, 43, 61) for column in (8, 26, 43, 61)]
-    assert torch.allclose(table[places], given["embeddings.position_embedding.weight"], atol=0.02)
+    positions = [70 * row + column for row in (8, 26, 43, 61) for column in (8, 26, 43, 61)]
+    assert torch.allclose(table[positions], given["embeddings.position_embedding.weight"], atol=0.02)
 
     processor = MiniCPMVProcessor.from_pretrained(out)
     assert processor.image_token_id == model.config.image_token_id

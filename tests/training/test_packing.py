@@ -121,12 +121,12 @@ def test_the_first_token_of_a_sample_is_not_learnt_from_the_sample_before() -> N
 def test_a_truncated_sample_keeps_whole_views_only(samples: list[Sample], tiny_model: Path) -> None:
     image_token_id = MiniCPMVProcessor.from_pretrained(tiny_model).image_token_id
     item = samples[3]  # an overview and four slices of four placeholders
-    places = (item.input_ids == image_token_id).nonzero()[:, 0].tolist()
+    positions = (item.input_ids == image_token_id).nonzero()[:, 0].tolist()
     learnt = Sample(item.input_ids, item.input_ids, item.branches, item.slices, item.tgt_sizes)
-    cut = learnt.truncated(places[9], image_token_id)  # in the middle of the third view
+    cut = learnt.truncated(positions[9], image_token_id)  # in the middle of the third view
     assert cut is not None and len(cut.slices) == 2 and cut.tgt_sizes.tolist() == item.tgt_sizes[:2].tolist()
-    assert len(cut) == places[8] and int((cut.input_ids == image_token_id).sum()) == 8
-    assert item.truncated(places[9], image_token_id) is None  # no answer would be left
+    assert len(cut) == positions[8] and int((cut.input_ids == image_token_id).sum()) == 8
+    assert item.truncated(positions[9], image_token_id) is None  # no answer would be left
     assert item.truncated(len(item), image_token_id) is item
 
 
