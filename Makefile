@@ -6,7 +6,7 @@
 
 CONFIG ?= configs/demo.yaml## configuration file of the run; default configs/demo.yaml
 RUN ?= runs/$(basename $(notdir $(CONFIG)))## run folder; default: runs/ and the name of CONFIG, such as runs/demo
-SET ?=## changes to CONFIG: "section.key=value section.key=value"
+SET ?=## changes to CONFIG: "section.key=value section.key=value", values without spaces (others belong in the YAML file)
 N ?= 16## answers per prompt of `make best-of-n`; default 16
 ROUNDS ?= 4## rounds of `make rounds`; default 4
 NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal; default pope
@@ -87,7 +87,7 @@ ablations: .venv/.ready ## ablations: runs that differ in one setting each, in o
 compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost
 	@$(VENV)/python -m evaluation.compare_labelers $(RUNS)
 
-serve: .venv/.ready ## serve a labeler as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
+serve: .venv/.ready ## serve a model, by default the labeler of CONFIG, as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
 	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
 language-model: .venv/.ready ## train the toy start model runs/training/start/model: tables of the embedded scenes, a small language model

@@ -59,7 +59,7 @@ def run_dpo(run: Run) -> None:
 def train(run: Run, args: "DPOConfig") -> None:
     """Train on the usable pairs, check that the reference stayed as it was, and save the policy."""
     with gc_paused():
-        from dpo.pairs import locate_pairs
+        from dpo.pair_reader import locate_pairs
         from dpo.policy import load_collator, save_policy
         from dpo.trainer import build_trainer, reference_parameters
         from model.parts import fingerprint, parameter_counts
@@ -89,7 +89,7 @@ def train(run: Run, args: "DPOConfig") -> None:
         model = model.merge_and_unload()
     save_policy(model, collator, config.policy, run.path / "policy")
     shutil.rmtree(run.path / "dpo" / "cache")
-    run.finish({"pairs": len(pairs)}, f"make evaluate RUN={run.path}")
+    run.finish({"pairs": len(pairs)}, f"make evaluate RUN={run.path}, with the same CONFIG and SET")
 
 
 def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:

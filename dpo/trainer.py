@@ -1,4 +1,6 @@
-"""TRL's DPOTrainer for MiniCPM-V: checks its start, encodes frozen images once, resumes from released checkpoints.
+"""TRL's DPOTrainer for MiniCPM-V.
+
+It checks its start, encodes frozen images once, and resumes from checkpoints in the released layout.
 
 TRL computes the loss: -log sigmoid(beta * (log ratio of chosen - log ratio of rejected)), where a log ratio is that of
 policy to reference (arXiv 2305.18290, equation 7).
@@ -15,12 +17,13 @@ from torch import nn
 from trl import DPOConfig
 
 from dpo.collator import Collator, PairCollator
-from dpo.pairs import PairReader
+from dpo.pair_reader import PairReader
 from dpo.policy import load_policy, lora_config
 from dpo.trl_private import LocationCollator, LocationTrainer
 from model.parts import freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
+from rlaif.errors import ModelError
 from rlaif.trainer import LOGGED, report_as_text
 
 # Other types shard the weights over devices, so that a part of the model cannot be called alone.
@@ -42,6 +45,7 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
         """TRL's loss of a batch; before the first update rewards must be 0, which makes the sigmoid loss ln 2.
 
         The figures of the first batch become entry 0 of the log, which checkpoints keep.
+        Errors: ModelError: rewards are not 0 before the first update.
         """
         if self.shared_vision and "pixel_values" in inputs:
             inputs = self.with_vision_states(inputs)
@@ -49,8 +53,12 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
         loss = trainer.compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if self.model.training and self.state.global_step == 0:
             chosen, rejected = self.batch_rewards()
-            differ = f"policy and reference differ before the first update: rewards {chosen} and {rejected}, not 0"
-            assert max(abs(chosen), abs(rejected)) <= self.args.beta * START_TOLERANCE, differ
+            tolerance = self.args.beta * START_TOLERANCE
+            if not (abs(chosen) <= tolerance and abs(rejected) <= tolerance):  # true for NaN too
+                raise ModelError(
+                    f"policy and reference differ before the first update: rewards {chosen} and {rejected}, not 0; "
+                    "set policy.dtype to float32, or dpo.trainer.precompute_ref_log_probs to false"
+                )
             if not self.state.log_history:
                 margin = chosen - rejected
                 rewards = {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margin}
@@ -69,7 +77,7 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
 def build_trainer(
     config: Config, args: DPOConfig, collator: Collator, file: Path, train: Dataset, validation: Dataset | None
 ) -> PairTrainer:
-    """A trainer for the pairs of `file`, at the locations `train` and `validation` (see dpo.pairs).
+    """A trainer for the pairs of `file`, at the locations `train` and `validation` (see dpo.pair_reader).
 
     Full fine-tuning gets a second copy of the weights as its reference (TRL would load it from its path), unless
     `precompute_ref_log_probs` is set: then the model itself is the reference before it trains. With LoRA the reference

@@ -94,7 +94,8 @@ def evaluate(
         spread["labeler"] = intervals(labeling, labeler_figures, config.seed)
     run.update_metrics(**figures, intervals=spread)
     if unfinished:
-        run.finish({table: count_rows(run, table) for table in tables}, next_command=f"make report RUN={path}")
+        kept = {table: count_rows(run, table) for table in tables}
+        run.finish(kept, f"make report RUN={path}, with the same CONFIG and SET")
     print(figures_table(figures, spread))
 
 
@@ -107,7 +108,7 @@ def aligned_policy(path: Path, config: Config) -> ModelSection:
     """The model that dpo wrote into the run folder, with the settings of the policy. Errors: InputError."""
     folder = path / "policy"
     if not folder.is_dir():
-        raise InputError(f"no aligned model in {folder}; train it with: make dpo RUN={path}")
+        raise InputError(f"no aligned model in {folder}; first run `make dpo RUN={path}` with the same CONFIG and SET")
     return config.policy.model_copy(update={"model": str(folder), "revision": None})
 
 
@@ -217,10 +218,10 @@ def figures_table(figures: dict[str, Figures], spread: dict[str, Intervals]) -> 
 
     lines = [f"{'':24}{'before':>22}{'after':>22}{'change':>28}"]
     for name in figures["before"]:
-        moved = ""
+        change_cell = ""
         if name in figures["change"]:  # the change of a mean is a share too
-            moved = format_with_interval("change", figures["change"][name], spread["change"].get(name))
-        lines.append(f"{name:24}{cell('before', name):>22}{cell('after', name):>22}{moved:>28}".rstrip())
+            change_cell = format_with_interval("change", figures["change"][name], spread["change"].get(name))
+        lines.append(f"{name:24}{cell('before', name):>22}{cell('after', name):>22}{change_cell:>28}".rstrip())
     lines.append("change: relative to before, of recall in points; in brackets: 95% confidence intervals")
     if "labeler" in figures:
         lines.append("labeler")

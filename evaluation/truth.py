@@ -16,7 +16,7 @@ class Truth(Protocol):
         """Objects of the image."""
 
     def check_mentions(self, text: str) -> Sequence[bool]:
-        """Whether each mention of an object is true of the image, in order; what the text says twice is there twice."""
+        """Whether each mention of an object is true of the image, in order; a repeated mention counts each time."""
 
     def count_objects_found(self, text: str) -> int:
         """Objects of the image that at least one mention is true of; a mention that fits several finds all of them."""

@@ -205,9 +205,10 @@ def count_remaining(run: Run, done: set[str], tables: Sequence[str]) -> int:
 
 
 def remaining_prompts(run: Run, done: set[str], tables: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Prompts with responses after the last one that is done, with the rows of `tables`, all located, as a stream.
+    """The prompts that still have to be processed: they have responses and come after the last one that is done.
 
-    Chunks are done in order: a prompt before a done one is done too, even if none of its responses has a score.
+    Each has the locations of its rows in `tables`. Chunks are done in order: a prompt before a done one is done too,
+    even if none of its responses has a score.
     """
     done_ahead = len(done)
     for prompt, rows in join_by_prompt(

@@ -31,19 +31,19 @@ class Verdict:
 
 
 def verify(
-    engine: Engine, questions: Iterable[tuple[str, str]], images: Mapping[str, bytes]
+    engine: Engine, requests: Iterable[tuple[str, str]], images: Mapping[str, bytes]
 ) -> dict[tuple[str, str], Verdict]:
-    """Verdicts by (image key, full text of the request); `images` maps image keys to encoded files.
+    """Verdicts by request; a request is (image key, full text), and `images` maps image keys to encoded files.
 
     Claims that share an image and a question share one request. The requests of one image are consecutive, so that its
     prefix and encoder output are computed once. A request that the labeler cannot take, or refuses, has no verdict.
     """
-    keys = sorted(set(questions))
-    requests = [
+    keys = sorted(set(requests))
+    engine_requests = [
         Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in keys
     ]
     verdicts = {}
-    for key, (completion,) in zip(keys, engine.generate(requests), strict=True):
+    for key, (completion,) in zip(keys, engine.generate(engine_requests), strict=True):
         if completion.first_words is not None:
             verdicts[key] = read_verdict(completion.first_words)
     return verdicts

@@ -7,8 +7,7 @@
 | parquet     | a parquet file, or all below a folder, with an image and a question column     |
 | datasets    | a data set that `datasets` can load, from a folder or from the hub             |
 
-To add a source: write a reader that yields `Picture` rows in an order that never changes, call it in `read_pictures`,
-and name it in `rlaif.config.stages.DataSection.source`. generation.prompts checks the rows of all sources alike.
+CONTRIBUTING.md says how to add a source. generation.prompts checks the rows of all sources alike.
 """
 
 import json

@@ -92,6 +92,6 @@ def finish(run: Run) -> None:
         cut_off += row["finish_reason"] == "length"
         empty += not row["text"].strip()
     run.update_metrics(generation={"responses_cut_off": cut_off, "responses_empty": empty})
-    print(f"{responses:,} responses: {cut_off:,} were cut off by max_tokens, {empty:,} are empty; both are kept")
+    print(f"{responses:,} responses: {cut_off:,} cut off by max_tokens, {empty:,} empty; feedback will drop both")
     kept = {"prompts": count_rows(run, "prompts"), "responses": responses}
     run.finish(kept, f"make feedback RUN={run.path}, with the same CONFIG and SET")

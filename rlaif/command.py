@@ -38,8 +38,8 @@ def parse_stage_args(
 ) -> tuple[AnyConfig, Path]:
     """The configuration and the run folder that the command line of a stage gives. Errors: ConfigError."""
     parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary)
-    parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as configs/demo.yaml")
-    parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as runs/demo")
+    parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as those in configs/")
+    parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as those in runs/")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -47,7 +47,7 @@ def parse_stage_args(
         nargs="+",
         default=[],
         metavar="KEY=VALUE",
-        help="change single values, such as generation.temperature=1.0; `make help-config` lists the keys",
+        help="change single values of the configuration; `make help-config` lists the keys",
     )
     args = parser.parse_args(argv)
     return load_config_of(kind, args.config, args.overrides), args.run

@@ -95,10 +95,10 @@ class TextProgress(TrainerCallback):
     def line(self, logs: Mapping[str, Any], step: int, steps: int) -> str:
         """`step 20/651, loss 0.283, 1.9 steps/s, 5:32 left`; empty for the summary at the end."""
         prefix = "eval_" if any(key.startswith("eval_") for key in logs) else ""
-        labelled = [f"{label} {logs[prefix + key]:.4g}" for key, label in self.labels.items() if prefix + key in logs]
-        if not labelled:
+        labeled = [f"{label} {logs[prefix + key]:.4g}" for key, label in self.labels.items() if prefix + key in logs]
+        if not labeled:
             return ""
-        line = f"  step {step}/{steps}, {'validation ' if prefix else ''}{', '.join(labelled)}"
+        line = f"  step {step}/{steps}, {'validation ' if prefix else ''}{', '.join(labeled)}"
         rate = (step - self.first_step) / max(time.monotonic() - self.started, 1e-9)
         if rate > 0 and not prefix:
             line += f", {rate:.2g} steps/s, {tqdm.format_interval((steps - step) / rate)} left"

@@ -14,22 +14,22 @@ def answer_weights(labels: torch.Tensor) -> torch.Tensor:
     beside a description; a mean over answers weighs all alike; this lies in between ("square averaging", InternVL 2.5,
     arXiv 2412.05271, section 3.3).
     """
-    labelled = labels != NO_LOSS
-    begins = labelled.clone()
-    begins[:, 1:] &= ~labelled[:, :-1]
-    answer = begins.flatten().cumsum(0).view_as(labels)[labelled]
+    labeled = labels != NO_LOSS
+    begins = labeled.clone()
+    begins[:, 1:] &= ~labeled[:, :-1]
+    answer = begins.flatten().cumsum(0).view_as(labels)[labeled]
     weights = torch.zeros(labels.shape, device=labels.device)
-    weights[labelled] = torch.bincount(answer)[answer] ** -0.5
+    weights[labeled] = torch.bincount(answer)[answer] ** -0.5
     return weights
 
 
 def weighted_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """logits [B, T, V], labels and weights [B, T] -> the sum over tokens of weight times next-token loss."""
-    labelled = labels[:, 1:] != NO_LOSS
+    labeled = labels[:, 1:] != NO_LOSS
     losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1][labelled].float(), labels[:, 1:][labelled], reduction="none"
+        logits[:, :-1][labeled].float(), labels[:, 1:][labeled], reduction="none"
     )
-    return (losses * weights[:, 1:][labelled]).sum()
+    return (losses * weights[:, 1:][labeled]).sum()
 
 
 def square_averaged(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:

@@ -40,7 +40,7 @@ from training.trainer import StageTrainer, build_trainer, training_arguments
 Result = TypeVar("Result")
 
 # fields of TrainingArguments that determine the weights; the others may change when a stage is resumed
-DECIDING = (
+RESULT_FIELDS = (
     "seed", "data_seed", "learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps",
     "num_train_epochs", "max_steps", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
     "optim", "optim_args", "bf16", "fp16", "label_smoothing_factor", "neftune_noise_alpha",
@@ -146,7 +146,7 @@ def settings_of(config: TrainingConfig, args: TrainingArguments) -> dict[str, An
     return {
         **config.model_dump(exclude={"revision", "after_any", "trainer"}),
         "data_sha256": {path: sha256_of(Path(path)) for path in config.data},
-        "trainer": {key: values[key] for key in DECIDING},
+        "trainer": {key: values[key] for key in RESULT_FIELDS},
     }
 
 

@@ -75,7 +75,9 @@ def groups() -> list[Group]:
     by_class: dict[type[Section], Group] = {}
 
     def visit(kind: type[Section], path: str) -> None:
-        by_class.setdefault(kind, Group(kind)).paths.append(path)
+        group = by_class.setdefault(kind, Group(kind))
+        if path not in group.paths:  # configurations of different commands share sections
+            group.paths.append(path)
         for name, info in kind.model_fields.items():
             if inner := section_of(info.annotation):
                 key = f"{name}.NAME" if get_origin(info.annotation) is dict else name

@@ -50,7 +50,7 @@ class BenchmarkSection(Section):
         min_length=1,
     )
     suffix: str = Field("", description="Text after each question, such as ' Answer yes or no.'.")
-    limit: int | None = Field(None, ge=1, description="Use only the first so many questions of each file; null = all.")
+    limit: int | None = Field(None, ge=1, description="Use only the first `limit` questions of each file; null = all.")
     scenes: int = Field(200, ge=1, description="Rendered scenes, if there is no `path`.")
     rater: RaterSection = Field(RaterSection(), description="The model that rates answers to mmhal.")
 

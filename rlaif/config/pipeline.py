@@ -22,7 +22,7 @@ class Config(Section):
     average_last: int = Field(
         0,
         ge=0,
-        description="`make rounds` also averages the weights of the policies of so many last rounds, and the average "
+        description="Number of last rounds whose policies `make rounds` also averages, weight by weight; the average "
         "competes with them on validation; 0 = no average.",
     )
     best_of: int = Field(16, ge=2, description="Responses among which `make best-of-n` selects.")
@@ -81,7 +81,7 @@ class CaptionsSection(Section):
     path: str = Field(description="Parquet file, or folder of parquet files.")
     image_column: str = Field("image", description="Column with the image.")
     caption_column: str = Field("caption", description="Column with the raw caption.")
-    limit: int | None = Field(None, ge=1, description="Use only the first so many captions; null = all.")
+    limit: int | None = Field(None, ge=1, description="Use only the first `limit` captions; null = all.")
 
 
 class RewriteSection(Section):

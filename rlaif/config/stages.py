@@ -55,7 +55,7 @@ class DataSection(Section):
     test_share: float = Field(
         0, ge=0, lt=1, description="Share of the images that goes into the test split, for the other sources."
     )
-    limit: int | None = Field(None, ge=1, description="Use only the first so many prompts of a split; null = all.")
+    limit: int | None = Field(None, ge=1, description="Use only the first `limit` prompts of a split; null = all.")
 
     @model_validator(mode="after")
     def _path_fits_source(self) -> Self:
@@ -128,7 +128,7 @@ class FeedbackSection(Section):
     min_margin: float = Field(
         0, ge=0, description="Least difference between the scores of the chosen and the rejected response of a pair."
     )
-    pairs_per_prompt: int = Field(2, ge=1, description="Most pairs of a prompt.")
+    pairs_per_prompt: int = Field(2, ge=1, description="Maximum number of pairs per prompt.")
     balance_length: bool = Field(
         False,
         description="Choose pairs so that chosen and rejected responses have equally many words on average. Otherwise "
@@ -165,7 +165,7 @@ class DpoSection(Section):
     )
     lora: LoraSection = Field(LoraSection(), description="The adapter, for `method: lora`.")
     max_answer_tokens: int | None = Field(
-        None, ge=1, description="Longer answers are cut to so many tokens (prompts never are); null = no limit."
+        None, ge=1, description="Longer answers are cut to this many tokens (prompts never are); null = no limit."
     )
     shared_prefix: bool = Field(
         True,

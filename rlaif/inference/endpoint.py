@@ -175,7 +175,7 @@ def read_refusal(error: "APIError") -> str | None:
 
 
 def explain(error: "APIError", model: str, settings: EndpointSection, tries: int) -> str:
-    """One line: what the endpoint did in the last of so many tries, and what to do about it."""
+    """One line: what the endpoint did in the last try, and what to do about it; `tries`: their number."""
     import openai
 
     url, key_name = settings.url, settings.api_key_env

@@ -1,6 +1,6 @@
 """Chunks of prompts through an engine: here, or through several on a Ray cluster (`engine.backend: ray`).
 
-A chunk holds row locations, not rows: whoever does the work reads the rows from the run folder, so that no image passes
+A chunk holds row locations, not rows: the worker reads the rows from the run folder, so that no image passes
 through the process that distributes chunks and writes tables. On several machines all must see the same run folder.
 Results come back in the order of the chunks, so the tables are the same as those of one engine.
 
@@ -112,7 +112,7 @@ class Worker:
         self._action = action
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """A batch of one chunk; chunks and results are objects to Ray Data."""
+        """Apply the action to the one chunk of the batch; Ray Data passes both as numpy arrays of objects."""
         import numpy as np
 
         (chunk,) = batch["chunk"]

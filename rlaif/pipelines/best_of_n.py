@@ -23,7 +23,7 @@ def best_of_n(config: Config, path: Path) -> None:
     """Run all stages. Errors: RlaifError if the run has no aligned policy, or a stage fails."""
     policy = path / "policy"
     if not policy.is_dir():
-        raise InputError(f"{policy} does not exist; train it first: make dpo RUN={path}")
+        raise InputError(f"{policy} does not exist; train it first: `make dpo RUN={path}` with the same CONFIG and SET")
     changes = {
         "reference_policy": config.policy,
         "policy": config.policy.model_copy(update={"model": str(policy), "revision": None}),

@@ -87,7 +87,10 @@ class Run(Generic[AnyConfig]):
             marker = read_json(path)
             if table in marker.get("outputs", []) and marker["finished"]:
                 return str(marker["identity"])
-        raise InputError(f"{self.path / table} is missing or unfinished; first run `{COMMANDS[table]} RUN={self.path}`")
+        raise InputError(
+            f"{self.path / table} is missing or unfinished; "
+            f"first run `{COMMANDS[table]} RUN={self.path}` with the same CONFIG and SET"
+        )
 
     def provenance(self, table: str) -> dict[str, Any]:
         """The metadata of a table: stage, identity, settings, inputs, code and library versions, time."""
@@ -174,22 +177,22 @@ class Run(Generic[AnyConfig]):
 
         A marker without any output (the input was bad, say) does not count.
         """
-        known: dict[str, dict[str, Any]] = {}
-        traces = [self._output(name) for name in outputs] + [self.path / f"{name}.parts" for name in outputs]
-        traces.append(self.path / self.stage)  # working folder, such as the checkpoints of dpo
-        if self._marker_path.is_file() and any(trace.exists() for trace in traces):
-            self._marker = known[str(self._marker_path)] = read_json(self._marker_path)
+        earlier: dict[str, dict[str, Any]] = {}
+        candidates = [self._output(name) for name in outputs] + [self.path / f"{name}.parts" for name in outputs]
+        candidates.append(self.path / self.stage)  # working folder, such as the checkpoints of dpo
+        if self._marker_path.is_file() and any(path.exists() for path in candidates):
+            self._marker = earlier[str(self._marker_path)] = read_json(self._marker_path)
         for name in outputs:
             if not self._output(name).exists():
                 continue
             if name in SCHEMAS:
                 metadata = read_metadata(self, name)
-                known[str(self._output(name))] = {**metadata, "settings": metadata["config"]}
+                earlier[str(self._output(name))] = {**metadata, "settings": metadata["config"]}
             elif not self._marker:
                 raise RunMismatchError(
                     f"{self._output(name)} exists, but {self._marker_path} with its settings does not; use another RUN="
                 )
-        return known
+        return earlier
 
     def _mismatch(self, path: str, earlier: dict[str, Any], now: dict[str, Any]) -> str:
         old, new = (

@@ -4,7 +4,7 @@
 
 | table                | stage            | a row                                                                    |
 |----------------------|------------------|--------------------------------------------------------------------------|
-| copying.parquet      | language-1       | text only: a text to split, in which every claim is copied               |
+| copying.parquet      | language-1,splits| text only: a text to split, in which every claim is copied               |
 | language.parquet     | start            | text only: a scene in words and questions about it, or a text to split   |
 | first.parquet        | pretrain-1, 2    | an image of one object, small enough for no slices, its honest caption   |
 | two, three           | pretrain-3       | an image of up to two or three objects, its honest caption               |

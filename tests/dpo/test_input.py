@@ -76,7 +76,13 @@ def no_train_pairs(path: Path, config: Config) -> None:
     "prepare, change, kind, message",
     [
         (no_pairs, {}, InputError, "pairs.parquet is missing; first run `make feedback"),
-        (no_train_pairs, {}, InputError, "has no pairs of split 'train'"),
+        (no_train_pairs, {}, InputError, "has no pairs of split 'train'; make a run with more prompts"),
+        (
+            good_pairs,
+            {"trainer": {"eval_strategy": "epoch"}},
+            InputError,
+            r"no pairs of split 'validation'; in a new run, set generation.splits=\[train,validation\] and data.valid",
+        ),
         (no_pairs, {"freeze": ["vision", "resampler", "llm"]}, ConfigError, "dpo.freeze names every part"),
         (
             good_pairs,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dpo.stage import run_dpo
-from rlaif.errors import RunMismatchError
+from rlaif.errors import ModelError, RunMismatchError
 from rlaif.storage.run import Run
 from tests.support.alignment import align, config_of, kill_at_step, moved, weights
 from tests.support.pair_rows import varied_pairs
@@ -160,9 +160,15 @@ def test_precomputed_references_give_the_same_losses_without_a_second_model(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("when, message", [(0, "differ before the first update"), (2, "the reference changed")])
+@pytest.mark.parametrize(
+    "when, kind, message",
+    [
+        (0, ModelError, "differ before the first update: .*, not 0; set policy.dtype to float32, or dpo.trainer"),
+        (2, AssertionError, "the reference changed"),
+    ],
+)
 def test_a_wrong_reference_stops_the_stage(
-    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, message: str
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int, kind: type[Exception], message: str
 ) -> None:
     from dpo.trainer import PairTrainer
 
@@ -176,7 +182,7 @@ def test_a_wrong_reference_stops_the_stage(
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(PairTrainer, "compute_loss", compute_loss)
-    with pytest.raises(AssertionError, match=message):
+    with pytest.raises(kind, match=message):
         align(tmp_path / "run", config_of(tiny_model))
     assert not (tmp_path / "run" / "policy").exists()
 
@@ -215,6 +221,7 @@ def test_finished_stage_does_nothing_and_other_settings_are_refused(
 ) -> None:
     run = align(tmp_path / "run", config_of(tiny_model))
     before = (run / "policy" / "model.safetensors").stat().st_mtime_ns
+    assert f"next     make evaluate RUN={run}, with the same CONFIG and SET\n" in capsys.readouterr().out
     run_dpo(Run(run, config_of(tiny_model), "dpo"))
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(RunMismatchError, match=r"learning_rate: 0\.01 -> 0\.5"):

@@ -14,7 +14,7 @@ from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DPOTrainer as Trainer
 
 from dpo.arguments import trainer_arguments
-from dpo.pairs import locate_pairs
+from dpo.pair_reader import locate_pairs
 from dpo.policy import load_collator
 from dpo.trainer import PairTrainer, build_trainer
 from dpo.trl_private import REFERENCE_COLUMNS, DataCollatorForVisionPreference, LocationTrainer

@@ -113,7 +113,9 @@ def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         "responses": TEST_PROMPTS,
     }
     assert metrics["stages"]["evaluate"]["kept"] == {"evaluations": 2 * TEST_PROMPTS}
-    assert "mention_rate" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "mention_rate" in printed
+    assert f"next     make report RUN={path}, with the same CONFIG and SET\n" in printed
 
 
 def test_answers_are_greedy_and_of_the_evaluation_split(tmp_path: Path) -> None:
@@ -250,7 +252,9 @@ def test_answers_are_bound_to_precision_and_length(tmp_path: Path, change: dict[
 def test_no_aligned_model(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
     (path / "policy").rename(path / "elsewhere")
-    with pytest.raises(InputError, match=r"no aligned model in .*policy; train it with: make dpo"):
+    with pytest.raises(
+        InputError, match=r"no aligned model in .*policy; first run `make dpo RUN=.* the same CONFIG and SET"
+    ):
         evaluate(config, path, Policies(config, path))
     assert not (path / "evaluations.parquet").exists()
 

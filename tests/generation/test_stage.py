@@ -1,6 +1,7 @@
 """Sampling, and the stage for real on a tiny random MiniCPM-V."""
 
 import json
+import re
 import resource
 from collections.abc import Callable
 from pathlib import Path
@@ -63,7 +64,8 @@ def test_responses_record_how_they_were_sampled(
     assert (request.image, request.text) == (prompt["image"]["bytes"], prompt["instruction"])
     assert run.metrics()["generation"] == {"responses_cut_off": 5, "responses_empty": 5}
     printed = capsys.readouterr().out
-    assert "15 responses: 5 were cut off by max_tokens, 5 are empty" in printed and "next     make feedback" in printed
+    assert "15 responses: 5 cut off by max_tokens, 5 empty; feedback will drop both" in printed
+    assert re.search(r"next     make feedback RUN=\S+, with the same CONFIG and SET\n", printed)
 
 
 def test_sampling_never_reads_the_reference(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

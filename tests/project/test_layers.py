@@ -20,7 +20,7 @@ from tests.support.project.source_tree import (
     strings,
 )
 
-# Room -> the other rooms that it may import. The rooms of rlaif are listed one by one, from bottom to top.
+# Package -> the other packages that it may import. The packages of rlaif are listed one by one, from bottom to top.
 MODEL, FOUNDATION = {"model"}, {"rlaif", "rlaif.errors", "rlaif.text", "rlaif.config"}
 SHARED = FOUNDATION | {"rlaif.progress", "rlaif.command", "rlaif.imports", "rlaif.storage", "rlaif.inference"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -50,31 +50,31 @@ RUN_BY_NAME = {
     "rlaif.report": {"generation", "feedback", "dpo"},  # shows what their metrics say, by the stage's name
 }
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
-# Files, weights and audit events that are called like a package.
+# Files, weights and audit events that are named like a package.
 NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model", "scenes.parquet", "tests.request")
 
 
-def room(module: str) -> str:
+def package(module: str) -> str:
     """rlaif.storage.run -> rlaif.storage; dpo.trainer -> dpo."""
     return ".".join(module.split(".")[:2]) if module.startswith("rlaif.") else module.split(".")[0]
 
 
 @pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
 def test_who_may_import_whom(path: Path) -> None:
-    here = room(module_name(path))
-    assert {room(name) for name in imports(path)} <= MAY_IMPORT[here] | {here}
+    here = package(module_name(path))
+    assert {package(name) for name in imports(path)} <= MAY_IMPORT[here] | {here}
 
 
 @pytest.mark.parametrize("path", PACKAGE_FILES, ids=str)
 def test_module_names_in_strings_respect_the_layers(path: Path) -> None:
-    here = room(module_name(path))
-    named = {room(name) for name in modules_run_by_name(path)}
+    here = package(module_name(path))
+    named = {package(name) for name in modules_run_by_name(path)}
     assert named <= MAY_IMPORT[here] | RUN_BY_NAME.get(here, set()) | {here}
 
 
 @pytest.mark.parametrize("path", source_files(), ids=str)
 def test_module_names_in_strings_exist(path: Path) -> None:
-    """Targets of monkeypatch, arguments of subprocesses, names in messages. In tests, only names of rooms of which
+    """Targets of monkeypatch, arguments of subprocesses, names in messages. In tests, only names of packages of which
     no section of a configuration has the name: there a wrong key may be what is tested.
     """
     sections = ("generation.", "feedback.", "dpo.", "evaluation.", "training.")

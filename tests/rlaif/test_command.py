@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rlaif.command import parse_stage_args, run_stage
-from rlaif.config import Config
+from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
 from rlaif.errors import InputError
 
 
@@ -29,6 +29,16 @@ def test_stage_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None
         parse_stage_args(Config, "generation", "Sample.", ["--help"])
     assert caught.value.code == 0
     assert "usage: python -m generation" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("kind", [Config, AblationsConfig, RewriteConfig, TrainingConfig])
+def test_stage_help_fits_every_configuration(kind: type[Section], capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing in it belongs to one kind of configuration, such as generation.temperature."""
+    with pytest.raises(SystemExit):
+        parse_stage_args(kind, "training", "Train.", ["--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "such as those in configs/" in shown and "change single values of the configuration" in shown
+    assert "demo" not in shown and "generation" not in shown
 
 
 def failing(error: Exception) -> Callable[[Config, Path], None]:

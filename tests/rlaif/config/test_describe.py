@@ -50,6 +50,13 @@ def test_sections_within_sections_and_sections_in_several_places(capsys: pytest.
     assert len(output("", capsys)) > 10_000
 
 
+def test_a_section_that_several_configurations_share_is_listed_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert output("engine", capsys).startswith("engine: ")
+    assert "In `engine`" not in as_markdown(groups())
+    for group in groups():
+        assert len(group.paths) == len(set(group.paths)), group.paths
+
+
 def test_an_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--section", "dpo.lor"]) == 2
     error = capsys.readouterr().err

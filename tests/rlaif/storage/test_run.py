@@ -153,7 +153,10 @@ def test_a_missing_input_names_the_command_that_writes_it(tmp_path: Path) -> Non
     with pytest.raises(InputError, match=r"prompts.parquet is missing; first run `make generate RUN=.*/run`"):
         Run(tmp_path / "run", CONFIG, "feedback").begin(["scores"], {}, inputs=["prompts"])
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match=r"policy is missing or unfinished; first run `make dpo RUN="):
+    with pytest.raises(
+        InputError,
+        match=r"policy is missing or unfinished; first run `make dpo RUN=.*/run` with the same CONFIG",
+    ):
         Run(tmp_path / "run", CONFIG, "evaluate").begin(["evaluations"], {}, inputs=["policy"])
 
 

@@ -45,7 +45,11 @@ def locate_pairs(run: Run[Any], split: str, collator: Collator) -> Dataset:
         usable.append(part.select(LOCATION_COLUMNS).filter(pa.array([not problem for problem in problems], pa.bool_())))
         count += part.num_rows
     if not count:
-        raise InputError(f"{run.path}/pairs.parquet has no pairs of split {split!r}; make a run with more prompts")
+        advice = "make a run with more prompts"
+        if split == "validation":
+            share = "data.validation_share (scenes: data.validation_prompts)"
+            advice = f"in a new run, set generation.splits=[train,validation] and {share}"
+        raise InputError(f"{run.path}/pairs.parquet has no pairs of split {split!r}; {advice}")
     locations = pa.concat_tables(usable).combine_chunks()
     if not locations.num_rows:
         assert last_problem is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from dpo.pairs import PAIR_COLUMNS, PairReader, locate_pairs
+from dpo.pair_reader import PAIR_COLUMNS, PairReader, locate_pairs
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
