@@ -53,7 +53,8 @@ class Group:
 
     @property
     def name(self) -> str:
-        return self.kind.__name__.removesuffix("Section").lower()
+        """The name of the section, or of the configuration: training, ablations, rewrite, "" for that of a run."""
+        return self.kind.__name__.removesuffix("Section").removesuffix("Config").lower()
 
     @property
     def text(self) -> str:
@@ -176,7 +177,8 @@ def select(section: str) -> list[Group]:
     known = groups()
     shown = [group for group in known if not section or group.has(section)]
     if not shown:
-        names = list(dict.fromkeys([path for group in known for path in group.paths if path]))
+        names = [path for group in known for path in group.paths if path]
+        names += [group.name for group in known if group.kind in ROOTS and group.name not in ("", *names)]
         close = difflib.get_close_matches(section, names, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ConfigError(f"unknown section {section!r}; {hint}sections: {', '.join(names)}")

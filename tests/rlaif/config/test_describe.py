@@ -61,6 +61,13 @@ def test_an_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--section", "dpo.lor"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown section 'dpo.lor'; did you mean 'dpo.lora'? sections: policy, labeler,")
+    assert error.endswith(", rewrite, ablations, training\n")
+
+
+def test_a_whole_configuration_is_a_section(capsys: pytest.CaptureFixture[str]) -> None:
+    text = output("training", capsys)
+    assert text.startswith("Training of MiniCPM-V: ") and "\n  packing: " in text
+    assert "\n  rounds:" not in text
 
 
 def test_the_page_in_docs_is_up_to_date() -> None:
