@@ -27,7 +27,7 @@ from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from scenes.language import Mention, claim_of, find_mentions, honest_mentions
 from scenes.source import SceneRow, scene_rows
 
@@ -205,9 +205,9 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
     parser.add_argument("--scenes", type=int, default=100)
     arguments = parser.parse_args(argv)
     config = load_config(arguments.config)
-    section = pin_revision(config.labeler)
+    section, revision = pin_model(config.labeler)
     with closing(open_engine(section, config.engine, config.seed)) as engine:
-        comparisons = measure(config, engine, model_revision(section), arguments.scenes)
+        comparisons = measure(config, engine, revision, arguments.scenes)
     print("| texts | false claims verified both ways | accepted without | accepted with | sign test p |")
     print("|---|---|---|---|---|")
     print("\n".join(comparison.row(title) for title, comparison in comparisons.items()))

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -42,11 +42,12 @@ def rewards(config: Config, path: Path) -> None:
         raise ConfigError(
             "reference_policy is not set; set it to the model that `policy` was aligned from, or use `make best-of-n`"
         )
-    models = {"policy": pin_revision(config.policy), "reference_policy": pin_revision(config.reference_policy)}
-    run = Run(path, config.model_copy(update=models), "rewards")  # what is recorded is what is opened
+    pinned = {"policy": pin_model(config.policy), "reference_policy": pin_model(config.reference_policy)}
+    sections = {name: section for name, (section, _) in pinned.items()}
+    run = Run(path, config.model_copy(update=sections), "rewards")  # what is recorded is what is opened
     settings = {
         "beta": beta_of(config),
-        **{name: {**section.identity(), "revision": model_revision(section)} for name, section in models.items()},
+        **{name: {**section.identity(), "revision": revision} for name, (section, revision) in pinned.items()},
     }
     if not run.begin(["rewards"], settings, inputs=["prompts", "responses"]):
         return

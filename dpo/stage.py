@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from rlaif.config import Config
 from rlaif.imports import gc_paused
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 
@@ -38,9 +38,8 @@ def align(config: Config, path: Path) -> None:
 def run_dpo(run: Run) -> None:
     """Train, and write `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
-    policy = pin_revision(run.config.policy)
+    policy, revision = pin_model(run.config.policy)  # reports a folder without a model before the slow imports
     config = run.config = run.config.model_copy(update={"policy": policy})
-    revision = model_revision(policy)  # reports a folder without a model before the slow imports
     with gc_paused():
         from dpo.arguments import trainer_arguments
         from dpo.policy import check_policy

@@ -38,7 +38,7 @@ from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError
 from rlaif.inference.engine import REFUSALS, Advance, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.join import join_by_prompt
@@ -56,38 +56,40 @@ def evaluate(
 ) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run = Run(path, config, "evaluate")
-    before, after = pin_revision(config.policy), aligned_policy(path, config)
+    policies = {"before": pin_model(config.policy), "after": pin_model(aligned_policy(path, config))}
     settings: dict[str, Any] = {
         "evaluation": config.evaluation.model_dump(),
         "policies": {
-            "before": model_settings(before),
-            "after": {**model_settings(after), "model": "policy"},  # relative: a run folder may move
+            "before": model_settings(*policies["before"]),
+            "after": {**model_settings(*policies["after"]), "model": "policy"},  # relative: a run folder may move
         },
         "max_model_len": config.engine.max_model_len,
     }
     tables = ["evaluations"]
+    splitter: ModelSection | None = None
     if config.evaluation.labeler:
         tables.append("labeled_answers")
-        labeler, splitter = pin_revision(config.labeler), config.splitter and pin_revision(config.splitter)
-        settings["labeler"] = model_settings(labeler)
+        labeler, labeler_revision = pin_model(config.labeler)
+        settings["labeler"] = model_settings(labeler, labeler_revision)
         settings["feedback"] = {
             **config.feedback.model_dump(),
             "prompts": asdict(read_prompts(config.feedback.prompts)),
         }
-        if splitter:
-            settings["splitter"] = model_settings(splitter)
+        if config.splitter:
+            splitter, splitter_revision = pin_model(config.splitter)
+            settings["splitter"] = model_settings(splitter, splitter_revision)
     unfinished = run.begin(tables, settings, inputs=["prompts"])
     has_feedback = (path / "feedback.json").is_file()  # the final evaluation of `make rounds` has prompts only
     labeling = labeler_counts(run, truth_of) if has_feedback else []  # first, because a table may be missing
     if unfinished:
         run.announce(
-            *(f"greedy answers {which}: {model.model}" for which, model in zip(SIDES, (before, after), strict=True)),
+            *(f"greedy answers {which}: {model.model}" for which, (model, _) in policies.items()),
             f"to the prompts of split {config.evaluation.split!r}, then compares them with the truth"
             + (f" and verifies their claims with {config.labeler.model}" if config.evaluation.labeler else ""),
         )
-        answer_prompts(run, {"before": before, "after": after}, open_engine)
+        answer_prompts(run, {which: model for which, (model, _) in policies.items()}, open_engine)
         if config.evaluation.labeler:
-            label_answers(run, labeler, settings["labeler"]["revision"], splitter, open_engine)
+            label_answers(run, labeler, labeler_revision, splitter, open_engine)
     figures, spread = answer_statistics(run, truth_of)
     if has_feedback:
         figures["labeler"] = labeler_figures(total(labeling))
@@ -99,9 +101,9 @@ def evaluate(
     print(figures_table(figures, spread))
 
 
-def model_settings(section: ModelSection) -> dict[str, Any]:
+def model_settings(section: ModelSection, revision: str) -> dict[str, Any]:
     """All that determines the answers of a model; the tables are bound to these settings."""
-    return {**section.identity(), "revision": model_revision(section)}
+    return {**section.identity(), "revision": revision}
 
 
 def aligned_policy(path: Path, config: Config) -> ModelSection:

@@ -34,7 +34,7 @@ from rlaif.config import Config, ModelSection
 from rlaif.inference.engine import Engine, OpenEngine
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt, join_parts
@@ -54,8 +54,7 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run = Run(path, config, "feedback")
     labeler_prompts = read_prompts(config.feedback.prompts)
-    labeler, splitter = pin_revision(config.labeler), config.splitter and pin_revision(config.splitter)
-    revision = model_revision(labeler)
+    labeler, revision = pin_model(config.labeler)
     settings: dict[str, Any] = {
         "seed": config.seed,
         "labeler": {**config.labeler.identity(), "revision": revision},
@@ -63,9 +62,11 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         "max_model_len": config.engine.max_model_len,
     }
     tables = ["claims", "scores", "pairs"]
-    if splitter:
+    splitter: ModelSection | None = None
+    if config.splitter:
         tables.insert(0, "splits")
-        settings["splitter"] = {**splitter.identity(), "revision": model_revision(splitter)}
+        splitter, splitter_revision = pin_model(config.splitter)
+        settings["splitter"] = {**splitter.identity(), "revision": splitter_revision}
     if not run.begin(tables, settings, inputs=["prompts", "responses"]):
         return
     run.announce(

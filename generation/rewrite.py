@@ -33,7 +33,7 @@ from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.storage.files import parquet_files
 from rlaif.text import clean
@@ -78,8 +78,7 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
 
     run = Run(path, config, "rewrite")
     prompt = read_prompt(config.rewrite.prompt)
-    rewriter = pin_revision(config.rewriter)
-    revision = model_revision(rewriter)
+    rewriter, revision = pin_model(config.rewriter)
     source = Path(config.captions.path)
     settings = {
         "seed": config.seed,

@@ -16,7 +16,7 @@ from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import OpenEngine
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.inference.work import EngineSpec
 from rlaif.progress import progress_bar
 from rlaif.storage.run import Run
@@ -35,8 +35,7 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     config = config.model_copy(update={"data": pin_data(config.data)})
     data = config.data
     run = Run(path, config, "generation")
-    policy = pin_revision(config.policy)
-    revision = model_revision(policy)
+    policy, revision = pin_model(config.policy)
     settings = {
         "seed": config.seed,
         "round": config.round,

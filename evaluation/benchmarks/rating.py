@@ -15,7 +15,7 @@ from evaluation.benchmarks.mmhal import RATINGS, MMHal
 from rlaif.config import Config
 from rlaif.errors import ConfigError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine, OpenEngine, Request
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
@@ -47,8 +47,8 @@ def rate(config: Config, folder: Path, mmhal: MMHal, open_engine: OpenEngine) ->
             f"benchmark.rater.temperature is 0 and runs is {settings.runs}: greedy ratings are all the same; set "
             "temperature above 0, or runs to 1"
         )
-    rater = pin_revision(settings.model or config.labeler)
-    prompt, revision = read_prompt(settings.prompt), model_revision(rater)
+    rater, revision = pin_model(settings.model or config.labeler)
+    prompt = read_prompt(settings.prompt)
     run = Run(folder, config, "rating")
     identity = {
         "seed": config.seed,

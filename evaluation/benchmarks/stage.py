@@ -29,7 +29,7 @@ from rlaif.config import BenchmarkSection, Config, ModelSection
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import REFUSALS, Advance, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_folder
@@ -55,7 +55,7 @@ def benchmark(config: Config, path: Path, open_engine: OpenEngine = open_engine)
     folder = path / "benchmarks" / section.name
     files = Path(section.path) if section.path else embedded_files(config, folder)
     data = READERS[section.name](files, section)
-    policies = {"before": pin_revision(config.policy)}
+    policies = {"before": config.policy}
     if (path / "policy").is_dir():
         policies["after"] = config.policy.model_copy(update={"model": str(path / "policy"), "revision": None})
     sides: dict[str, Side] = {}
@@ -104,10 +104,11 @@ def answer_questions(
 ) -> dict[str, str]:
     """Greedy answers by question_id, read from disk where they exist.
 
-    policy: with a pinned revision, see `pin_revision`. Errors: InputError: every question was dropped.
+    Errors: InputError: every question was dropped.
     """
     run = Run(folder, config, "benchmark")
-    section, revision = config.benchmark, model_revision(policy)
+    section = config.benchmark
+    policy, revision = pin_model(policy)
     settings = {
         **section.model_dump(include={"name", "suffix", "limit"}),
         "questions": digest(questions, images),

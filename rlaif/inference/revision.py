@@ -24,7 +24,7 @@ def model_revision(section: ModelSection) -> str:
     """The revision of the model that a section names.
 
     For a folder: 16 hex digits over its configuration, tokenizer and weights. For a hub id: the commit of the given
-    revision, or the newest commit; use `pin_revision` first, so that this commit is also the one that is loaded. For an
+    revision, or the newest commit; `pin_model` makes sure that this commit is also the one that is loaded. For an
     endpoint: the given revision, or what it serves according to its list of models (`rlaif.inference.endpoint`).
     Errors: ModelError for a folder without a model, a hub id that cannot be resolved, an endpoint that fails.
     """
@@ -61,15 +61,16 @@ def hub_commit(name: str, revision: str | None, kind: str, file: str) -> str:
     return Path(snapshot).name  # a snapshot's folder is named by its commit
 
 
-def pin_revision(section: ModelSection) -> ModelSection:
-    """The section with the commit of `model_revision`, so that no later one is loaded; sections of folders and
-    endpoints are returned unchanged.
+def pin_model(section: ModelSection) -> tuple[ModelSection, str]:
+    """The section to load a model with, and its revision, which is recorded.
 
-    Errors: as `model_revision`.
+    The section of a hub id gets the commit, so that no later one is loaded; those of folders and endpoints are returned
+    unchanged. Errors: as `model_revision`.
     """
+    revision = model_revision(section)
     if section.endpoint is not None or Path(section.model).is_dir():
-        return section
-    return section.model_copy(update={"revision": model_revision(section)})
+        return section, revision
+    return section.model_copy(update={"revision": revision}), revision
 
 
 def _folder_revision(folder: Path) -> str:

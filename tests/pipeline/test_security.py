@@ -17,7 +17,7 @@ from generation.stage import generate
 from rlaif.config import Config, DataSection, ModelSection
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.engine import Request
-from rlaif.inference.revision import model_revision, pin_revision
+from rlaif.inference.revision import model_revision, pin_model
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -171,8 +171,8 @@ def test_a_hub_model_is_pinned_to_the_commit_that_is_recorded(
     revision: str | None, hub: list[Any], tmp_path: Path, instructions: str
 ) -> None:
     section = ModelSection(model="owner/name", revision=revision)
-    pinned = pin_revision(section)
-    assert pinned.revision == COMMIT and hub == [("owner/name", revision)]
+    pinned, recorded = pin_model(section)
+    assert pinned.revision == recorded == COMMIT and hub == [("owner/name", revision)]
     assert model_revision(pinned) == COMMIT and len(hub) == 1, "a commit is not looked up again"
 
     write_files(tmp_path / "photos", {"1.png": PNG})

@@ -6,7 +6,7 @@ import pytest
 
 from rlaif.config import ModelSection
 from rlaif.errors import ModelError
-from rlaif.inference.revision import model_revision
+from rlaif.inference.revision import model_revision, pin_model
 
 
 @pytest.fixture
@@ -19,7 +19,9 @@ def model_folder(tmp_path: Path) -> Path:
 
 
 def test_the_revision_of_a_folder_depends_on_its_content(model_folder: Path) -> None:
-    revision = model_revision(ModelSection(model=str(model_folder)))
+    section = ModelSection(model=str(model_folder))
+    revision = model_revision(section)
+    assert pin_model(section) == (section, revision)
     assert len(revision) == 16
     (model_folder / "notes.txt").write_text("not part of the model")
     assert model_revision(ModelSection(model=str(model_folder))) == revision
