@@ -71,7 +71,7 @@ report: .venv/.ready ## write RUN/report.html, one page on the whole run
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
 
 export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
-	@$(VENV)/python -m rlaif.interchange.export $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
+	@$(VENV)/python -m rlaif.interchange $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
 
 best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)

@@ -1,7 +1,7 @@
 """Exports pairs as a data set for other tools, with a card; uploads it only if `export.push` is set.
 
     make export RUN=runs/demo FORMAT=llama-factory
-    python -m rlaif.interchange.export --config configs/demo.yaml --run runs/demo --set export.format=llama-factory
+    python -m rlaif.interchange --config configs/demo.yaml --run runs/demo --set export.format=llama-factory
 
 Reads `pairs` and writes runs/<name>/export/<format>: the files of `rlaif.interchange.formats`, and README.md, the card
 of `rlaif.interchange.card`.
@@ -14,12 +14,9 @@ import json
 import os
 import re
 import shutil
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, PushError
 from rlaif.interchange.card import length_figures, model_names, write_card
@@ -120,12 +117,3 @@ def push(folder: Path, repo: str, private: bool) -> str:
     except (HTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split()).replace(token, "...")
         raise PushError(f"cannot push to {repo} ({type(error).__name__}: {reason})") from error
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command line; returns the exit status."""
-    return run_stage(Config, "rlaif.interchange.export", (__doc__ or "").splitlines()[0], export, argv)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -62,7 +62,7 @@ def server() -> Iterator[ThreadingHTTPServer]:
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # a refused client closes the connection
     server.stop = threading.Event()  # type: ignore[attr-defined]
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     yield server
     server.stop.set()  # type: ignore[attr-defined]

@@ -14,8 +14,6 @@ MAX_LINES, MAX_FILES = 350, 12
 HEAVY = {"torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas"}
 VAGUE = {"util", "utils", "common", "base", "helper", "helpers", "misc"}
 
-KNOWN_LONG: set[str] = set()
-
 
 @pytest.mark.parametrize("path", source_files(), ids=str)
 def test_file_is_short_and_well_named(path: Path) -> None:

@@ -18,6 +18,7 @@ from tests.support.photographs import bad_photos, encoded, photo, write_files
 from training.conversations import Conversations, read_table
 
 
+@pytest.mark.slow
 def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         assert main(["--out", str(tmp_path / folder), "--rows", "6", "--tables", *TABLES]) == 0

@@ -36,6 +36,7 @@ def test_the_margin_of_an_interval() -> None:
     assert model_figures.margin([(1, 1)] * 50) == 0
 
 
+@pytest.mark.slow
 def test_the_table_of_stages_has_a_row_a_model(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

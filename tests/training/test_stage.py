@@ -95,6 +95,7 @@ def moved(before: Path, after: Path) -> set[str]:
     return {parts[name.partition(".")[0]] for name in first if not torch.equal(first[name], second[name])}
 
 
+@pytest.mark.slow
 def test_each_stage_trains_the_parts_of_the_paper_and_continues_from_the_previous_one(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
@@ -135,6 +136,7 @@ def test_each_stage_trains_the_parts_of_the_paper_and_continues_from_the_previou
     assert "unreadable image" in str(dropped.loc[0, "detail"])
 
 
+@pytest.mark.slow
 def test_a_stopped_stage_resumes_to_the_same_losses_and_weights(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -285,6 +287,7 @@ def test_a_run_folder_with_other_settings_is_not_overwritten(
     assert "use another RUN=" in message and weights.read_bytes() == written
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one_does_also_where_one_of_them_has_no_image(
     tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_after_an_error_the_remaining_requests_are_not_sent() -> None:
     assert len(server.requests) < 20
 
 
+@pytest.mark.slow
 def test_a_timeout_is_retried_and_then_an_error() -> None:
     with ChatServer(in_turn(Reply(ANSWER, delay=3.0), Reply(ANSWER))) as server:
         assert generate(server, timeout=0.5)[0][0].first_words
@@ -291,6 +292,7 @@ def labeler(body: dict[str, Any]) -> Reply:
     return Reply(completion(top={"yes": math.log(p_yes), "no": math.log(1 - p_yes)}))
 
 
+@pytest.mark.slow
 def test_feedback_with_a_labeler_behind_an_endpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole stage over HTTP, resumed after an error of the server; the key is not in any file of the run."""
     monkeypatch.setenv("RLAIF_API_KEY", KEY)

@@ -11,8 +11,8 @@ from PIL import Image
 
 from model.images import open_image
 from rlaif.errors import InputError
+from rlaif.interchange.__main__ import main
 from rlaif.interchange.card import length_figures, size_category
-from rlaif.interchange.export import main
 from rlaif.interchange.formats import image_file
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import RLAIF_V, SCHEMAS

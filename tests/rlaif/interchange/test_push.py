@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlaif.errors import ConfigError, PushError
-from rlaif.interchange.export import main
+from rlaif.interchange.__main__ import main
 from tests.support.exported_run import exported, labeled_run
 
 TOKEN = "hf_do_not_tell_anybody"
@@ -84,7 +84,7 @@ class HubHandler(http.server.BaseHTTPRequestHandler):
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     server = Hub()
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", server.url)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

@@ -268,6 +268,7 @@ def test_metrics_merge(tmp_path: Path) -> None:
     assert {"python", "torch", "transformers", "trl"} <= metrics["versions"].keys()
 
 
+@pytest.mark.slow
 def test_metrics_written_by_several_processes_at_once_are_all_kept(tmp_path: Path) -> None:
     path = finish_generation(tmp_path / "run").path
     command = (
