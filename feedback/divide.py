@@ -22,11 +22,11 @@ question may not swap one word of the response for another, each is a single sen
 """
 
 import json
-import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
+from feedback.check.form import is_unfit
 from feedback.labeler_prompts import LabelerPrompts
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.storage.files import make_id
@@ -49,15 +49,6 @@ CLAIMS_SCHEMA = {
     "additionalProperties": False,
 }
 RETRY_TEMPERATURE = 0.7
-ABBREVIATIONS = "approx|ave|blvd|ca|capt|cf|dept|dr|etc|fig|gen|inc|jr|ltd|max|min|mr|mrs|ms|mt|no|prof|sr|st|vs"
-# The end of a sentence that another follows: a line break, an unquoted ? or !, or a full stop that does not belong to
-# an initial or an abbreviation.
-_SENTENCE_END = re.compile(
-    rf"""\n|[?!](?=\s+\S|[^\s"'\u201d\u2019)\]?!.,;:])|[\u3002\uff01\uff1f](?=\s*\w)"""
-    rf"|\b(?!(?:{ABBREVIATIONS})\.)\w\w+[*_)\]]*\.\s+(?=\S)",
-    re.IGNORECASE,
-)
-_LEADING = re.compile(r"[{}]|\b(?:answer|reply|respond)(?:ing|s|ed)?\b.*\b(?:yes|no|true|false)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -128,7 +119,7 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
         if is_mismatched(item, response_words):
             return Refusal("mismatched_question", f"{item.claim} | {item.question}")
     for question in (clean(item["question"]) for item in items):  # with its line breaks
-        if _SENTENCE_END.search(question) or _LEADING.search(question):
+        if is_unfit(question):
             return Refusal("unfit_question", question)
     claims, duplicates = _merge_duplicates(parsed)
     num_words = len(words(response))

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from rlaif.text import content_words, share_in
+from feedback.check.form import is_unfit
+from rlaif.text import content_words, share_in, words
 
 Outcome = Literal["asked", "restated", "unknown"]
 
@@ -42,12 +43,20 @@ class Source:
 
 
 def check_claim(claim: str, question: str, source: Source) -> Finding:
-    """Compare a claim with its source and a question with its claim."""
+    """Compare a claim with its source and a question with its claim. Both as the model wrote them, line breaks too."""
     if share_in(claim, set(source.words)) < 0.5:
         return Finding("not_said", "other", "unknown", "invented_claim")
     claim_words, question_words = set(content_words(claim)), set(content_words(question))
     added, missing = question_words - claim_words, claim_words - question_words
     swapped = not source.words.isdisjoint(added) and not source.words.isdisjoint(missing)
     if swapped or share_in(question, claim_words) < 0.5:
-        return Finding("said", "other", "restated", "mismatched_question")
-    return Finding("said", "own", "asked")
+        reason = "mismatched_question"
+    elif is_unfit(question) or not words(question):
+        reason = "unfit_question"
+    else:
+        return Finding("said", "own", "asked")
+    return (
+        Finding("said", "other", "unknown", "unfit_claim")
+        if is_unfit(claim)
+        else Finding("said", "other", "restated", reason)
+    )
