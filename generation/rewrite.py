@@ -24,8 +24,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.images import load_image
-from generation.picture import UnusableImageError
 from generation.quality import Fault, find_fault, repetition, share_invented
 from generation.sources import files_digest, read_parquet
 from rlaif.command import run_stage
@@ -35,6 +33,8 @@ from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Engine,
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
+from rlaif.sources.images import load_image
+from rlaif.sources.picture import UnusableImageError
 from rlaif.storage.files import parquet_files
 from rlaif.text import clean
 

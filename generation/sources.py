@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generation.picture import Picture, redacted
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
+from rlaif.sources.picture import Picture, redacted
 from rlaif.storage.files import make_id, parquet_files
 
 if TYPE_CHECKING:

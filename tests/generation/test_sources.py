@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 import model.images
-from generation.images import load_images
-from generation.picture import Picture, UnusableImageError
 from generation.sources import read_instructions
 from rlaif.config import DataSection
 from rlaif.errors import InputError
+from rlaif.sources.images import load_images
+from rlaif.sources.picture import Picture, UnusableImageError
 from rlaif.storage.files import make_id
 from tests.support.photographs import (
     as_bytes,
@@ -189,7 +189,7 @@ def test_invalid_shares(settings: dict[str, Any], message: str) -> None:
 
 def test_images_are_loaded_ahead_and_returned_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads load several images at once; a slow one delays the later ones, and only a few pictures are read ahead."""
-    monkeypatch.setattr("generation.images.os.sched_getaffinity", lambda _: {0, 1, 2})
+    monkeypatch.setattr("rlaif.sources.images.os.sched_getaffinity", lambda _: {0, 1, 2})
     checking, all_at_once = set(), threading.Barrier(3, timeout=30)
     read = 0
 

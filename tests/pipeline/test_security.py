@@ -11,7 +11,6 @@ import pyarrow as pa
 import pytest
 
 from feedback.stage import feedback
-from generation.images import MAX_FILE_BYTES
 from generation.sources import pin_data
 from generation.stage import generate
 from rlaif.config import Config, DataSection, ModelSection
@@ -19,6 +18,7 @@ from rlaif.errors import InputError, ModelError
 from rlaif.inference.engine import Request
 from rlaif.inference.revision import model_revision, pin_model
 from rlaif.report.page import report
+from rlaif.sources.images import MAX_FILE_BYTES
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.versions import PACKAGES

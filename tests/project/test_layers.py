@@ -34,12 +34,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.command": {"rlaif.errors", "rlaif.config"},
     "rlaif.storage": FOUNDATION,
     "rlaif.inference": (FOUNDATION | MODEL | {"rlaif.imports", "rlaif.progress", "rlaif.storage", "rlaif.command"}),
+    "rlaif.sources": SHARED | MODEL,
     "rlaif.trainer": SHARED,
     "rlaif.report": SHARED | MODEL,
-    "rlaif.interchange": SHARED | MODEL | {"rlaif.report"},
+    "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
     "rlaif.pipelines": SHARED | {"rlaif.report"},
     "scenes": MODEL | SHARED,
-    "generation": MODEL | SHARED | {"scenes"},  # scenes: one source of prompts
+    "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
     "dpo": MODEL | SHARED | {"rlaif.trainer"},
     "training": MODEL | SHARED | {"rlaif.trainer"},

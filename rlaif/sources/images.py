@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
-from generation.picture import URL, Picture, UnusableImageError
 from rlaif.errors import OutsideFolderError
+from rlaif.sources.picture import URL, Picture, UnusableImageError
 from rlaif.storage.files import file_inside
 
 # how the messages of model.images.open_image start
@@ -73,7 +73,7 @@ def _read(picture: Picture, hosts: Collection[str]) -> bytes:
     if picture.image is None:
         raise UnusableImageError("missing_image", "the source has no image in this row")
     if URL.match(picture.image):
-        from generation.fetch import fetch
+        from rlaif.sources.fetch import fetch
 
         return fetch(picture.image, hosts)
     return read_inside(picture.image, picture.folders)

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 import httpcore2 as http
 
-from generation.picture import UnusableImageError, redacted
+from rlaif.sources.picture import UnusableImageError, redacted
 
 MAX_BYTES = 50 * 2**20
 TIMEOUTS = {"connect": 10.0, "read": 10.0, "write": 10.0, "pool": 10.0}  # seconds for each step

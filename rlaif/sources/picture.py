@@ -18,7 +18,7 @@ class Picture:
 
     name: identifies the row for a person. image: file bytes, a path, a URL, or None where the source has none.
     instructions: bytes where they are not valid UTF-8. path: shown in tables. split: None: decided by a hash of the
-    image, see generation.prompts.split_of. folders: relative paths start from the first one; every path must resolve
+    image, see rlaif.sources.splits.split_of. folders: relative paths start from the first one; every path must resolve
     to a file in one of them.
     """
 
@@ -32,7 +32,7 @@ class Picture:
 
 
 class UnusableImageError(Exception):
-    """A picture cannot be used; `reason` is one of the table in generation.images."""
+    """A picture cannot be used; `reason` is one of the table in rlaif.sources.images."""
 
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)

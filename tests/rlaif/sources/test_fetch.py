@@ -12,10 +12,10 @@ import httpcore2
 import pyarrow as pa
 import pytest
 
-from generation import fetch as fetching
-from generation.fetch import PublicOnly, check_url, fetch, is_public, public_address
-from generation.picture import UnusableImageError, redacted
 from rlaif.config import DataSection
+from rlaif.sources import fetch as fetching
+from rlaif.sources.fetch import PublicOnly, check_url, fetch, is_public, public_address
+from rlaif.sources.picture import UnusableImageError, redacted
 from tests.support.photographs import collect, encoded, parquet_file, photo
 
 PNG = encoded(photo(40, 40), "PNG")

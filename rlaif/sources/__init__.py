@@ -1,0 +1,1 @@
+"""Pictures as their source gives them: loaded, checked, and assigned to a split."""
