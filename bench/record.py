@@ -27,7 +27,7 @@ Metrics = dict[str, Any]
 
 def demo(folders: Sequence[Path]) -> Metrics:
     """By seed: figures before and after alignment, and of the labeler."""
-    sections = ("before", "after", "change", "labeler", "intervals")
+    sections = ("before", "after", "change", "labeler", "short_answers", "intervals")
     return {seed_of(metrics): pick(metrics, sections) for metrics in map(read_metrics, folders)}
 
 
@@ -39,7 +39,7 @@ def rounds(folders: Sequence[Path]) -> Metrics:
         candidates = [pick(candidate, ("name", "round", "figures", "intervals")) for candidate in history["candidates"]]
         figures[seed_of(metrics)] = {
             "chosen": candidates[history["chosen"]]["name"],
-            **pick(metrics, ("before", "after", "change", "intervals")),
+            **pick(metrics, ("before", "after", "change", "short_answers", "intervals")),
             "candidates": candidates,
         }
     return figures
@@ -49,7 +49,7 @@ def ablations(folders: Sequence[Path]) -> Metrics:
     """By variant, in the order of the folder's table."""
     from rlaif.pipelines.ablations import read_metrics as read_variant
 
-    sections = ("before", "after", "labeler", "intervals", "minutes")
+    sections = ("before", "after", "labeler", "short_answers", "intervals", "minutes")
     folder = only(folders)
     variants = sorted(folder.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
     return {file.parent.name.replace("-", " "): pick(read_variant(file.parent), sections) for file in variants}

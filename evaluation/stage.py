@@ -11,16 +11,19 @@ are compared with the truth of each image: the column `reference` of prompts, wh
 |-----------------|--------------------------------------------------------------------------------------------------|
 | evaluations     | which, prompt_id, text, finish_reason, num_tokens, split                                         |
 | labeled_answers | which, prompt_id, num_claims, num_rejected; with `evaluation.labeler`                            |
-| metrics.json    | `before`, `after`, `change` and `labeler`, and under `intervals` the 95% confidence interval of  |
-|                 | each figure (bootstrap over prompts; for `change` both answers to a prompt are drawn together)   |
+| short_answers   | which, question_id, image_id, kind, question, expected, text, correct, ...: see short_answers.py |
+| metrics.json    | `before`, `after`, `change`, `labeler`, `short_answers`, and under `intervals` the 95% confidence|
+|                 | interval of each figure (bootstrap over prompts or images; for a change both answers to a prompt |
+|                 | are drawn together)                                                                              |
 
 Answers are generated and labeled once; figures are computed on every run.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, nullcontext
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +34,18 @@ import pyarrow.compute as pc
 from evaluation.hallucination import answer_counts, change, hallucination_figures
 from evaluation.labeled_answers import label_answers, labeled_counts, labeled_figures
 from evaluation.labeler_quality import labeler_counts, labeler_figures
+from evaluation.short_answers import (
+    SIDES,
+    ShortQuestion,
+    has_short_questions,
+    remaining,
+    short_counts,
+    short_questions,
+    short_statistics,
+    short_table,
+    short_writer,
+    write_answers,
+)
 from evaluation.statistics import Counts, Figures, Intervals, intervals, total
 from evaluation.truth import TruthLookup, truth_of
 from feedback.labeler_prompts import read_prompts
@@ -48,7 +63,6 @@ from rlaif.storage.writer import TableWriter
 from rlaif.text import replace_surrogates
 
 PROMPTS_PER_CHUNK = 500  # answers per write: bounds memory, and the work that a kill loses
-SIDES = ("before", "after")
 
 
 def evaluate(
@@ -66,6 +80,8 @@ def evaluate(
         "max_model_len": config.engine.max_model_len,
     }
     tables = ["evaluations"]
+    if asks_short := has_short_questions(config):
+        tables.append("short_answers")
     splitter: ModelSection | None = None
     if config.evaluation.labeler:
         tables.append("labeled_answers")
@@ -86,8 +102,10 @@ def evaluate(
             *(f"greedy answers {which}: {model.model}" for which, (model, _) in policies.items()),
             f"to the prompts of split {config.evaluation.split!r}, then compares them with the truth"
             + (f" and verifies their claims with {config.labeler.model}" if config.evaluation.labeler else ""),
+            *([f"asks at most {config.evaluation.short_answers.limit:,} short questions"] if asks_short else []),
         )
-        answer_prompts(run, {which: model for which, (model, _) in policies.items()}, open_engine)
+        questions = partial(short_questions, run, truth_of) if asks_short else None
+        answer_prompts(run, {which: model for which, (model, _) in policies.items()}, open_engine, questions)
         if config.evaluation.labeler:
             label_answers(run, labeler, labeler_revision, splitter, open_engine)
     figures, spread = answer_statistics(run, truth_of)
@@ -95,10 +113,15 @@ def evaluate(
         figures["labeler"] = labeler_figures(total(labeling))
         spread["labeler"] = intervals(labeling, labeler_figures, config.seed)
     run.update_metrics(**figures, intervals=spread)
+    short, short_spread = short_statistics(short_counts(run) if asks_short else [], config.seed)
+    if short:
+        run.update_metrics(short_answers=short, intervals={"short_answers": short_spread})
     if unfinished:
         kept = {table: count_rows(run, table) for table in tables}
         run.finish(kept, f"make report RUN={path}, with the same CONFIG and SET")
     print(figures_table(figures, spread))
+    if short:
+        print(short_table(short, short_spread))
 
 
 def model_settings(section: ModelSection, revision: str) -> dict[str, Any]:
@@ -114,9 +137,15 @@ def aligned_policy(path: Path, config: Config) -> ModelSection:
     return config.policy.model_copy(update={"model": str(folder), "revision": None})
 
 
-def answer_prompts(run: Run, policies: dict[str, ModelSection], open_engine: OpenEngine) -> None:
+def answer_prompts(
+    run: Run,
+    policies: dict[str, ModelSection],
+    open_engine: OpenEngine,
+    questions: Callable[[], Iterator[ShortQuestion]] | None,
+) -> None:
     """Write `evaluations`: greedy answers of every policy to every prompt of the evaluation split.
 
+    questions: with them also `short_answers`, of the same engines.
     Errors: InputError: the split has no prompts.
     """
     config, split = run.config, run.config.evaluation.split
@@ -126,19 +155,23 @@ def answer_prompts(run: Run, policies: dict[str, ModelSection], open_engine: Ope
         raise InputError(f"{run.path} has no prompts of split {split!r}, only of {known}; set evaluation.split")
     with (
         TableWriter(run, "evaluations", key=("which", "prompt_id")) as writer,
+        short_writer(run) if questions else nullcontext() as short,
         progress_bar("answers", "prompt", len(policies) * num_prompts, len(writer.done)) as bar,
     ):
         for which, section in policies.items():
             rows = read_rows(run, "prompts", ["prompt_id", "image", "instruction"], filter={"split": split})
             todo = (row for row in rows if (which, row["prompt_id"]) not in writer.done)
-            first = next(todo, None)
-            if first is None:
+            short_todo = iter(remaining(which, questions(), short) if questions and short else ())
+            first, first_short = next(todo, None), next(short_todo, None)
+            if first is None and first_short is None:
                 continue  # before a model is loaded
             with closing(open_engine(section, config.engine, config.seed)) as engine:
-                prompts = chain([first], todo)
+                prompts = chain([first] if first else [], todo)
                 while chunk := list(islice(prompts, PROMPTS_PER_CHUNK)):
                     writer.write(greedy_answers(run, which, chunk, engine, bar.update))
                     writer.flush()
+                if first_short and short:
+                    write_answers(run, which, chain([first_short], short_todo), engine, short)
 
 
 def greedy_answers(

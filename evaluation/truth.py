@@ -5,6 +5,7 @@ To add such a source, implement `Truth` next to it and return it from `truth_of`
 """
 
 from collections.abc import Callable, Sequence
+from random import Random
 from typing import Protocol
 
 
@@ -29,6 +30,9 @@ class Truth(Protocol):
 
     def has_stray_words(self, text: str) -> bool:
         """Whether the text has words that no description of an image of this world has."""
+
+    def short_questions(self, rng: Random) -> Sequence[tuple[str, str, str]]:
+        """(kind, question, answer) of questions about the image with answers of a few words; may be empty."""
 
 
 TruthLookup = Callable[[str, str | None], Truth | None]  # the signature of `truth_of`

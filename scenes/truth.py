@@ -3,9 +3,11 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from random import Random
 
 from rlaif.text import words
 from scenes.language import CAPTION_WORDS, find_mentions, mention_is_true
+from scenes.short_questions import ShortQuestion, short_questions
 
 
 class SceneTruth:
@@ -37,3 +39,6 @@ class SceneTruth:
 
     def has_stray_words(self, text: str) -> bool:
         return not CAPTION_WORDS.issuperset(words(text))
+
+    def short_questions(self, rng: Random) -> list[ShortQuestion]:
+        return short_questions(self._objects, rng)

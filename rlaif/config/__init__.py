@@ -3,7 +3,7 @@
 A YAML file in `configs/` gives the sections; `--set section.key=value` changes single values. Unknown keys are errors.
 """
 
-from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection
+from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection, ShortAnswersSection
 from rlaif.config.models import EndpointSection, EngineSection, ModelSection, Section
 from rlaif.config.pipeline import (
     AblationsConfig,
@@ -37,6 +37,7 @@ __all__ = [
     "RewriteConfig",
     "RewriteSection",
     "Section",
+    "ShortAnswersSection",
     "TrainingConfig",
     "VariantSection",
 ]

@@ -7,12 +7,31 @@ from pydantic import Field
 from rlaif.config.models import ModelSection, Section
 
 
+class ShortAnswersSection(Section):
+    """Short questions before and after alignment (`make evaluate`): what alignment on descriptions may cost."""
+
+    path: str | None = Field(
+        None,
+        description="Table of images, questions and answers; null = questions from the known truth of the images, if "
+        "there is one.",
+    )
+    image_column: str = Field("image", description="Column with the image.")
+    question_column: str = Field("question", description="Column with the question.")
+    answer_column: str = Field("answer", description="Column with the answer, or with a list of correct answers.")
+    suffix: str = Field("", description="Text after each question, such as ' Answer with one word.'.")
+    max_tokens: int = Field(16, ge=1, description="Longest answer, in tokens; a longer one is cut and counts as wrong.")
+    limit: int = Field(600, ge=0, description="Most questions; 0 = none.")
+
+
 class EvaluationSection(Section):
     """How hallucination is measured before and after alignment (`make evaluate`); decoding is greedy."""
 
     max_tokens: int = Field(512, ge=1, description="Longest answer, in tokens.")
     split: str = Field("test", description="Split whose prompts are answered.")
     labeler: bool = Field(False, description="Also verify the answers with the labeler, which needs no known truth.")
+    short_answers: ShortAnswersSection = Field(
+        ShortAnswersSection(), description="Short questions before and after alignment."
+    )
 
 
 class RaterSection(Section):

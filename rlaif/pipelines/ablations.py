@@ -25,6 +25,7 @@ COLUMNS = {  # heading -> section and key of metrics.json
     "recall": ("after", "recall"),
     "words": ("after", "mean_words"),
     "pairs in the right order": ("labeler", "pair_agreement"),
+    "short answers": ("short_answers", "after"),
 }
 
 
@@ -66,15 +67,31 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 
 
 def table(metrics: Mapping[str, Any]) -> str:
-    """Markdown, one row per variant; shares in percent. The first row is the first variant before alignment."""
+    """Markdown, one row per variant; shares in percent. The first row is the first variant before alignment.
+
+    A column for which no variant has a figure is left out.
+    """
+    columns = {
+        heading: (section, key)
+        for heading, (section, key) in COLUMNS.items()
+        if any(key in figures.get(section, {}) for figures in metrics.values())
+    }
     rows = [
-        f"| variant | {' | '.join(COLUMNS)} | minutes |",
-        "|---" * (len(COLUMNS) + 2) + "|",
+        f"| variant | {' | '.join(columns)} | minutes |",
+        "|---" * (len(columns) + 2) + "|",
     ]
     first = next(iter(metrics.values()))
-    before = {"after": first["before"], "intervals": {"after": first.get("intervals", {}).get("before", {})}}
+    intervals, short = first.get("intervals", {}), first.get("short_answers", {})
+    before = {
+        "after": first["before"],
+        "short_answers": {"after": short.get("before")},
+        "intervals": {
+            "after": intervals.get("before", {}),
+            "short_answers": {"after": intervals.get("short_answers", {}).get("before")},
+        },
+    }
     for name, figures in {"before alignment": before, **metrics}.items():
-        cells = [cell(figures, section, key) for section, key in COLUMNS.values()]
+        cells = [cell(figures, section, key) for section, key in columns.values()]
         minutes = f"{figures['minutes']:.1f}" if "minutes" in figures else ""
         rows.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
     return "\n".join(rows)

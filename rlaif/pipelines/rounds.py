@@ -106,8 +106,13 @@ def check(config: Config) -> None:
 
 
 def read_candidate(name: str, number: int | None, folder: Path, which: str = "after") -> Candidate:
+    """The figures of a policy, with the share of its short answers that are correct, where questions were asked."""
     metrics = read_json(folder / "metrics.json")
-    return Candidate(name, number, folder.name, metrics[which], metrics["intervals"][which])
+    figures, intervals = metrics[which], metrics["intervals"][which]
+    if short := metrics.get("short_answers"):
+        figures = {**figures, "short_answers": short[which]}
+        intervals = {**intervals, "short_answers": metrics["intervals"]["short_answers"][which]}
+    return Candidate(name, number, folder.name, figures, intervals)
 
 
 def choose(figures: Sequence[Figures]) -> int:

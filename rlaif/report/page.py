@@ -16,7 +16,7 @@ from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.report.distributions import certainty, lengths, training
 from rlaif.report.pairs import pair_cards
-from rlaif.report.sections import benchmarks, change, labeler, percent, rounds
+from rlaif.report.sections import benchmarks, change, labeler, percent, rounds, short_answers
 from rlaif.storage.files import atomic_write, read_json
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import COMMANDS, SCHEMAS
@@ -41,6 +41,7 @@ def report(config: Config, path: Path) -> Path:
         "change": change(metrics),
         "rounds": rounds(path / "rounds.json"),
         "labeler": labeler(metrics),
+        "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "training": training(path / "dpo" / "log.json"),
         "lengths": lengths(run),

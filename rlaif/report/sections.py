@@ -191,6 +191,28 @@ def benchmarks(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     return tables
 
 
+def short_answers(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """Correct short answers before and after, all and by kind of question; None where none were asked."""
+    figures, intervals = metrics.get("short_answers"), metrics.get("intervals", {}).get("short_answers", {})
+    if not figures:
+        return None
+    rows = {"all": (figures, intervals)}
+    rows |= {kind: (values, intervals["kinds"][kind]) for kind, values in figures["kinds"].items()}
+    return {
+        "questions": figures["questions"],
+        "words": [f"{figures[f'mean_words_{which}']:.1f}" for which in ("before", "after")],
+        "rows": [
+            (
+                kind,
+                [(percent(values[which]), format_interval(which, bounds[which])) for which in ("before", "after")],
+                f"{signed(100 * values['change'])} points",
+                format_interval("change", bounds["change"]).replace("-", MINUS),
+            )
+            for kind, (values, bounds) in rows.items()
+        ],
+    }
+
+
 def percent(share: float, digits: int = 1) -> str:
     """0.1234 -> "12.3%"."""
     return f"{100 * share:.{digits}f}%"

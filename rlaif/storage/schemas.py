@@ -128,6 +128,18 @@ SCHEMAS: dict[str, pa.Schema] = {
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
     ),
+    "short_answers": _schema(  # to questions whose answer is known
+        which=pa.string(),
+        question_id=pa.string(),
+        image_id=pa.string(),
+        kind=pa.string(),  # "": a question of a table
+        question=pa.string(),
+        expected=pa.list_(pa.string()),  # each of them is correct
+        text=pa.string(),
+        correct=pa.bool_(),
+        finish_reason=pa.string(),
+        num_tokens=pa.int32(),
+    ),
     "answers": _schema(  # to a benchmark's questions, in benchmarks/<name>/before and /after of the run folder
         question_id=pa.string(),
         image_id=pa.string(),
@@ -188,6 +200,7 @@ COMMANDS = {  # output of a run -> the command that writes it
     "rewards": "make best-of-n",
     "evaluations": "make evaluate",
     "labeled_answers": "make evaluate",
+    "short_answers": "make evaluate",
     "answers": "make benchmark",
     "ratings": "make benchmark",
     "rewrites": "make rewrite-captions",

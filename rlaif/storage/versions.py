@@ -14,7 +14,7 @@ STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the 
     "feedback": 4,
     "dpo": 4,
     "training": 1,
-    "evaluate": 4,
+    "evaluate": 5,
     "benchmark": 4,
     "rating": 4,
     "rewards": 4,

@@ -54,9 +54,11 @@ def model_folder(path: Path, content: str) -> Path:
 def make_run(folder: Path, *, truth: bool = True, **sections: Any) -> tuple[Config, Path]:
     """A run folder with prompts, responses, claims, scores, pairs and a policy; returns its config and its path.
 
-    truth=False: `reference` is null, as for photographs. sections: sections of the config, over the default.
+    truth=False: `reference` is null, as for photographs. sections: sections of the config, over the default;
+    no short questions are asked unless `evaluation` says so.
     """
     policy, labeler = model_folder(folder / "models" / "policy", "p"), model_folder(folder / "models" / "labeler", "l")
+    sections["evaluation"] = {"short_answers": {"limit": 0}, **sections.get("evaluation", {})}
     config = Config.model_validate({"policy": {"model": str(policy)}, "labeler": {"model": str(labeler)}, **sections})
     path = folder / "run"
     prompts = write_prompts(Run(path, config, "generation"), truth)

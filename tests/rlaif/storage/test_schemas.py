@@ -31,6 +31,7 @@ def test_columns_of_the_tables() -> None:
         "rewards": "response_id prompt_id num_tokens log_prob reference_log_prob reward",
         "evaluations": "which prompt_id text finish_reason num_tokens split",
         "labeled_answers": "which prompt_id num_claims num_rejected",
+        "short_answers": "which question_id image_id kind question expected text correct finish_reason num_tokens",
         "answers": "question_id image_id question text finish_reason num_tokens model model_revision",
         "ratings": "question_id run_index seed rating text rater rater_revision",
         "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "

@@ -1,0 +1,189 @@
+"""Short answers before and after alignment: what counts as correct, the figures by hand, and the stage with doubles."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from evaluation.short_answers import is_correct, normalized, short_figures, short_statistics, short_table
+from evaluation.stage import evaluate
+from rlaif.config import Config, EngineSection, ModelSection
+from rlaif.inference.engine import Request
+from rlaif.report.page import report
+from rlaif.storage.run import Run
+from rlaif.storage.tables import read_rows
+from scenes.short_questions import short_questions
+from tests.support.doubles import ScriptedEngine
+from tests.support.synthetic_run import TEST_PROMPTS, make_run
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "correct"),
+    [
+        ("Red.", "red", True),
+        ("a small red circle", "A small red circle.", True),
+        ("The bus is red.", "red", False),  # a sentence is not a short answer
+        ("two", "2", True),
+        ("1,000", "1000", True),
+        ("3.5", "35", False),
+        ("10:30", "1030", False),
+        ("3.", "3", True),
+        ("Yes", "no", False),
+        ("yes, it is", "yes", False),
+        ("红色。", "红色", True),
+        ("红色", "蓝色", False),
+        ("Ja", "ja", True),
+        ("", "", True),
+        ("", "red", False),
+        ("A", "B", False),  # the letter of a choice, not an article
+        ("a", "A", True),
+        ("+", "-", False),
+    ],
+)
+def test_an_answer_is_correct_if_it_equals_the_expected_one(text: str, expected: str, correct: bool) -> None:
+    assert is_correct(text, [expected]) == correct
+    assert is_correct(text, ["something else", expected]) == correct
+
+
+def test_normalized_texts() -> None:
+    assert [normalized(text) for text in ("A Red-brown  circle!", "Ten", "\uff32ed", "...")] == [
+        "red brown circle",
+        "10",
+        "red",
+        "...",
+    ]
+
+
+def test_figures_by_hand() -> None:
+    one = Counter({" questions": 2, " before": 2, " after": 1, " words before": 2, " words after": 6})
+    one.update({"color questions": 1, "color before": 1, "color after": 1})
+    other = Counter({" questions": 2, " before": 1, " after": 1, " words before": 2, " words after": 2})
+    assert short_figures(one + other) == {
+        "before": 0.75,
+        "after": 0.5,
+        "change": -0.25,
+        "mean_words_before": 1.0,
+        "mean_words_after": 2.0,
+        "questions": 4,
+    }
+    figures, spread = short_statistics([one, other], seed=0)
+    assert figures["change"] == -0.25 and figures["kinds"]["color"]["change"] == 0.0
+    assert list(figures["kinds"]) == ["color"]
+    assert spread["change"] == [-0.5, 0.0]  # resampled by image: one of them lost an answer, the other none
+    assert "75.0%" in short_table(figures, spread) and "-25.0% [-50.0, 0.0]" in short_table(figures, spread)
+    assert short_statistics([], seed=0) == ({}, {})
+
+
+def test_questions_about_scenes_follow_from_their_truth() -> None:
+    objects = [
+        {"shape": "circle", "color": "red", "size": "small", "place": "top left"},
+        {"shape": "star", "color": "orange", "size": "large", "place": "center"},
+    ]
+    seen = {question for index in range(400) for question in short_questions(objects, random.Random(index))}
+    answers = {question: answer for _, question, answer in seen}
+    assert len(answers) == len(seen)  # one answer to a question
+    assert answers["What is at the top left?"] == "a small red circle"
+    assert answers["What is in the center?"] == "a large orange star"
+    assert answers["What is on the right?"] == "nothing"
+    assert answers["Is there anything red? Answer yes or no."] == "Yes"
+    assert answers["Is there anything blue? Answer yes or no."] == "No"
+    assert answers["Is there a red circle at the top left? Answer yes or no."] == "Yes"
+    assert answers["Is there a red circle in the center? Answer yes or no."] == "No"
+    assert {kind for kind, _, _ in seen} == {"lookup", "color", "claim"}
+    for kind in ("color", "claim"):
+        drawn = [short_questions(objects, random.Random(index))[1 + (kind == "claim")].answer for index in range(400)]
+        assert 160 < drawn.count("Yes") < 240
+
+
+class Policies:
+    """Opens a double: before alignment all short answers are right, after it those to lookups are sentences."""
+
+    def __init__(self, config: Config, path: Path, refused: str = "") -> None:
+        run = Run(path, config, "test")
+        self.truth = {
+            row["image"]["bytes"]: json.loads(row["reference"])["objects"]
+            for row in read_rows(run, "prompts", ["image", "reference"])
+        }
+        self.aligned, self.refused = str(path / "policy"), refused
+        self.requests: dict[str, list[Request]] = {"before": [], "after": []}
+
+    def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+        which = "after" if section.model == self.aligned else "before"
+        return ScriptedEngine(lambda request: [self.answer(request, which)])
+
+    def answer(self, request: Request, which: str) -> str:
+        assert request.image is not None
+        self.requests[which].append(request)
+        objects = self.truth[request.image]
+        if request.text.startswith("What is ") and request.text.endswith("?") and "image" not in request.text:
+            place = request.text.removeprefix("What is ").rstrip("?").partition(" the ")[2]
+            found = [f"A {item['size']} {item['color']} {item['shape']}." for item in objects if item["place"] == place]
+            answer = found[0] if found else "Nothing"
+            return f"There is {answer}" if which == "after" else answer
+        if request.text.startswith("Is there anything"):
+            return "yes" if any(item["color"] in request.text for item in objects) else "no"
+        return "no" if request.text.startswith("Is there") else "I can see a red circle."
+
+
+def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config, path = make_run(tmp_path, evaluation={"short_answers": {"suffix": "", "max_tokens": 9}})
+    policies = Policies(config, path)
+    evaluate(config, path, policies)
+    metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
+    short, spread = metrics["short_answers"], metrics["intervals"]["short_answers"]
+    assert short["questions"] == 3 * TEST_PROMPTS
+    assert short["kinds"]["lookup"] == {
+        "before": 1.0,
+        "after": 0.0,
+        "change": -1.0,
+        "mean_words_before": pytest.approx(short["kinds"]["lookup"]["mean_words_after"] - 2),
+        "mean_words_after": short["kinds"]["lookup"]["mean_words_after"],
+        "questions": TEST_PROMPTS,
+    }
+    assert (short["kinds"]["color"]["before"], short["kinds"]["color"]["after"]) == (1.0, 1.0)
+    assert 0 < short["kinds"]["claim"]["before"] < 1 and short["kinds"]["claim"]["change"] == 0.0
+    assert short["change"] == pytest.approx(-1 / 3) and spread["change"] == pytest.approx([-1 / 3, -1 / 3])
+    rows = list(read_rows(Run(path, config, "test"), "short_answers"))
+    assert len(rows) == metrics["stages"]["evaluate"]["kept"]["short_answers"] == 6 * TEST_PROMPTS
+    assert all(row["correct"] == is_correct(row["text"], row["expected"]) for row in rows)
+    for requests in policies.requests.values():  # first the prompts, then the questions, those of an image together
+        assert [request.max_tokens for request in requests] == [512] * TEST_PROMPTS + [9] * 3 * TEST_PROMPTS
+        images = [request.image for request in requests[TEST_PROMPTS:]]
+        assert images[::3] == images[1::3] == images[2::3] == [request.image for request in requests[:TEST_PROMPTS]]
+    assert "short answers" in capsys.readouterr().out
+    page = report(config, path).read_text()
+    assert "<h2>Short answers</h2>" in page and "\N{MINUS SIGN}33.3 points" in page
+
+
+def test_a_killed_evaluation_resumes_with_the_questions_that_are_left(tmp_path: Path) -> None:
+    config, path = make_run(tmp_path, evaluation={"short_answers": {"limit": 10}})
+
+    class Killed(Policies):
+        def answer(self, request: Request, which: str) -> str:
+            if which == "after" and len(self.requests["after"]) == TEST_PROMPTS + 5:
+                raise KeyboardInterrupt
+            return super().answer(request, which)
+
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(config, path, Killed(config, path))
+    again = Policies(config, path)
+    evaluate(config, path, again)
+    assert (len(again.requests["before"]), len(again.requests["after"])) == (0, 10)  # only the short ones are left
+    assert json.loads((path / "metrics.json").read_text())["short_answers"]["questions"] == 10
+    third = Policies(config, path)
+    evaluate(config, path, third)
+    assert third.requests == {"before": [], "after": []}
+
+
+def test_without_questions_there_is_no_table(tmp_path: Path) -> None:
+    config, path = make_run(tmp_path)
+    evaluate(config, path, Policies(config, path))
+    assert not (path / "short_answers.parquet").exists()
+    assert "short_answers" not in json.loads((path / "metrics.json").read_text())
+    assert "Short answers" not in report(config, path).read_text()
+    config, path = make_run(tmp_path / "photographs", truth=False, evaluation={"short_answers": {}})
+    evaluate(config, path, lambda *_: ScriptedEngine(lambda request: ["A dog."]))
+    assert "short_answers" not in json.loads((path / "metrics.json").read_text())
