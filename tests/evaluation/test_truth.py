@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 from evaluation.caption_errors import Errors, find_errors
 from evaluation.hallucination import answer_counts
@@ -43,6 +44,9 @@ class AnimalTruth:
 
     def has_stray_words(self, text: str) -> bool:
         return not {"a", "and", *ANIMALS}.issuperset(text.split())
+
+    def short_questions(self, rng: Random) -> Sequence[tuple[str, str, str]]:
+        return [("animal", f"Is there {'an' if word == 'owl' else 'a'} {word}?", "yes") for word in self.animals]
 
     def _mentions(self, text: str) -> list[str]:
         return [word for word in text.split() if word in ANIMALS]
