@@ -33,18 +33,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.config": {"rlaif.errors"},
     "rlaif.command": {"rlaif.errors", "rlaif.config"},
     "rlaif.storage": FOUNDATION,
+    "rlaif.records": FOUNDATION,
     "rlaif.inference": (FOUNDATION | MODEL | {"rlaif.imports", "rlaif.progress", "rlaif.storage", "rlaif.command"}),
-    "rlaif.sources": SHARED | MODEL,
+    "rlaif.sources": SHARED | MODEL | {"rlaif.records"},
     "rlaif.trainer": SHARED,
     "rlaif.report": SHARED | MODEL,
-    "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
+    "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.records", "rlaif.sources"},
     "rlaif.pipelines": SHARED | {"rlaif.report"},
     "scenes": MODEL | SHARED,
-    "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
+    "generation": MODEL | SHARED | {"rlaif.records", "rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
     "dpo": MODEL | SHARED | {"rlaif.trainer"},
     "training": MODEL | SHARED | {"rlaif.trainer"},
-    "evaluation": MODEL | SHARED | {"rlaif.report", "feedback", "scenes"},  # scenes: one truth, and its benchmark files
+    # scenes: one truth, and its benchmark files
+    "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "feedback", "scenes"},
 }
 RUN_BY_NAME = {
     "rlaif.pipelines": {"generation", "feedback", "dpo", "evaluation"},  # runs each as a process
