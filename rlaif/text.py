@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 _UNSPACED = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_UNSPACED_CHARACTER = re.compile(f"[{_UNSPACED}]")
 _WORD = re.compile(rf"[{_UNSPACED}]|(?:(?![{_UNSPACED}])[^\W_])+")
 # The same for ASCII texts, faster: lower case, and a space for each character that is not a letter or digit.
 _ASCII_WORDS = "".join(chr(code).lower() if chr(code).isalnum() else " " for code in range(128))
@@ -49,6 +50,11 @@ LOOP_RATIO = 0.2  # compressed / original; captions of the scenes compress to 0.
 def words(text: str) -> list[str]:
     """Lower-cased words in order."""
     return text.translate(_ASCII_WORDS).split() if text.isascii() else _WORD.findall(text.lower())
+
+
+def is_unspaced(word: str) -> bool:
+    """Whether a word is a character of a script that has no spaces between words."""
+    return _UNSPACED_CHARACTER.fullmatch(word) is not None
 
 
 def content_words(text: str) -> list[str]:

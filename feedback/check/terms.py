@@ -1,0 +1,211 @@
+"""Text as sentences of terms: the words with content, in their base form and with their synonyms.
+
+Base forms of English and German come from the library simplemma, everything else from lexicon.txt. Chinese is divided
+by the longest match with the lexicon; each other character is a word of its own.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import simplemma
+
+from feedback.check.lexicon import LANGUAGES, Entry, lexicon
+from rlaif.text import is_unspaced, words
+
+ONE = "=1"  # "one" says no more than an article, unless another number stands in its place
+_SENTENCE_END = re.compile(r"[\n;!?\u3002\uff01\uff1f\uff1b]+|\.(?=\s|$)")
+_NOT = re.compile(r"(?:(?<=ca)n|n)['\u2019]t\b|(?<=can)not\b", re.IGNORECASE)
+_A_NOT_A = re.compile(r"(.)[\u4e0d\u6ca1](?=\1)")  # Chinese "is or is not": it asks and does not negate
+_LIST_WORDS = frozenset({"or", "nor", "oder", "noch", "\u548c", "\u6216"})  # after a negation, it holds for both
+_JOINED = frozenset({"and", "und", "or", "oder", "\u548c", "\u4e0e"})  # between properties of one thing
+_COMMON = ("function", "negation", "position")  # the sections by whose words a language is recognized
+_OBJECTS = frozenset("it them him her me us ihm ihnen ihn uns mir mich and und".split())  # no noun follows
+_ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
+
+
+@dataclass(frozen=True)
+class Term:
+    """A word or phrase with content.
+
+    ids: its base form, its stem and its groups of synonyms; terms that share one have the same meaning. start, end:
+    its words in the sentence. negated: it stands in the scope of a negation.
+    """
+
+    text: str
+    ids: frozenset[str]
+    role: str  # "content", "attribute", "position" or "negation"
+    start: int
+    end: int
+    negated: bool = False
+
+    def equals(self, other: "Term") -> bool:
+        return not self.ids.isdisjoint(other.ids)
+
+    def covers(self, other: "Term") -> bool:
+        """Whether it says no more than `other`: the same, another form of the word, or a kind of it."""
+        if self.equals(other) or _are_forms(self.text, other.text):
+            return True
+        kinds = lexicon().kinds
+        return any(not kinds[group].isdisjoint(other.ids) for group in self.ids & kinds.keys())
+
+    def excludes(self, other: "Term") -> bool:
+        """Whether both are alternatives: red and blue, two and three, on and under."""
+        if self.equals(other):
+            return False
+        if self.text.isdecimal() and other.text.isdecimal():
+            return True
+        return not lexicon().sets_of(self.ids).isdisjoint(lexicon().sets_of(other.ids))
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """The terms of a sentence in order, and all of its words."""
+
+    terms: tuple[Term, ...]
+    words: tuple[str, ...]
+
+    def head(self, index: int) -> Term | None:
+        """What the property at `index` belongs to: "a red and white hat", "the hat is red", "红色的帽子" -> hat.
+
+        The noun that follows at once, behind other properties if need be, or else the noun before.
+        """
+        last = index
+        for position in range(index + 1, len(self.terms)):
+            gap = self.words[self.terms[last].end : self.terms[position].start]
+            if self.terms[position].role == "content" and set(gap) <= {"\u7684"}:
+                return self.terms[position]
+            if self.terms[position].role != "attribute" or not set(gap) <= _JOINED:
+                break
+            last = position
+        return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
+
+    def object(self, index: int) -> Term | None:
+        """The noun that a position at `index` refers to: "under the old table" -> table; None for "under it".
+
+        In Chinese it stands before the position.
+        """
+        if is_unspaced(self.terms[index].text[0]):
+            return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
+        last = self.terms[index].end
+        for term in self.terms[index + 1 :]:
+            gap = self.words[last : term.start]
+            if len(gap) > 1 or not _OBJECTS.isdisjoint(gap):
+                return None
+            if term.role == "content":
+                return term
+            last = term.end
+        return None
+
+
+def language_of(text: str) -> str:
+    """The language whose function words `text` has most of; "" if it has hardly any of a known one.
+
+    A text with Chinese characters, and no Japanese or Korean ones, is Chinese.
+    """
+    if re.search("[\u3040-\u30ff\uac00-\ud7af\u0e00-\u0eff]", text):
+        return ""
+    tokens = words(text)
+    if sum(map(is_unspaced, tokens)) * 2 > len(tokens):
+        return "zh"
+    counts = Counter(
+        language
+        for token in tokens
+        for language in LANGUAGES
+        if any(entry.section in _COMMON for entry in lexicon().find(language, [token]))
+    )
+    if not counts:
+        return ""
+    language, count = max(counts.items(), key=lambda item: (item[1], -LANGUAGES.index(item[0])))
+    return language if count * 8 >= len(tokens) else ""
+
+
+@lru_cache(maxsize=2**14)  # responses to one prompt share many sentences
+def sentences(text: str, language: str) -> tuple[Sentence, ...]:
+    """The sentences of `text` that have a word."""
+    text = _A_NOT_A.sub(r"", _NOT.sub(" not", text))
+    parts = (_sentence(part, language) for part in _SENTENCE_END.split(text))
+    return tuple(part for part in parts if part.words)
+
+
+def _sentence(text: str, language: str) -> Sentence:
+    tokens = words(text)
+    return Sentence(tuple(_mark_negated(list(_terms(tokens, language)), tokens)), tuple(tokens))
+
+
+def _terms(tokens: list[str], language: str) -> Iterator[Term]:
+    start = 0
+    while start < len(tokens):
+        token = tokens[start]
+        tongue = "zh" if is_unspaced(token) else language
+        base = base_form(token, tongue)
+        entries = lexicon().find(tongue, tokens[start:]) or _entries_of_forms(token, base, tongue)
+        end = start + (len(entries[0].words) if entries else 1)
+        term = _term(tokens[start:end], base, entries, start, end)
+        if term:
+            yield term
+        start = end
+
+
+def _entries_of_forms(word: str, base: str, language: str) -> list[Entry]:
+    """The entries of the base form, or of the verb of a form in -ing, which simplemma takes for a noun."""
+    stem = _stem(word) if word.endswith("ing") else base
+    forms = (base, stem, f"{stem}e")
+    return next(filter(None, (lexicon().find(language, [form]) for form in forms)), [])
+
+
+def _term(tokens: list[str], base: str, entries: list[Entry], start: int, end: int) -> Term | None:
+    """The term of these words; None if they carry no fact."""
+    sections = {entry.section for entry in entries}
+    if "negation" in sections:
+        return Term(" ".join(tokens), frozenset({"=not"}), "negation", start, end)
+    if sections & {"function", "generic"}:
+        return None
+    role = next((name for name in ("attribute", "position") if name in sections), "content")
+    ids = {entry.group for entry in entries if entry.group}
+    if len(tokens) == 1:
+        ids |= {f"={tokens[0]}", f"={base}", f"~{_stem(tokens[0])}", f"~{_stem(base)}"}
+    else:
+        ids.add("=" + " ".join(tokens))
+    return Term(" ".join(tokens), frozenset(ids), role, start, end)
+
+
+@lru_cache(maxsize=2**16)
+def base_form(word: str, language: str) -> str:
+    """"men" -> "man", "liegt" -> "liegen"; the word itself in other languages."""
+    return simplemma.lemmatize(word, lang=language).lower() if language in ("en", "de") else word
+
+
+def _stem(word: str) -> str:
+    stem = _ENDING.sub("", word)
+    return stem[:-1] if stem != word and len(stem) > 3 and stem[-1] == stem[-2] else stem
+
+
+def _are_forms(first: str, second: str) -> bool:
+    """Whether two words begin alike for most of their length: motorcycle, motorcyclist."""
+    shorter, longer = sorted((first, second), key=len)
+    shared = next((i for i, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
+    return shared >= 4 and shared >= 0.7 * len(longer) and not longer.isdecimal()
+
+
+def _mark_negated(terms: list[Term], tokens: list[str]) -> list[Term]:
+    """Mark what each negation negates: the noun or verb after it with its properties, or else the term before it."""
+    negated: set[int] = set()
+    for index, negation in enumerate(terms):
+        if negation.role != "negation":
+            continue
+        following = index + 1
+        while following < len(terms):
+            if terms[following].role == "negation":
+                break
+            negated.add(following)
+            following += 1
+            if terms[following - 1].role == "content":
+                ahead = tokens[terms[following - 1].end :][:1]
+                if not set(ahead) <= _LIST_WORDS or not ahead:
+                    break
+        if following == index + 1 and index and negation.text in ("nicht", "not"):
+            negated.add(index - 1)
+    return [replace(term, negated=True) if index in negated else term for index, term in enumerate(terms)]
