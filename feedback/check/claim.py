@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from feedback.check.fit import is_fit
+from feedback.check.form import is_unfit
 from feedback.check.lexicon import lexicon
 from feedback.check.terms import ONE, Sentence, Term, language_of, sentences
 from rlaif.text import is_unspaced, words
@@ -36,10 +36,11 @@ from rlaif.text import is_unspaced, words
 Outcome = Literal["asked", "restated", "unknown"]
 
 _FACTS = ("content", "attribute")
-_PRONOUNS = frozenset("it they he she this that these those es er sie dies \u5b83 \u4ed6 \u5979".split())
+_PRONOUNS = frozenset(
+    "it they he she this that these those es er sie dies \u5b83 \u4ed6 \u5979".split()  # noqa: SIM905
+)
 _ARTICLES = frozenset(
-    "a an the his her its their this that ein eine einen einem einer der die das den dem sein seine seinen ihr ihre ihren"
-    .split()
+    "a an the his her its their this that ein eine einen einem einer der die das den dem sein seine ihr".split()  # noqa: SIM905
 )
 _FEW_WORDS = 4  # too few to recognize a language by
 _REACH = 4  # terms between who and whom
@@ -120,7 +121,7 @@ def check_claim(claim: str, question: str, source: Source) -> Finding:
     """Compare a claim with its source and a question with its claim."""
     parts = sentences(claim, source.language)
     terms = [term for part in parts for term in part.terms]
-    if not is_fit(claim) or not parts:
+    if is_unfit(claim) or not parts:
         return Finding("not_said", "other", "unknown", "unfit_claim")
     problem = _question_problem(claim, terms, question, source)
     own: Literal["own", "other"] = "other" if problem else "own"
@@ -155,7 +156,7 @@ def _is_negated_otherwise(facts: Sequence[Term], source: Source) -> bool:
 def _contradicts(part: Sentence, source: Source) -> bool:
     """Whether the source gives a noun of the claim another property or place, or swaps who does what to whom."""
     for value, noun in _properties(part):
-        others = [other for other, owner in source.properties if noun.covers(owner) or owner.covers(noun)]
+        others = [other for other, owner in source.properties if noun.equals(owner)]
         if any(value.equals(other) for other in others):
             continue
         if any(value.excludes(other) for other in others):
@@ -221,7 +222,7 @@ def _begins_with(section: str, language: str, text: str) -> bool:
 
 def _question_problem(claim: str, terms: Sequence[Term], question: str, source: Source) -> str:
     """Why the question is not the claim's own; "" if it is."""
-    if not is_fit(question):
+    if is_unfit(question) or not words(question):
         return "unfit_question"
     parts = sentences(question, source.language)
     wanted, got = _sequence(terms), _sequence([term for part in parts for term in part.terms])
@@ -281,11 +282,13 @@ def _is_other_voice(claim: str, wanted: Sequence[Term], question: str, got: Sequ
 
 
 def _has_same_properties(claim: Sequence[Sentence], question: Sequence[Sentence]) -> bool:
-    """Whether only properties stand elsewhere, with the same nouns: "The table is wooden." | "Is it a wooden table?"."""
+    """Whether only properties stand elsewhere, with the same nouns: "The hat is red." | "Is it a red hat?"."""
     rest = [[t for part in text for t in part.terms if t.role != "attribute"] for text in (claim, question)]
     if not _equal(_sequence(rest[0]), _sequence(rest[1])):
         return False
-    pairs = [[pair for part in text for pair in _properties(part) if ONE not in pair[0].ids] for text in (claim, question)]
+    pairs = [
+        [pair for part in text for pair in _properties(part) if ONE not in pair[0].ids] for text in (claim, question)
+    ]
     return len(pairs[0]) == len(pairs[1]) and all(
         any(value.equals(other) and noun.equals(owner) for other, owner in pairs[1]) for value, noun in pairs[0]
     )

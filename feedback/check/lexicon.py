@@ -24,9 +24,9 @@ class Entry(NamedTuple):
 
 @dataclass
 class Lexicon:
-    """entries: by language and first word, the longest first. kinds: a general group -> the groups that it may stand for.
+    """entries: by language and first word, the longest first. sets: a group -> the lines with it as an alternative.
 
-    sets: a group -> the lines in which it is an alternative.
+    kinds: a general group -> the groups that it may stand for.
     """
 
     entries: dict[tuple[str, str], list[Entry]] = field(default_factory=lambda: defaultdict(list))

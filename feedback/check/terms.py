@@ -22,7 +22,8 @@ _A_NOT_A = re.compile(r"(.)[\u4e0d\u6ca1](?=\1)")  # Chinese "is or is not": it 
 _LIST_WORDS = frozenset({"or", "nor", "oder", "noch", "\u548c", "\u6216"})  # after a negation, it holds for both
 _JOINED = frozenset({"and", "und", "or", "oder", "\u548c", "\u4e0e"})  # between properties of one thing
 _COMMON = ("function", "negation", "position")  # the sections by whose words a language is recognized
-_OBJECTS = frozenset("it them him her me us ihm ihnen ihn uns mir mich and und".split())  # no noun follows
+# Words after a position that take the place of its noun.
+_OBJECTS = frozenset(("it", "them", "him", "her", "me", "us", "ihm", "ihnen", "ihn", "uns", "and", "und"))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
 
 
@@ -110,16 +111,21 @@ def language_of(text: str) -> str:
     tokens = words(text)
     if sum(map(is_unspaced, tokens)) * 2 > len(tokens):
         return "zh"
-    counts = Counter(
-        language
-        for token in tokens
-        for language in LANGUAGES
-        if any(entry.section in _COMMON for entry in lexicon().find(language, [token]))
-    )
+    counts = Counter(language for token in tokens for language in _languages_with(token))
     if not counts:
         return ""
     language, count = max(counts.items(), key=lambda item: (item[1], -LANGUAGES.index(item[0])))
     return language if count * 8 >= len(tokens) else ""
+
+
+@lru_cache(maxsize=2**14)
+def _languages_with(word: str) -> tuple[str, ...]:
+    """The languages that have `word` among their common words."""
+    return tuple(
+        language
+        for language in LANGUAGES
+        if any(entry.section in _COMMON for entry in lexicon().find(language, [word]))
+    )
 
 
 @lru_cache(maxsize=2**14)  # responses to one prompt share many sentences
@@ -174,7 +180,7 @@ def _term(tokens: list[str], base: str, entries: list[Entry], start: int, end: i
 
 @lru_cache(maxsize=2**16)
 def base_form(word: str, language: str) -> str:
-    """"men" -> "man", "liegt" -> "liegen"; the word itself in other languages."""
+    """ "men" -> "man", "liegt" -> "liegen"; the word itself in other languages."""
     return simplemma.lemmatize(word, lang=language).lower() if language in ("en", "de") else word
 
 
@@ -183,6 +189,7 @@ def _stem(word: str) -> str:
     return stem[:-1] if stem != word and len(stem) > 3 and stem[-1] == stem[-2] else stem
 
 
+@lru_cache(maxsize=2**16)
 def _are_forms(first: str, second: str) -> bool:
     """Whether two words begin alike for most of their length: motorcycle, motorcyclist."""
     shorter, longer = sorted((first, second), key=len)
