@@ -11,6 +11,8 @@ N ?= 16## answers per prompt of `make best-of-n`; default 16
 ROUNDS ?= 4## rounds of `make rounds`; default 4
 NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal; default pope
 FORMAT ?=## format of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
+DATA ?=## what `make import` reads: a file, a folder or a hub id; only from the command line, not the environment
+LAYOUT ?=## layout of DATA: rlaif-v, messages, conversations, mm-rlhf, mmpr, rlhf-v, ms-swift or responses; default: by its columns
 PUSH ?=## dataset on the hub, owner/name, to which `make export` also pushes; only from the command line, not the environment
 STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3; default 1
 PART ?= 1## part of `make sft`: 1 or 2; default 1
@@ -39,7 +41,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +56,10 @@ demo: generate feedback dpo evaluate report ## the whole pipeline: generate, fee
 
 generate: .venv/.ready ## prompts -> responses: sample several responses per prompt from the policy
 	@$(VENV)/python -m generation $(STAGE_ARGS)
+
+import: RUN := $(if $(filter file,$(origin RUN)),runs/import,$(RUN))
+import: .venv/.ready ## preference pairs or responses of others -> a run: DATA=FILE_OR_HUB_ID, then `make dpo` or `make feedback`
+	@$(VENV)/python -m rlaif.interchange.importer $(STAGE_ARGS) --set data.source=import $(if $(filter command,$(origin DATA)),'data.path=$(DATA)') $(if $(LAYOUT),data.layout=$(LAYOUT))
 
 feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, with the labeler
 	@$(VENV)/python -m feedback $(STAGE_ARGS)

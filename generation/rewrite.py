@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from generation.quality import Fault, find_fault, repetition, share_invented
-from generation.sources import files_digest, read_parquet
+from generation.sources import read_parquet
 from rlaif.command import run_stage
 from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
@@ -35,7 +35,7 @@ from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.sources.images import load_image
 from rlaif.sources.picture import UnusableImageError
-from rlaif.storage.files import parquet_files
+from rlaif.storage.files import files_digest, parquet_files
 from rlaif.text import clean
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
 from rlaif.sources.picture import Picture, redacted
-from rlaif.storage.files import make_id, parquet_files
+from rlaif.storage.files import files_digest, make_id, parquet_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,6 +38,8 @@ def read_pictures(data: DataSection, seed: int, round: int = 1) -> Iterator[Pict
     if data.source == "scenes":
         return _read_scenes(data, seed, round)
     assert data.path is not None, "the configuration was checked"
+    if data.source == "import":
+        raise InputError("data.source is 'import': rows with answers are read by `make import`; set another source")
     if data.source == "folder":
         return _read_folder(Path(data.path), read_instructions(data.instructions))
     if data.source == "parquet":
@@ -242,9 +244,3 @@ def source_files(data: DataSection) -> dict[str, str]:
     if data.path is not None and Path(data.path).exists():
         identity["files_digest"] = files_digest(Path(data.path))
     return identity
-
-
-def files_digest(root: Path) -> str:
-    """A digest over name and size of a file, or of all files below a folder: 16 hex digits."""
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
-    return make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))

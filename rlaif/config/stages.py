@@ -11,12 +11,19 @@ from rlaif.config.models import Section
 class DataSection(Section):
     """The images and instructions that the policy answers, and how they are divided into splits."""
 
-    source: Literal["scenes", "folder", "parquet", "datasets"] = Field(
+    source: Literal["scenes", "folder", "parquet", "datasets", "import"] = Field(
         "scenes",
         description="Kind of source: scenes = rendered scenes that come with this project; folder = a folder of image "
-        "files; parquet = a parquet file or a folder of them; datasets = a data set of the Hugging Face hub.",
+        "files; parquet = a parquet file or a folder of them; datasets = a data set of the Hugging Face hub; import = "
+        "rows with answers, for `make import`.",
     )
     path: str | None = Field(None, description="The folder, parquet file or hub id; null for `source: scenes`.")
+    layout: (
+        Literal["messages", "conversations", "ms-swift", "mmpr", "rlaif-v", "mm-rlhf", "rlhf-v", "responses"] | None
+    ) = Field(
+        None,
+        description="Layout of the rows, for `source: import`; null = recognized by the columns.",
+    )
     instructions: str | None = Field(
         None,
         description="Text file with one instruction a line, for `source: folder`: each image is combined with each "
@@ -32,6 +39,9 @@ class DataSection(Section):
         "are dropped; with an empty list nothing is fetched.",
     )
     max_instruction_chars: int = Field(10_000, ge=1, description="Rows with a longer instruction are dropped.")
+    max_response_chars: int = Field(
+        20_000, ge=1, description="Rows with a longer answer are dropped, for `source: import`."
+    )
     image_column: str = Field(
         "image", description="Column with the image, for `source: parquet` and `source: datasets`."
     )
@@ -62,7 +72,10 @@ class DataSection(Section):
         if self.source == "scenes" and self.path is not None:
             raise ValueError(f"path is {self.path!r}, but source 'scenes' takes none; set data.source too")
         if self.source != "scenes" and self.path is None:
-            raise ValueError(f"source {self.source!r} needs data.path")
+            advice = ": make import DATA=FILE_OR_HUB_ID" if self.source == "import" else ""
+            raise ValueError(f"source {self.source!r} needs data.path{advice}")
+        if self.source != "import" and self.layout is not None:
+            raise ValueError(f"layout is {self.layout!r}, but source {self.source!r} has none; it is for `make import`")
         if self.source != "folder" and self.instructions is not None:
             raise ValueError(
                 f"instructions are set, but source {self.source!r} has its own; they are for source 'folder'"
@@ -78,7 +91,7 @@ class DataSection(Section):
                 raise ValueError(
                     f"image_hosts has {host!r}; expected host names in lower case, such as 'images.example.org'"
                 )
-        if self.source != "datasets" and self.revision is not None:
+        if self.source not in ("datasets", "import") and self.revision is not None:
             raise ValueError(f"revision is set, but source {self.source!r} has none; it is for source 'datasets'")
         return self
 

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 from rlaif.errors import OutsideFolderError
 from rlaif.sources.picture import URL, Picture, UnusableImageError
@@ -23,6 +24,7 @@ from rlaif.storage.files import file_inside
 # how the messages of model.images.open_image start
 IMAGE_REASONS = ("empty_image", "unreadable_image", "broken_image", "image_too_large")
 MAX_FILE_BYTES = 200 * 2**20
+AnyPicture = TypeVar("AnyPicture", bound=Picture)
 MAX_THREADS = 8  # each may decode an image, which can take half a gigabyte
 
 
@@ -43,11 +45,11 @@ def load_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
 
 
 def load_images(
-    pictures: Iterable[Picture], hosts: Collection[str]
-) -> Iterator[tuple[Picture, bytes | UnusableImageError]]:
+    pictures: Iterable[AnyPicture], hosts: Collection[str]
+) -> Iterator[tuple[AnyPicture, bytes | UnusableImageError]]:
     """Each picture with its image, or the reason why it has none, in order; threads load and check a few ahead."""
     threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
-    ahead: deque[tuple[Picture, Future[bytes]]] = deque()
+    ahead: deque[tuple[AnyPicture, Future[bytes]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for picture in pictures:
@@ -60,7 +62,7 @@ def load_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(picture: Picture, image: Future[bytes]) -> tuple[Picture, bytes | UnusableImageError]:
+def _result(picture: AnyPicture, image: Future[bytes]) -> tuple[AnyPicture, bytes | UnusableImageError]:
     try:
         return picture, image.result()
     except UnusableImageError as error:

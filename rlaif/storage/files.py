@@ -49,6 +49,12 @@ def make_id(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+def files_digest(root: Path) -> str:
+    """A digest over name and size of a file, or of all files below a folder: 16 hex digits."""
+    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+    return make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
+
+
 def sha256_of(file: Path) -> str:
     """The SHA-256 of a file, in hex digits."""
     with file.open("rb") as opened:

@@ -187,7 +187,12 @@ RLAIF_V = _schema(  # the columns of openbmb/RLAIF-V-Dataset, for exports
 )
 
 # Not declared in the schemas: `datasets` ignores the features of a column that is declared non-nullable.
-NULLABLE = {("prompts", "reference")}
+NULLABLE = {
+    ("prompts", "reference"),
+    # not known of answers that were imported
+    *(("responses", name) for name in ("seed", "num_tokens", "temperature", "top_p", "policy", "policy_revision")),
+    *(("pairs", f"{side}_score") for side in ("chosen", "rejected")),
+}
 
 COMMANDS = {  # output of a run -> the command that writes it
     "prompts": "make generate",

@@ -10,6 +10,7 @@ from pathlib import Path
 import rlaif
 
 STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the same settings
+    "import": 1,
     "generation": 4,
     "feedback": 4,
     "dpo": 4,

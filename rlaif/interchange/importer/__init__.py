@@ -1,0 +1,1 @@
+"""Imports preference pairs and responses that others made, from the layouts in which they publish them."""

@@ -1,0 +1,136 @@
+"""A row of others as one sample: its images, its instruction and its answers. Pure: cells in, texts out."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rlaif.records.conversation import Turn, is_turn, read_turn, read_turns, take_marks
+from rlaif.records.record import Value
+
+Row = Mapping[str, Value]
+
+
+class UnusableRowError(Exception):
+    """A row that cannot become a sample; `reason` is a short name that is counted."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image, one instruction, and answers to it.
+
+    image: encoded bytes, a path, a URL or a `data:` URL. path: of the image, where the row has both.
+    answers: of a pair: chosen, rejected; otherwise responses. policy: the model that wrote them, if the row names it.
+    """
+
+    image: bytes | str
+    path: str | None
+    instruction: str
+    answers: tuple[str, ...]
+    policy: str | None = None
+
+
+def sample(images: Value, turn: Turn, answers: Sequence[str], policy: str | None = None) -> Sample:
+    """The sample of one row. images: its image cell or cells; turn: the instruction, with the marks taken out.
+
+    Errors: UnusableRowError.
+    """
+    found = [*_flat(images)] or [*_flat(list(turn.images))]
+    if not found:
+        raise UnusableRowError("missing_image", "the row has no image")
+    if len(found) > 1 or turn.marks > 1:
+        raise UnusableRowError("several_images", f"{len(found)} images, {turn.marks} marks for images; expected one")
+    if isinstance(turn.text, bytes):
+        raise UnusableRowError("broken_text", f"the instruction is not valid UTF-8: {turn.text[:80]!r}")
+    image, path = found[0], None
+    if isinstance(image, dict):
+        path = image.get("path")
+        image = image.get("bytes") or path
+    return Sample(_image(image), path, turn.text, tuple(answers), policy)
+
+
+def _flat(cell: Value) -> list[Value]:
+    """The images of a cell, without those that are null."""
+    if isinstance(cell, list):
+        return [image for item in cell for image in _flat(item)]
+    if isinstance(cell, dict):
+        return [cell] if cell.get("bytes") or cell.get("path") else []
+    return [cell] if cell else []
+
+
+def _image(cell: Value) -> bytes | str:
+    if isinstance(cell, bytes | str):
+        return cell
+    raise UnusableRowError("unfit_row", f"an image is {type(cell).__name__}, expected bytes or a path")
+
+
+def instruction(cell: Value) -> Turn:
+    """The instruction in a text."""
+    if isinstance(cell, bytes):
+        return Turn("user", cell)
+    text, marks = take_marks(as_text(cell, "instruction"))
+    return Turn("user", text, marks)
+
+
+def only_question(cell: Value) -> Turn:
+    """The instruction of a conversation with one turn of the user. Errors: UnusableRowError for any other turn."""
+    turns = read_cell_turns(cell)
+    if len(turns) != 1 or turns[0].role != "user":
+        roles = ", ".join(turn.role for turn in turns)
+        raise UnusableRowError("several_turns", f"the turns are {roles}; expected one of the user")
+    return turns[0]
+
+
+def question_and_answer(cell: Value) -> tuple[Turn, str]:
+    """The instruction and the answer of a conversation with one turn of each. Errors: UnusableRowError."""
+    turns = read_cell_turns(cell)
+    if [turn.role for turn in turns] != ["user", "assistant"]:
+        roles = ", ".join(turn.role for turn in turns)
+        raise UnusableRowError("several_turns", f"the turns are {roles}; expected one of the user and one answer")
+    return turns[0], answer(cell[1])
+
+
+def read_cell_turns(cell: Value) -> list[Turn]:
+    """As `read_turns`. Errors: UnusableRowError."""
+    try:
+        return read_turns(cell)
+    except ValueError as error:
+        raise UnusableRowError("unfit_row", str(error)) from error
+
+
+def answer(cell: Value) -> str:
+    """The text of an answer: a text, a turn, or a list of one turn. It stays as it is, with what looks like a mark.
+
+    Errors: UnusableRowError.
+    """
+    if isinstance(cell, list):
+        if len(cell) != 1:
+            raise UnusableRowError("several_turns", f"an answer has {len(cell)} turns, expected one")
+        cell = cell[0]
+    if not is_turn(cell):
+        return as_text(cell, "answer")
+    if (role := read_turn_of(cell).role) != "assistant":
+        raise UnusableRowError("several_turns", f"an answer is a turn of {role}, expected assistant")
+    content = cell["value"] if "value" in cell else cell["content"]
+    if isinstance(content, list):  # parts
+        content = "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict)).strip("\n")
+    return as_text(content, "answer")
+
+
+def read_turn_of(cell: Value) -> Turn:
+    """As `read_turn`. Errors: UnusableRowError."""
+    try:
+        return read_turn(cell)
+    except ValueError as error:
+        raise UnusableRowError("unfit_row", str(error)) from error
+
+
+def as_text(cell: Value, what: str) -> str:
+    """A cell that must be a text; null counts as empty. Errors: UnusableRowError."""
+    if isinstance(cell, bytes):
+        raise UnusableRowError("broken_text", f"the {what} is not valid UTF-8: {cell[:80]!r}")
+    if cell is not None and not isinstance(cell, str):
+        raise UnusableRowError("unfit_row", f"the {what} is {type(cell).__name__}, expected text")
+    return cell or ""

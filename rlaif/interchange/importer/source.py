@@ -1,0 +1,77 @@
+"""The tables of DATA=: a file, a folder, a data set on the hub, or the annotation files that a meta.json names.
+
+InternVL's data (MMPR) is published as
+
+    meta.json    {"name": {"root": "MMPR/images/m3cot", "annotation": "MMPR/annotations/m3cot.jsonl"}, ...}
+
+with paths that start at the folder of meta.json or at one above it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from rlaif.config import DataSection
+from rlaif.errors import ConfigError, InputError
+from rlaif.interchange.importer.origin import Origin, hub_origin, local_origin
+from rlaif.records.data_sets import is_saved_data_set, open_data_set
+from rlaif.records.files import open_files
+from rlaif.records.record import RecordTable
+from rlaif.storage.files import read_json
+
+SETTING = "DATA="
+
+
+def find_origin(data: DataSection) -> Origin:
+    """The origin of the configured data. Errors: ConfigError for a source of prompts, InputError for missing data."""
+    if data.source != "import" or data.path is None:
+        raise ConfigError(f"data.source is {data.source!r}; expected import; run `make import DATA=FILE_OR_HUB_ID`")
+    path = Path(data.path)
+    return local_origin(path) if path.exists() else hub_origin(data.path, data.revision)
+
+
+def open_tables(data: DataSection, origin: Origin) -> Iterator[RecordTable]:
+    """The tables of the configured data, in order. Errors: InputError."""
+    assert data.path is not None
+    path = Path(data.path)
+    if meta := find_meta(path):
+        yield from _open_annotations(meta)
+    elif path.exists() and not is_saved_data_set(path):
+        yield from open_files(path, SETTING)
+    else:
+        yield open_data_set(data.path, split=data.split, revision=origin.revision)
+
+
+def find_meta(path: Path) -> Path | None:
+    """The meta.json at a path or in that folder; None if there is none, or it is of another kind."""
+    meta = path / "meta.json" if path.is_dir() else path
+    if meta.name != "meta.json" or not meta.is_file():
+        return None
+    content = read_json(meta)
+    parts = list(content.values()) if isinstance(content, dict) else []
+    return meta if parts and all(isinstance(part, dict) and "annotation" in part for part in parts) else None
+
+
+def _open_annotations(meta: Path) -> Iterator[RecordTable]:
+    """Errors: InputError for an annotation file that is missing or lies elsewhere."""
+    folder = meta.parent
+    for name, part in read_json(meta).items():
+        annotation = _below(folder, str(part["annotation"]))
+        if annotation is None or not annotation.is_file():
+            raise InputError(
+                f"{meta}: {name} names the file {part['annotation']}, which is not there; unpack the annotations "
+                f"beside {meta.name}"
+            )
+        root = _below(folder, str(part.get("root") or "")) or folder
+        for table in open_files(annotation, SETTING):
+            yield replace(table, folders=[root, folder])
+
+
+def _below(folder: Path, name: str) -> Path | None:
+    """The existing path below a folder that a name leads to, with or without its first components."""
+    parts = Path(name).parts
+    for start in range(len(parts) + 1):
+        path = folder.joinpath(*parts[start:]).resolve()
+        if path.exists() and path.is_relative_to(folder.resolve()):
+            return path if parts[start:] or not parts else None
+    return None
