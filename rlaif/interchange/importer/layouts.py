@@ -114,7 +114,7 @@ def recognize(title: str, rows: Iterable[Row], columns: Iterable[str], forced: s
 def _kind_of(cell: Value) -> str:
     if isinstance(cell, dict):
         return f"an object with {', '.join(cell)}"
-    return {str: "text", bytes: "bytes", list: "a list"}.get(type(cell), type(cell).__name__)
+    return "text" if isinstance(cell, str) else "a list" if isinstance(cell, list) else type(cell).__name__
 
 
 def _image_of(row: Row) -> Value:

@@ -14,12 +14,9 @@ from pathlib import Path
 from rlaif.config import DataSection
 from rlaif.errors import ConfigError, InputError
 from rlaif.interchange.importer.origin import Origin, hub_origin, local_origin
-from rlaif.records.data_sets import is_saved_data_set, open_data_set
-from rlaif.records.files import open_files
+from rlaif.records.open import HUB_ID, open_records
 from rlaif.records.record import RecordTable
 from rlaif.storage.files import read_json
-
-SETTING = "DATA="
 
 
 def find_origin(data: DataSection) -> Origin:
@@ -27,7 +24,13 @@ def find_origin(data: DataSection) -> Origin:
     if data.source != "import" or data.path is None:
         raise ConfigError(f"data.source is {data.source!r}; expected import; run `make import DATA=FILE_OR_HUB_ID`")
     path = Path(data.path)
-    return local_origin(path) if path.exists() else hub_origin(data.path, data.revision)
+    if path.exists():
+        return local_origin(path)
+    if not HUB_ID.fullmatch(data.path):
+        raise InputError(
+            f"{path} is missing; give an existing file or folder, or the id of a data set: DATA=owner/name"
+        )
+    return hub_origin(data.path, data.revision)
 
 
 def open_tables(data: DataSection, origin: Origin) -> Iterator[RecordTable]:
@@ -36,10 +39,8 @@ def open_tables(data: DataSection, origin: Origin) -> Iterator[RecordTable]:
     path = Path(data.path)
     if meta := find_meta(path):
         yield from _open_annotations(meta)
-    elif path.exists() and not is_saved_data_set(path):
-        yield from open_files(path, SETTING)
     else:
-        yield open_data_set(data.path, split=data.split, revision=origin.revision)
+        yield from open_records(data.path, split=data.split, revision=origin.revision)
 
 
 def find_meta(path: Path) -> Path | None:
@@ -63,7 +64,7 @@ def _open_annotations(meta: Path) -> Iterator[RecordTable]:
                 f"beside {meta.name}"
             )
         root = _below(folder, str(part.get("root") or "")) or folder
-        for table in open_files(annotation, SETTING):
+        for table in open_records(str(annotation)):
             yield replace(table, folders=[root, folder])
 
 

@@ -27,7 +27,8 @@ def test_a_section_with_types_limits_and_defaults(capsys: pytest.CaptureFixture[
     text = output("data", capsys)
     assert text.startswith("data: The images and instructions")
     assert (
-        "\n  source: one of scenes, folder, parquet, datasets, import; default scenes\n      Kind of source: scenes = " in text
+        "\n  source: one of scenes, folder, parquet, datasets, import; default scenes\n      Kind of source: scenes = "
+        in text
     )
     assert "\n  image_hosts: list of strings; default []\n" in text
     assert "\n  test_share: number \u2265 0, < 1; default 0\n" in text

@@ -66,9 +66,7 @@ def test_mmpr_is_read_from_its_folder_too_and_named_by_it(tmp_path: Path) -> Non
     figures = read_json(tmp_path / "run" / "metrics.json")["import"]
     assert (figures["name"], figures["license"], figures["layout"]) == ("MMPR-v1.2", "mit", "mmpr")
     (data / "annotations" / "m3cot_extra.jsonl").unlink()
-    with pytest.raises(
-        InputError, match=r"names the file MMPR-v1.2/annotations/m3cot_extra.jsonl, which is not"
-    ):
+    with pytest.raises(InputError, match=r"names the file MMPR-v1.2/annotations/m3cot_extra.jsonl, which is not"):
         import_data(config_of(data), tmp_path / "other")
 
 
@@ -76,9 +74,7 @@ def test_files_of_two_layouts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "both").mkdir()
     for layout in ("rlaif-v", "rlhf-v"):
         write(tmp_path / layout, layout).rename(tmp_path / "both" / f"{layout}.parquet")
-    with pytest.raises(
-        InputError, match=r"has the layout rlhf-v, but .*rlaif-v.parquet has rlaif-v; import"
-    ):
+    with pytest.raises(InputError, match=r"has the layout rlhf-v, but .*rlaif-v.parquet has rlaif-v; import"):
         import_data(config_of(tmp_path / "both"), tmp_path / "run")
 
 
