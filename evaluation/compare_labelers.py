@@ -119,7 +119,7 @@ def _rows_by_prompt(first: "Run[Section]", second: "Run[Section]") -> Iterator[t
 
 
 def _per_claim(side: Side, name: str) -> float | None:
-    return side.cost[name] / side.cost["claims"] if side.cost.get("claims") else None
+    return side.cost[name] / side.cost["claims"] if side.cost.get("claims") and side.cost[name] is not None else None
 
 
 def _tokens(side: Side, name: str) -> str:

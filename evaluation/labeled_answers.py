@@ -7,6 +7,7 @@ share of rejected claims, so that a policy cannot do well by saying nothing.
 from collections import Counter
 from collections.abc import Iterator, Mapping, Set
 from contextlib import closing
+from functools import partial
 from itertools import groupby, islice
 from typing import Any
 
@@ -16,6 +17,7 @@ from feedback.labeler import Labeler, Prompt, record_drops, split_responses
 from feedback.labeler_prompts import read_prompts
 from rlaif.config import ModelSection
 from rlaif.inference.engine import OpenEngine
+from rlaif.inference.first_answers import open_checked
 from rlaif.progress import progress_bar
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
@@ -35,6 +37,9 @@ def label_answers(
     """
     config = run.config
     wording = read_prompts(config.feedback.prompts)
+    open_splitter, open_labeler = (
+        partial(open_checked, open_engine, role, config.feedback.min_yes_no_mass) for role in ("splitter", "labeler")
+    )
 
     with TableWriter(run, "labeled_answers", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
@@ -44,7 +49,7 @@ def label_answers(
         if splitter:
             splits = {}
             with (
-                closing(open_engine(splitter, config.engine, config.seed)) as engine,
+                closing(open_splitter(splitter, config.engine, config.seed)) as engine,
                 progress_bar("splits", "answer", num_answers, len(writer.done)) as bar,
             ):
                 for _, prompts in _chunks(run, writer.done):
@@ -54,7 +59,7 @@ def label_answers(
                     record_drops(run, drops)
                     bar.update(len(prompts))
         with (
-            closing(open_engine(model, config.engine, config.seed)) as engine,
+            closing(open_labeler(model, config.engine, config.seed)) as engine,
             progress_bar("labels", "answer", num_answers, len(writer.done)) as bar,
         ):
             labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)

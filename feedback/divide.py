@@ -28,7 +28,8 @@ from functools import lru_cache
 
 from feedback.check.form import is_unfit
 from feedback.labeler_prompts import LabelerPrompts
-from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request, json_text
+from rlaif.inference.first_answers import truncation_detail
 from rlaif.storage.files import make_id
 from rlaif.text import clean, content_words, share_in, words
 
@@ -102,9 +103,9 @@ def read_split(response: str, completion: Completion) -> Split | Refusal:
     if completion.finish_reason == PROMPT_TOO_LONG:
         return Refusal(PROMPT_TOO_LONG, "the response does not fit the labeler's context")
     if completion.finish_reason != "stop":
-        return Refusal("split_truncated", f"{completion.num_tokens} tokens, finish_reason {completion.finish_reason}")
+        return Refusal("split_truncated", truncation_detail(completion))
     try:
-        items = json.loads(completion.text, strict=False)["claims"]
+        items = json.loads(json_text(completion.text), strict=False)["claims"]
         parsed = [Claim(_one_line(item["claim"]), _one_line(item["question"])) for item in items]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return Refusal("split_invalid", f"{type(error).__name__}: {error}; answer begins {completion.text[:80]!r}")

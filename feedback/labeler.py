@@ -121,7 +121,8 @@ class Labeler:
             if response["response_id"] in splits
             for request in self._requests(response, splits[response["response_id"]])
         }
-        return verify(self.engine, requests, {prompt.image_sha256: prompt.image for prompt in prompts})
+        images = {prompt.image_sha256: prompt.image for prompt in prompts}
+        return verify(self.engine, requests, images, self.settings.answers)
 
     def _requests(self, response: Row, split: Split) -> list[str]:
         """One request per claim, in order, then the request about the whole response."""
@@ -132,7 +133,10 @@ class Labeler:
         """Append the claims and the score of one response, or the reason why it has none."""
         keys = [(prompt.image_sha256, request) for request in self._requests(response, split)]
         if unanswered := [request for image, request in keys if (image, request) not in verdicts]:
-            detail = f"{len(unanswered)} too long for the labeler, or refused by it, first {unanswered[0]!r}"
+            detail = (
+                f"{len(unanswered)} too long for the labeler with the image (see engine.max_model_len and "
+                f"labeler.max_pixels), or refused by it, first {unanswered[0]!r}"
+            )
             labels.drops.append(Drop(response["response_id"], "question_unanswered", detail))
             return
         *claim_verdicts, whole = (verdicts[key] for key in keys)

@@ -32,6 +32,7 @@ from feedback.pair_table import pair_rows, scored_responses
 from feedback.summary import Summary
 from rlaif.config import Config, ModelSection
 from rlaif.inference.engine import Engine, OpenEngine
+from rlaif.inference.first_answers import open_checked
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
@@ -96,7 +97,8 @@ def divide_responses(
     config, cost = run.config, Cost()
     with TableWriter(run, "splits", key="prompt_id") as writer:
         if not writer.path.is_file():
-            spec = EngineSpec(model, config.engine, config.seed, open_engine)
+            checked = partial(open_checked, open_engine, "splitter", config.feedback.min_yes_no_mass)
+            spec = EngineSpec(model, config.engine, config.seed, checked)
             action = partial(divide_chunk, run.path, config, labeler_prompts, model.model, revision)
             remaining = count_remaining(run, writer.done, ["responses"])
             todo = chunks(run, writer.done, ["responses"])
@@ -120,7 +122,8 @@ def label_responses(
     scores = TableWriter(run, "scores", key="prompt_id")
     claims = TableWriter(run, "claims", key="prompt_id", limit_to=scores.done)
     if not claims.path.is_file():
-        spec = EngineSpec(model, config.engine, config.seed, open_engine)
+        checked = partial(open_checked, open_engine, "labeler", config.feedback.min_yes_no_mass)
+        spec = EngineSpec(model, config.engine, config.seed, checked)
         action = partial(label_chunk, run.path, config, labeler_prompts, revision)
         remaining = count_remaining(run, scores.done, inputs)
         todo = chunks(run, scores.done, inputs)

@@ -2,13 +2,14 @@
 
 p_yes is the probability, over the full vocabulary, that the first token is any spelling of "yes" ("yes", "Yes", " yes",
 ...), p_no is the same for "no", and p_other = 1 - p_yes - p_no. A claim is accepted iff p_yes > p_no (RLAIF-V, arXiv
-2405.17220). No text of the labeler is interpreted.
+2405.17220). No text of the labeler is interpreted. For prompts in another language `feedback.answers` names the words.
 """
 
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from rlaif.config import AnswersSection
 from rlaif.errors import ModelError
 from rlaif.inference.engine import Engine, Request
 
@@ -30,8 +31,14 @@ class Verdict:
         return self.p_yes > self.p_no
 
 
+ENGLISH = AnswersSection()
+
+
 def verify(
-    engine: Engine, requests: Iterable[tuple[str, str]], images: Mapping[str, bytes]
+    engine: Engine,
+    requests: Iterable[tuple[str, str]],
+    images: Mapping[str, bytes],
+    answers: AnswersSection = ENGLISH,
 ) -> dict[tuple[str, str], Verdict]:
     """Verdicts by request; a request is (image key, full text), and `images` maps image keys to encoded files.
 
@@ -40,18 +47,19 @@ def verify(
     """
     keys = sorted(set(requests))
     engine_requests = [
-        Request(text=text, image=images[image], max_tokens=1, first_words=("yes", "no")) for image, text in keys
+        Request(text=text, image=images[image], max_tokens=1, first_words=answers.words) for image, text in keys
     ]
     verdicts = {}
     for key, (completion,) in zip(keys, engine.generate(engine_requests), strict=True):
         if completion.first_words is not None:
-            verdicts[key] = read_verdict(completion.first_words)
+            verdicts[key] = read_verdict(completion.first_words, answers)
     return verdicts
 
 
-def read_verdict(probabilities: Mapping[str, float]) -> Verdict:
-    """The probabilities of yes and no as a verdict. Errors: ModelError where they are NaN."""
-    verdict = Verdict(probabilities["yes"], probabilities["no"])
+def read_verdict(probabilities: Mapping[str, float], answers: AnswersSection = ENGLISH) -> Verdict:
+    """The probabilities of the words for yes and no as a verdict. Errors: ModelError where they are NaN."""
+    p_yes, p_no = (sum(probabilities[word] for word in words) for words in (answers.yes, answers.no))
+    verdict = Verdict(p_yes, p_no)
     if not math.isfinite(verdict.p_yes + verdict.p_no):
         raise ModelError(
             "the labeler's log-probabilities are NaN, not numbers; set labeler.dtype to float32, or use another labeler"

@@ -69,6 +69,19 @@ def is_image_rejected(error: Exception) -> bool:
     return isinstance(error, ValueError) and "Failed to apply" in str(error)
 
 
+def template_variables(llm: "LLM") -> set[str]:
+    """The variables of the model's chat template that `chat_template_kwargs` can set.
+
+    Private: how vLLM finds the template, and which of its names are variables. vLLM ignores all others silently.
+    """
+    from vllm.renderers.hf import _resolve_chat_template_kwargs, resolve_chat_template
+
+    tokenizer: Any = llm.get_tokenizer()
+    template = resolve_chat_template(tokenizer, None, None, model_config=llm.model_config)
+    filled = {"messages", "add_generation_prompt", "raise_exception", "strftime_now", *tokenizer.special_tokens_map}
+    return set(_resolve_chat_template_kwargs(template)) - filled if isinstance(template, str) else set()
+
+
 def answer_whether_capturing() -> None:
     """Let `torch.cuda.is_current_stream_capturing` return False where torch is built without CUDA.
 

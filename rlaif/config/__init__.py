@@ -14,11 +14,19 @@ from rlaif.config.pipeline import (
     RewriteSection,
     VariantSection,
 )
-from rlaif.config.stages import DataSection, DpoSection, FeedbackSection, GenerationSection, LoraSection
+from rlaif.config.stages import (
+    AnswersSection,
+    DataSection,
+    DpoSection,
+    FeedbackSection,
+    GenerationSection,
+    LoraSection,
+)
 from rlaif.config.training import TrainingConfig
 
 __all__ = [
     "AblationsConfig",
+    "AnswersSection",
     "AnyConfig",
     "BenchmarkSection",
     "CaptionsSection",

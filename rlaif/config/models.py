@@ -73,6 +73,17 @@ class ModelSection(Section):
     endpoint: EndpointSection | None = Field(
         None, description="Server that runs the model (never the policy, which is trained here); null = vLLM runs it."
     )
+    chat_template_kwargs: dict[str, Any] = Field(
+        {},
+        description="Variables of the model's chat template, such as {enable_thinking: false} for a model that thinks "
+        "before it answers; never for the policy, which is trained without them.",
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="Images with more pixels are scaled down to this many before the model gets them; null = never. "
+        "Not for the policy, which is trained on the images as they are.",
+    )
 
     @model_validator(mode="after")
     def _server_decides_precision(self) -> Self:
@@ -83,11 +94,16 @@ class ModelSection(Section):
     def identity(self) -> dict[str, Any]:
         """The settings that decide the output of the model, to which tables are bound.
 
-        The address of an endpoint, its concurrency, timeout and retries are not among them.
+        The address of an endpoint, its concurrency, timeout and retries are not among them, nor is what is not set.
         """
-        if self.endpoint is None:
-            return self.model_dump(exclude={"endpoint"})
-        return self.model_dump(include={"model": True, "revision": True, "dtype": True, "endpoint": {"top_logprobs"}})
+        identity = self.model_dump(include={"model", "revision", "dtype"})
+        if self.endpoint is not None:
+            identity["endpoint"] = self.endpoint.model_dump(include={"top_logprobs"})
+        if self.chat_template_kwargs:
+            identity["chat_template_kwargs"] = self.chat_template_kwargs
+        if self.max_pixels is not None:
+            identity["max_pixels"] = self.max_pixels
+        return identity
 
 
 class EngineSection(Section):

@@ -54,6 +54,12 @@ class Config(Section):
     def _policy_is_local(self) -> Self:
         if self.policy.endpoint is not None:
             raise ValueError("policy.endpoint is set, but the policy is trained here; only the labeler can be remote")
+        for name in ("chat_template_kwargs", "max_pixels"):
+            if getattr(self.policy, name):
+                raise ValueError(
+                    f"policy.{name} is set, but the policy is trained without it; it is for the labeler, the splitter "
+                    "and the rater"
+                )
         return self
 
 

@@ -113,11 +113,36 @@ class GenerationSection(Section):
     max_tokens: int = Field(512, ge=1, description="Longest response, in tokens; longer ones are cut off.")
 
 
+class AnswersSection(Section):
+    """The words that the labeler answers questions with. Case and surrounding space do not matter."""
+
+    yes: list[str] = Field(["yes"], min_length=1, description="Words that mean yes, such as [\u662f, \u5bf9].")
+    no: list[str] = Field(["no"], min_length=1, description="Words that mean no, such as [\u5426, \u4e0d].")
+
+    @model_validator(mode="after")
+    def _words_differ(self) -> Self:
+        words = [*self.yes, *self.no]
+        for word in words:
+            if not word.strip() or word != word.strip():
+                raise ValueError(f"has {word!r}; expected words without surrounding space")
+        if repeated := next((word for word in words if [w.lower() for w in words].count(word.lower()) > 1), None):
+            raise ValueError(f"has {repeated!r} twice; list each word once, whatever its case, for yes or for no")
+        return self
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """All words, those for yes first."""
+        return (*self.yes, *self.no)
+
+
 class FeedbackSection(Section):
     """How responses are divided into claims, verified, scored and paired (`make feedback`)."""
 
     prompts: str | None = Field(
         None, description="Folder with the prompt files of the labeler; null = those in feedback/prompts."
+    )
+    answers: AnswersSection = Field(
+        AnswersSection(), description="Words for yes and no in the language of the prompts, as first tokens."
     )
     max_retries: int = Field(
         2, ge=0, description="Further attempts, with other seeds, to divide a response whose list of claims is invalid."
@@ -129,7 +154,8 @@ class FeedbackSection(Section):
         0.5,
         ge=0,
         le=1,
-        description="A verdict whose probabilities of yes and no add up to less is counted as weak in metrics.json.",
+        description="A verdict whose probabilities of yes and no add up to less is counted as weak in metrics.json. "
+        "The stage stops if the mean over its first 200 questions is less; 0 = it never does.",
     )
     score: Literal["rejected_count", "rejected_share", "expected_rejected", "mean_log_odds", "whole_response"] = Field(
         "rejected_count",

@@ -5,7 +5,7 @@ one. The server's tokens are not known here. Nearly all are written as `<...>` o
 space after each such bracket; other text is sent unchanged.
 
 Images are sent inside the request, never as a URL to fetch: the original bytes where every reader decodes them alike,
-otherwise a PNG of what `model.images` decodes.
+otherwise (or where `max_pixels` scales them down) a PNG of what `model.images` decodes.
 """
 
 import base64
@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 
 from rlaif.errors import ModelError
 from rlaif.inference.engine import Completion, Request, is_spelling_of, text_by_token
+from rlaif.inference.image_size import scale_down
 
 CONTENT_FILTER = "content_filter"
 SAFE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
@@ -42,8 +43,25 @@ class _Logprobs(BaseModel):
     content: list[_Token] | None = None
 
 
+class _Part(BaseModel):
+    text: str | None = None  # parts of other kinds (thoughts, a refusal) have other fields
+    refusal: str | None = None
+
+
 class _Message(BaseModel):
-    content: str | None = None
+    content: str | list[_Part] | None = None
+    refusal: str | None = None
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text or "" for part in self.content)
+        return self.content or ""
+
+    @property
+    def refused(self) -> bool:
+        parts = self.content if isinstance(self.content, list) else []
+        return not self.text and bool(self.refusal or any(part.refusal for part in parts))
 
 
 class _Choice(BaseModel):
@@ -61,14 +79,16 @@ class _Reply(BaseModel):
     """The fields of a chat completion that we read."""
 
     choices: list[_Choice] = Field(min_length=1)
-    usage: _Usage
+    usage: _Usage | None = None
 
 
-def chat_request(request: Request, index: int, model: str, top_logprobs: int) -> dict[str, Any]:
+def chat_request(
+    request: Request, index: int, model: str, top_logprobs: int, max_pixels: int | None = None
+) -> dict[str, Any]:
     """The body of one chat completion: answer `index` of a request."""
     content: list[dict[str, Any]] = [{"type": "text", "text": break_brackets(request.text)}]
     if request.image is not None:
-        content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image)}})
+        content.insert(0, {"type": "image_url", "image_url": {"url": data_url(request.image, max_pixels)}})
     body: dict[str, Any] = {
         "model": model,
         "messages": [{"role": "user", "content": content}],
@@ -95,16 +115,18 @@ def break_brackets(text: str) -> str:
 
 
 @functools.lru_cache(maxsize=64)  # questions about one image are consecutive
-def data_url(data: bytes) -> str:
-    """An encoded image as a data URL. Errors: ValueError, as `model.images.open_image`."""
+def data_url(data: bytes, max_pixels: int | None = None) -> str:
+    """An encoded image, with at most `max_pixels` pixels, as a data URL. Errors: as `model.images.open_image`."""
     from PIL import Image
 
     from model.images import open_image
 
-    picture = open_image(data)
+    decoded = open_image(data)
+    picture = scale_down(decoded, max_pixels)
     file = Image.open(io.BytesIO(data))
     plain = (
-        file.format in SAFE_FORMATS
+        picture is decoded
+        and file.format in SAFE_FORMATS
         and file.mode in ("RGB", "L")
         and "transparency" not in file.info
         and getattr(file, "n_frames", 1) == 1
@@ -124,23 +146,25 @@ def read_reply(content: bytes, request: Request, model: str) -> Completion:
     """
     reply = _Reply.model_validate_json(content)
     choice = reply.choices[0]
-    text = choice.message.content or ""
+    text, finish_reason = choice.message.text, CONTENT_FILTER if choice.message.refused else choice.finish_reason
     tokens = (choice.logprobs.content if choice.logprobs is not None else None) or []
     first_words = None
-    if request.first_words and choice.finish_reason != CONTENT_FILTER:
+    if request.first_words and finish_reason != CONTENT_FILTER:
         first_words = word_probabilities(tokens[0].top_logprobs if tokens else None, request.first_words, model)
     token_logprobs = None
     if request.token_logprobs:
         if text and not tokens:
             raise _no_logprobs(model)
         token_logprobs = text_by_token(text, [(token.token, token.logprob) for token in tokens])
+    usage = reply.usage
     return Completion(
         text,
-        reply.usage.completion_tokens,
-        choice.finish_reason,
+        usage.completion_tokens if usage else len(tokens),
+        finish_reason,
         first_words,
         token_logprobs,
-        prompt_tokens=reply.usage.prompt_tokens,
+        prompt_tokens=usage.prompt_tokens if usage else 0,
+        counted=usage is not None,
     )
 
 

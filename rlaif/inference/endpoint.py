@@ -4,6 +4,8 @@
   Less probable spellings count as 0 and go to p_other, so p(yes) and p(no) can only be too low. The API cannot tell
   whether the word is a token of the model. An API without log-probabilities is an error; nothing is estimated.
 - **Text and images**: see `rlaif.inference.chat`, which writes the requests and reads the replies.
+- **Dialects**: `max_tokens` is sent, or `max_completion_tokens` to a server that asks for it. A reply may be text or a
+  list of parts. Tokens that a server does not report are not counted, and their figures in metrics.json are null.
 - **Retries**: the openai client retries after a time-out, a lost connection, 408, 409, 429 and 5xx with exponential
   backoff and jitter (Retry-After is obeyed); we retry after a reply that is not a chat completion. After the last
   retry, or at once where a retry cannot help, a ModelError says what was received. Redirects are not followed.
@@ -16,9 +18,9 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -53,9 +55,18 @@ class _Models(BaseModel):
 class EndpointEngine:
     """Implements `rlaif.inference.engine.Engine`; `model` is its name at the endpoint."""
 
-    def __init__(self, model: str, settings: EndpointSection) -> None:
+    def __init__(
+        self,
+        model: str,
+        settings: EndpointSection,
+        chat_template_kwargs: Mapping[str, Any] | None = None,
+        max_pixels: int | None = None,
+    ) -> None:
         self._model = model
         self._settings = settings
+        self._max_pixels = max_pixels
+        self._extra = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else None
+        self._length_name = "max_tokens"
         self._client = open_client(settings, settings.max_retries)
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
@@ -88,13 +99,12 @@ class EndpointEngine:
     def _answer(self, request: Request, index: int) -> Completion:
         from openai import APIError
 
-        body = chat_request(request, index, self._model, self._settings.top_logprobs)
+        body = chat_request(request, index, self._model, self._settings.top_logprobs, self._max_pixels)
         tries = self._settings.max_retries + 1
         fault = ""
         for _ in range(tries):
             try:
-                reply = self._client.chat.completions.with_raw_response.create(**body)
-                return read_reply(reply.http_response.content, request, self._model)
+                return read_reply(self._send(body), request, self._model)
             except APIError as error:
                 if refusal := read_refusal(error):
                     return Completion("", 0, refusal)
@@ -105,6 +115,24 @@ class EndpointEngine:
             f"{self._settings.url} answered {tries} times, but not with a chat completion ({fault}); correct "
             "endpoint.url, which usually ends in /v1"
         )
+
+    def _send(self, body: dict[str, Any]) -> bytes:
+        """The reply to a chat completion. The name of the length limit that the server takes is remembered."""
+        from openai import BadRequestError
+
+        def send(length_name: str) -> bytes:
+            named = {length_name if name == "max_tokens" else name: value for name, value in body.items()}
+            reply = self._client.chat.completions.with_raw_response.create(**named, extra_body=self._extra)
+            return bytes(reply.http_response.content)
+
+        length_name = self._length_name
+        try:
+            return send(length_name)
+        except BadRequestError as error:
+            if length_name == "max_completion_tokens" or "max_completion_tokens" not in _message(error):
+                raise
+        self._length_name = "max_completion_tokens"
+        return send(self._length_name)
 
 
 def open_client(settings: EndpointSection, max_retries: int) -> "OpenAI":
@@ -199,6 +227,22 @@ def explain(error: "APIError", model: str, settings: EndpointSection, tries: int
         return (
             f"{url} failed {tries} times (HTTP {status}: {reason}); see the server's log, or lower "
             "endpoint.concurrency, and start again: finished work is kept"
+        )
+    if status in (400, 422) and "logprobs" in reason:
+        return (
+            f"{url} rejects the request for log-probabilities, from which verdicts are read (HTTP {status}: {reason}); "
+            f"set endpoint.top_logprobs (now {settings.top_logprobs}) to a number that it allows, or use another "
+            "endpoint"
+        )
+    if status in (400, 422) and re.search("response_format|json_schema|guided|grammar", reason):
+        return (
+            f"{url} rejects the JSON schema that claims are written in (HTTP {status}: {reason}); use a server that "
+            "supports response_format of type json_schema, as vLLM does, or set splitter to another model"
+        )
+    if status in (400, 422) and "chat_template_kwargs" in reason:
+        return (
+            f"{url} rejects chat_template_kwargs (HTTP {status}: {reason}); remove them from the model's section, and "
+            "set them where the model is served"
         )
     if status is not None and status < 400:
         return (

@@ -10,15 +10,20 @@ vLLM inserts an image's placeholders at the first occurrence of the tokenized ma
 so that this is the real marker.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlaif.config import EngineSection, ModelSection
 
+# the end of a block of thoughts; some templates write its beginning, so that the answer has none
+_THOUGHTS = re.compile(r"\A(?!\s*[\[{`]).*?</think>", re.DOTALL)
+_FENCE = re.compile(r"\A(?:[^{}\[\]]*\n)?\s*```(?:json)?\s*(?P<json>[{\[].*[}\]])\s*```", re.DOTALL | re.IGNORECASE)
+
 PROMPT_TOO_LONG, IMAGE_REFUSED = "prompt_too_long", "image_refused"
 REFUSALS = {
-    PROMPT_TOO_LONG: "does not fit the model; see engine.max_model_len",
+    PROMPT_TOO_LONG: "does not fit the model with its image; see engine.max_model_len and, for a labeler, max_pixels",
     IMAGE_REFUSED: "the model's own processor does not take an image of this shape",
 }
 
@@ -54,6 +59,8 @@ class Completion:
     tokens: with `Request.token_logprobs`, (text that it adds, log-probability) of each token in order; an end token
     adds nothing.
     prompt_tokens: length of the prompt with its image; 0 where it did not fit.
+    counted: whether the tokens were counted. False where an endpoint does not report them: prompt_tokens is 0 then, and
+    num_tokens the number of log-probabilities, if there are any.
     """
 
     text: str
@@ -62,6 +69,7 @@ class Completion:
     first_words: dict[str, float] | None = None
     tokens: tuple[tuple[str, float], ...] | None = None
     prompt_tokens: int = 0
+    counted: bool = True
 
 
 Advance = Callable[[], object]
@@ -103,6 +111,16 @@ class TurnEncoder(Protocol):
 def is_spelling_of(token: str, word: str) -> bool:
     """Whether a token equals a word but for case and surrounding space: "yes", "Yes", " YES"."""
     return token.strip().lower() == word.lower()
+
+
+def json_text(answer: str) -> str:
+    """The JSON of an answer: without a closed block of thoughts before it, and out of a fence of Markdown.
+
+    A model that is held to a schema writes JSON only; an endpoint may not hold it to one. Other text is unchanged.
+    """
+    text = _THOUGHTS.sub("", answer).strip()
+    match = _FENCE.search(text)
+    return match["json"] if match else text
 
 
 def text_by_token(text: str, tokens: Sequence[tuple[str, float]]) -> tuple[tuple[str, float], ...]:

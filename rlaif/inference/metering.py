@@ -19,15 +19,21 @@ class Cost:
     claims: int = 0
     prompt_tokens: int = 0  # each prompt counts once, however many answers it has
     answer_tokens: int = 0
+    uncounted: int = 0  # answers of an endpoint that does not report their tokens
 
     def __add__(self, other: "Cost") -> "Cost":
         return Cost(
             *(mine + theirs for mine, theirs in zip(asdict(self).values(), asdict(other).values(), strict=True))
         )
 
-    def figures(self) -> dict[str, float | int]:
-        """The values for metrics.json."""
-        return {**asdict(self), "seconds": round(self.seconds, 3)}
+    def figures(self) -> dict[str, float | int | None]:
+        """The values for metrics.json; None for tokens of which some were not counted."""
+        tokens = {"prompt_tokens": self.prompt_tokens, "answer_tokens": self.answer_tokens}
+        return {
+            "seconds": round(self.seconds, 3),
+            "claims": self.claims,
+            **{name: None if self.uncounted else count for name, count in tokens.items()},
+        }
 
 
 @dataclass
@@ -37,6 +43,7 @@ class MeteredEngine:
     engine: Engine
     prompt_tokens: int = 0
     answer_tokens: int = 0
+    uncounted: int = 0
     started: float = field(default_factory=time.monotonic)
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
@@ -44,6 +51,7 @@ class MeteredEngine:
         results = self.engine.generate(requests, advance)
         self.prompt_tokens += sum(row[0].prompt_tokens for row in results)
         self.answer_tokens += sum(completion.num_tokens for row in results for completion in row)
+        self.uncounted += sum(not completion.counted for row in results for completion in row)
         return results
 
     def close(self) -> None:
@@ -52,4 +60,4 @@ class MeteredEngine:
 
     def cost(self, claims: int) -> Cost:
         """The cost so far."""
-        return Cost(time.monotonic() - self.started, claims, self.prompt_tokens, self.answer_tokens)
+        return Cost(time.monotonic() - self.started, claims, self.prompt_tokens, self.answer_tokens, self.uncounted)

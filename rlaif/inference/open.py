@@ -13,5 +13,5 @@ def open_engine(model: ModelSection, engine: EngineSection, seed: int) -> Engine
     if model.endpoint is not None:
         from rlaif.inference.endpoint import EndpointEngine
 
-        return EndpointEngine(model.model, model.endpoint)
+        return EndpointEngine(model.model, model.endpoint, model.chat_template_kwargs, model.max_pixels)
     return VllmEngine(model, engine, seed)

@@ -25,6 +25,7 @@ from rlaif.inference.engine import (
     is_spelling_of,
     text_by_token,
 )
+from rlaif.inference.image_size import scale_down
 from rlaif.text import break_special_tokens, special_tokens
 
 if TYPE_CHECKING:
@@ -45,12 +46,16 @@ class VllmEngine:
         except (OSError, ValueError, RuntimeError) as error:
             raise ModelError(f"vLLM cannot load the model {model.model!r}: {_reason(error)}") from error
         self._model = model.model
+        self._max_pixels = model.max_pixels
+        self._template_kwargs = model.chat_template_kwargs
         self._max_running = engine.max_num_seqs
         self._spellings: dict[str, tuple[int, ...]] = {}
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._special = special_tokens(self._tokenizer)
         self._encoder = self._open_encoder(model)
         self._stop_token_ids = [self._encoder.end_of_turn] if self._encoder is not None else []
+        if self._template_kwargs:
+            self._check_template_kwargs()
 
     def _open_encoder(self, model: ModelSection) -> TurnEncoder | None:
         """The encoder of a model of our architecture; None for others, which use vLLM's chat entry point."""
@@ -68,6 +73,24 @@ class VllmEngine:
             f"a turn does not contain the tokens of {IMAGE_MARKER} as vLLM encodes it"
         )
         return processor
+
+    def _check_template_kwargs(self) -> None:
+        """Errors: ModelError for a variable that the chat template does not have, which vLLM ignores silently."""
+        from model.vllm.private import template_variables
+
+        if self._encoder is not None:
+            self.close()
+            raise ModelError(
+                f"chat_template_kwargs are set for {self._model}, expected none: prompts of MiniCPM-V 2.5 and 2.6 are "
+                "built from tokens, without a chat template; remove them"
+            )
+        known = template_variables(self._llm)
+        if unknown := sorted(set(self._template_kwargs) - known):
+            self.close()
+            raise ModelError(
+                f"the chat template of {self._model} has no variable {unknown[0]!r}, only: "
+                f"{', '.join(sorted(known))}; correct chat_template_kwargs"
+            )
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine. Requests are prepared when vLLM has room for them, so that few images are in memory at a time."""
@@ -106,7 +129,7 @@ class VllmEngine:
 
         from model.vllm.private import is_image_rejected, is_prompt_too_long
 
-        image, image_id = _decode(request.image) if request.image is not None else (None, None)
+        image, image_id = _decode(request.image, self._max_pixels) if request.image is not None else (None, None)
         params = self._sampling_params(request)
         try:
             if self._encoder is not None:
@@ -121,7 +144,9 @@ class VllmEngine:
                 if image is not None:
                     content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
                 messages: Any = [{"role": "user", "content": content}]
-                self._llm.enqueue_chat(messages, params, use_tqdm=False)
+                self._llm.enqueue_chat(
+                    messages, params, use_tqdm=False, chat_template_kwargs=self._template_kwargs or None
+                )
         except (ValueError, VLLMError) as error:
             if is_prompt_too_long(error):
                 return PROMPT_TOO_LONG
@@ -155,7 +180,12 @@ class VllmEngine:
                 token_id for token_id, text in zip(ids, texts, strict=True) if is_spelling_of(text, word)
             )
         if not self._spellings[word]:
-            raise ModelError(f"the vocabulary of {self._model} has no token {word!r}; use a model that has one")
+            first = self._tokenizer.decode(self._tokenizer.encode(word, add_special_tokens=False)[:1]).strip()
+            hint = f"such as {first!r}" if first and "\ufffd" not in first else "in another language"
+            raise ModelError(
+                f"the vocabulary of {self._model} has no token {word!r}, expected a word that is a single token; set "
+                f"feedback.answers to words that are ({hint}), or use another model"
+            )
         return self._spellings[word]
 
     def _completion(self, request: Request, output: "RequestOutput", answer: "CompletionOutput") -> Completion:
@@ -234,11 +264,12 @@ def prepare_environment() -> bool:
 
 
 @functools.lru_cache(maxsize=4)
-def _decode(data: bytes) -> "tuple[Image.Image, str]":
-    """The decoded image, and its key in vLLM's caches."""
+def _decode(data: bytes, max_pixels: int | None) -> "tuple[Image.Image, str]":
+    """The decoded image, with at most `max_pixels` pixels, and its key in vLLM's caches."""
     from model.images import open_image
 
-    return open_image(data), hashlib.sha256(data).hexdigest()
+    image = scale_down(open_image(data), max_pixels)
+    return image, f"{hashlib.sha256(data).hexdigest()}-{image.width}x{image.height}"
 
 
 def _reason(error: Exception) -> str:

@@ -3,6 +3,7 @@ import math
 import pytest
 
 from feedback.verify import Verdict, read_verdict, verify
+from rlaif.config import AnswersSection
 from rlaif.errors import ModelError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from tests.support.doubles import ScriptedEngine
@@ -72,3 +73,13 @@ def test_a_question_that_an_endpoint_refuses_has_no_verdict() -> None:
     engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
     verdicts = verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"})
     assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}
+
+
+def test_answers_in_the_language_of_the_prompts() -> None:
+    yes, also_yes, no = "\u662f", "\u5bf9", "\u5426"
+    answers = AnswersSection(yes=[yes, also_yes], no=[no])
+    probabilities = {1: math.log(0.5), 2: math.log(0.2), 3: math.log(0.1)}
+    engine = ScriptedEngine(lambda _: probabilities, words={yes: (1,), also_yes: (2,), no: (3,)})
+    verdicts = verify(engine, [("a", "?")], {"a": b"one"}, answers)
+    assert verdicts["a", "?"].p_yes == pytest.approx(0.7) and verdicts["a", "?"].p_no == pytest.approx(0.1)
+    assert engine.requests[0].first_words == (yes, also_yes, no)

@@ -117,6 +117,35 @@ def test_values_that_are_not_allowed(write: Callable[[str], Path], override: str
     assert expected in message(write(MINIMAL), override)
 
 
+def test_answers_are_lists_of_words(write: Callable[[str], Path]) -> None:
+    text = MINIMAL + "feedback: {answers: {yes: [\u662f, \u5bf9], no: [\u5426]}}\n"
+    assert load_config(write(text)).feedback.answers.words == ("\u662f", "\u5bf9", "\u5426")
+    assert load_config(write(MINIMAL), ["feedback.answers.yes=[yes,ja]"]).feedback.answers.words == (
+        "yes",
+        "ja",
+        "no",
+    )
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("feedback.answers.yes=[]", "feedback.answers.yes is []: list should have at least 1 item"),
+        ("feedback.answers.yes=[' ja']", "feedback.answers: has ' ja'; expected words without surrounding space"),
+        ("feedback.answers.yes=[yes,Yes]", "feedback.answers: has 'yes' twice; list each word once"),
+        ("feedback.answers.no=[YES]", "feedback.answers: has 'yes' twice"),
+        ("labeler.max_pixels=0", "labeler.max_pixels is 0: input should be greater than or equal to 1"),
+        (
+            "policy.max_pixels=9",
+            "policy.max_pixels is set, but the policy is trained without it; it is for",
+        ),
+        ("policy.chat_template_kwargs={a: 1}", "policy.chat_template_kwargs is set, but the policy is trained without"),
+    ],
+)
+def test_settings_of_labelers_that_are_not_allowed(write: Callable[[str], Path], override: str, expected: str) -> None:
+    assert expected in message(write(MINIMAL), override)
+
+
 ENDPOINT = "labeler.endpoint.url=http://127.0.0.1:8000/v1/"
 
 

@@ -110,6 +110,13 @@ def test_an_image_that_decoders_read_differently_is_sent_as_png() -> None:
         assert all(abs(a - b) <= 3 for a, b in zip(image.convert("RGB").tobytes(), color, strict=False))
 
 
+def test_a_large_image_is_sent_smaller() -> None:
+    mime, sent = decoded(data_url(encoded("JPEG", Image.new("RGB", (400, 300))), 30_000))
+    assert (mime, Image.open(io.BytesIO(sent)).size) == ("image/png", (200, 150))
+    small = encoded("JPEG")
+    assert decoded(data_url(small, 30_000)) == ("image/jpeg", small)
+
+
 def test_a_broken_image_is_an_error() -> None:
     with pytest.raises(ValueError, match="unreadable image"):
         data_url(b"no image")
@@ -143,6 +150,27 @@ def test_a_filtered_question_has_no_verdict() -> None:
     assert answer == Completion("", 0, "content_filter", prompt_tokens=7)
 
 
+@pytest.mark.parametrize(
+    ("message", "text", "finish_reason"),
+    [
+        ({"content": [{"type": "text", "text": "a "}, {"type": "text", "text": "dog"}]}, "a dog", "stop"),
+        ({"content": [{"type": "thinking", "thinking": [{}]}, {"type": "text", "text": "yes"}]}, "yes", "stop"),
+        ({"content": None, "refusal": "I cannot help with that."}, "", "content_filter"),
+        ({"content": [{"type": "refusal", "refusal": "No."}]}, "", "content_filter"),
+        ({"content": "a dog", "refusal": None}, "a dog", "stop"),
+        ({"content": None}, "", "stop"),
+    ],
+)
+def test_content_is_text_or_parts_or_a_refusal(message: dict[str, Any], text: str, finish_reason: str) -> None:
+    body = completion()
+    body["choices"][0]["message"] = {"role": "assistant", **message}
+    answer = read_reply(json.dumps(body).encode(), Request("?"), "m")
+    assert (answer.text, answer.finish_reason) == (text, finish_reason)
+    if finish_reason == "content_filter":
+        refused = read_reply(json.dumps(body).encode(), Request("?", first_words=("yes", "no")), "m")
+        assert refused.first_words is None
+
+
 def test_text_and_log_probability_of_each_token() -> None:
     request = Request("?", token_logprobs=True)
     answer = read_reply(reply(text="a dog", tokens=[("a", -0.5), (" dog", -0.1), ("<|end|>", -0.2)]), request, "m")
@@ -156,7 +184,7 @@ def test_text_and_log_probability_of_each_token() -> None:
     [
         (b"<html>", "Invalid JSON"),
         (b'{"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}}', "choices"),
-        (b'{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}', "usage"),
+        (b'{"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}], "usage": 3}', "usage"),
         (b'{"object": "error", "message": "busy"}', "choices"),
     ],
 )
