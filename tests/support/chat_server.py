@@ -1,12 +1,21 @@
 """A chat-completions server on loopback whose replies a test writes: the double of an endpoint, over real HTTP."""
 
 import json
+import math
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
+
+import pytest
+
+from rlaif.config import EndpointSection, ModelSection
+from rlaif.errors import ModelError
+from rlaif.inference.endpoint import EndpointEngine
+from rlaif.inference.engine import Completion, Request
 
 
 @dataclass(frozen=True)
@@ -111,3 +120,28 @@ class ChatServer:
         self._server.shutdown()
         self._thread.join()
         self._server.server_close()
+
+
+QUESTION = Request("Is there a dog?", max_tokens=1, first_words=("yes", "no"))
+ANSWER = completion(top={"yes": math.log(0.75), "no": math.log(0.25)})
+
+
+def settings_of(server: ChatServer, **settings: Any) -> EndpointSection:
+    return EndpointSection.model_validate({"url": server.url, "timeout": 20, "max_retries": 2, **settings})
+
+
+def generate(server: ChatServer, *requests: Request, **settings: Any) -> list[list[Completion]]:
+    with closing(EndpointEngine("labeler", settings_of(server, **settings))) as engine:
+        return engine.generate(requests or [QUESTION])
+
+
+def error_message(server: ChatServer, *requests: Request, **settings: Any) -> str:
+    """The message of the error, which is one line."""
+    with pytest.raises(ModelError) as caught:
+        generate(server, *requests, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def section_of(server: ChatServer, **settings: Any) -> ModelSection:
+    return ModelSection.model_validate({"model": "labeler", "endpoint": {"url": server.url}, **settings})

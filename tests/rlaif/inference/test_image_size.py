@@ -40,7 +40,7 @@ def test_a_photograph_fits_the_labeler_of_the_configuration_for_minicpm_v() -> N
 
     def tokens(size: tuple[int, int]) -> int:
         height, width = smart_resize(size[1], size[0], factor=28, min_pixels=3136, max_pixels=released_limit)
-        return height * width // 28**2
+        return int(height * width) // 28**2
 
     assert tokens(PHOTO) == 107 * 143, "15,301 tokens as it is"
     limit, longest = config.labeler.max_pixels, config.engine.max_model_len
