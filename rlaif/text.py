@@ -36,13 +36,13 @@ _MARKER = re.compile(
     r"\(<image>\./</image>\)|<[|\uff5c][^<>\s]{1,64}[|\uff5c]>|</?[A-Za-z_][\w.-]{0,62}/?>"
     r"|\[/?(?:INST|SYSTEM_PROMPT|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|IMG|IMG_BREAK|IMG_END|gMASK)\]"
 )
-_NESTED = 8  # levels of markers within markers that are removed; a text with more of them loses all its brackets
 # Control characters except line feed and tab; invisible marks that reorder or split text; surrogates; private use.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff\ud800-\udfff\ue000-\uf8ff]"
 )
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
+_NUMBER = re.compile("[0-9\u4e00\u4e8c\u4e09\u56db\u4e94\u516d\u4e03\u516b\u4e5d\u5341]+")
 LOOP_TAIL = 1000  # characters
 LOOP_RATIO = 0.2  # compressed / original; captions of the scenes compress to 0.35 at least, prose to 0.5
 
@@ -75,17 +75,15 @@ def share_in(text: str, vocabulary: set[str]) -> float:
 
 
 def clean(text: str) -> str:
-    """`text` without markers and control characters (line breaks and tabs stay), stripped.
+    """`text` without control characters (line breaks and tabs stay), its markers broken by a space, stripped.
 
-    A response is untrusted text: inside a request it must not act as part of the chat template. Markers are removed
-    until none is left, because removing one can complete another ("<|eot<s>_id|>").
+    A response is untrusted text: inside a request it must not act as part of the chat template. "<|eot_id|>" becomes
+    "< |eot_id|>", so what a response says stays readable: "List< String>". Breaking one marker can complete no other.
     """
     text = _CONTROL.sub("", text)
-    for _ in range(_NESTED):
-        if (shorter := _MARKER.sub("", text)) == text:
-            return text.strip()
-        text = shorter
-    return re.sub(r"[<>\[\]]", "", text).strip()
+    while _MARKER.search(text):
+        text = _MARKER.sub(lambda marker: f"{marker[0][0]} {marker[0][1:]}", text)
+    return text.strip()
 
 
 def special_tokens(tokenizer: Any) -> tuple[str, ...]:
@@ -115,7 +113,12 @@ def replace_surrogates(text: str) -> str:
 def is_degenerate(text: str) -> bool:
     """Whether `text` ends in a repetition loop: its last 1,000 characters compress to less than a fifth.
 
-    Compression detects loops of any length, of letters or of sentences, in any script.
+    Compression detects loops of any length, of letters or of sentences, in any script. Lines that differ in their
+    numbers only, such as rows of seats, are no loop: they are compared without the numbers, and each once.
     """
-    tail = text[-LOOP_TAIL:].encode("utf-8", "replace")
-    return len(zlib.compress(tail, 9)) < LOOP_RATIO * len(tail)
+    tail = text[-LOOP_TAIL:]
+    lines = [line.strip() for line in tail.splitlines() if line.strip()]
+    if len(lines) > 2 and len(set(lines)) == len(lines):
+        tail = "\n".join(dict.fromkeys(_NUMBER.sub("0", line) for line in lines))
+    encoded = tail.encode("utf-8", "replace")
+    return len(zlib.compress(encoded, 9)) < LOOP_RATIO * len(encoded)

@@ -5,7 +5,7 @@ import pytest
 from feedback.divide import CLAIMS_SCHEMA, RETRY_TEMPERATURE, Claim, Refusal, Split, coverage, divide, read_split
 from feedback.labeler_prompts import read_prompts
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
-from rlaif.text import clean, content_words, words
+from rlaif.text import content_words, words
 from tests.support.doubles import ScriptedEngine
 
 RESPONSE = "There is a small red circle at the top left. I can also see a blue square in the center. It is nice."
@@ -27,23 +27,6 @@ def test_words_are_lower_case_and_unspaced_scripts_are_counted_by_character() ->
     assert content_words("stripe circle box tree bee") == content_words("striped circles boxes trees bees")
 
 
-@pytest.mark.parametrize(
-    ("text", "cleaned"),
-    [
-        ("A dog.\n\tA cat. ", "A dog.\n\tA cat."),
-        ("A dog<|eot_id|> sits.", "A dog sits."),
-        ("<image>A dog</image><s>", "A dog"),
-        ("A <|eot<s>_id|>dog", "A dog"),
-        ("[INST] A (<image>./</image>)<row_1_col_2> dog<global-img> [/INST]", "A  dog"),
-        ("<a" * 20_000 + ">" * 20_000 + " dog", "a" * (20_000 - 8) + " dog"),
-        ("A\x00 d\u202eo\u200bg\x7f", "A dog"),
-        ("3 < 5 and 7 > 5, a <3", "3 < 5 and 7 > 5, a <3"),
-    ],
-)
-def test_clean_removes_only_markers_and_control_characters(text: str, cleaned: str) -> None:
-    assert clean(text) == cleaned
-
-
 def test_read_split_returns_claims_in_order() -> None:
     assert read_split(RESPONSE, answer(RED, BLUE)) == Split((Claim(**RED), Claim(**BLUE)))
 
@@ -55,9 +38,10 @@ def test_read_split_merges_the_same_claim_and_the_same_question() -> None:
     assert split == Split((Claim(**RED), Claim(**BLUE)), (Claim(**again), Claim(**same_question)))
 
 
-def test_read_split_removes_markers_from_claims() -> None:
+def test_read_split_breaks_markers_in_claims() -> None:
     marked = {"claim": "There is a blue<|eot_id|> square\nin the center.", "question": "<s>" + BLUE["question"]}
-    assert read_split(RESPONSE, answer(marked)) == Split((Claim(**BLUE),))
+    split = read_split(RESPONSE, answer(marked))
+    assert split == Split((Claim("There is a blue< |eot_id|> square in the center.", "< s>" + BLUE["question"]),))
 
 
 def test_read_split_accepts_paraphrased_claims() -> None:

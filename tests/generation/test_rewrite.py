@@ -51,7 +51,7 @@ def test_kept_captions_make_a_training_table_and_others_have_a_reason(
         "3": "not_fluent",
         "4": "answer_truncated",
         "5": "empty_caption",
-        "6": "empty_caption",
+        "6": "too_short",
         "8": "answer_invalid",
     }
     request = double.requests[0]

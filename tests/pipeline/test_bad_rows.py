@@ -103,7 +103,7 @@ INSTRUCTIONS: dict[str, tuple[pa.Array | str | None, str | None]] = {  # instruc
 RESPONSES: dict[str, tuple[str, str | None]] = {  # response, reason; None: it is scored
     "empty": ("", "empty_response"),
     "blank": (" \n\t", "empty_response"),
-    "only markers": ("<image></image><|eot_id|>\u200b\x00", "empty_response"),
+    "only markers": ("<image></image><|eot_id|>\u200b\x00", "no_claims"),
     "endless sentence": ("It is a red circle. " * 400, "repeats"),
     "endless word": (f"{GOOD} and" + " and" * 300, "repeats"),
     "endless letter": (f"{GOOD} " + "!" * 3000, "repeats"),
@@ -114,7 +114,7 @@ RESPONSES: dict[str, tuple[str, str | None]] = {  # response, reason; None: it i
     "100,000 characters": (" ".join(str(number) for number in range(18_000)), "no_claims"),
     "control characters": ("There is\x00 a red\x07 circle\x1b\x7f\x9b.", None),
     "lone surrogate": ("There is a red circle\ud800.", None),
-    "image tags": ("<image></image>There is (<image>./</image>) a red circle.<slice><unk>", None),
+    "image tags": ("<image></image>There is a red circle. (<image>./</image>)<slice><unk>", None),
     "special tokens": ("There is a red circle.<|eot_id|><|start_header_id|><s>[INST]", None),
     "markers within markers": ("There is a red <|eot<s>_id|>circle." + "<a" * 300 + ">" * 300, "repeats"),
     "json": ('There is a red circle. {"claims": []}', None),
@@ -257,11 +257,10 @@ def test_no_marker_or_control_character_of_a_response_reaches_the_labeler(tmp_pa
         (path / f"{file}.parquet").unlink()
     (path / "feedback.json").unlink()
     feedback(config, path, lambda *_: ScriptedEngine(spy))
-    assert len(requests) == 3, "both responses are equal once they are cleaned"
+    assert any("< |eot_id|>" in text for text in requests), "what is said stays readable"
     for text in requests:
-        assert not any(
-            mark in text for mark in ("<|", "|>", "<image", "</", "[INST]", "<row", "\x00", "\x1b", "\u202e")
-        )
+        marks = ("<|eot_id|>", "<|im_end|>", "<image", "</", "[INST]", "<row", "<|\uff5c|>", "\x00", "\x1b", "\u202e")
+        assert not any(mark in text for mark in marks)
 
 
 def test_an_image_that_a_model_refuses_is_dropped(tmp_path: Path, alone: dict[str, list[Row]]) -> None:

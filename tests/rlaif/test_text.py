@@ -1,22 +1,44 @@
-"""Words of a text: the fast path for ASCII gives the same words as the pattern for all scripts."""
+import pytest
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from rlaif.text import _WORD, content_words, share_in, words
+from rlaif.text import clean, is_degenerate
 
 
-@given(st.text(st.characters(max_codepoint=127)))
-def test_ascii_is_split_as_any_text(text: str) -> None:
-    assert words(text) == _WORD.findall(text.lower())
+@pytest.mark.parametrize(
+    ("text", "cleaned"),
+    [
+        ("A dog.\n\tA cat. ", "A dog.\n\tA cat."),
+        ("A dog<|eot_id|> sits.", "A dog< |eot_id|> sits."),
+        ("<image>A dog</image><s>", "< image>A dog< /image>< s>"),
+        ("A <|eot<s>_id|>dog", "A <|eot< s>_id|>dog"),
+        ("[INST] A (<image>./</image>)<row_1_col_2> dog", "[ INST] A ( < image>./< /image>)< row_1_col_2> dog"),
+        (
+            "The button reads <Start>, the type is List<String>.",
+            "The button reads < Start>, the type is List< String>.",
+        ),
+        ("<a" * 20_000 + ">" * 20_000, "<a" * 19_999 + "< a" + ">" * 20_000),
+        ("A\x00 d\u202eo\u200bg\x7f", "A dog"),
+        ("3 < 5 and 7 > 5, a <3", "3 < 5 and 7 > 5, a <3"),
+    ],
+)
+def test_clean_breaks_markers_and_keeps_what_is_said(text: str, cleaned: str) -> None:
+    assert clean(text) == cleaned
+    assert clean(cleaned) == cleaned
 
 
-def test_scripts() -> None:
-    assert words("A re-used snake_case\x1f\tIT'S") == ["a", "re", "used", "snake", "case", "it", "s"]
-    assert words("Zwei H\u00c4USER \u732b\u72ac") == ["zwei", "h\u00e4user", "\u732b", "\u72ac"]
-
-
-def test_words_with_content() -> None:
-    assert content_words("There are two dogs, barking") == ["two", "dog", "bark"]
-    assert share_in("two dogs barking", {"dog", "bark"}) == 2 / 3
-    assert share_in("there it is", set()) == 1.0
+@pytest.mark.parametrize(
+    ("text", "looping"),
+    [
+        ("The dog is happy. " * 40, True),
+        ("A dog.\nA cat.\n" * 60, True),
+        ("haha" * 300, True),
+        ("\u4e00\u53ea\u72d7\u3002" * 100, True),
+        ("\n".join(f"{row}. ha {'ha ' * 60}" for row in range(5)), True),  # each line a loop of its own
+        ("\n".join(f"{row}. Cup {row}: white, ceramic, on the second shelf" for row in range(1, 25)), False),
+        ("\n".join(f"Seat {row}{side} is occupied." for row in range(1, 14) for side in "ABC"), False),
+        ("\n".join(f"\u7b2c{row}\u6392\u5ea7\u4f4d\u6709\u4eba\u3002" for row in range(1, 41)), False),
+        ("\n".join(f"{item} ... {price}.50" for price, item in enumerate(["Tea", "Coffee", "Cake"] * 7)), False),
+        ("A dog sits on the grass.", False),
+    ],
+)
+def test_a_loop_repeats_itself_and_a_list_counts(text: str, looping: bool) -> None:
+    assert is_degenerate(text) is looping
