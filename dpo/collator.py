@@ -6,6 +6,7 @@ the model either computes the prompt once (`prefix_lengths`) or repeats the imag
 answers are cut. Other models use TRL's collator, without truncation. Images are decoded batch by batch.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -126,6 +127,10 @@ class StockCollator:
     def __post_init__(self) -> None:
         processor: Any = self.processor
         self._special = special_tokens(processor.tokenizer)
+        if processor.tokenizer.pad_token is None:  # a copy, because the processor is saved with the policy
+            processor = copy.deepcopy(processor)
+            processor.tokenizer.pad_token = processor.tokenizer.eos_token
+        self._collate = DataCollatorForVisionPreference(processor)
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """The output of the model's processor for 2B sequences, with completion_mask [2B, T]."""
@@ -134,7 +139,7 @@ class StockCollator:
             {"images": open_images(row), **{side: self.break_special_tokens(row[side]) for side in sides}}
             for row in rows
         ]
-        batch: dict[str, Any] = DataCollatorForVisionPreference(self.processor)(examples)
+        batch: dict[str, Any] = self._collate(examples)
         return batch
 
     def break_special_tokens(self, messages: Sequence[Row]) -> list[Row]:

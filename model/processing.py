@@ -264,9 +264,10 @@ class MiniCPMVProcessor(ProcessorMixin):
 
     def pad(self, rows: Sequence[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Rows of ids -> input_ids and attention_mask [B, T]; the mask is computed from the lengths, because the text
-        may contain the pad token.
+        may contain the pad token, which may be the end token, or there may be none.
         """
+        padding = self.tokenizer.pad_token_id or 0
         return {
-            "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=self.tokenizer.pad_token_id),
+            "input_ids": pad_sequence(list(rows), batch_first=True, padding_value=padding),
             "attention_mask": pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
         }

@@ -41,12 +41,27 @@ def training(log: Path) -> list[dict[str, Any]] | None:
             ],
             None,
         ),
+        (
+            "Log-probability of an answer",
+            [line("chosen", "chosen", "logps/chosen"), line("rejected", "rejected", "logps/rejected")],
+            None,
+        ),
     ]
     return [
         {"title": title, "lines": drawn, "svg": line_chart(drawn, x_label="step", level=level)}
         for title, lines, level in charts
         if (drawn := [line for line in lines if line.points])
     ]
+
+
+def falling_rewards(log: Path) -> dict[str, float] | None:
+    """Mean rewards over the last quarter of the trainer's log if both are below 0 there; else None."""
+    entries = [entry for entry in read_json(log) if "rewards/chosen" in entry] if log.is_file() else []
+    last = entries[-max(1, len(entries) // 4) :]
+    if not last:
+        return None
+    chosen, rejected = (float(np.mean([entry[f"rewards/{side}"] for entry in last])) for side in ("chosen", "rejected"))
+    return {"chosen": chosen, "rejected": rejected} if chosen < 0 and rejected < 0 else None
 
 
 def lengths(run: Run[Config]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.report.distributions import certainty, lengths, training
+from rlaif.report.distributions import certainty, falling_rewards, lengths, training
 from rlaif.report.pairs import pair_cards
 from rlaif.report.sections import benchmarks, change, labeler, percent, rounds, short_answers
 from rlaif.storage.files import atomic_write, read_json
@@ -44,6 +44,7 @@ def report(config: Config, path: Path) -> Path:
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "training": training(path / "dpo" / "log.json"),
+        "falling": falling_rewards(path / "dpo" / "log.json"),
         "lengths": lengths(run),
         "certainty": certainty(run),
         "stages": metrics.get("stages", {}),

@@ -1,5 +1,6 @@
 """The batch that DPO trains on, token by token."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from dpo.collator import PairCollator
+from dpo.collator import PairCollator, StockCollator
 from model import MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from scenes.recipe.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
 from tests.support.pair_rows import pair_row
@@ -110,6 +111,56 @@ def test_answers_are_cut_but_prompts_are_not(
     padding = len(chosen) - len(rejected)
     assert tokens(processor, collator([row])) == [prompt + chosen, prompt + rejected + [PAD] * padding]
     assert collator.unusable(row) is None
+
+
+@pytest.mark.parametrize("pad", [END, None])
+def test_the_end_token_stays_in_the_loss_if_it_also_pads(processor: MiniCPMVProcessor, pad: str | None) -> None:
+    other = copy.deepcopy(processor)
+    other.tokenizer.pad_token = pad
+    row = pair_row("a", "hue?", "red", "blue!")
+    for shared_prefix in (False, True):
+        batch = PairCollator(other, shared_prefix=shared_prefix)([row])
+        assert tokens(other, batch)[0][: 34 + 4] == [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT, *"red", END]
+        assert batch["completion_mask"].tolist() == [[0] * 34 + [1] * 4 + [0] * 2, [0] * 34 + [1] * 6]
+        assert batch["attention_mask"].tolist() == [[1] * 38 + [0] * 2, [1] * 40]
+
+
+@pytest.mark.parametrize("pad", [PAD, END, None])
+def test_the_end_token_stays_in_the_loss_with_the_collator_of_trl(
+    processor: MiniCPMVProcessor, pad: str | None
+) -> None:
+    other = copy.deepcopy(processor)
+    other.tokenizer.pad_token = pad
+    batch = StockCollator(other)([pair_row("a", "hue?", "red", "blue!")])
+    assert other.tokenizer.pad_token == pad  # the processor is saved with the policy
+    answers = [
+        [token for token, counts in zip(row, mask, strict=True) if counts]
+        for row, mask in zip(tokens(other, batch), batch["completion_mask"].tolist(), strict=True)
+    ]
+    assert answers == [[*"red", END], [*"blue!", END]]
+
+
+@pytest.mark.parametrize(
+    ("max_length", "room"),
+    [
+        (len(USER) + len(VIEW) - 1, 0),  # one token before the end of the image
+        (33, 0),
+        (34, 0),
+        (35, 1),
+    ],
+)
+def test_a_pair_whose_prompt_leaves_no_room_is_dropped_by_name(
+    processor: MiniCPMVProcessor, max_length: int, room: int
+) -> None:
+    collator = PairCollator(processor, max_length=max_length)
+    row = pair_row("a", "hue?", "red", "blue!")
+    if room:
+        assert collator.unusable(row) is None
+        assert collator([row])["completion_mask"].sum(1).tolist() == [room, room]
+        same = collator.unusable(pair_row("a", "hue?", "red", "rad"))
+        assert same == ("same_after_cut", "chosen and rejected start with the same 1 tokens")
+    else:
+        assert collator.unusable(row) == ("prompt_too_long", f"34 tokens; dpo.trainer.max_length is {max_length}")
 
 
 def test_unusable_pairs_have_a_reason(processor: MiniCPMVProcessor) -> None:

@@ -37,7 +37,7 @@ OUTPUTS = {
     "generation": ["prompts", "responses"],
     "feedback": ["claims", "scores", "pairs"],
     "divided": ["splits", "claims", "scores", "pairs"],  # feedback with a separate splitter
-    "evaluate": ["evaluations", "labeled_answers"],
+    "evaluate": ["evaluations", "short_answers", "labeled_answers"],
     "rewrite": ["rewrites"],
 }
 ANSWERS = {

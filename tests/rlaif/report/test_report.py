@@ -1,6 +1,7 @@
 """The page about a run: complete, self-contained, and safe whatever a model wrote."""
 
 import io
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -238,3 +239,25 @@ def test_charts_of_hardly_any_data(values: list[float]) -> None:
 
 def test_names_in_charts_are_escaped() -> None:
     assert "<b>" not in line_chart([Line("<b>", "chosen", [(0, 1), (1, 2)])], x_label="<b>")
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_rewards_that_both_fall_are_explained(tmp_path: Path, sign: int) -> None:
+    config, path = make_run(tmp_path)
+    log = [
+        {
+            "step": step,
+            "loss": 0.6,
+            "rewards/chosen": 0.02 * sign * step,
+            "rewards/rejected": -0.04 * step,
+            "rewards/margins": 0.04 * step + 0.02 * sign * step,
+            "logps/chosen": -50.0 + sign * step,
+            "logps/rejected": -60.0 - step,
+        }
+        for step in range(40)
+    ]
+    (path / "dpo" / "log.json").write_text(json.dumps(log))
+    page = report(config, path).read_text()
+    assert "Log-probability of an answer" in page
+    falling = "chosen -0.69, rejected -1.38"  # the last ten entries
+    assert (falling in page) == ("Both rewards ended below 0" in page) == ("apo_zero" in page) == (sign < 0)
