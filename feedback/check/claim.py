@@ -34,6 +34,8 @@ from feedback.check.terms import ONE, Sentence, Term, language_of, sentences
 from rlaif.text import is_unspaced, words
 
 Outcome = Literal["asked", "restated", "unknown"]
+# A property and its noun ("head"), or a position and the noun after ("object") or before it ("subject").
+Property = tuple[Term, Term, Literal["head", "object", "subject"]]
 
 _FACTS = ("content", "attribute")
 _PRONOUNS = frozenset(
@@ -112,8 +114,8 @@ class Source:
         return any(term.covers(other) for other in self.terms if other.negated == negated)
 
     @cached_property
-    def properties(self) -> tuple[tuple[Term, Term], ...]:
-        """(property or position, the noun that it belongs to) of all sentences."""
+    def properties(self) -> tuple[Property, ...]:
+        """Those of all sentences."""
         return tuple(pair for sentence in self.sentences for pair in _properties(sentence))
 
 
@@ -155,20 +157,25 @@ def _is_negated_otherwise(facts: Sequence[Term], source: Source) -> bool:
 
 def _contradicts(part: Sentence, source: Source) -> bool:
     """Whether the source gives a noun of the claim another property or place, or swaps who does what to whom."""
-    for value, noun in _properties(part):
-        others = [other for other, owner in source.properties if noun.equals(owner)]
-        if any(value.equals(other) for other in others):
+    for value, noun, side in _properties(part):
+        others = [other for other, owner, where in source.properties if where == side and noun.equals(owner)]
+        # A verb or noun has several places: "sits on a desk in front of a laptop" is no contradiction.
+        if any(value.equals(other) for other in (source.terms if side == "subject" else others)):
             continue
         if any(value.excludes(other) for other in others):
             return True
     return any(_is_reversed(triple, part, source) for triple in _triples(part))
 
 
-def _properties(sentence: Sentence) -> Iterator[tuple[Term, Term]]:
+def _properties(sentence: Sentence) -> Iterator[Property]:
     for index, term in enumerate(sentence.terms):
-        noun = {"attribute": sentence.head, "position": sentence.object}.get(term.role, lambda _: None)(index)
-        if noun is not None:
-            yield term, noun
+        if term.role == "attribute" and (noun := sentence.head(index)):
+            yield term, noun, "head"
+        elif term.role == "position":
+            if noun := sentence.object(index):
+                yield term, noun, "object"
+            if noun := sentence.subject(index):
+                yield term, noun, "subject"
 
 
 def _triples(sentence: Sentence) -> Iterator[tuple[Term, Term, Term]]:
@@ -290,5 +297,5 @@ def _has_same_properties(claim: Sequence[Sentence], question: Sequence[Sentence]
         [pair for part in text for pair in _properties(part) if ONE not in pair[0].ids] for text in (claim, question)
     ]
     return len(pairs[0]) == len(pairs[1]) and all(
-        any(value.equals(other) and noun.equals(owner) for other, owner in pairs[1]) for value, noun in pairs[0]
+        any(value.equals(other) and noun.equals(owner) for other, owner, _ in pairs[1]) for value, noun, _ in pairs[0]
     )

@@ -81,6 +81,10 @@ class Sentence:
             if self.terms[position].role != "attribute" or not set(gap) <= _JOINED:
                 break
             last = position
+        return self.subject(index)
+
+    def subject(self, index: int) -> Term | None:
+        """The noun or verb before the term at `index`."""
         return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
 
     def object(self, index: int) -> Term | None:
@@ -89,7 +93,7 @@ class Sentence:
         In Chinese it stands before the position.
         """
         if is_unspaced(self.terms[index].text[0]):
-            return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
+            return self.subject(index)
         last = self.terms[index].end
         for term in self.terms[index + 1 :]:
             gap = self.words[last : term.start]
