@@ -1,11 +1,11 @@
 """Pictures of a source -> rows of `prompts`: load and check each image, check each instruction, assign a split.
 
-Columns written: prompt_id, image (bytes as they came, path), image_sha256, instruction, source, split, reference.
+Columns written: prompt_id, image (a plain file: see rlaif.sources.images; and its path), image_sha256 (of the file as
+it came), instruction, source, split, reference.
 Only embedded scenes have a `reference`. Images of other sources are divided into splits by their hash, with
 `data.validation_share` and `data.test_share`. With `data.train_parts` each round has different training images.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator
 from typing import Any
@@ -27,13 +27,13 @@ def build_prompts(
     """
     known: set[str] = set()
     counts: Counter[str | None] = Counter()  # prompts by the split that the source gives
-    for picture, image in load_images(pictures, data.image_hosts):
+    for picture, image in load_images(pictures, data.image_hosts, data.max_pixels):
         if counts[picture.split] == data.limit:
             break  # scenes, the only source with predefined splits, apply the limit themselves
         if isinstance(image, UnusableImageError):
             drop(picture.name, image.reason, str(image))
             continue
-        digest = hashlib.sha256(image).hexdigest()
+        digest = image.sha256
         split = picture.split or split_of(digest, data)
         if picture.split is None and split == "train" and not in_part(digest, data.train_parts, round):
             continue
@@ -53,7 +53,7 @@ def build_prompts(
             if prompt_id not in done:
                 yield {
                     "prompt_id": prompt_id,
-                    "image": {"bytes": image, "path": picture.path},
+                    "image": {"bytes": image.content, "path": picture.path},
                     "image_sha256": digest,
                     "instruction": instruction,
                     "source": data.source,

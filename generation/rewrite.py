@@ -157,7 +157,7 @@ def raw_captions(run: "Run[RewriteConfig]", processed: Container[str], advance: 
             except UnusableImageError as error:
                 run.drop(picture.name, error.reason, str(error))
             else:
-                yield RawCaption(picture.name, {"bytes": image, "path": picture.path}, text)
+                yield RawCaption(picture.name, {"bytes": image.content, "path": picture.path}, text)
                 continue
         advance()
 

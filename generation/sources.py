@@ -11,7 +11,6 @@ CONTRIBUTING.md says how to add a source. generation.prompts checks the rows of 
 """
 
 import json
-import mimetypes
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
+from rlaif.sources.folder import files_below, summary
 from rlaif.sources.picture import Picture, redacted
 from rlaif.storage.files import files_digest, make_id, parquet_files
 
@@ -60,27 +60,21 @@ def _read_scenes(data: DataSection, seed: int, round: int) -> Iterator[Picture]:
 
 
 def _read_folder(folder: Path, instructions: list[str]) -> Iterator[Picture]:
-    """Every image below a folder with every instruction; hidden files and other file types are skipped."""
+    """Every image below a folder with every instruction; other files are skipped, and counted in one printed line."""
     if not folder.is_dir():
         raise InputError(
             f"{folder} is {'a file' if folder.exists() else 'missing'}, expected a folder of images; correct data.path"
         )
-    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    names = [name for name in names if _may_be_image(name)]
+    names, others = files_below(folder)
     if not names:
-        raise InputError(
-            f"no images in {folder}; expected jpeg, png, webp or other image files below it; correct data.path"
-        )
+        found = f"{summary(others)}, no images" if others else "no images"
+        raise InputError(f"{found} in {folder}; expected JPEG, PNG, HEIC or other image files; correct data.path")
+    if others:
+        print(f"  skipped  {summary(others)} in {folder}")
     for name in names:
         yield Picture(
             name, f"./{name}", instructions, redacted(name), folders=[folder]
         )  # "./" keeps a name from being read as a URL
-
-
-def _may_be_image(name: str) -> bool:
-    hidden = any(part.startswith(".") for part in name.split("/"))
-    kind = mimetypes.guess_type(name)[0]
-    return not hidden and (kind is None or kind.startswith("image/"))
 
 
 def read_instructions(path: str | None) -> list[str]:

@@ -38,6 +38,12 @@ class DataSection(Section):
         description="Host names from which image URLs may be fetched, each as written in the URL. Rows with other URLs "
         "are dropped; with an empty list nothing is fetched.",
     )
+    max_pixels: int = Field(
+        100_000_000,
+        ge=1,
+        description="Images with more pixels are dropped. A JPEG with up to twice as many is read at half its width "
+        "and height.",
+    )
     max_instruction_chars: int = Field(10_000, ge=1, description="Rows with a longer instruction are dropped.")
     max_response_chars: int = Field(
         20_000, ge=1, description="Rows with a longer answer are dropped, for `source: import`."

@@ -4,8 +4,8 @@ The server tokenizes the rendered conversation as one string, so a text that loo
 one. The server's tokens are not known here. Nearly all are written as `<...>` or `[...]`, so `break_brackets` inserts a
 space after each such bracket; other text is sent unchanged.
 
-Images are sent inside the request, never as a URL to fetch: the original bytes where every reader decodes them alike,
-otherwise (or where `max_pixels` scales them down) a PNG of what `model.images` decodes.
+Images are sent inside the request, never as a URL to fetch: a file as of `model.images.plain_file`; a PNG where
+`max_pixels` scales an image down.
 """
 
 import base64
@@ -23,8 +23,6 @@ from rlaif.inference.engine import Completion, Request, is_spelling_of, text_by_
 from rlaif.inference.image_size import scale_down
 
 CONTENT_FILTER = "content_filter"
-SAFE_FORMATS = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-EXIF_ORIENTATION = 0x0112
 
 # the opening bracket of <|eot_id|>, </s>, <image>, [INST], and of the same with U+FF5C for the bar
 _OPENING = re.compile(r"<(?=[|\uff5c/\w])|\[(?=/?[A-Za-z_]\w*\])")
@@ -117,26 +115,17 @@ def break_brackets(text: str) -> str:
 @functools.lru_cache(maxsize=64)  # questions about one image are consecutive
 def data_url(data: bytes, max_pixels: int | None = None) -> str:
     """An encoded image, with at most `max_pixels` pixels, as a data URL. Errors: as `model.images.open_image`."""
-    from PIL import Image
+    from model.images import open_image, plain_file
 
-    from model.images import open_image
-
-    decoded = open_image(data)
-    picture = scale_down(decoded, max_pixels)
-    file = Image.open(io.BytesIO(data))
-    plain = (
-        picture is decoded
-        and file.format in SAFE_FORMATS
-        and file.mode in ("RGB", "L")
-        and "transparency" not in file.info
-        and getattr(file, "n_frames", 1) == 1
-        and file.getexif().get(EXIF_ORIENTATION, 1) == 1
-    )
-    if plain and file.format is not None:
-        return f"data:{SAFE_FORMATS[file.format]};base64,{base64.b64encode(data).decode()}"
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    content, kind = plain_file(data)
+    if max_pixels is not None:
+        picture = open_image(content)
+        smaller = scale_down(picture, max_pixels)
+        if smaller is not picture:
+            buffer = io.BytesIO()
+            smaller.save(buffer, "PNG")
+            content, kind = buffer.getvalue(), "PNG"
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content).decode()}"
 
 
 def read_reply(content: bytes, request: Request, model: str) -> Completion:

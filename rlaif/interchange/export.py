@@ -20,7 +20,7 @@ from typing import Any
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError, PushError
 from rlaif.interchange.card import length_figures, model_names, write_card
-from rlaif.interchange.formats import SplitFiles, dataset_info, fitting_pairs, text_of
+from rlaif.interchange.formats import SplitFiles, dataset_info, fitting_pairs, text_of, with_plain_images
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts, read_rows
@@ -59,7 +59,7 @@ def write_files(run: Run, target: Path) -> dict[str, Any]:
     lengths: dict[str, list[int]] = {"chosen": [], "rejected": []}
     with SplitFiles(work, kind, origin(run) if kind == "rlaif-v" else {}) as files:
         for part in read_parts(run, "pairs"):
-            pairs = fitting_pairs(part, kind, run.drop)
+            pairs = with_plain_images(fitting_pairs(part, kind, run.drop), run.drop)
             for side, counts in lengths.items():
                 counts += [len(words(text)) for text in text_of(pairs, side).to_pylist()]
             files.write(pairs)

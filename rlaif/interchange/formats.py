@@ -2,7 +2,7 @@
 
 | format        | files                                   | a row                                             |
 |---------------|-----------------------------------------|---------------------------------------------------|
-| trl           | train.parquet                           | a row of `pairs`, unchanged                       |
+| trl           | train.parquet                           | a row of `pairs`                                  |
 | rlaif-v       | train.parquet                           | the columns of openbmb/RLAIF-V-Dataset            |
 | llama-factory | train.jsonl, images/, dataset_info.json | messages, chosen, rejected, images                |
 | ms-swift      | train.jsonl, images/                    | messages to the chosen answer, rejected_response, |
@@ -11,10 +11,12 @@
 The last two put an image where the text has `<image>`, and know more such marks: LLaMA-Factory stops at a text whose
 marks and images differ in number (its mm_plugin.py), ms-swift takes every mark for an image (its template/base.py).
 Removing a mark would change the text, so a pair whose texts contain one is dropped.
+
+Every format gets images that other tools decode to the pixels that were judged: see `model.images.plain_file`. Those of
+`make generate` are such files already, and stay as they are.
 """
 
 import hashlib
-import io
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -58,6 +60,30 @@ def fitting_pairs(pairs: pa.Table, kind: str, drop: Drop) -> pa.Table:
                     faults[index] = ("image_mark_in_text", f"{mark[0]} in {column}")
     for index, fault in faults.items():
         drop(ids[index], *fault)
+    return pairs.filter(pa.array([index not in faults for index in range(len(ids))], pa.bool_()))
+
+
+def with_plain_images(pairs: pa.Table, drop: Drop) -> pa.Table:
+    """The pairs with images as of `model.images.plain_file`; a pair with one that does not decode is dropped."""
+    from model.images import plain_file
+
+    ids, rows = pairs["pair_id"].to_pylist(), pairs["images"].to_pylist()
+    plain: dict[bytes, bytes] = {}
+    faults: dict[int, str] = {}
+    for index, row in enumerate(rows):
+        try:
+            for image in row:
+                data = image["bytes"]
+                if data not in plain:
+                    plain[data] = plain_file(data)[0]
+                image["bytes"] = plain[data]
+        except ValueError as error:
+            faults[index] = str(error)
+    for index, fault in faults.items():
+        drop(ids[index], "unusable_image", fault)
+    if any(data is not content for data, content in plain.items()):
+        images = pa.chunked_array([pa.array(rows, pairs.schema.field("images").type)])
+        pairs = pairs.set_column(pairs.schema.get_field_index("images"), "images", images)
     return pairs.filter(pa.array([index not in faults for index in range(len(ids))], pa.bool_()))
 
 
@@ -158,31 +184,12 @@ def dataset_info(name: str, splits: list[str]) -> dict[str, Any]:
 
 def save_image(data: bytes, folder: Path) -> str:
     """Write an image below `folder`, once, named by its hash; returns its path relative to `folder`."""
-    content, suffix = image_file(data)
-    name = f"images/{hashlib.sha256(data).hexdigest()[:16]}{suffix}"
+    from model.images import plain_file
+
+    content, kind = plain_file(data)
+    name = f"images/{hashlib.sha256(content).hexdigest()[:16]}.{kind.lower()}"
     path = folder / name
     if not path.exists():
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
     return name
-
-
-def image_file(data: bytes) -> tuple[bytes, str]:
-    """The content and the suffix of a file that other tools decode to the pixels that policy and labeler saw.
-
-    Those tools open the file and convert it to RGB. If that gives the same as model.images, the bytes stay unchanged;
-    an image with an EXIF rotation, transparency, 16 bits or several frames becomes a PNG.
-    """
-    from PIL import ExifTags, Image
-
-    from model.images import open_image
-
-    with Image.open(io.BytesIO(data)) as file:
-        rotated = file.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        one_frame = getattr(file, "n_frames", 1) == 1
-        if file.mode in ("RGB", "L") and "transparency" not in file.info and one_frame and not rotated:
-            assert file.format is not None
-            return data, f".{file.format.lower()}"
-    buffer = io.BytesIO()
-    open_image(data).save(buffer, "PNG")
-    return buffer.getvalue(), ".png"

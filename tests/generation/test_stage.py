@@ -161,7 +161,7 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
     [
         ({"source": "folder", "path": "nowhere"}, "nowhere is missing, expected a folder of images; correct data.path"),
         ({"source": "folder", "path": "ask.txt"}, "ask.txt is a file, expected a folder of images; correct data.path"),
-        ({"source": "folder", "path": "empty"}, "no images in empty; expected jpeg, png, webp or other image files"),
+        ({"source": "folder", "path": "empty"}, "no images in empty; expected JPEG, PNG, HEIC or other image files"),
         (
             {"source": "folder", "path": "photos", "instructions": "no.txt"},
             "no.txt is missing; set data.instructions to",

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+import model.images  # noqa: F401  Pillow reads and writes HEIF with it
 from generation.prompts import build_prompts
 from generation.sources import read_pictures
 from rlaif.config import DataSection
@@ -30,27 +31,37 @@ def good_image(index: int) -> bytes:
     return encoded(photo(40 + index, 40), "PNG")
 
 
+def chunk(kind: bytes, data: bytes) -> bytes:
+    """A chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png_file(
+    width: int, height: int, depth: int, color: int, pixels: bytes, *before: bytes, after: bytes = b""
+) -> bytes:
+    """A PNG by hand. color: 0 gray, 2 RGB. pixels: each row with its filter byte. before, after: chunks around them."""
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    chunks = [chunk(b"IHDR", header), *before, chunk(b"IDAT", zlib.compress(pixels)), chunk(b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
 def bomb() -> bytes:
     """A PNG of a kilobyte whose header claims 60,000 x 60,000 pixels."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", 60_000, 60_000, 1, 0, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", header)
-        + chunk(b"IDAT", zlib.compress(bytes(10**6)))
-        + chunk(b"IEND", b"")
-    )
+    return png_file(60_000, 60_000, 1, 0, bytes(10**6))
 
 
-def text_bomb() -> bytes:
-    """A PNG with a comment of 200 MB, compressed."""
+def text_bomb(size: int = 2 * 10**8, behind: bool = False) -> bytes:
+    """A PNG with a comment of 200 MB, compressed, in front of its pixels or behind them."""
     data = encoded(photo(20, 20), "PNG")
-    body = b"Comment\0\0" + zlib.compress(bytes(2 * 10**8), 9)
-    chunk = struct.pack(">I", len(body)) + b"zTXt" + body + struct.pack(">I", zlib.crc32(b"zTXt" + body))
-    return data[:33] + chunk + data[33:]  # after the header
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(size), 9))
+    place = len(data) - 12 if behind else 33  # before the end chunk, or after the header
+    return data[:place] + text + data[place:]
+
+
+def naively(data: bytes) -> Image.Image:
+    """An image as other tools decode it."""
+    with Image.open(io.BytesIO(data)) as file:
+        return file.convert("RGB")
 
 
 def animated(format: str) -> bytes:

@@ -1,6 +1,5 @@
 """Rows of others -> `prompts`, with images and texts checked, and the answers to each prompt."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -46,12 +45,12 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
         TableWriter(run, "prompts", key="prompt_id") as writer,
         progress_bar("rows", "row", total=None, done=0) as bar,
     ):
-        for offer, image in load_images(offers(data, origin, layout, drop), data.image_hosts):
+        for offer, image in load_images(offers(data, origin, layout, drop), data.image_hosts, data.max_pixels):
             bar.update()
             if isinstance(image, UnusableImageError):
                 drop(offer.name, image.reason, str(image))
                 continue
-            digest = hashlib.sha256(image).hexdigest()
+            digest = image.sha256
             split = split_of(digest, data)
             if split == "train" and not in_part(digest, data.train_parts, run.config.round):
                 continue
@@ -66,7 +65,7 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
                     break
                 known.add(prompt_id)
                 if prompt_id not in writer.done:
-                    writer.write([prompt_row(prompt_id, offer, image, digest, split, origin)])
+                    writer.write([prompt_row(prompt_id, offer, image.content, digest, split, origin)])
             answers.add(prompt_id, Answers(offer.answers, offer.policy, offer.name))
         if not known:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
@@ -13,12 +14,12 @@ from model.images import open_image
 from rlaif.errors import InputError
 from rlaif.interchange.__main__ import main
 from rlaif.interchange.card import length_figures, size_category
-from rlaif.interchange.formats import image_file
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import RLAIF_V, SCHEMAS
 from rlaif.storage.writer import TableWriter
 from tests.support.exported_run import PAIRS, dropped, export_config, exported, front_matter, json_lines, labeled_run
 from tests.support.pair_rows import pair_row, png
+from tests.support.photographs import encoded, naively, photo
 
 
 @pytest.fixture
@@ -163,36 +164,54 @@ def test_equal_images_are_one_file(path: Path) -> None:
     assert len(list((exported(path, "llama-factory") / "images").iterdir())) == 2  # (56, 56) twice, (112, 56)
 
 
-@pytest.mark.parametrize(
-    ("kind", "mode", "rotated", "suffix"),
-    [
-        ("PNG", "RGB", False, ".png"),
-        ("JPEG", "L", False, ".jpeg"),
-        ("WEBP", "RGB", False, ".webp"),
-        ("JPEG", "RGB", True, ".png"),
-        ("JPEG", "CMYK", False, ".png"),
-        ("PNG", "RGBA", False, ".png"),
-        ("PNG", "I;16", False, ".png"),
-    ],
-)
-def test_other_tools_decode_the_image_that_the_policy_saw(kind: str, mode: str, rotated: bool, suffix: str) -> None:
-    picture = Image.new(mode, (6, 4))
-    if mode == "RGBA":
-        picture.putpixel((0, 0), (255, 0, 0, 255))
-    if mode == "I;16":
-        picture.putpixel((0, 0), 40_000)
-    exif = picture.getexif()
-    if rotated:
-        exif[0x0112] = 6
-    file = io.BytesIO()
-    picture.save(file, kind, exif=exif)
-    content, chosen_suffix = image_file(file.getvalue())
-    assert chosen_suffix == suffix
-    assert (content == file.getvalue()) == (not rotated and mode in ("RGB", "L"))
-    with Image.open(io.BytesIO(content)) as decoded:
-        ours = open_image(file.getvalue())
-        assert decoded.size == ours.size == ((4, 6) if rotated else (6, 4))
-        assert decoded.convert("RGB").tobytes() == ours.tobytes()
+@pytest.mark.parametrize("kind", ["trl", "rlaif-v", "llama-factory", "ms-swift"])
+def test_other_tools_decode_the_images_that_were_judged(path: Path, tmp_path: Path, kind: str) -> None:
+    """Pairs of an import or an older run: rotated, transparent, 16 bits. A plain image keeps its bytes."""
+    rotation = Image.Exif()
+    rotation[0x0112] = 6
+    files = {
+        "plain": encoded(photo(6, 4), "JPEG"),
+        "rotated": encoded(photo(6, 4), "JPEG", exif=rotation),
+        "transparent": encoded(photo(6, 4, "RGBA").crop((-1, -1, 6, 4)), "PNG"),
+        "deep": encoded(Image.fromarray(np.arange(24, dtype=np.uint16).reshape(4, 6) * 2800), "PNG"),
+        "heic": encoded(photo(64, 48), "HEIF", exif=rotation.tobytes()),
+    }
+    folder = export_of(path, tmp_path / "other", kind, {**files, "broken": b"no image"})
+    exported = exported_images(folder, kind)
+    assert list(exported) == list(files)
+    for name, content in exported.items():
+        assert Image.open(io.BytesIO(content)).format == ("JPEG" if name == "plain" else "PNG")
+        assert naively(content).tobytes() == open_image(files[name]).tobytes()
+    assert exported["plain"] == files["plain"]
+    assert naively(exported["rotated"]).size == (4, 6) and naively(exported["heic"]).size == (48, 64)
+    assert dropped(tmp_path / "other", f"export-{kind}")[-1][:2] == ("broken", "unusable_image")
+
+
+def export_of(path: Path, other: Path, kind: str, files: dict[str, bytes]) -> Path:
+    """The export of a run with a pair for each image, named after it; `path` has its other tables."""
+    run = Run(other, export_config(), "feedback")
+    run.begin(["pairs"], {}, inputs=[])
+    with TableWriter(run, "pairs", key="prompt_id") as writer:
+        for name, data in files.items():
+            row = pair_row(name, "What?", f"A {name}.", "B.", size=None)
+            writer.write([{**row, "images": [{"bytes": data, "path": f"{name}.jpg"}]}])
+    run.finish({}, None)
+    for table in ("prompts", "responses"):
+        (other / f"{table}.parquet").write_bytes((path / f"{table}.parquet").read_bytes())
+    return exported(other, kind)
+
+
+def exported_images(folder: Path, kind: str) -> dict[str, bytes]:
+    """The image of each row of the train split, by the name in its chosen answer."""
+    if kind == "trl":
+        rows = pq.read_table(folder / "train.parquet").to_pylist()
+        return {row["pair_id"]: row["images"][0]["bytes"] for row in rows}
+    if kind == "rlaif-v":
+        return {row["idx"]: row["image"]["bytes"] for row in pq.read_table(folder / "train.parquet").to_pylist()}
+    rows = json_lines(folder / "train.jsonl")
+    chosen = [row["chosen"] if kind == "llama-factory" else row["messages"][1] for row in rows]
+    names = [message["content"].split()[1].rstrip(".") for message in chosen]
+    return {name: (folder / row["images"][0]).read_bytes() for name, row in zip(names, rows, strict=True)}
 
 
 def test_the_card_by_hand(path: Path) -> None:
