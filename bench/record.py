@@ -62,9 +62,12 @@ def best_of_n(folders: Sequence[Path]) -> Metrics:
 
 
 def benchmarks(folders: Sequence[Path]) -> Metrics:
-    """By benchmark: figures and intervals before and after alignment."""
+    """By benchmark: figures and intervals before and after alignment, without the ids of the images."""
     section: Metrics = read_metrics(only(folders))["benchmarks"]
-    return section
+    return {
+        name: {which: {key: value for key, value in side.items() if key != "images"} for which, side in sides.items()}
+        for name, sides in section.items()
+    }
 
 
 def captions(folders: Sequence[Path]) -> Metrics:

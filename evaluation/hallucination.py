@@ -1,11 +1,12 @@
 """Object hallucination of answers whose truth is known. Pure functions.
 
 Notable choices:
-- object hallucination follows CHAIR (Rohrbach et al. 2018, arXiv 1809.02156) as Object HalBench reports it (RLHF-V,
-  arXiv 2312.00849; RLAIF-V, arXiv 2405.17220): mention level beside response level, always with recall and length,
-  because an answer that says less hallucinates less;
+- object hallucination follows CHAIR (Rohrbach et al. 2018, arXiv 1809.02156): the share of false mentions; beside it
+  the response level of Object HalBench (RLHF-V, arXiv 2312.00849; RLAIF-V, arXiv 2405.17220), always with recall and
+  length, because an answer that says less hallucinates less;
 - a ratio whose denominator is zero is None, never 0;
-- an object that an answer mentions twice counts as two mentions, as in CHAIR; the labeler divides it into one claim;
+- an object that an answer mentions twice counts as two mentions, as in CHAIR; the labeler divides it into one claim,
+  and Object HalBench counts a word once an answer (`object_halbench_mention_rate` of evaluation/benchmarks/chair.py);
 - figures are computed from sums of counts, which `evaluation.statistics` resamples.
 """
 

@@ -12,8 +12,10 @@ Source: Wang et al. 2023, arXiv 2311.07397; files and counting as in github juny
 
 metrics.txt of the reference code holds initial values of its sums and is not read. As there, sums run over all answers;
 a word counts for the first object that it may stand for, looked up in relation.json before its own name; Cog divides by
-the objects in hallu. Unlike there, near-synonyms are not matched by word vectors (words that relation.json does not
-relate remain different, so chair and hal are somewhat higher), and no epsilon is added to denominators.
+the objects in hallu. Hence, as there, a word in both truth and hallu is there, and can never count for cog; a word that
+is twice in truth covers one of the two. Unlike there, near-synonyms are not matched by word vectors (words that
+relation.json does not relate remain different, so chair and hal are somewhat higher), words in capitals count, and no
+epsilon is added to denominators.
 
 | figure                         |                                                                         |
 |--------------------------------|-------------------------------------------------------------------------|
@@ -22,6 +24,8 @@ relate remain different, so chair and hal are somewhat higher), and no epsilon i
 | hal                            | descriptions with a word for an object that is not there / descriptions |
 | cog                            | hallu objects named / hallu objects                                     |
 | accuracy, precision, recall, f1| of the yes/no questions; the positive class is the answer no            |
+| exact_accuracy, exact_f1       | the same where the reference reads answers: exactly "Yes" or "No"       |
+| unread_answers                 | answers to yes/no questions that say neither yes nor no                 |
 | existence_..., attribute_...   | the same for one kind of question                                       |
 """
 
@@ -42,7 +46,7 @@ from evaluation.benchmarks.questions import (
     read_text,
     texts,
 )
-from evaluation.benchmarks.yes_no import first_word, yes_no_counts, yes_no_figures
+from evaluation.benchmarks.yes_no import amber_rule, read_answer, yes_no_counts, yes_no_figures
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
@@ -84,7 +88,7 @@ class Amber:
     annotations: dict[str, Scene | YesNo]
     relations: dict[str, list[str]]
     safe: frozenset[str]
-    names: Names
+    names: Names[str]
 
     def count(self, question: Question, answer: str) -> Counts:
         """See Benchmark."""
@@ -93,7 +97,8 @@ class Amber:
             return self._describe(annotation, answer)
         counts: Counts = Counter()
         for kind in ("all", *annotation.kinds):
-            counts.update(yes_no_counts(kind, annotation.truth, first_word(answer), positive=False))
+            counts.update(yes_no_counts(kind, annotation.truth, read_answer(answer), positive=False))
+            counts.update(yes_no_counts(f"{kind} exact", annotation.truth, amber_rule(answer), positive=False))
         return counts
 
     def _describe(self, scene: Scene, answer: str) -> Counts:
@@ -145,7 +150,12 @@ class Amber:
         questions = [annotation for annotation in annotations if isinstance(annotation, YesNo)]
         kinds = {kind for question in questions for kind in ("all", *question.kinds)}
         for kind in (kind for kind in SHOWN if kind in kinds):
-            of_kind: Figures = {**yes_no_figures(totals, kind), "questions": totals[f"{kind} questions"]}
+            exact = yes_no_figures(totals, f"{kind} exact")
+            of_kind: Figures = {
+                **yes_no_figures(totals, kind),
+                **{f"exact_{name}": exact[name] for name in ("accuracy", "f1")},
+                "questions": totals[f"{kind} questions"],
+            }
             if kind == "all":
                 of_kind["unread_answers"] = totals["all unread"]
             figures |= {name if kind == "all" else f"{kind}_{name}": value for name, value in of_kind.items()}

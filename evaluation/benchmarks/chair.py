@@ -10,17 +10,19 @@ arXiv 2405.17220, github RLHF-V/RLAIF-V).
     FOLDER/images/                                 or benchmark.images; used without obj_halbench*.jsonl: then the
                                                    question about every image is benchmark.instruction
 
-An object is in the image if it is annotated or a reference caption names it. Every mention counts, as in CHAIR. Object
-HalBench also removes, with a paid model, objects that an answer names without saying that they are there; this is not
-done here, so figures are somewhat higher than published ones.
+An object is in the image if it is annotated or a reference caption names it. CHAIR counts every mention, Object
+HalBench each distinct word once an answer: "man" and "person" are two, "man" and "men" one. It also removes, with a
+paid model, objects that an answer names without saying that they are there. This is not done here, so figures are
+somewhat higher than published ones.
 
-| figure        |                                                                                          |
-|---------------|------------------------------------------------------------------------------------------|
-| mention_rate  | false mentions / all mentions (CHAIR_i)                                                  |
-| response_rate | answers with a false mention / answers that mention any object (Object HalBench)         |
-| chair_s       | answers with a false mention / all answers (CHAIR_s)                                     |
-| recall        | objects found / objects in the image, summed over all answers                            |
-| mean_words    | words per answer: an answer that says less hallucinates less                             |
+| figure                       |                                                                                  |
+|------------------------------|----------------------------------------------------------------------------------|
+| mention_rate                 | false mentions / all mentions (CHAIR_i)                                          |
+| object_halbench_mention_rate | the same of the distinct words of each answer (Object HalBench, mention level)   |
+| response_rate                | answers with a false mention / answers that mention any object (Object HalBench) |
+| chair_s                      | answers with a false mention / all answers (CHAIR_s)                             |
+| recall                       | objects found / objects in the image, summed over all answers                    |
+| mean_words                   | words per answer: an answer that says less hallucinates less                     |
 """
 
 import base64
@@ -29,8 +31,9 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from evaluation.benchmarks.objects import Names
+from evaluation.benchmarks.objects import Names, plurals
 from evaluation.benchmarks.questions import (
     Question,
     field,
@@ -45,41 +48,55 @@ from evaluation.hallucination import hallucination_figures, mention_counts
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
-from rlaif.text import words
 
 # CHAIR's rules for MSCOCO: a baby or adult animal is not a person, nor is a passenger jet or train
 _ANIMALS = ("bird", "cat", "dog", "horse", "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "animal", "cub")
-_WHOLES: dict[str, str | None] = {
+_WHOLES = {
     **{f"{age} {animal}": animal for age in ("baby", "adult") for animal in _ANIMALS},
     **{f"passenger {vehicle}": vehicle for vehicle in ("jet", "train")},
     "toilet seat": "toilet",
-    "home plate": None,
-    "train track": None,
+    "bow tie": "tie",
 }
+_NO_OBJECTS = ("home plate", "train track")
+_OWN_WORDS = ("people",)  # plurals that a lemmatizer leaves as they are
+
+
+class Word(NamedTuple):
+    """A word for an object, in the singular, and the object."""
+
+    word: str
+    object: str
 
 
 @dataclass(frozen=True)
 class Chair:
-    """questions; truth: image_id -> objects in the image; names: finds objects in a text."""
+    """questions; truth: image_id -> objects in the image; names: finds words for objects in a text."""
 
     questions: list[Question]
     truth: dict[str, set[str]]
-    names: Names
+    names: Names[Word]
 
     def count(self, question: Question, answer: str) -> Counts:
         """See Benchmark."""
         truth = self.truth[question.image_id]
-        mentions = find_objects(self.names, answer)
-        return mention_counts(
-            answer, [name in truth for name in mentions], len(truth.intersection(mentions)), len(truth)
-        )
+        mentions = find_words(self.names, answer)
+        found = truth.intersection(mention.object for mention in mentions)
+        counts = mention_counts(answer, [mention.object in truth for mention in mentions], len(found), len(truth))
+        distinct = set(mentions)
+        counts.update(distinct=len(distinct), false_distinct=sum(item.object not in truth for item in distinct))
+        return counts
 
     def figures(self, totals: Counts) -> Figures:
         """See Benchmark."""
         figures = hallucination_figures(totals)
         answers = figures.pop("responses")
-        chair_s = ratio(totals["answers_with_false_mentions"], totals["answers"])
-        return {**figures, "chair_s": chair_s, "answers": answers}
+        return {
+            "mention_rate": figures.pop("mention_rate"),
+            "object_halbench_mention_rate": ratio(totals["false_distinct"], totals["distinct"]),
+            **figures,
+            "chair_s": ratio(totals["answers_with_false_mentions"], totals["answers"]),
+            "answers": answers,
+        }
 
 
 def read_chair(folder: Path, section: BenchmarkSection) -> Chair:
@@ -89,7 +106,7 @@ def read_chair(folder: Path, section: BenchmarkSection) -> Chair:
     files, truth = read_instances(folder, synonyms)
     for image_id, caption in _captions(folder):
         if image_id in truth:
-            truth[image_id].update(find_objects(names, caption))
+            truth[image_id].update(item.object for item in find_words(names, caption))
     pattern = section.questions or "obj_halbench*.jsonl"
     if section.questions is not None or any(folder.glob(pattern)):
         questions = list(_halbench(one_file(folder, pattern), section, truth))
@@ -111,18 +128,28 @@ def read_synonyms(path: Path) -> dict[str, str]:
     return synonyms
 
 
-def with_rules(synonyms: dict[str, str]) -> dict[str, str | None]:
-    """The names and those of `_WHOLES`, which stand for another object than their parts, or for none."""
-    wholes = {name: synonyms.get(part) if part else None for name, part in _WHOLES.items()}
-    return {**wholes, **synonyms}
+def with_rules(synonyms: dict[str, str]) -> dict[str, Word | None]:
+    """The names with their words and objects; `_WHOLES` stand for another word, `_NO_OBJECTS` for none.
+
+    A name that is the plural of another name of its object is one word with it: "children" is the word "child".
+    """
+    plural_of = {
+        plural: name
+        for name, item in synonyms.items()
+        for plural in plurals(name) - {name, *_OWN_WORDS}
+        if synonyms.get(plural) == item
+    }
+    wholes = {name: Word(part, synonyms[part]) if part in synonyms else None for name, part in _WHOLES.items()}
+    listed = {name: Word(plural_of.get(name, name), item) for name, item in synonyms.items()}
+    return {**dict.fromkeys(_NO_OBJECTS), **listed, **wholes}
 
 
-def find_objects(names: Names, text: str) -> list[str]:
-    """The objects that a text names; beside a toilet, a seat is part of it and not a chair."""
-    text_words = words(text)
-    if "toilet" in text_words:
-        text = " ".join(word for word in text_words if word not in ("seat", "seats"))
-    return names.find(text)
+def find_words(names: Names[Word], text: str) -> list[Word]:
+    """The words for objects in a text; beside a toilet, a seat is part of it and not a chair."""
+    found = names.find(text)
+    if any(item.word == "toilet" for item in found):
+        return [item for item in found if item.word != "seat"]
+    return found
 
 
 def read_instances(folder: Path, synonyms: dict[str, str]) -> tuple[dict[str, str], dict[str, set[str]]]:

@@ -5,13 +5,28 @@ or spaCy and their models. Neither is needed here:
 - names get plural forms instead, by the rules of regular nouns and a table of irregular ones: adding forms never turns
   one word into another;
 - the longest name wins, so that a "hot dog" is not a dog and a "wine glass" not a glass;
+- a name lies within a clause: "The soup is hot. Dogs play." has no hot dog. Every punctuation mark, line break and dash
+  ends a clause;
+- a word with hyphens or an apostrophe is a name as a whole or not at all: a "hot-dog" is a hot dog, but a "horse-drawn"
+  carriage has no horse, a "first-person" view no person and "two o'clock" no clock. A possessive is no part of it: in
+  "the dog's tail" there is a dog;
 - parts of speech are not distinguished. A name that is also a function word ("can") is found only in the plural; of
   other such names ("watch", "light") each use counts.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
+from typing import Generic, TypeVar
 
 from rlaif.text import content_words, words
+
+Item = TypeVar("Item")
+
+_INVISIBLE = dict.fromkeys(map(ord, "\u00ad\u200b\u200c\u200d\u2060"))  # soft hyphen, zero-width space and joiners
+_JOINER = "[-_\u2010\u2011\uff0d'\u2019\u02bc]"  # hyphens, apostrophes
+# A written word: letters and digits, joined or not; "cat-" in "cat- and dog-themed" is one, and is no cat.
+_WRITTEN = re.compile(rf"[^\W_]+(?:{_JOINER}[^\W_]+)*(?:-(?=\s))?")
+_CLITIC = re.compile(r"(?<=[^\W_])['\u2019\u02bc](?=(?:s|d|m|ll|re|ve)(?![^\W_]|-))", re.IGNORECASE)
 
 _IRREGULAR = {
     "human": "humans",  # before "man", with which it ends
@@ -48,34 +63,61 @@ def plurals(noun: str) -> set[str]:
     return {f"{noun}s"}
 
 
-class Names:
-    """Names of one or more words, and the object of each; None: such a name is not an object, nor are its parts."""
+class Names(Generic[Item]):
+    """Names of one or more words, and the item of each; None: such a name is not an object, nor are its parts."""
 
-    def __init__(self, objects: Mapping[str, str | None]) -> None:
-        self._objects: dict[tuple[str, ...], str | None] = {}
-        split = {name: tuple(words(name)) for name in objects}
+    def __init__(self, items: Mapping[str, Item | None]) -> None:
+        self._items: dict[tuple[str, ...], Item | None] = {}
+        split = {name: tuple(words(name)) for name in items}
         for name, parts in split.items():
             if content_words(name):
-                self._objects[parts] = objects[name]
+                self._items[parts] = items[name]
         for name, parts in split.items():
             if parts:
                 for plural in sorted(plurals(parts[-1])):
-                    self._objects.setdefault((*parts[:-1], plural), objects[name])
-        self._longest = max(map(len, self._objects), default=0)
+                    self._items.setdefault((*parts[:-1], plural), items[name])
+        self._longest = max(map(len, self._items), default=0)
 
-    def find(self, text: str) -> list[str]:
-        """The object of every name in the text, in order; named twice, it is there twice."""
-        text_words = words(text)
-        objects = []
+    def find(self, text: str) -> list[Item]:
+        """The item of every name in the text, in order; named twice, it is there twice."""
+        return [item for clause in _clauses(text) for item in self._find(clause)]
+
+    def _find(self, clause: list[list[str]]) -> Iterator[Item]:
+        """The items in one clause; clause: its written words, each as its parts ("fire-hydrant" -> fire, hydrant)."""
         start = 0
-        while start < len(text_words):
-            for length in range(min(self._longest, len(text_words) - start), 0, -1):
-                parts = tuple(text_words[start : start + length])
-                if parts in self._objects:
-                    if (item := self._objects[parts]) is not None:
-                        objects.append(item)
-                    start += length
+        while start < len(clause):
+            for stop in range(min(len(clause), start + self._longest), start, -1):
+                key = tuple(part for word in clause[start:stop] for part in word)
+                if key not in self._items and stop == start + 1:
+                    key = ("".join(key),)  # "mini-van": minivan
+                if key in self._items:
+                    if (item := self._items[key]) is not None:
+                        yield item
+                    start = stop
                     break
             else:
                 start += 1
-        return objects
+
+
+def _clauses(text: str) -> Iterator[list[list[str]]]:
+    """The clauses of a text: lists of written words, each as its lower-cased parts."""
+    text = _CLITIC.sub(" ", text.translate(_INVISIBLE))
+    clause: list[list[str]] = []
+    end = 0
+    for match in _WRITTEN.finditer(text):
+        gap = text[end : match.start()]
+        if clause and (gap.strip() or "\n" in gap or "\r" in gap):
+            yield clause
+            clause = []
+        clause += _parts(match[0])
+        end = match.end()
+    if clause:
+        yield clause
+
+
+def _parts(written: str) -> list[list[str]]:
+    """The parts of a written word. Without a hyphen or an apostrophe, each part is a word: scripts without spaces."""
+    parts = words(written)
+    if written.endswith("-"):
+        return [[*parts, "-"]]
+    return [parts] if re.search(_JOINER, written) else [[part] for part in parts]

@@ -1,21 +1,28 @@
 """POPE: is an object in the image? Half of the questions are about present objects, half about absent ones.
 
-Source: Li et al. 2023, arXiv 2305.10355; files and rules of github AoiDragon/POPE. Absent objects are
+Source: Li et al. 2023, arXiv 2305.10355; files and rules of github RUCAIBox/POPE. Absent objects are
 drawn at random, from the most frequent objects (popular), or from those that most often occur together with an object
 of the image (adversarial).
 
-    FOLDER/*pope_random.json, *pope_popular.json, *pope_adversarial.json    one or more of them
-        one JSON object per line: question_id, image (a file name), text (the question), label ("yes" or "no")
+    FOLDER/*pope*random.json, *pope*popular.json, *pope*adversarial.json    one or more of them, of one data set:
+        coco_pope_random.json, aokvqa_pope_seem_random.json, gqa_pope_seem_random.json, ...
+        a JSON list, or one JSON object per line: question_id, image (a file name), text (the question), label (yes, no)
     FOLDER/images/                                                          or benchmark.images
 
-Figures of each kind: accuracy; precision, recall and F1 of "yes"; the share of "yes" among the answers.
+| figure of each kind            |                                                                           |
+|--------------------------------|---------------------------------------------------------------------------|
+| accuracy                       | by the published rule, which reads every answer as yes or no              |
+| precision, recall, f1          | of the answer yes, by the published rule                                  |
+| yes_ratio                      | answers that are yes by the published rule / answers                      |
+| read_accuracy, read_f1         | the same where the answer's own yes or no counts; an unread one is wrong  |
+| unread                         | answers that say neither yes nor no; pope_unread: of all kinds            |
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluation.benchmarks.questions import Question, field, number_of, one_file, read_records
-from evaluation.benchmarks.yes_no import no_in_first_sentence, yes_no_counts, yes_no_figures
+from evaluation.benchmarks.yes_no import pope_rule, read_answer, yes_no_counts, yes_no_figures
 from evaluation.statistics import Counts, Figures, ratio
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
@@ -33,7 +40,8 @@ class Pope:
     def count(self, question: Question, answer: str) -> Counts:
         """See Benchmark."""
         kind, label = self.labels[question.question_id]
-        return yes_no_counts(kind, label, no_in_first_sentence(answer), positive=True)
+        published = yes_no_counts(kind, label, pope_rule(answer), positive=True)
+        return published + yes_no_counts(f"{kind} read", label, read_answer(answer), positive=True)
 
     def figures(self, totals: Counts) -> Figures:
         """See Benchmark."""
@@ -42,7 +50,11 @@ class Pope:
         for kind in (kind for kind in KINDS if kind in kinds):
             figures |= {f"{kind}_{name}": value for name, value in yes_no_figures(totals, kind).items()}
             figures[f"{kind}_yes_ratio"] = ratio(totals[f"{kind} yes"], totals[f"{kind} questions"])
+            read = yes_no_figures(totals, f"{kind} read")
+            figures |= {f"{kind}_read_{name}": read[name] for name in ("accuracy", "f1")}
+            figures[f"{kind}_unread"] = totals[f"{kind} read unread"]
             figures[f"{kind}_questions"] = totals[f"{kind} questions"]
+        figures["pope_unread"] = sum(totals[f"{kind} read unread"] for kind in kinds)
         return figures
 
 
@@ -70,5 +82,5 @@ def _files(folder: Path, section: BenchmarkSection) -> dict[str, Path]:
             if file.stem.endswith(kind):
                 return {kind: file}
         raise InputError(f"{file}: the name must end with the kind of its questions; allowed: {', '.join(KINDS)}")
-    present = [kind for kind in KINDS if any(folder.glob(f"*pope_{kind}.json"))]
-    return {kind: one_file(folder, f"*pope_{kind}.json") for kind in present or KINDS}
+    present = [kind for kind in KINDS if any(folder.glob(f"*pope*{kind}.json"))]
+    return {kind: one_file(folder, f"*pope*{kind}.json") for kind in present or KINDS}

@@ -96,7 +96,7 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         records = read_json(path, list)
     else:
         records = []
-        for number, line in enumerate(text.splitlines(), start=1):
+        for number, line in enumerate(text.split("\n"), start=1):  # not at U+2028, which JSON text may hold
             if not line.strip():
                 continue
             try:

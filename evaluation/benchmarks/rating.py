@@ -2,10 +2,12 @@
 
 The prompt is a text file (`benchmark.rater.prompt`, by default rate.txt); the rater sees no image. Its output is JSON
 that follows `SCHEMA`: the explanation comes first, so that the rating follows from it, and has a limited length, so
-that the rating is reached. Output without a readable rating is dropped as `unrated`.
+that the rating is reached. Endpoints that ignore the schema answer in other forms: see `read_rating`. Output without a
+readable rating is dropped as `unrated`.
 """
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from contextlib import closing
@@ -25,6 +27,13 @@ from rlaif.storage.writer import TableWriter
 DEFAULT_PROMPT = Path(__file__).with_name("rate.txt")
 PLACEHOLDERS = ("{image_content}", "{question}", "{gt_answer}", "{response}")
 ANSWERS_PER_CHUNK = 100  # answers rated per write
+_NUMBER = r"(?P<rating>-?\d+(?:[.,]\d+)?)(?:\s*(?:/|out of|von)\s*(?P<scale>\d+))?"
+_GAP = r"(?:[^\w-]|-(?!\d))*"
+_NAMED = re.compile(
+    rf"(?:\brating|\bscore|\bbewertung|评分|評分|评级|得分|分数){_GAP}(?:is|of|ist|是|为|為)?{_GAP}{_NUMBER}",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(rf"\W*?{_NUMBER}\s*分?\W*")
 SCHEMA = {
     "type": "object",
     "properties": {
@@ -129,12 +138,30 @@ def _rate_chunk(
 
 
 def read_rating(completion: Completion) -> int | None:
-    """The rating in one output of the rater; None if it was cut or does not follow the schema."""
-    try:
-        rating = json.loads(completion.text, strict=False)["rating"]
-    except (ValueError, KeyError, TypeError):
+    """The rating in one output of the rater; None if it has none, several different ones, or one that is not in 0..6.
+
+    JSON that follows the schema, in a fence or with text around it; from an endpoint that ignores the schema also a
+    named rating ("Rating: 4", "**Score**: 4/6") or a number alone. Parts of a rating (4.5) and other scales
+    (8/10) are not read. A JSON rating that was cut is not read either: text in it proves nothing.
+    """
+    text = completion.text.strip()
+    if json_start := re.search(r'\{\s*"', text):
+        try:
+            rating = json.JSONDecoder(strict=False).raw_decode(text, json_start.start())[0].get("rating")
+        except ValueError:
+            return None
+        text = "" if isinstance(rating, bool) else str(rating)
+    alone = _ALONE.fullmatch(text)
+    matches = [alone] if alone else [] if json_start else list(_NAMED.finditer(text))
+    ratings = {_in_range(match["rating"], match["scale"]) for match in matches}
+    return ratings.pop() if len(ratings) == 1 else None
+
+
+def _in_range(rating: str, scale: str | None) -> int | None:
+    """A rating as a number, if it is one of the seven on their own scale."""
+    if scale not in (None, str(RATINGS[-1])) or not re.fullmatch(r"\d(?:[.,]0+)?", rating):
         return None
-    return rating if type(rating) is int and rating in RATINGS else None
+    return int(rating[0]) if int(rating[0]) in RATINGS else None
 
 
 def read_prompt(path: str | None) -> str:

@@ -7,7 +7,8 @@ Without it, and with data.source scenes, the embedded scenes are written in the 
 
     benchmarks/<name>/before/answers.parquet, after/...     greedy answers, one row per question
     benchmarks/<name>/.../ratings.parquet                   ratings of the answers (mmhal)
-    metrics.json, under benchmarks.<name>                   figures and 95% confidence intervals (bootstrap over images)
+    metrics.json, under benchmarks.<name>                   figures, 95% confidence intervals (bootstrap over images),
+                                                            and the ids of the images that the answers are about
 
 A stopped benchmark resumes from what is on disk. Answers are generated once; figures are computed on every run.
 """
@@ -44,7 +45,7 @@ READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
     "pope": read_pope,
     "mmhal": read_mmhal,
 }
-Side = dict[str, Any]  # figures, intervals, answers and dropped of one policy
+Side = dict[str, Any]  # figures, intervals, answers, dropped and images (their ids) of one policy
 
 
 def benchmark(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
@@ -68,6 +69,7 @@ def benchmark(config: Config, path: Path, open_engine: OpenEngine = open_engine)
             "intervals": intervals(counts, data.figures, config.seed),
             "answers": len(texts),
             "dropped": len(data.questions) - len(texts),
+            "images": sorted({question.image_id for question in data.questions if question.question_id in texts}),
         }
     Run(path, config, "benchmark").update_metrics(benchmarks={section.name: sides})
     print(figures_table(section.name, sides))

@@ -120,7 +120,7 @@ def test_imports_and_strings_are_read_everywhere() -> None:
     """The layers are only as good as what is read: a lazy import, names in STAGES, a subprocess of a test."""
     assert "rlaif.inference.vllm_engine" in imports(Path("rlaif/inference/open.py"))
     assert {"generation", "rlaif.report"} <= modules_run_by_name(Path("rlaif/pipelines/stages.py"))
-    assert "evaluation.benchmarks" in modules_run_by_name(Path("tests/evaluation/test_benchmarks.py"))
+    assert "evaluation.benchmarks" in modules_run_by_name(Path("tests/evaluation/benchmarks/test_stage.py"))
     assert exists("rlaif.storage.run.Run") and not exists("rlaif.storage." + "run.Ran")
 
 

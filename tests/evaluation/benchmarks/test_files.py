@@ -94,11 +94,27 @@ def test_pope_files(files: Path) -> None:
     assert list(limited.labels) == ["random-0"]
 
 
+def test_pope_files_of_other_data_sets(files: Path) -> None:
+    """A-OKVQA and GQA: a JSON list, another name; lines of COCO's popular and adversarial files end in CR LF."""
+    for file in (files / "pope").iterdir():
+        file.unlink()
+    (files / "pope/gqa_pope_seem_random.json").write_text(json.dumps(POPE, indent=4))
+    (files / "pope/coco_pope_adversarial.json").write_bytes(lines(POPE).replace("\n", "\r\n").encode())
+    labels = read_pope(files / "pope", DEFAULT).labels
+    assert list(labels) == ["random-0", "random-1", "adversarial-0", "adversarial-1"]
+
+
+def test_a_line_may_hold_any_separator_but_a_line_feed(files: Path) -> None:
+    text = json.dumps(POPE[0] | {"text": "Is there a\u2028dog?"}, ensure_ascii=False)
+    (files / "pope/coco_pope_random.json").write_text(text + "\n")
+    assert read_pope(files / "pope", DEFAULT).questions[0].text == "Is there a\u2028dog?"
+
+
 def test_chair_files(files: Path) -> None:
     chair = read_chair(files / "chair", DEFAULT)
     assert chair.truth == {"7": {"dog", "person", "cat"}, "8": set()}  # annotated, or named by a reference caption
     assert chair.questions == [Question("1", "8", "What is there?", b"jpeg")]
-    assert chair.names.find("two puppies and a woman") == ["dog", "person"]
+    assert [item.object for item in chair.names.find("two puppies and a woman")] == ["dog", "person"]
 
 
 def test_chair_without_questions_has_one_for_every_annotated_image(files: Path) -> None:
@@ -142,7 +158,7 @@ BAD = [
     ("pope", "coco_pope_random.json", lines([*POPE, POPE[0]]), r"record 3: duplicate question_id 0"),
     ("pope", "coco_pope_random.json", lines([POPE[0] | {"label": "maybe"}]), r"label 'maybe'; allowed: yes, no"),
     ("pope", "coco_pope_random.json", lines([{"question_id": 1}]), r"no field 'image', only: question_id"),
-    ("pope", "gqa_pope_random.json", lines(POPE), r"several files \*pope_random.json: coco_.*, gqa_"),
+    ("pope", "gqa_pope_random.json", lines(POPE), r"several files \*pope\*random.json: coco_.*, gqa_"),
     ("chair", "synonyms.txt", "\n", r"synonyms.txt has no names"),
     ("chair", "synonyms.txt", "cat", r"category 'dog' is missing from the synonyms file"),
     ("chair", "synonyms.txt", None, r"has no file synonyms\*.txt"),
@@ -288,7 +304,7 @@ def test_embedded_chair_truth_is_that_of_its_captions(embedded: Path) -> None:
     chair = read_chair(embedded / "chair", DEFAULT)
     captions = json.loads((embedded / "chair/captions_scenes.json").read_text())["annotations"]
     for item in captions:
-        named = set(chair.names.find(item["caption"]))
+        named = {item.object for item in chair.names.find(item["caption"])}
         assert named == chair.truth[str(item["image_id"])] and named <= set(NAMES)
 
 

@@ -110,6 +110,7 @@ def test_pope_before_and_after(home: Path, published: Path, capsys: pytest.Captu
         assert before == [0.5, 0.5, 1.0, 1.0] and after == [1.0, 1.0, 1.0, 0.5]
         assert sides["after"]["intervals"][f"{kind}_accuracy"] == [1.0, 1.0]
     assert sides["before"]["answers"] == SCENES * 6 * 3 and sides["before"]["dropped"] == 0
+    assert sides["after"]["images"] == [f"scene_{index:06d}.png" for index in range(SCENES)]
     printed = capsys.readouterr().out
     assert "popular_accuracy" in printed and "100.0% [100.0, 100.0]" in printed
 
@@ -250,6 +251,7 @@ def test_images_that_cannot_be_used_are_counted(home: Path, tmp_path: Path, caps
         "unusable_image": 1,
     }
     assert metrics_of(home, "pope")["before"]["dropped"] == 4
+    assert metrics_of(home, "pope")["before"]["images"] == ["a.png"]
     assert "before: 4 questions were dropped" in capsys.readouterr().out
 
 
