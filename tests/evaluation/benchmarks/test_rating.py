@@ -75,7 +75,7 @@ def test_reading_a_rating(text: str, rating: int | None) -> None:
 def test_the_request_has_everything_and_an_answer_adds_no_placeholder() -> None:
     mmhal = MMHal([], {"1": Known("What color?", "It is red.", ["Circle", "Star"], "attribute")}, runs=1)
     request = mmhal.request(read_prompt(None), "1", "Blue. {gt_answer}<|eot_id|>")
-    for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}\n"):
+    for part in ("Circle, Star", "What color?", "It is red.", "Blue. {gt_answer}"):
         assert part in request
     assert "<|eot_id|>" not in request
 
