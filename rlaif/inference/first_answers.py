@@ -2,9 +2,10 @@
 
 A labeler that thinks first, or answers in another language, puts no probability on yes and no, and its verdicts are
 noise. An endpoint that ignores the JSON schema gives no claims at all. `open_checked` wraps the engine of a stage: its
-first QUESTIONS questions, and its first SPLITS or more lists of claims, are looked at before more of that kind are
-requested. With several engines on Ray each looks at its own, and a resumed stage looks again. The first chunk is
-written only after that, so that a stage that is stopped leaves no rows that are bound to the settings to be changed.
+first QUESTIONS questions (all of the first chunk, if those are fewer), and the first answers to that chunk's responses,
+are looked at before more of that kind are requested. With several engines on Ray each looks at its own, and a resumed
+stage looks again. A chunk is written only after that, so that a stage that is stopped leaves no rows that are bound to
+the settings to be changed.
 """
 
 import json
@@ -27,7 +28,8 @@ from rlaif.inference.engine import (
     json_text,
 )
 
-QUESTIONS, SPLITS = 200, 50
+QUESTIONS = 200  # looked at before any more are asked
+LEAST = 20  # questions or lists in all; fewer decide nothing
 SHOWN, SHOWN_TOKENS = 4, 8  # answers in the message
 
 THINKING = "chat_template_kwargs={enable_thinking: false} for a model that thinks first"
@@ -53,7 +55,7 @@ class FirstQuestions:
     weak: list[Request] = field(default_factory=list)  # the first ones below min_mass
 
     def add(self, request: Request, completion: Completion) -> None:
-        """Count one question. Only the first QUESTIONS count; NaN is left to the verdict."""
+        """Count one question; NaN is left to the verdict."""
         if completion.first_words is None:
             self.unanswered[completion.finish_reason] += 1
             return
@@ -172,11 +174,11 @@ class CheckedEngine:
             if request.json_schema is not None and self._splits is not None:
                 self._splits.add(request, completion)
         fault = None
-        if self._questions is not None and self._questions.count >= QUESTIONS:
+        if self._questions is not None and self._questions.count >= LEAST:
             if self._questions.fault(()) is not None:
                 fault = self._questions.fault(self._sampled(self._questions.weak))
             self._questions = None
-        if self._splits is not None and len(self._splits.seen) >= SPLITS:
+        if self._splits is not None and len(self._splits.seen) >= LEAST:
             fault = fault or self._splits.fault
             self._splits = None
         if fault is not None:

@@ -201,7 +201,13 @@ class Run(Generic[AnyConfig]):
         )
         differing = [name for name in {**old, **new} if old.get(name) != new.get(name)]
         changes = "; ".join(f"{name}: {_value(old, name)} -> {_value(new, name)}" for name in differing)
-        return f"{path} was made with other settings ({changes}); use another RUN=, or delete {self.path} to start over"
+        written = [self._output(name).name for name in now["outputs"]] + [f"{name}.parts" for name in now["outputs"]]
+        written += [self.stage, self._drops_path.name, self._marker_path.name]
+        files = ", ".join(name for name in dict.fromkeys(written) if (self.path / name).exists())
+        return (
+            f"{path} was made with other settings ({changes}); use another RUN=, or delete what {self.stage} wrote in "
+            f"{self.path} to start it over: {files}"
+        )
 
     def _resume_drops(self) -> None:
         """Read the drops of an unfinished attempt; a last line that a kill cut short is removed."""

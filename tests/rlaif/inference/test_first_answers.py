@@ -13,8 +13,8 @@ from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
 from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing, json_text
 from rlaif.inference.first_answers import (
+    LEAST,
     QUESTIONS,
-    SPLITS,
     CheckedEngine,
     open_checked,
     truncation_detail,
@@ -96,7 +96,7 @@ def test_the_mean_decides_and_is_taken_once() -> None:
 
 def test_questions_of_several_calls_add_up() -> None:
     engine = checked(WordsEngine(lambda _: 0.1, "\u662f\u7684"))
-    engine.generate(questions(QUESTIONS - 1))
+    engine.generate(questions(LEAST - 1))
     assert "its answers begin '\u662f\u7684'; set" in message(engine, questions(1))
 
 
@@ -156,7 +156,7 @@ def test_answers_are_those_of_the_engine_in_order() -> None:
 )  # fmt: skip
 def test_splits_that_are_mostly_invalid_name_the_setting(text: str, finish_reason: str, advice: str) -> None:
     engine = checked(WordsEngine(lambda _: 1.0, text, finish_reason), role="splitter")
-    error = message(engine, lists(SPLITS + 10))
+    error = message(engine, lists(60))
     assert error.startswith("60 of the first 60 lists of claims of org/model cannot be read (most ")
     assert advice in error
 
@@ -166,15 +166,15 @@ def test_some_invalid_splits_are_normal_and_further_attempts_do_not_count() -> N
         return ["no JSON" if int(request.text.split()[-1]) % 2 else CLAIMS]
 
     engine = checked(ScriptedEngine(answer))
-    engine.generate(lists(30))
+    engine.generate(lists(LEAST - 1))
     for _ in range(3):
-        engine.generate([request for request in lists(30) if answer(request) == ["no JSON"]])
-    engine.generate(lists(SPLITS))
+        engine.generate([request for request in lists(LEAST - 1) if answer(request) == ["no JSON"]])
+    engine.generate(lists(LEAST))
 
 
 @pytest.mark.parametrize("wrapped", [f"```json\n{CLAIMS}\n```", f"<think>\nOkay.\n</think>\n\n{CLAIMS}"])
 def test_json_in_a_fence_or_after_thoughts_is_read(wrapped: str) -> None:
-    checked(WordsEngine(lambda _: 1.0, wrapped)).generate(lists(SPLITS))
+    checked(WordsEngine(lambda _: 1.0, wrapped)).generate(lists(LEAST))
     assert json_text(wrapped) == CLAIMS
 
 

@@ -77,7 +77,8 @@ def test_other_settings_are_refused_and_nothing_is_overwritten(tmp_path: Path) -
         generation(path).begin(["prompts"], other, inputs=[])
     assert str(caught.value) == (
         f"{path}/generation.json was made with other settings (generation.temperature: 0.7 -> 1.0; seed: absent -> 1); "
-        f"use another RUN=, or delete {path} to start over"
+        f"use another RUN=, or delete what generation wrote in {path} to start it over: prompts.parquet, "
+        "generation.json"
     )
     assert {file.name: file.read_bytes() for file in path.iterdir()} == before
 
