@@ -236,5 +236,6 @@ def source_files(data: DataSection) -> dict[str, str]:
     if data.source == "folder":
         identity["instructions_digest"] = make_id(*read_instructions(data.instructions))
     if data.path is not None and Path(data.path).exists():
-        identity["files_digest"] = files_digest(Path(data.path))
+        names = files_below(Path(data.path))[0] if data.source == "folder" else None  # a new Thumbs.db changes nothing
+        identity["files_digest"] = files_digest(Path(data.path), names)
     return identity

@@ -49,9 +49,12 @@ def make_id(*parts: str) -> str:
     return hashlib.sha256("\x1f".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def files_digest(root: Path) -> str:
-    """A digest over name and size of a file, or of all files below a folder: 16 hex digits."""
-    files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
+def files_digest(root: Path, names: Sequence[str] | None = None) -> str:
+    """A digest over name and size of a file, or of the files below a folder, all or those named: 16 hex digits."""
+    if names is not None:
+        files = [root / name for name in names]
+    else:
+        files = [root] if root.is_file() else sorted(path for path in root.rglob("*") if path.is_file())
     return make_id(*(f"{path.relative_to(root)} {path.stat().st_size}" for path in files))
 
 

@@ -2,53 +2,27 @@
 
 import io
 import struct
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from model.images import MAX_PIXELS, open_image, plain_file, plain_format
-from tests.support.photographs import chunk, encoded, naively, photo, png_file, text_bomb
+from tests.support.photographs import (
+    CORNERS,
+    STORED,
+    chunk,
+    corners,
+    encoded,
+    naively,
+    photo,
+    png_file,
+    text_bomb,
+    turned,
+    upright,
+)
 
-CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))  # top left, top right, bottom left, bottom right
-# Orientation -> how the upright image was turned before it was stored: the inverse of the EXIF table.
-STORED = {
-    1: None,
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_90,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_270,
-}
 WHITE = (255, 255, 255)
-
-
-def upright(width: int = 96, height: int = 64) -> Image.Image:
-    """An image with a color in each quarter."""
-    image = Image.new("RGB", (width, height))
-    for index, color in enumerate(CORNERS):
-        image.paste(color, (index % 2 * width // 2, index // 2 * height // 2, width, height))
-    return image
-
-
-def turned(kind: str, orientation: int, as_bytes: bool = True, **options: Any) -> bytes:
-    """`upright`, stored turned and with its orientation."""
-    image, exif = upright(), Image.Exif()
-    exif[0x0112] = orientation
-    if (turn := STORED[orientation]) is not None:
-        image = image.transpose(turn)
-    return encoded(image, kind, exif=exif.tobytes() if as_bytes else exif, **options)
-
-
-def corners(image: Image.Image) -> list[tuple[int, ...]]:
-    """The middle of each quarter, rounded to 0 or 255."""
-    width, height = image.size
-    middles = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
-    pixels: list[Any] = [image.getpixel(middle) for middle in middles]
-    return [tuple(255 * (value > 127) for value in pixel) for pixel in pixels]
 
 
 def gray(*values: int, depth: int, before: bytes = b"") -> bytes:

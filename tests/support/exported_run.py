@@ -117,3 +117,12 @@ def front_matter(folder: Path) -> dict[str, Any]:
 def dropped(path: Path, stage: str) -> list[tuple[str, str, str]]:
     rows = pq.read_table(path / "dropped.parquet").to_pylist()
     return [(row["row_id"], row["reason"], row["detail"]) for row in rows if row["stage"] == stage]
+
+
+def exported_images(folder: Path, kind: str) -> list[bytes]:
+    """The image of each row of the train split."""
+    if kind == "trl":
+        return [row["images"][0]["bytes"] for row in pq.read_table(folder / "train.parquet").to_pylist()]
+    if kind == "rlaif-v":
+        return [row["image"]["bytes"] for row in pq.read_table(folder / "train.parquet").to_pylist()]
+    return [(folder / row["images"][0]).read_bytes() for row in json_lines(folder / "train.jsonl")]

@@ -16,6 +16,19 @@ from generation.prompts import build_prompts
 from generation.sources import read_pictures
 from rlaif.config import DataSection
 
+CORNERS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0))  # top left, top right, bottom left, bottom right
+# Orientation -> how the upright image was turned before it was stored: the inverse of the EXIF table.
+STORED = {
+    1: None,
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
+
 
 def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
@@ -25,6 +38,33 @@ def encoded(image: Image.Image, format: str, **options: Any) -> bytes:
 
 def photo(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.linear_gradient("L").resize((width, height)).convert(mode)
+
+
+def upright(width: int = 96, height: int = 64) -> Image.Image:
+    """An image with a color in each quarter."""
+    image = Image.new("RGB", (width, height))
+    for index, color in enumerate(CORNERS):
+        image.paste(color, (index % 2 * width // 2, index // 2 * height // 2, width, height))
+    return image
+
+
+def turned(
+    kind: str, orientation: int, as_bytes: bool = True, size: tuple[int, int] = (96, 64), **options: Any
+) -> bytes:
+    """`upright`, stored turned and with its orientation. as_bytes: of its EXIF; HEIF then also gets a rotation box."""
+    image, exif = upright(*size), Image.Exif()
+    exif[0x0112] = orientation
+    if (turn := STORED[orientation]) is not None:
+        image = image.transpose(turn)
+    return encoded(image, kind, exif=exif.tobytes() if as_bytes else exif, **options)
+
+
+def corners(image: Image.Image) -> list[tuple[int, ...]]:
+    """The middle of each quarter, rounded to 0 or 255."""
+    width, height = image.size
+    middles = [(x * width // 4, y * height // 4) for y in (1, 3) for x in (1, 3)]
+    pixels: list[Any] = [image.getpixel(middle) for middle in middles]
+    return [tuple(255 * (value > 127) for value in pixel) for pixel in pixels]
 
 
 def good_image(index: int) -> bytes:

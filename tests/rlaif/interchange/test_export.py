@@ -17,7 +17,16 @@ from rlaif.interchange.card import length_figures, size_category
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import RLAIF_V, SCHEMAS
 from rlaif.storage.writer import TableWriter
-from tests.support.exported_run import PAIRS, dropped, export_config, exported, front_matter, json_lines, labeled_run
+from tests.support.exported_run import (
+    PAIRS,
+    dropped,
+    export_config,
+    exported,
+    exported_images,
+    front_matter,
+    json_lines,
+    labeled_run,
+)
 from tests.support.pair_rows import pair_row, png
 from tests.support.photographs import encoded, naively, photo
 
@@ -177,13 +186,12 @@ def test_other_tools_decode_the_images_that_were_judged(path: Path, tmp_path: Pa
         "heic": encoded(photo(64, 48), "HEIF", exif=rotation.tobytes()),
     }
     folder = export_of(path, tmp_path / "other", kind, {**files, "broken": b"no image"})
-    exported = exported_images(folder, kind)
-    assert list(exported) == list(files)
-    for name, content in exported.items():
+    contents = dict(zip(files, exported_images(folder, kind), strict=True))
+    for name, content in contents.items():
         assert Image.open(io.BytesIO(content)).format == ("JPEG" if name == "plain" else "PNG")
         assert naively(content).tobytes() == open_image(files[name]).tobytes()
-    assert exported["plain"] == files["plain"]
-    assert naively(exported["rotated"]).size == (4, 6) and naively(exported["heic"]).size == (48, 64)
+    assert contents["plain"] == files["plain"]
+    assert naively(contents["rotated"]).size == (4, 6) and naively(contents["heic"]).size == (48, 64)
     assert dropped(tmp_path / "other", f"export-{kind}")[-1][:2] == ("broken", "unusable_image")
 
 
@@ -199,19 +207,6 @@ def export_of(path: Path, other: Path, kind: str, files: dict[str, bytes]) -> Pa
     for table in ("prompts", "responses"):
         (other / f"{table}.parquet").write_bytes((path / f"{table}.parquet").read_bytes())
     return exported(other, kind)
-
-
-def exported_images(folder: Path, kind: str) -> dict[str, bytes]:
-    """The image of each row of the train split, by the name in its chosen answer."""
-    if kind == "trl":
-        rows = pq.read_table(folder / "train.parquet").to_pylist()
-        return {row["pair_id"]: row["images"][0]["bytes"] for row in rows}
-    if kind == "rlaif-v":
-        return {row["idx"]: row["image"]["bytes"] for row in pq.read_table(folder / "train.parquet").to_pylist()}
-    rows = json_lines(folder / "train.jsonl")
-    chosen = [row["chosen"] if kind == "llama-factory" else row["messages"][1] for row in rows]
-    names = [message["content"].split()[1].rstrip(".") for message in chosen]
-    return {name: (folder / row["images"][0]).read_bytes() for name, row in zip(names, rows, strict=True)}
 
 
 def test_the_card_by_hand(path: Path) -> None:

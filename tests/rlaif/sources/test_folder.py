@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from generation.sources import source_files
 from generation.stage import generate
-from rlaif.config import Config
+from rlaif.config import Config, DataSection
 from rlaif.errors import InputError
 from rlaif.sources.folder import files_below, summary
 from rlaif.storage.run import Run
@@ -78,6 +79,16 @@ def test_junk_is_one_line_and_no_row_of_dropped(tmp_path: Path, capsys: pytest.C
     run = Run(tmp_path / "run", config, "test")
     reasons = [(row["row_id"], row["reason"]) for row in read_rows(run, "dropped")]
     assert [row for row in reasons if row[1] != "duplicate_prompt"] == [("text.jpg", "unreadable_image")]
+
+
+def test_new_junk_leaves_the_identity_of_a_folder(tmp_path: Path) -> None:
+    data = DataSection(source="folder", path=str(tmp_path))
+    write_files(tmp_path, IMAGES)
+    before = source_files(data)
+    write_files(tmp_path, JUNK)
+    assert source_files(data) == before
+    write_files(tmp_path, {"another.png": PNG})
+    assert source_files(data) != before
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:
