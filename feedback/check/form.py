@@ -18,7 +18,7 @@ _SENTENCE_END = re.compile(
 )
 # A text that says what to answer. It is looked for in quotation marks too.
 _DICTATES = re.compile(
-    r"\b(?:answer|reply|respond|say)(?:ing|s|ed)?\b.*\b(?:yes|no|true|false)\b"
+    r"\b(?:answer|reply|respond)(?:ing|s|ed)?\b.*\b(?:yes|no|true|false)\b|\bsay (?:yes|no)\b"
     r"|\bantwort\w*\b.*\b(?:ja|nein|wahr|falsch)\b|\br[\u00e9e]pon\w*\b.*\b(?:oui|non|s[\u00edi])\b"
     r"|\brespond\w*\b.*\b(?:s[\u00edi]|no)\b|(?:\u56de\u7b54|\u56de\u590d|\u8f93\u51fa|\u7b54\u6848).*[\u662f\u5426\u5bf9]",
     re.IGNORECASE,

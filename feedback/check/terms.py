@@ -32,7 +32,7 @@ class Term:
     """A word or phrase with content.
 
     ids: its base form, its stem and its groups of synonyms; terms that share one have the same meaning. start, end:
-    its words in the sentence. negated: it stands in the scope of a negation.
+    its words in the sentence. is_posture: a verb such as "stand". negated: it stands in the scope of a negation.
     """
 
     text: str
@@ -40,7 +40,13 @@ class Term:
     role: str  # "content", "attribute", "position" or "negation"
     start: int
     end: int
+    is_posture: bool = False
+    is_german: bool = False
     negated: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        return self.text.isdecimal() or any(group[1:].isdecimal() for group in self.ids if group[0] == "=")
 
     def equals(self, other: "Term") -> bool:
         return not self.ids.isdisjoint(other.ids)
@@ -49,6 +55,12 @@ class Term:
         """Whether it says no more than `other`: the same, another form of the word, or a kind of it."""
         if self.equals(other) or _are_forms(self.text, other.text):
             return True
+        if (
+            self.is_german
+            and len(self.text) > 3
+            and (other.text.startswith(self.text) or other.text.endswith(self.text))
+        ):
+            return True  # wood and a table in "Holztisch"
         kinds = lexicon().kinds
         return any(not kinds[group].isdisjoint(other.ids) for group in self.ids & kinds.keys())
 
@@ -153,7 +165,7 @@ def _terms(tokens: list[str], language: str) -> Iterator[Term]:
         base = base_form(token, tongue)
         entries = lexicon().find(tongue, tokens[start:]) or _entries_of_forms(token, base, tongue)
         end = start + (len(entries[0].words) if entries else 1)
-        term = _term(tokens[start:end], base, entries, start, end)
+        term = _term(tokens[start:end], base, entries, start, tongue)
         if term:
             yield term
         start = end
@@ -166,8 +178,9 @@ def _entries_of_forms(word: str, base: str, language: str) -> list[Entry]:
     return next(filter(None, (lexicon().find(language, [form]) for form in forms)), [])
 
 
-def _term(tokens: list[str], base: str, entries: list[Entry], start: int, end: int) -> Term | None:
+def _term(tokens: list[str], base: str, entries: list[Entry], start: int, language: str) -> Term | None:
     """The term of these words; None if they carry no fact."""
+    end = start + len(tokens)
     sections = {entry.section for entry in entries}
     if "negation" in sections:
         return Term(" ".join(tokens), frozenset({"=not"}), "negation", start, end)
@@ -179,7 +192,7 @@ def _term(tokens: list[str], base: str, entries: list[Entry], start: int, end: i
         ids |= {f"={tokens[0]}", f"={base}", f"~{_stem(tokens[0])}", f"~{_stem(base)}"}
     else:
         ids.add("=" + " ".join(tokens))
-    return Term(" ".join(tokens), frozenset(ids), role, start, end)
+    return Term(" ".join(tokens), frozenset(ids), role, start, end, "posture" in sections, language == "de")
 
 
 @lru_cache(maxsize=2**16)

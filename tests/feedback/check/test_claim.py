@@ -7,6 +7,7 @@ import pytest
 from feedback.check.claim import Source, check_claim
 
 CASES = [json.loads(line) for line in Path(__file__).with_name("cases.jsonl").read_text("utf-8").splitlines()]
+BLIND = [json.loads(line) for line in Path(__file__).with_name("blind_cases.jsonl").read_text("utf-8").splitlines()]
 REAL = Path(os.environ.get("RLAIF_REAL_DATA", "")) / "faithscore_annotation.jsonl"
 
 
@@ -19,6 +20,21 @@ def test_claims_in_three_languages(case: dict[str, str]) -> None:
     finding = check_claim(case["claim"], case["question"], Source(case["instruction"], case["response"]))
     assert finding.outcome == case["right"]
     assert bool(finding.reason) == (finding.outcome != "asked")
+
+
+def test_cases_by_someone_who_did_not_know_the_rules() -> None:
+    """A good claim is asked or restated, a wrong question never asked, a wrong claim unknown: right for 236 of 240.
+
+    Wrong are two counts that must be worked out ("only one of the three", "two calves"), and two claims about a person
+    whose description stands in another order or beside a word that the lexicon lacks.
+    """
+    right = {"good": ("asked", "restated"), "bad_question": ("restated", "unknown"), "bad_claim": ("unknown",)}
+    wrong = []
+    for number, case in enumerate(BLIND):
+        finding = check_claim(case["claim"], case["question"], Source(case["instruction"], case["response"]))
+        if finding.outcome not in right[case["kind"]]:
+            wrong.append(number)
+    assert len(BLIND) == 240 and wrong == [82, 90, 157, 229]
 
 
 @pytest.mark.parametrize(
