@@ -5,7 +5,6 @@ do not allow, or do not name, redistribution with this project.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,10 +20,9 @@ from evaluation.benchmarks.pope import read_pope
 from evaluation.benchmarks.questions import Question, read_records
 from evaluation.statistics import total
 from rlaif.config import BenchmarkSection
+from tests.support import PUBLISHED
 
-ROOT = Path(__file__).resolve().parents[3]
-DATA = Path(os.environ.get("RLAIF_PUBLISHED_DATA") or ROOT.parent / "shared" / "data")
-pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no published files in {DATA}")
+pytestmark = pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"no published files in {PUBLISHED}")
 DEFAULT = BenchmarkSection()
 
 
@@ -38,7 +36,7 @@ DEFAULT = BenchmarkSection()
     ],
 )
 def test_pope(tmp_path: Path, file: str, kind: str, image: str) -> None:
-    (tmp_path / file).symlink_to(DATA / "pope" / file)
+    (tmp_path / file).symlink_to(PUBLISHED / "pope" / file)
     pope = read_pope(tmp_path, DEFAULT)
     assert Counter(pope.labels.values()) == {(kind, True): 1500, (kind, False): 1500}
     assert pope.questions[0].image == image and len({question.image for question in pope.questions}) == 500
@@ -47,7 +45,7 @@ def test_pope(tmp_path: Path, file: str, kind: str, image: str) -> None:
 def test_amber(tmp_path: Path) -> None:
     """61 scenes have a word in both lists, 14 a word twice in truth."""
     (tmp_path / "data/query").mkdir(parents=True)
-    for file in (DATA / "amber").iterdir():
+    for file in (PUBLISHED / "amber").iterdir():
         (tmp_path / "data" / ("query" if file.name.startswith("query") else "") / file.name).symlink_to(file)
     data = {
         name: read_amber(tmp_path, BenchmarkSection(questions=f"query_{name}.json"))
@@ -66,7 +64,7 @@ def test_amber(tmp_path: Path) -> None:
 
 
 def test_mmhal(tmp_path: Path) -> None:
-    (tmp_path / "mmhal-bench_answer_template.json").symlink_to(DATA / "mmhal/mmhal-bench_answer_template.json")
+    (tmp_path / "mmhal-bench_answer_template.json").symlink_to(PUBLISHED / "mmhal/mmhal-bench_answer_template.json")
     mmhal = read_mmhal(tmp_path, DEFAULT)
     assert Counter(known.kind for known in mmhal.known.values()) == dict.fromkeys(
         ("attribute", "adversarial", "comparison", "counting", "relation", "environment", "holistic", "other"), 12
@@ -84,13 +82,13 @@ def descriptions(number: int) -> dict[str, str]:
             yield record
             start += len(text[start:]) - len(text[start:].lstrip())
 
-    text = (DATA / f"captions/cap_Instruction{number}_llava.json").read_text(encoding="utf-8")
+    text = (PUBLISHED / f"captions/cap_Instruction{number}_llava.json").read_text(encoding="utf-8")
     return {str(record["image_id"]): record["text"] for record in records(text)}
 
 
 def test_chair_on_real_descriptions() -> None:
     """An answer repeats what is there more often than what is not: counted once a word, the rate is higher."""
-    synonyms = read_synonyms(DATA / "chair/synonyms.txt")
+    synonyms = read_synonyms(PUBLISHED / "chair/synonyms.txt")
     assert len(set(synonyms.values())) == 80
     names = Names(with_rules(synonyms))
     answers, short = list(descriptions(1).items())[:500], descriptions(2)
@@ -103,5 +101,5 @@ def test_chair_on_real_descriptions() -> None:
 
 
 def test_records_of_real_json_lines() -> None:
-    records = read_records(DATA / "captions/cap_Instruction2_llava.json")
+    records = read_records(PUBLISHED / "captions/cap_Instruction2_llava.json")
     assert len(records) == 2000 and "image_id" in records[0]

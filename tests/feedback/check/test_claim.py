@@ -1,14 +1,14 @@
 import json
-import os
 from pathlib import Path
 
 import pytest
 
 from feedback.check.claim import Source, check_claim
+from tests.support import PUBLISHED
 
 CASES = [json.loads(line) for line in Path(__file__).with_name("cases.jsonl").read_text("utf-8").splitlines()]
 BLIND = [json.loads(line) for line in Path(__file__).with_name("blind_cases.jsonl").read_text("utf-8").splitlines()]
-REAL = Path(os.environ.get("RLAIF_REAL_DATA", "")) / "faithscore_annotation.jsonl"
+REAL = PUBLISHED / "faithscore_annotation.jsonl"
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case['claim']} | {case['question']}")
