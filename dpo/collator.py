@@ -52,12 +52,14 @@ class PairCollator:
         max_length: longest sequence; an answer is cut to what its prompt leaves. Rows whose prompt leaves nothing must
             be dropped before (see `unusable`). None: no limit.
         shared_prefix: the model computes each prompt once for both answers.
+        end_token: answers are whole; False: they are cut within a response, and have no end token.
     """
 
     processor: MiniCPMVProcessor
     max_answer_tokens: int | None = None
     max_length: int | None = None
     shared_prefix: bool = False
+    end_token: bool = True
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """
@@ -97,6 +99,7 @@ class PairCollator:
         """The token ids of one answer, cut to its limits; a cut answer lacks its end token."""
         (message,) = row[side]
         ids: list[int] = self.processor.encode_answer(message["content"])
+        ids = ids if self.end_token else ids[:-1]
         if self.max_length is not None:
             ids = ids[: self.max_length - prompt_length]
         return ids[: self.max_answer_tokens]

@@ -93,11 +93,21 @@ def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
     return model
 
 
-def load_collator(section: ModelSection, dpo: DpoSection, max_length: int | None) -> Collator:
-    """The collator for a policy."""
+def load_collator(
+    section: ModelSection, dpo: DpoSection, max_length: int | None, answers_are_cut: bool = False
+) -> Collator:
+    """The collator for a policy; answers_are_cut: they get no end token.
+
+    Errors: ConfigError: answers are cut, and the model is not MiniCPM-V.
+    """
     processor = AutoProcessor.from_pretrained(section.model, revision=section.revision, trust_remote_code=False)
     if isinstance(processor, MiniCPMVProcessor):
-        return PairCollator(processor, dpo.max_answer_tokens, max_length, dpo.shared_prefix)
+        return PairCollator(processor, dpo.max_answer_tokens, max_length, dpo.shared_prefix, not answers_are_cut)
+    if answers_are_cut:
+        raise ConfigError(
+            f"the pairs were made with feedback.pairs=first_difference, which works with MiniCPM-V only, but "
+            f"{section.model} is another model, whose chat template ends every answer; make pairs of responses"
+        )
     return StockCollator(processor)
 
 

@@ -23,6 +23,7 @@ from rlaif.imports import gc_paused
 from rlaif.inference.revision import pin_model
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
+from rlaif.storage.tables import answers_are_cut
 
 if TYPE_CHECKING:
     from trl import DPOConfig
@@ -65,7 +66,7 @@ def train(run: Run, args: "DPOConfig") -> None:
         from model.transformers_private import last_complete_checkpoint
 
     config = run.config
-    collator = load_collator(config.policy, config.dpo, args.max_length)
+    collator = load_collator(config.policy, config.dpo, args.max_length, answers_are_cut(run))
     pairs = locate_pairs(run, "train", collator)
     validation = locate_pairs(run, "validation", collator) if args.do_eval else None
     trainer = build_trainer(config, args, collator, run.path / "pairs.parquet", pairs, validation)

@@ -16,6 +16,7 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import read_parts
 from rlaif.text import words
 
+PAIR_COLUMNS = ("chosen_response_id", "rejected_response_id", "chosen", "rejected")
 IdPair = tuple[str, str]  # (chosen_response_id, rejected_response_id)
 
 
@@ -31,7 +32,7 @@ def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
         responses=read_parts(run, "responses", ["response_id", "prompt_id", "text"]),
         claims=read_parts(run, "claims", ["response_id", "prompt_id", "claim", "verdict"]),
         scores=read_parts(run, "scores", ["response_id", "prompt_id", "whole_response_score"]),
-        pairs=read_parts(run, "pairs", ["prompt_id", "chosen_response_id", "rejected_response_id"]),
+        pairs=read_parts(run, "pairs", ["prompt_id", *PAIR_COLUMNS]),
     ):
         truth = truth_of(prompt["source"], prompt["reference"])
         if truth is None or not rows["responses"]:
@@ -50,7 +51,11 @@ def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
         run_pairs = [(row["chosen_response_id"], row["rejected_response_id"]) for row in rows["pairs"]]
         baseline, surplus = whole_response_pairs(run.config, prompt["prompt_id"], texts, scores, surplus)
         same_pairs = reorder_pairs(run_pairs, scores)
-        for kind, pairs in {"run": run_pairs, "baseline": baseline, "same": same_pairs}.items():
+        for row, pair in zip(rows["pairs"], run_pairs, strict=True):
+            texts_of = zip(pair, (row["chosen"], row["rejected"]), strict=True)  # they may be cut responses
+            false = {key: truth.check_mentions(text[0]["content"]).count(False) for key, text in texts_of}
+            counts.update(pair_counts(pair, false, "run"))
+        for kind, pairs in {"baseline": baseline, "same": same_pairs}.items():
             for pair in pairs:
                 counts.update(pair_counts(pair, false_mentions, kind))
         counted.append(counts)

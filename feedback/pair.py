@@ -60,7 +60,7 @@ def build_pairs(
     brings |surplus + words(chosen) - words(rejected)| closest to 0, so that the mean lengths of both sides stay equal.
     None: lengths do not matter.
     """
-    distinct, drops = _drop_equal_texts(responses)
+    distinct, drops = drop_equal_texts(responses)
     if len(distinct) < 2:
         return [], [*drops, Drop(prompt_id, "single_response", f"{len(distinct)} distinct scored responses")]
     indices = range(len(distinct))
@@ -76,11 +76,11 @@ def build_pairs(
         return [], [*drops, Drop(prompt_id, "all_scores_equal", detail)]
     random.Random(seed).shuffle(candidates)
     lengths = None if surplus is None else [len(words(response.text)) for response in distinct]
-    picked = _pick(candidates, limit, lengths, surplus or 0)
+    picked = pick(candidates, limit, lengths, surplus or 0)
     return [Pair(distinct[high], distinct[low]) for high, low in picked], drops
 
 
-def _drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[Drop]]:
+def drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[Drop]]:
     first: dict[str, Scored] = {}
     drops = []
     for response in responses:
@@ -90,7 +90,7 @@ def _drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[D
     return list(first.values()), drops
 
 
-def _pick(
+def pick(
     candidates: list[tuple[int, int]], limit: int, lengths: Sequence[int] | None, surplus: int
 ) -> list[tuple[int, int]]:
     """Repeatedly the first candidate with the least reuse of its responses, then the least imbalance of lengths.

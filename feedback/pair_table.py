@@ -10,7 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from feedback.pair import Scored
+from feedback.first_difference import Cut, Response, VerifiedClaim
+from feedback.pair import Pair, Scored
 from rlaif.errors import InputError
 from rlaif.storage.files import make_id
 from rlaif.storage.join import Rows
@@ -63,17 +64,22 @@ def scored_responses(tables: Mapping[str, Rows]) -> ScoredResponses:
     )
 
 
-def pair_rows(prompts: pa.Table, responses: ScoredResponses, picked: Sequence[tuple[int, int, int]]) -> pa.Table:
+def with_claims(responses: ScoredResponses, index: int) -> Response:
+    """A response with its claims and their verdicts, as Python objects."""
+    claims = responses.claims.slice(responses.claim_starts[index], np.diff(responses.claim_starts)[index])
+    columns = (claims[name].to_pylist() for name in ("claim", "verdict"))
+    return Response(responses.scored[index], [VerifiedClaim(*row) for row in zip(*columns, strict=True)])
+
+
+def pair_rows(prompts: pa.Table, responses: ScoredResponses, picked: Sequence[tuple[int, Pair]]) -> pa.Table:
     """Rows of `pairs`: messages in TRL's format, the image, and the claims behind the preference.
 
-    picked: (prompt, chosen, rejected): a row of `prompts` and two indices into `responses.scored`.
+    picked: (row of `prompts`, pair) with the responses of `responses`.
     """
-    indices = dict(zip(("prompt", "chosen", "rejected"), map(pa.array, zip(*picked, strict=True)), strict=True))
-    prompts = prompts.take(indices["prompt"])
-    claims = pa.ListArray.from_arrays(
-        pa.array(responses.claim_starts, pa.int32()),
-        responses.claims.select(VERIFIED_COLUMNS).to_struct_array().combine_chunks(),
-    )
+    index_of = {response.response_id: index for index, response in enumerate(responses.scored)}
+    sides = {side: [getattr(pair, side) for _, pair in picked] for side in ("chosen", "rejected")}
+    indices = {side: pa.array([index_of[item.response_id] for item in scored]) for side, scored in sides.items()}
+    prompts = prompts.take(pa.array([row for row, _ in picked]))
     columns = {
         "prompt_id": prompts["prompt_id"],
         "images": _singletons(prompts["image"].combine_chunks()),
@@ -81,16 +87,30 @@ def pair_rows(prompts: pa.Table, responses: ScoredResponses, picked: Sequence[tu
         "round": responses.rounds.take(indices["chosen"]),
         "split": prompts["split"],
     }
-    for side in ("chosen", "rejected"):
-        scored = [responses.scored[index] for index in indices[side].to_pylist()]
+    for side, scored in sides.items():
         columns[side] = _messages("assistant", pa.array([response.text for response in scored]))
         columns[f"{side}_response_id"] = pa.array([response.response_id for response in scored])
         columns[f"{side}_score"] = pa.array([response.score for response in scored])
-        columns[f"{side}_claims"] = claims.take(indices[side])
+        columns[f"{side}_claims"] = _claims(responses, indices[side], scored)
     ids = zip(columns["chosen_response_id"].to_pylist(), columns["rejected_response_id"].to_pylist(), strict=True)
     columns["pair_id"] = pa.array([make_id(*pair) for pair in ids])
     names = SCHEMAS["pairs"].names
     return pa.table([columns[name] for name in names], names)
+
+
+def _claims(responses: ScoredResponses, indices: pa.Array, scored: Sequence[Scored]) -> pa.ListArray:
+    """The verified claims of each response; of a `Cut` those that belong to its text."""
+    claims = responses.claims.select(VERIFIED_COLUMNS).to_struct_array().combine_chunks()
+    starts = responses.claim_starts
+    if not any(isinstance(item, Cut) for item in scored):
+        return pa.ListArray.from_arrays(pa.array(starts, pa.int32()), claims).take(indices)
+    kept = [
+        [starts[index] + claim for claim in item.claims] if isinstance(item, Cut) else range(*starts[index : index + 2])
+        for index, item in zip(indices.to_pylist(), scored, strict=True)
+    ]
+    ends = np.cumsum([0, *map(len, kept)])
+    rows = pa.array([row for rows in kept for row in rows], pa.int64())
+    return pa.ListArray.from_arrays(pa.array(ends, pa.int32()), claims.take(rows))
 
 
 def _messages(role: str, texts: pa.Array) -> pa.ListArray:

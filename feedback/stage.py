@@ -25,12 +25,13 @@ from typing import Any
 import numpy as np
 
 from feedback.divide import Claim, Split
+from feedback.first_difference import build_first_differences
 from feedback.labeler import Labeler, Labels, Prompt, record_drops, split_responses
 from feedback.labeler_prompts import LabelerPrompts, read_prompts
-from feedback.pair import Drop, build_pairs
-from feedback.pair_table import pair_rows, scored_responses
+from feedback.pair import Drop, Pair, build_pairs
+from feedback.pair_table import ScoredResponses, pair_rows, scored_responses, with_claims
 from feedback.summary import Summary
-from rlaif.config import Config, ModelSection
+from rlaif.config import Config, FeedbackSection, ModelSection
 from rlaif.inference.engine import Engine, OpenEngine
 from rlaif.inference.first_answers import open_checked
 from rlaif.inference.metering import Cost, MeteredEngine
@@ -152,38 +153,43 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
         ):
             responses = scored_responses(tables)
             summary.add_responses(responses, settings.min_yes_no_mass)
-            index_of = {response.response_id: index for index, response in enumerate(responses.scored)}
             num_responses = np.diff(tables["responses"].starts)
-            picked = []
+            picked: list[tuple[int, Pair]] = []
             for row, prompt_id in enumerate(prompts["prompt_id"].to_pylist()):
                 if not num_responses[row]:
                     continue
-                pairs, drops = build_pairs(
-                    prompt_id,
-                    responses.scored[responses.starts[row] : responses.starts[row + 1]],
-                    limit=settings.pairs_per_prompt,
-                    seed=int(make_id(str(seed), prompt_id), 16) % 2**31,
-                    surplus=summary.extra_words if settings.balance_length else None,
-                    min_margin=settings.min_margin,
+                pairs, drops = prompt_pairs(
+                    prompt_id, responses, row, settings, seed, summary.extra_words if settings.balance_length else None
                 )
                 record_drops(run, drops)
                 for pair in pairs:
                     summary.add_pair(pair)
                 if prompt_id not in writer.done:
-                    picked += [
-                        (row, index_of[pair.chosen.response_id], index_of[pair.rejected.response_id]) for pair in pairs
-                    ]
+                    picked += [(row, pair) for pair in pairs]
             for batch in batches_of_whole_prompts(picked):
                 writer.write_table(pair_rows(prompts, responses, batch))
         return summary, writer.finish()
 
 
-def batches_of_whole_prompts(picked: Sequence[tuple[int, int, int]]) -> Iterator[list[tuple[int, int, int]]]:
-    """Pairs (prompt, chosen, rejected) in batches of about PAIRS_PER_BATCH.
+def prompt_pairs(
+    prompt_id: str, responses: ScoredResponses, row: int, settings: FeedbackSection, seed: int, surplus: int | None
+) -> tuple[list[Pair], list[Drop]]:
+    """The pairs of the prompt in this row by the rule `feedback.pairs`, and what was dropped."""
+    start, end = responses.starts[row : row + 2]
+    limit, seed = settings.pairs_per_prompt, int(make_id(str(seed), prompt_id), 16) % 2**31
+    if settings.pairs == "first_difference":
+        claims = [with_claims(responses, index) for index in range(start, end)]
+        return build_first_differences(prompt_id, claims, limit=limit, seed=seed, surplus=surplus)
+    scored = responses.scored[start:end]
+    return build_pairs(prompt_id, scored, limit=limit, seed=seed, surplus=surplus, min_margin=settings.min_margin)
+
+
+def batches_of_whole_prompts(picked: Sequence[tuple[int, Pair]]) -> Iterator[list[tuple[int, Pair]]]:
+    """Pairs with the row of their prompt in batches of about PAIRS_PER_BATCH.
 
     A prompt is done once one of its pairs is on disk, so its pairs must be written together.
     """
-    batch: list[tuple[int, int, int]] = []
+    batch: list[tuple[int, Pair]] = []
     for _, pairs in groupby(picked, key=itemgetter(0)):
         if len(batch) >= PAIRS_PER_BATCH:
             yield batch

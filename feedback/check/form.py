@@ -28,3 +28,15 @@ _DICTATES = re.compile(
 def is_unfit(text: str) -> bool:
     """Whether a question or claim has several sentences, quotations aside, or dictates an answer."""
     return bool(_SENTENCE_END.search(_QUOTED.sub("\u2026", text)) or _DICTATES.search(text))
+
+
+def sentence_spans(text: str) -> list[tuple[int, int]]:
+    """(start, end) of each sentence, without the space around it; a full stop in quotation marks ends none."""
+    masked = _QUOTED.sub(lambda match: "\u2026" * len(match[0]), text)
+    ends = [match.end() for match in _SENTENCE_END.finditer(masked)]
+    spans = []
+    for start, end in zip([0, *ends], [*ends, len(text)], strict=True):
+        if part := text[start:end].strip():
+            start += text[start:end].index(part)
+            spans.append((start, start + len(part)))
+    return spans

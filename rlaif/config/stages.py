@@ -170,6 +170,12 @@ class FeedbackSection(Section):
         "the probabilities of no; mean_log_odds = mean of ln(p_yes / p_no); whole_response = p_yes - p_no of one "
         "question about the whole response.",
     )
+    pairs: Literal["responses", "first_difference"] = Field(
+        "responses",
+        description="What is paired. responses = two responses of which one has a higher score; first_difference = "
+        "their beginnings up to the first false sentence of one, where the other goes on truly (SENTINEL). DPO then "
+        "learns no end of an answer.",
+    )
     min_margin: float = Field(
         0, ge=0, description="Least difference between the scores of the chosen and the rejected response of a pair."
     )
@@ -179,6 +185,15 @@ class FeedbackSection(Section):
         description="Choose pairs so that chosen and rejected responses have equally many words on average. Otherwise "
         "DPO may learn that short answers are better.",
     )
+
+    @model_validator(mode="after")
+    def _first_differences_have_no_scores(self) -> Self:
+        if self.pairs == "first_difference" and (self.score != "rejected_count" or self.min_margin):
+            raise ValueError(
+                f"pairs is 'first_difference', which needs verdicts alone, but score is {self.score!r} and min_margin "
+                f"{self.min_margin:g}; set score to rejected_count and min_margin to 0"
+            )
+        return self
 
 
 class LoraSection(Section):

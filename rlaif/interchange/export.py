@@ -23,7 +23,7 @@ from rlaif.interchange.card import length_figures, model_names, write_card
 from rlaif.interchange.formats import SplitFiles, dataset_info, fitting_pairs, text_of, with_plain_images
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
-from rlaif.storage.tables import count_rows, read_parts, read_rows
+from rlaif.storage.tables import answers_are_cut, count_rows, read_parts, read_rows
 from rlaif.text import words
 
 
@@ -36,6 +36,11 @@ def export(config: Config, path: Path) -> Path:
             'example SET="export.license=cc-by-4.0"'
         )
     run = Run(path, config, f"export-{section.format}")
+    if answers_are_cut(run):
+        raise ConfigError(
+            f"the pairs of {path} were made with feedback.pairs=first_difference: they end within an answer, where "
+            "other tools would train an end; train them with `make dpo`, or make pairs of responses in another run"
+        )
     output = f"export/{section.format}"
     if run.begin([output], {"format": section.format}, inputs=["pairs"]):
         run.announce(f"{count_rows(run, 'pairs'):,} pairs for {section.format}")

@@ -14,7 +14,7 @@ from rlaif.report.charts import Group, Line, histogram, line_chart
 from rlaif.storage.files import read_json
 from rlaif.storage.join import join_parts
 from rlaif.storage.run import Run
-from rlaif.storage.tables import count_rows, has_table, read_parts
+from rlaif.storage.tables import answers_are_cut, count_rows, has_table, read_parts
 
 
 def training(log: Path) -> list[dict[str, Any]] | None:
@@ -67,7 +67,7 @@ def falling_rewards(log: Path) -> dict[str, float] | None:
 def lengths(run: Run[Config]) -> list[dict[str, Any]]:
     """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known."""
     figures = []
-    if all(has_table(run, table) for table in ("prompts", "responses", "pairs")):
+    if all(has_table(run, table) for table in ("prompts", "responses", "pairs")) and not answers_are_cut(run):
         figures.append(("Answers of the pairs", pair_lengths(run)))
     if has_table(run, "evaluations"):
         answers = [

@@ -85,6 +85,14 @@ def read_metadata(run: RunFolder, table: str) -> dict[str, Any]:
     return read_provenance(run.path / f"{table}.parquet")
 
 
+def answers_are_cut(run: RunFolder) -> bool:
+    """Whether the answers of `pairs` end within a response (`feedback.pairs: first_difference`), so that their end is
+    not one that a model should learn. Errors: as `read_rows`.
+    """
+    settings = read_metadata(run, "pairs")["config"].get("feedback", {})
+    return bool(settings.get("pairs") == "first_difference")
+
+
 def _open(run: RunFolder, table: str) -> pq.ParquetFile:
     path = run.path / f"{table}.parquet"
     if not path.is_file():

@@ -172,6 +172,15 @@ def test_unusable_pairs_have_a_reason(processor: MiniCPMVProcessor) -> None:
     assert PairCollator(processor, max_answer_tokens=3).unusable(row) is None
 
 
+def test_answers_that_are_cut_within_a_response_have_no_end_token(processor: MiniCPMVProcessor) -> None:
+    row = pair_row("a", "hue?", "red", "blue!")
+    batch = PairCollator(processor, end_token=False)([row])
+    assert [row[34:] for row in tokens(processor, batch)] == [[*"red", PAD, PAD], [*"blue!"]]
+    assert batch["completion_mask"].tolist() == [[0] * 34 + [1] * 3 + [0] * 2, [0] * 34 + [1] * 5]
+    cut = PairCollator(processor, end_token=False, max_answer_tokens=3)([row])
+    assert [row[34:] for row in tokens(processor, cut)] == [[*"red"], [*"blu"]]
+
+
 def test_images_once_per_pair_give_the_log_probs_of_images_twice(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     rows = [

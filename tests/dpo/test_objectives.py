@@ -19,7 +19,7 @@ from rlaif.storage.run import Run
 from tests.support.alignment import config_of
 from tests.support.pair_rows import varied_pairs, write_pairs
 
-MPO = {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]}
+MPO: dict[str, Any] = {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]}
 OBJECTIVES: dict[str, dict[str, Any]] = {
     **{loss: {"loss_type": loss, **({"label_smoothing": 1e-3} if loss == "exo_pair" else {})} for loss in LOSSES},
     **{f"{loss} smoothed": {"loss_type": loss, "label_smoothing": 0.1} for loss in ("robust", "aot", "aot_unpaired")},
