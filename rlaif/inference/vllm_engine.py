@@ -181,10 +181,10 @@ class VllmEngine:
             )
         if not self._spellings[word]:
             first = self._tokenizer.decode(self._tokenizer.encode(word, add_special_tokens=False)[:1]).strip()
-            hint = f"such as {first!r}" if first and "\ufffd" not in first else "in another language"
             raise ModelError(
-                f"the vocabulary of {self._model} has no token {word!r}, expected a word that is a single token; set "
-                f"feedback.answers to words that are ({hint}), or use another model"
+                f"the vocabulary of {self._model} has no token {word!r}, which begins with the token {first!r}; set "
+                "feedback.answers to words that are single tokens, or to that beginning if no other answer has it, or "
+                "use another model"
             )
         return self._spellings[word]
 

@@ -243,7 +243,7 @@ def test_spellings(engine: VllmEngine) -> None:
     assert {"yes", "Yes", "YES"} <= texts
     assert {text.strip().lower() for text in texts} == {"yes"}
     assert not set(engine.spellings("yes")) & set(engine.spellings("no"))
-    with pytest.raises(ModelError, match="has no token 'zyzzyva', expected a word that is a single token; set"):
+    with pytest.raises(ModelError, match="has no token 'zyzzyva', which begins with the token 'z'; set feedback"):
         engine.generate([Request("is it?", max_tokens=1, first_words=("zyzzyva",))])
 
 
