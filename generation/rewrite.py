@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from generation.quality import Fault, find_fault, repetition, share_invented
 from generation.sources import read_parquet
+from generation.tables import Columns
 from rlaif.command import run_stage
 from rlaif.config import RewriteConfig
 from rlaif.errors import ConfigError, InputError
@@ -140,9 +141,8 @@ def raw_captions(run: "Run[RewriteConfig]", processed: Container[str], advance: 
     by `advance`.
     """
     section = run.config.captions
-    pictures = read_parquet(
-        Path(section.path), section.image_column, section.caption_column, section="captions", text="caption"
-    )
+    columns = Columns(section.image_column, section.caption_column, section="captions", text="caption")
+    pictures = read_parquet(Path(section.path), columns)
     for picture in islice(pictures, section.limit):
         if picture.name in processed:
             continue

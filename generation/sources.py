@@ -1,33 +1,32 @@
 """Where images and instructions come from: each source is a function that yields `Picture` rows.
 
-| data.source | reads                                                                          |
-|-------------|--------------------------------------------------------------------------------|
-| scenes      | the embedded world, the only source with predefined splits and a reference     |
-| folder      | every image below a folder, with every instruction of a text file              |
-| parquet     | a parquet file, or all below a folder, with an image and a question column     |
-| datasets    | a data set that `datasets` can load, from a folder or from the hub             |
+| data.source | reads                                                                              |
+|-------------|------------------------------------------------------------------------------------|
+| scenes      | the embedded world, the only source with predefined splits and a reference         |
+| folder      | every image below a folder, with every instruction of a text file                  |
+| table       | a JSON, JSON lines, CSV or parquet file, or all below a folder (generation.tables) |
+| parquet     | the same for parquet only                                                          |
+| datasets    | a data set that `datasets` can load, from a folder or from the hub                 |
 
 CONTRIBUTING.md says how to add a source. generation.prompts checks the rows of all sources alike.
 """
 
 import json
-import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
+from generation.tables import Columns, table_pictures
 from rlaif.config import DataSection
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
+from rlaif.records.data_sets import open_data_set, should_stream
+from rlaif.records.files import open_files
+from rlaif.records.record import RecordTable
 from rlaif.sources.folder import files_below, summary
 from rlaif.sources.picture import Picture, redacted
-from rlaif.storage.files import files_digest, make_id, parquet_files
-
-if TYPE_CHECKING:
-    import pyarrow as pa
+from rlaif.storage.files import files_digest, make_id
 
 DEFAULT_INSTRUCTIONS = Path(__file__).with_name("instructions.txt")
-ROWS_PER_BATCH = 32  # rows of a parquet file in memory; photographs are large
 
 
 def read_pictures(data: DataSection, seed: int, round: int = 1) -> Iterator[Picture]:
@@ -42,9 +41,13 @@ def read_pictures(data: DataSection, seed: int, round: int = 1) -> Iterator[Pict
         raise InputError("data.source is 'import': rows with answers are read by `make import`; set another source")
     if data.source == "folder":
         return _read_folder(Path(data.path), read_instructions(data.instructions))
+    columns = Columns(data.image_column, data.question_column)
+    image_folder = Path(data.image_folder) if data.image_folder else None
     if data.source == "parquet":
-        return read_parquet(Path(data.path), data.image_column, data.question_column)
-    return _read_dataset(data)
+        return read_parquet(Path(data.path), columns, image_folder)
+    if data.source == "table":
+        return table_pictures(open_files(Path(data.path), "data.path"), columns, image_folder)
+    return table_pictures([_open_data_set(data)], columns, image_folder)
 
 
 def _read_scenes(data: DataSection, seed: int, round: int) -> Iterator[Picture]:
@@ -93,124 +96,17 @@ def read_instructions(path: str | None) -> list[str]:
     return [line for line in lines if line]
 
 
-def read_parquet(
-    path: Path, image_column: str, text_column: str, section: str = "data", text: str = "question"
-) -> Iterator[Picture]:
-    """Rows of a parquet file, or of all below a folder. Image paths are relative to the folder of their file.
-
-    section, text: the setting is called `{section}.{text}_column`, for messages.
-    Errors: InputError for a missing path, file or column, or one of another type.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {f"{section}.image_column": image_column, f"{section}.{text}_column": text_column}
-    for name, file in parquet_files(path, f"{section}.path").items():
-        try:
-            table = pq.ParquetFile(file)
-        except pa.ArrowInvalid as error:
-            raise InputError(
-                f"{file} is not a parquet file ({error}); correct {section}.path, or write it again"
-            ) from error
-        folders = [file.parent, path] if path.is_dir() else [file.parent]
-        with table:
-            _check_columns(str(file), table.schema_arrow, columns)
-            batches = table.iter_batches(ROWS_PER_BATCH, columns=[image_column, text_column])
-            yield from _pictures(name, batches, image_column, text_column, folders)
+def read_parquet(path: Path, columns: Columns, image_folder: Path | None = None) -> Iterator[Picture]:
+    """Rows of a parquet file, or of all below a folder. Errors: InputError."""
+    return table_pictures(open_files(path, f"{columns.section}.path", "parquet"), columns, image_folder)
 
 
-def _read_dataset(data: DataSection) -> Iterator[Picture]:
-    """Rows of a data set that was saved by save_to_disk, or that load_dataset can load."""
-    from datasets import Dataset, DatasetDict, Image, config, load_dataset, load_from_disk
-    from huggingface_hub.constants import HF_HUB_CACHE
-
+def _open_data_set(data: DataSection) -> RecordTable:
     assert data.path is not None
-    where = f"data set {data.path}"
-    folders = [Path(data.path)]
-    try:
-        if (Path(data.path) / "dataset_info.json").is_file() or (Path(data.path) / "dataset_dict.json").is_file():
-            loaded = load_from_disk(data.path)
-        else:
-            loaded = load_dataset(data.path, revision=data.revision)
-            folders += [Path(config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]  # where downloads are stored
-    except (OSError, ValueError) as error:  # the errors of `datasets` derive from these
-        raise InputError(f"cannot load {where}: {' '.join(str(error).split())}; correct data.path") from error
-    if isinstance(loaded, DatasetDict):
-        if data.split not in loaded:
-            known = ", ".join(map(str, loaded))
-            raise InputError(f"{where} has no split {data.split!r}; it has: {known}; set data.split")
-        loaded = loaded[data.split]
-    assert isinstance(loaded, Dataset)
-    if isinstance(loaded.features.get(data.image_column), Image):
-        loaded = loaded.cast_column(data.image_column, Image(decode=False))  # encoded bytes, unchanged
-    columns = {"data.image_column": data.image_column, "data.question_column": data.question_column}
-    _check_columns(where, loaded.features.arrow_schema, columns)
-    batches = loaded.select_columns([data.image_column, data.question_column]).with_format("arrow").iter(ROWS_PER_BATCH)
-    yield from _pictures(data.split, batches, data.image_column, data.question_column, folders)
-
-
-def _check_columns(where: str, schema: "pa.Schema", columns: dict[str, str]) -> None:
-    """columns: setting -> column name, of the image column and then of the text column. Errors: InputError."""
-    import pyarrow as pa
-
-    for setting, name in columns.items():
-        if name not in schema.names:
-            raise InputError(f"{where} has no column {name!r}; it has: {', '.join(schema.names)}; set {setting}")
-    image_column, text_column = columns.values()
-    kind = schema.field(image_column).type
-    is_struct = pa.types.is_struct(kind) and {"bytes", "path"} <= {field.name for field in kind}
-    if not (is_struct or _is_text(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
-        raise InputError(
-            f"{where}: column {image_column!r} has type {kind}; expected bytes, struct<bytes, path>, or path"
-        )
-    if not _is_text(schema.field(text_column).type):
-        kind = schema.field(text_column).type
-        raise InputError(f"{where}: column {text_column!r} has type {kind}; expected text; set {list(columns)[1]}")
-
-
-def _is_text(kind: "pa.DataType") -> bool:
-    import pyarrow as pa
-
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _pictures(
-    name: str, batches: Iterable[Any], image_column: str, text_column: str, folders: list[Path]
-) -> Iterator[Picture]:
-    """Rows of Arrow batches. Texts are read as bytes: a single invalid UTF-8 text would fail its whole batch."""
-    index = 0
-    for batch in batches:
-        kind = batch.schema.field(image_column).type
-        images, texts = (_as_binary(batch[column]).to_pylist() for column in (image_column, text_column))
-        for cell, text in zip(images, texts, strict=True):
-            if isinstance(cell, dict):
-                content, path = cell["bytes"], cell["path"]
-            else:
-                content, path = (None, cell) if _is_text(kind) else (cell, None)
-            path = path and os.fsdecode(path)  # file names need not be valid UTF-8 either
-            where = f"{name}:{index}"
-            image = path if content is None else content
-            yield Picture(where, image, [_text(text)], redacted(path or where), folders=folders)
-            index += 1
-
-
-def _as_binary(column: Any) -> Any:
-    """The column with its texts, nested ones too, cast to bytes."""
-    import pyarrow as pa
-
-    def binary_type(kind: pa.DataType) -> pa.DataType:
-        if pa.types.is_struct(kind):
-            return pa.struct([(field.name, binary_type(field.type)) for field in kind])
-        return pa.large_binary() if _is_text(kind) else kind
-
-    return column.cast(binary_type(column.type))
-
-
-def _text(content: bytes | None) -> str | bytes | None:
-    try:
-        return None if content is None else content.decode()
-    except UnicodeDecodeError:
-        return content
+    streaming = should_stream(data.path, data.split, data.streaming, data.limit)
+    return open_data_set(
+        data.path, split=data.split, config_name=data.config_name, revision=data.revision, streaming=streaming
+    )
 
 
 def pin_data(data: DataSection) -> DataSection:

@@ -70,13 +70,18 @@ def write_prompts(run: Run) -> None:
 
     writer = TableWriter(run, "prompts", key="prompt_id")
     pictures = read_pictures(data, run.config.seed, run.config.round)
-    rows = build_prompts(pictures, data, writer.done, drop, run.config.round)
+    tally: Counter[str] = Counter()
+    rows = build_prompts(pictures, data, writer.done, drop, run.config.round, tally)
     written = 0
     with progress_bar("prompts", "prompt", total=None, done=len(writer.done)) as bar:
         for row in rows:
             writer.write([row])
             written += 1
             bar.update()
+    if marked := tally["marked"]:
+        print(f"{marked:,} instructions had image marks such as <image>; they were taken out, the image is sent anyway")
+    if repeated := tally["repeated"]:
+        print(f"{repeated:,} rows repeat an earlier image and instruction and are not used again")
     if not written and not writer.done:
         reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
         raise InputError(f"no usable prompt in {data.path or data.source} ({reasons}); correct data.path or its files")

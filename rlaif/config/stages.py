@@ -11,13 +11,13 @@ from rlaif.config.models import Section
 class DataSection(Section):
     """The images and instructions that the policy answers, and how they are divided into splits."""
 
-    source: Literal["scenes", "folder", "parquet", "datasets", "import"] = Field(
+    source: Literal["scenes", "folder", "table", "parquet", "datasets", "import"] = Field(
         "scenes",
         description="Kind of source: scenes = rendered scenes that come with this project; folder = a folder of image "
-        "files; parquet = a parquet file or a folder of them; datasets = a data set of the Hugging Face hub; import = "
-        "rows with answers, for `make import`.",
+        "files; table = a JSON, JSON lines, CSV or parquet file, or a folder of such files; parquet = the same for "
+        "parquet only; datasets = a data set of the Hugging Face hub; import = rows with answers, for `make import`.",
     )
-    path: str | None = Field(None, description="The folder, parquet file or hub id; null for `source: scenes`.")
+    path: str | None = Field(None, description="The folder, file or hub id; null for `source: scenes`.")
     layout: (
         Literal["messages", "conversations", "ms-swift", "mmpr", "rlaif-v", "mm-rlhf", "rlhf-v", "responses"] | None
     ) = Field(
@@ -29,7 +29,18 @@ class DataSection(Section):
         description="Text file with one instruction a line, for `source: folder`: each image is combined with each "
         "instruction; null = generation/instructions.txt.",
     )
-    split: str = Field("train", description="Split of the hub data set to read, for `source: datasets`.")
+    split: str = Field(
+        "train",
+        description="Split of the hub data set to read, or a slice of it such as `train[:1000]`.",
+    )
+    config_name: str | None = Field(
+        None, description="Configuration of the hub data set; null = the only one, or its default."
+    )
+    streaming: bool | None = Field(
+        None,
+        description="Whether a hub data set is read without downloading all of it; null = if `limit` is set or `split` "
+        "is a slice.",
+    )
     revision: str | None = Field(
         None, description="Commit, tag or branch of the hub data set; null = the newest commit."
     )
@@ -48,11 +59,17 @@ class DataSection(Section):
     max_response_chars: int = Field(
         20_000, ge=1, description="Rows with a longer answer are dropped, for `source: import`."
     )
-    image_column: str = Field(
-        "image", description="Column with the image, for `source: parquet` and `source: datasets`."
+    image_folder: str | None = Field(
+        None,
+        description="Folder in which the image paths of tables and data sets start; null = the folder of their file.",
     )
-    question_column: str = Field(
-        "question", description="Column with the instruction, for `source: parquet` and `source: datasets`."
+    image_column: str | None = Field(
+        None, description="Column with the image of tables and data sets; null = `image`, or else `images`."
+    )
+    question_column: str | None = Field(
+        None,
+        description="Column with the instruction of tables and data sets: a text, or a conversation whose first turn "
+        "of the user it is; null = `question`, or else `conversations`, or else `messages`.",
     )
     train_prompts: int = Field(400, ge=0, description="Scenes of the train split, for `source: scenes`.")
     train_parts: int = Field(
@@ -97,8 +114,11 @@ class DataSection(Section):
                 raise ValueError(
                     f"image_hosts has {host!r}; expected host names in lower case, such as 'images.example.org'"
                 )
-        if self.source not in ("datasets", "import") and self.revision is not None:
-            raise ValueError(f"revision is set, but source {self.source!r} has none; it is for source 'datasets'")
+        for name in ("revision", "config_name", "streaming"):
+            if self.source not in ("datasets", "import") and getattr(self, name) is not None:
+                raise ValueError(f"{name} is set, but source {self.source!r} has none; it is for source 'datasets'")
+        if self.source in ("scenes", "folder") and self.image_folder is not None:
+            raise ValueError(f"image_folder is set, but source {self.source!r} has none; it is for tables")
         return self
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from rlaif.records.record import Value
 
-IMAGE_MARK = re.compile(r"<image(?:_\d+)?>")
+IMAGE_MARK = re.compile(r"\(<image>\./</image>\)|<image>(?:\./)?</image>|<image(?:_\d+)?>")
 ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 
 
@@ -20,25 +20,26 @@ ROLES = {"human": "user", "gpt": "assistant", "model": "assistant"}
 class Turn:
     """One turn. role: "user", "assistant", "system" or another. text: without image marks.
 
-    marks: how many image marks and parts it has. images: the images that its parts hold: paths, URLs, bytes.
+    marks: how many image marks and parts it has; text_marks: those that its text had. images: the images that its
+    parts hold: paths, URLs, bytes.
     """
 
     role: str
     text: str | bytes
     marks: int = 0
     images: tuple[Value, ...] = ()
+    text_marks: int = 0
 
 
 def take_marks(text: str) -> tuple[str, int]:
     """A text without its image marks, and their number. Only a text that has some is changed."""
-    parts = IMAGE_MARK.split(text)
-    if len(parts) == 1:
-        return text, 0
-    joined = parts[0].rstrip(" ")
-    for part in parts[1:]:
-        space = " " if joined and not joined[-1].isspace() and part.lstrip(" ")[:1].isalnum() else ""
-        joined += space + part.lstrip(" ") if joined else part
-    return joined.strip(), len(parts) - 1
+    first, *parts = IMAGE_MARK.split(text)
+    for part in parts:
+        left, right = first.rstrip(" "), part.lstrip(" ")
+        apart = left != first or right != part
+        between = apart and left[-1:] not in ("", "\n") and right[:1] not in ("", "\n", *",.;:!?)")
+        first = f"{left} {right}" if between else left + right
+    return first.strip() if parts else text, len(parts)
 
 
 def is_conversation(cell: Value) -> bool:
@@ -65,8 +66,8 @@ def read_turn(turn: Value) -> Turn:
         raise ValueError(f"expected a turn with from and value, or role and content, got {str(turn)[:80]}")
     role, content = (turn[key] for key in keys)
     role = str(role).lower()
-    text, marks, images = _content(content)
-    return Turn(ROLES.get(role, role), text, marks, images)
+    text, marks, parts, images = _content(content)
+    return Turn(ROLES.get(role, role), text, marks + parts, images, marks)
 
 
 def first_user_turn(cell: Value) -> Turn | None:
@@ -82,32 +83,31 @@ def _keys(turn: Value) -> tuple[str, str] | None:
     return None
 
 
-def _content(content: Value) -> tuple[str | bytes, int, tuple[Value, ...]]:
-    """(text without marks, number of images, the images that parts hold)."""
+def _content(content: Value) -> tuple[str | bytes, int, int, tuple[Value, ...]]:
+    """(text without marks, number of marks, number of image parts, the images that parts hold)."""
     if isinstance(content, bytes):  # not valid Unicode
-        return content, 0, ()
+        return content, 0, 0, ()
     if isinstance(content, str):
-        return *take_marks(content), ()
+        return *take_marks(content), 0, ()
     parts = [content] if isinstance(content, dict) else content
     if not isinstance(parts, list):
         raise ValueError(f"the content of a turn is {type(content).__name__}, expected text or a list of parts")
     texts: list[str] = []
     images: list[Value] = []
-    marks = 0
+    marks = image_parts = 0
     for part in parts:
         kind = part.get("type") if isinstance(part, dict) else None
         if isinstance(part, str) or kind == "text":
             text = part if isinstance(part, str) else part.get("text")
             if isinstance(text, bytes):
-                return text, 0, ()
+                return text, 0, 0, ()
             without, count = take_marks(text or "")
             texts.append(without)
             marks += count
         elif kind in ("image", "image_url"):
-            marks += 1
+            image_parts += 1
             image = part.get("image") or part.get("image_url") or part.get("url") or part.get("path")
-            image = image.get("url") if isinstance(image, dict) and "url" in image else image
             images += [] if image is None else [image]
         else:
             raise ValueError(f"a part of a turn is {str(kind or part)[:80]!r}, expected text or image")
-    return "\n".join(filter(None, texts)), marks, tuple(images)
+    return "\n".join(filter(None, texts)), marks, image_parts, tuple(images)

@@ -30,6 +30,16 @@ def can_stream(split: str) -> bool:
     return match is not None and "-" not in f"{match[2]}{match[3]}"
 
 
+def should_stream(path: str, split: str, streaming: bool | None, limit: int | None) -> bool:
+    """Whether to stream: as `streaming` says; None: if few rows are wanted, unless only what is cached can be read."""
+    from huggingface_hub.constants import HF_HUB_OFFLINE
+
+    if streaming is not None:
+        return streaming
+    few = limit is not None or "[" in split
+    return few and can_stream(split) and (Path(path).exists() or not HF_HUB_OFFLINE)
+
+
 def open_data_set(
     path: str,
     *,
@@ -151,10 +161,10 @@ class _StoredImages:
         path = cell.get("path") if isinstance(cell, dict) and cell.get("bytes") is None else None
         if not isinstance(path, str) or not self._is_stored(path):
             return cell
-        from datasets.utils.file_utils import xopen
+        import fsspec
 
         try:
-            with xopen(path, "rb") as file:
+            with fsspec.open(path, "rb") as file:
                 return {**cell, "bytes": file.read()}
         except (OSError, KeyError, ValueError):  # a row without an image
             return cell

@@ -21,33 +21,37 @@ KINDS = {
 ROWS_FOR_COLUMNS = 100  # rows of JSON may have different columns
 
 
-def open_files(path: Path, setting: str) -> Iterator[RecordTable]:
+def open_files(path: Path, setting: str, kind: str | None = None) -> Iterator[RecordTable]:
     """The table at `path`, or all tables below that folder in order. Each is opened when it is reached.
 
-    setting: the configuration key or variable that gives the path. Errors: InputError if there is no table, or the
-    folder has tables of several kinds.
+    setting: the configuration key or variable that gives the path. kind: only of this kind, such as "parquet"; a file
+    is then of this kind whatever its suffix. Errors: InputError if there is no table, or the folder has tables of
+    several kinds.
     """
-    for name, file in table_files(path, setting).items():
+    for name, file in table_files(path, setting, kind).items():
         folders = [file.parent, path] if path.is_dir() else [file.parent]
-        yield _open(KINDS[file.suffix.lower()], name, file, folders)
+        yield _open(kind or KINDS[file.suffix.lower()], name, file, folders)
 
 
-def table_files(path: Path, setting: str) -> dict[str, Path]:
+def table_files(path: Path, setting: str, kind: str | None = None) -> dict[str, Path]:
     """The tables at a path, by their names relative to it; hidden ones are skipped. Errors: as `open_files`."""
+    suffixes = ", ".join(suffix for suffix, of_kind in KINDS.items() if kind in (None, of_kind))
     if path.is_file():
-        if path.suffix.lower() not in KINDS:
-            raise InputError(f"{path} has an unknown suffix; expected {', '.join(KINDS)}; rename it, or set {setting}")
+        if kind is None and path.suffix.lower() not in KINDS:
+            raise InputError(f"{path} has an unknown suffix; expected {suffixes}; rename it, or set {setting}")
         return {path.name: path}
     files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.suffix.lower() in KINDS}
-    files = {name: file for name, file in files.items() if file.is_file() and not _is_hidden(name)}
-    if not files:
-        there = "has no table" if path.is_dir() else "is missing"
-        raise InputError(f"{path} {there}; set {setting} to a file with suffix {', '.join(KINDS)}, or a folder of them")
-    kinds = {KINDS[file.suffix.lower()]: name for name, file in files.items()}
-    if len(kinds) > 1:
-        found = ", ".join(f"{name} ({kind})" for kind, name in kinds.items())
+    kinds = {name: KINDS[file.suffix.lower()] for name, file in files.items() if file.is_file()}
+    kinds = {name: found for name, found in kinds.items() if kind in (None, found) and not _is_hidden(name)}
+    if not kinds:
+        raise InputError(
+            f"no {kind or 'table'} file at {path}; set {setting} to a file with suffix {suffixes}, or a folder of them"
+        )
+    if len(set(kinds.values())) > 1:
+        examples = {found: name for name, found in kinds.items()}
+        found = ", ".join(f"{name} ({of_kind})" for of_kind, name in examples.items())
         raise InputError(f"{path} has tables of several kinds: {found}; set {setting} to one of them")
-    return files
+    return {name: files[name] for name in kinds}
 
 
 def _is_hidden(name: str) -> bool:

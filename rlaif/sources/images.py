@@ -6,7 +6,9 @@ the file as it came: ids and splits depend neither on the encoder nor on its ver
 
 | reason               | the image                                                                                 |
 |----------------------|-------------------------------------------------------------------------------------------|
-| missing_image        | is absent: the row has none, or its path does not lead to a file                            |
+| no_image             | is absent: the row is text only                                                           |
+| several_images       | is one of several of its row                                                              |
+| missing_image        | has a path that does not lead to a file                                                   |
 | image_outside_folder | has a path that resolves to a file outside the folder of its source (`..`, a link)          |
 | url_not_allowed      | is at a host that `data.image_hosts` does not list, redirects to one, or is private         |
 | url_failed           | could not be fetched: an error, too large, too slow                                         |
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from rlaif.errors import OutsideFolderError
+from rlaif.sources.cells import DATA_URL, read_data_url
 from rlaif.sources.picture import URL, Picture, UnusableImageError
 from rlaif.storage.files import file_inside
 
@@ -89,8 +92,12 @@ def _result(picture: AnyPicture, image: Future[ImageFile]) -> tuple[AnyPicture, 
 def _read(picture: Picture, hosts: Collection[str]) -> bytes:
     """The encoded bytes, from a file or a URL. Errors: UnusableImageError."""
     assert not isinstance(picture.image, bytes)
+    if picture.fault is not None:
+        raise picture.fault
     if picture.image is None:
-        raise UnusableImageError("missing_image", "the source has no image in this row")
+        raise UnusableImageError("no_image", "the row has no image: it is text only")
+    if DATA_URL.match(picture.image):
+        return read_data_url(picture.image)
     if URL.match(picture.image):
         from rlaif.sources.fetch import fetch
 
@@ -101,6 +108,8 @@ def _read(picture: Picture, hosts: Collection[str]) -> bytes:
 def read_inside(name: str, folders: Sequence[Path]) -> bytes:
     """The bytes of a file in one of the folders; links are resolved first. Errors: UnusableImageError."""
     try:
+        if "\\" in name and not (folders[0] / name).exists():  # a path of Windows
+            name = name.replace("\\", "/")
         path = file_inside(name, folders)
         if (size := os.path.getsize(path)) > MAX_FILE_BYTES:
             raise UnusableImageError("image_too_large", f"{name}: {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")

@@ -19,7 +19,8 @@ class Picture:
     name: identifies the row for a person. image: file bytes, a path, a URL, or None where the source has none.
     instructions: bytes where they are not valid UTF-8. path: shown in tables. split: None: decided by a hash of the
     image, see rlaif.sources.splits.split_of. folders: relative paths start from the first one; every path must resolve
-    to a file in one of them.
+    to a file in one of them. fault: why the row has no image to load. marks: image marks that were taken out of the
+    instructions already.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Picture:
     split: str | None = None
     reference: str | None = None
     folders: Sequence[Path] = ()
+    fault: "UnusableImageError | None" = None
+    marks: int = 0
 
 
 class UnusableImageError(Exception):

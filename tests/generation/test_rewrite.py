@@ -88,7 +88,7 @@ def test_captions_of_broken_images_are_dropped(tiny_model: Path, tmp_path: Path)
     rewrite(config, tmp_path / "run", lambda *_: double)
     run = Run(tmp_path / "run", config, "x")
     assert [row["image"]["path"] for row in read_rows(run, "rewrites")] == ["p"]
-    assert [row["reason"] for row in read_rows(run, "dropped")] == ["unreadable_image", "missing_image"]
+    assert [row["reason"] for row in read_rows(run, "dropped")] == ["unreadable_image", "no_image"]
     assert len(double.requests) == 1
 
 
@@ -142,7 +142,7 @@ def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> Non
         ),
         (
             {"captions.caption_column": "count"},
-            "column 'count' has type int64; expected text; set captions.capt",
+            "column 'count' has type int64; expected text or turns; set captions.capt",
         ),
         ({"captions.path": "empty.parquet"}, "no usable caption in empty.parquet (it is empty); correct"),
         ({"captions.path": "blank.parquet"}, "no usable caption in blank.parquet (2 empty_caption); correct"),

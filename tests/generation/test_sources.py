@@ -106,7 +106,7 @@ def test_parquet_with_images_in_any_form(
     assert [(row["image"]["bytes"], row["instruction"]) for row in rows] == [(images[0], "q0"), (images[2], "q2")]
     assert [(row_id, reason) for row_id, reason, _ in drops] == [
         ("d.parquet:1", "missing_instruction"),
-        ("d.parquet:3", "missing_image"),
+        ("d.parquet:3", "no_image"),
         ("d.parquet:4", "unreadable_image"),
     ]
 

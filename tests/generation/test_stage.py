@@ -173,17 +173,17 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
         ({"source": "folder", "path": "photos", "instructions": "photos/1.png"}, "photos/1.png is not UTF-8 text"),
         (
             {"source": "parquet", "path": "no.parquet"},
-            "no parquet file at no.parquet; set data.path to a .parquet",
+            "no parquet file at no.parquet; set data.path to a file with suffix .parquet",
         ),
         ({"source": "parquet", "path": "photos"}, "no parquet file at photos;"),
         ({"source": "parquet", "path": "ask.txt"}, "ask.txt is not a parquet file"),
         (
             {"source": "parquet", "path": "d.parquet", "question_column": "ask"},
-            "d.parquet has no column 'image'; it has: id, pic, ask; set data.image_column",
+            "d.parquet has no column 'image' or 'images'; it has: id, pic, ask; set data.image_column",
         ),
         (
             {"source": "parquet", "path": "d.parquet", "image_column": "pic"},
-            "d.parquet has no column 'question'; it has: id, pic, ask; set data.question_column",
+            "no column 'question' or 'conversations' or 'messages'; it has: id, pic, ask; set data.question_column",
         ),
         (
             {"source": "parquet", "path": "d.parquet", "image_column": "id", "question_column": "ask"},
@@ -191,7 +191,7 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
         ),
         (
             {"source": "parquet", "path": "d.parquet", "image_column": "pic", "question_column": "id"},
-            "column 'id' has type int64; expected text; set data.question_column",
+            "column 'id' has type int64; expected text or turns; set data.question_column",
         ),
         ({"source": "datasets", "path": "./no_set"}, "cannot load data set ./no_set: "),
     ],

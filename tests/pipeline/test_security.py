@@ -90,7 +90,9 @@ def paths_of(tmp_path: Path, outside: Path) -> dict[str, str]:
         "../circle": "missing_image",
         "a\0.png": "missing_image",
         "x" * 5000: "missing_image",
-        "data:image/png;base64,AAAA": "missing_image",
+        "data:image/png;base64,AAAA": "unreadable_image",
+        "data:image/png;base64,A*": "broken_image",
+        "..\\..\\private\\secret.png": "image_outside_folder",
         "file:///etc/passwd": "url_not_allowed",
         "ftp://127.0.0.1/a.png": "url_not_allowed",
         "HTTP://127.0.0.1/a.png": "url_not_allowed",
@@ -112,7 +114,7 @@ def test_paths_in_a_table_do_not_leave_the_source(tmp_path: Path, outside: Path)
         assert {name: reasons.get(index, "") for index, name in enumerate(names)} == expected
         assert len(rows) == 3
         alone, drops = collect(data)  # the source is the file: only its folder is allowed
-        assert len(alone) == 1 and sum(reason == "image_outside_folder" for _, reason, _ in drops) == 9
+        assert len(alone) == 1 and sum(reason == "image_outside_folder" for _, reason, _ in drops) == 10
 
 
 # --- code, weights, revisions -------------------------------------------------------------------------------------

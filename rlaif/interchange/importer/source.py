@@ -14,6 +14,7 @@ from pathlib import Path
 from rlaif.config import DataSection
 from rlaif.errors import ConfigError, InputError
 from rlaif.interchange.importer.origin import Origin, hub_origin, local_origin
+from rlaif.records.data_sets import should_stream
 from rlaif.records.open import HUB_ID, open_records
 from rlaif.records.record import RecordTable
 from rlaif.storage.files import read_json
@@ -40,7 +41,15 @@ def open_tables(data: DataSection, origin: Origin) -> Iterator[RecordTable]:
     if meta := find_meta(path):
         yield from _open_annotations(meta)
     else:
-        yield from open_records(data.path, split=data.split, revision=origin.revision)
+        streaming = should_stream(data.path, data.split, data.streaming, data.limit)
+        for table in open_records(
+            data.path,
+            split=data.split,
+            config_name=data.config_name,
+            revision=origin.revision,
+            streaming=streaming,
+        ):
+            yield replace(table, folders=[Path(data.image_folder)]) if data.image_folder else table
 
 
 def find_meta(path: Path) -> Path | None:

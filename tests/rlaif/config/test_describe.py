@@ -26,10 +26,8 @@ def test_every_key_is_described_in_a_sentence() -> None:
 def test_a_section_with_types_limits_and_defaults(capsys: pytest.CaptureFixture[str]) -> None:
     text = output("data", capsys)
     assert text.startswith("data: The images and instructions")
-    assert (
-        "\n  source: one of scenes, folder, parquet, datasets, import; default scenes\n      Kind of source: scenes = "
-        in text
-    )
+    sources = "scenes, folder, table, parquet, datasets, import"
+    assert f"\n  source: one of {sources}; default scenes\n      Kind of source: scenes = " in text
     assert "\n  image_hosts: list of strings; default []\n" in text
     assert "\n  test_share: number \u2265 0, < 1; default 0\n" in text
     assert "\n  limit: integer \u2265 1 or null; default null\n" in text

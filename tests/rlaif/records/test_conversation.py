@@ -15,6 +15,8 @@ from rlaif.records.conversation import Turn, first_user_turn, is_conversation, r
         ("What does <image> show?", ("What does show?", 1)),
         ("Is <image>, the first, red?", ("Is, the first, red?", 1)),
         ("First:\n<image>\nWhat is it?", ("First:\n\nWhat is it?", 1)),
+        ("\u56fe<image>\u4e2d\u6709\u4ec0\u4e48\uff1f", ("\u56fe\u4e2d\u6709\u4ec0\u4e48\uff1f", 1)),
+        ("a <image></image> <b> (<image>./</image>) c", ("a <b> c", 2)),
         ("<image>", ("", 1)),
         ("  Two  spaces <img> stay. ", ("  Two  spaces <img> stay. ", 0)),
     ],
@@ -30,9 +32,9 @@ def test_every_layout_gives_the_same_turns() -> None:
         {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "How many?"}]},
         {"role": "assistant", "content": [{"type": "text", "text": "3"}]},
     ]
-    for cell in (llava, minicpm, parts):
+    for cell, text_marks in ((llava, 1), (minicpm, 1), (parts, 0)):
         assert is_conversation(cell)
-        assert read_turns(cell) == [Turn("user", "How many?", 1), Turn("assistant", "3")]
+        assert read_turns(cell) == [Turn("user", "How many?", 1, text_marks=text_marks), Turn("assistant", "3")]
 
 
 def test_the_first_turn_of_the_user() -> None:
@@ -48,7 +50,7 @@ def test_the_first_turn_of_the_user() -> None:
 def test_parts_may_hold_their_image() -> None:
     url = {"type": "image_url", "image_url": {"url": "https://images.example/a.jpg"}}
     turn = {"role": "user", "content": [url, {"type": "image", "image": "b.jpg"}, "What is it?"]}
-    assert read_turns([turn]) == [Turn("user", "What is it?", 2, ("https://images.example/a.jpg", "b.jpg"))]
+    assert read_turns([turn]) == [Turn("user", "What is it?", 2, ({"url": "https://images.example/a.jpg"}, "b.jpg"))]
 
 
 def test_what_is_no_conversation() -> None:
