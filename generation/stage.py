@@ -7,6 +7,7 @@ resumes from what is on disk.
 """
 
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 from generation.prompts import build_prompts
@@ -15,6 +16,7 @@ from generation.sources import pin_data, read_pictures, source_files
 from rlaif.config import Config
 from rlaif.errors import ConfigError, InputError
 from rlaif.inference.engine import OpenEngine
+from rlaif.inference.first_answers import open_checked
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
 from rlaif.inference.work import EngineSpec
@@ -55,7 +57,8 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     if not (path / "prompts.parquet").is_file():
         write_prompts(run)
     with TableWriter(run, "responses", key="prompt_id") as writer:
-        sample_responses(run, EngineSpec(policy, config.engine, config.seed, open_engine), revision, writer)
+        checked = partial(open_checked, open_engine, "policy", 0.0)
+        sample_responses(run, EngineSpec(policy, config.engine, config.seed, checked), revision, writer)
     finish(run)
 
 

@@ -1,7 +1,8 @@
 """Stops a stage whose labeler cannot do its work, after its first answers instead of after a night.
 
 A labeler that thinks first, or answers in another language, puts no probability on yes and no, and its verdicts are
-noise. An endpoint that ignores the JSON schema gives no claims at all. `open_checked` wraps the engine of a stage: its
+noise. An endpoint that ignores the JSON schema gives no claims at all. A policy whose numbers overflow writes `!!!!`.
+`open_checked` wraps the engine of a stage: its
 first QUESTIONS questions (all of the first chunk, if those are fewer), and the first answers to that chunk's responses,
 are looked at before more of that kind are requested. With several engines on Ray each looks at its own, and a resumed
 stage looks again. A chunk is written only after that, so that a stage that is stopped leaves no rows that are bound to
@@ -145,6 +146,33 @@ class FirstSplits:
         return f"use another {self.role}"
 
 
+@dataclass
+class FirstTexts:
+    """How many of a model's first answers are what sampling from NaN gives: the first token again and again. Pure."""
+
+    role: str
+    model: str
+    count: int = 0
+    faulty: list[str] = field(default_factory=list)
+
+    def add(self, completion: Completion) -> None:
+        """Count one answer. The first token of some vocabularies is a special one, without text."""
+        self.count += 1
+        if _repeats(completion.text) or (completion.finish_reason == "length" and not completion.text.strip()):
+            self.faulty.append(completion.text)
+
+    @property
+    def fault(self) -> str | None:
+        """That the model's numbers are NaN, as a message; None if they are not."""
+        if len(self.faulty) <= self.count / 2:
+            return None
+        return (
+            f"{len(self.faulty)} of the first {self.count} answers of {self.model} are one character repeated, or "
+            f"nothing ({_shown([text[:12] for text in self.faulty])}), expected text: so writes a model whose numbers are "
+            f"NaN; set {self.role}.dtype to float32 or bfloat16, or use another {self.role}"
+        )
+
+
 class CheckedEngine:
     """An engine whose first answers are looked at (see the module docstring)."""
 
@@ -152,6 +180,7 @@ class CheckedEngine:
         self._engine = engine
         self._questions: FirstQuestions | None = FirstQuestions(role, model, min_mass)
         self._splits: FirstSplits | None = FirstSplits(role, model)
+        self._texts: FirstTexts | None = FirstTexts(role, model)
 
     def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
         """See Engine. Errors: ModelError too where the first answers show that the model cannot do its work."""
@@ -168,11 +197,14 @@ class CheckedEngine:
         self._engine.close()
 
     def _check(self, requests: Sequence[Request], answers: Sequence[Sequence[Completion]]) -> None:
-        for request, (completion, *_) in zip(requests, answers, strict=True):
+        for request, (completion, *others) in zip(requests, answers, strict=True):
             if request.first_words and self._questions is not None:
                 self._questions.add(request, completion)
             if request.json_schema is not None and self._splits is not None:
                 self._splits.add(request, completion)
+            if not request.first_words and request.json_schema is None and self._texts is not None:
+                for answer in (completion, *others):
+                    self._texts.add(answer)
         fault = None
         if self._questions is not None and self._questions.count >= LEAST:
             if self._questions.fault(()) is not None:
@@ -181,6 +213,9 @@ class CheckedEngine:
         if self._splits is not None and len(self._splits.seen) >= LEAST:
             fault = fault or self._splits.fault
             self._splits = None
+        if self._texts is not None and self._texts.count >= LEAST:
+            fault = fault or self._texts.fault
+            self._texts = None
         if fault is not None:
             raise ModelError(fault)
 
@@ -195,7 +230,7 @@ def open_checked(
 ) -> Engine:
     """An engine whose first answers are looked at. The first three arguments, bound, make an OpenEngine of another.
 
-    role: the section of the model, labeler or splitter. min_mass: see FirstQuestions.
+    role: the section of the model, such as labeler. min_mass: see FirstQuestions.
     """
     return CheckedEngine(open_engine(model, engine, seed), role, model.model, min_mass)
 

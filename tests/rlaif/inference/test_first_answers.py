@@ -172,6 +172,21 @@ def test_some_invalid_splits_are_normal_and_further_attempts_do_not_count() -> N
     engine.generate(lists(LEAST))
 
 
+@pytest.mark.parametrize(("text", "shown"), [("!" * 512, "'!!!!!!!!!!!!'"), ("", "without text")])
+def test_a_policy_whose_numbers_are_nan_is_stopped(text: str, shown: str) -> None:
+    engine = checked(WordsEngine(lambda _: 1.0, text, "length"), role="policy", min_mass=0)
+    assert message(engine, [Request(f"Describe {n}.") for n in range(LEAST)]) == (
+        "20 of the first 20 answers of org/model are one character repeated, or nothing ("
+        f"{shown}), expected text: so writes a model whose numbers are NaN; set policy.dtype to float32 or bfloat16, or "
+        "use another policy"
+    )
+
+
+def test_short_and_empty_answers_are_no_nan() -> None:
+    for text in ("4", "", "Yes", "A dog."):
+        checked(WordsEngine(lambda _: 1.0, text, "stop")).generate([Request(f"{n}?") for n in range(LEAST)])
+
+
 @pytest.mark.parametrize("wrapped", [f"```json\n{CLAIMS}\n```", f"<think>\nOkay.\n</think>\n\n{CLAIMS}"])
 def test_json_in_a_fence_or_after_thoughts_is_read(wrapped: str) -> None:
     checked(WordsEngine(lambda _: 1.0, wrapped)).generate(lists(LEAST))
