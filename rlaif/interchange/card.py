@@ -19,6 +19,7 @@ from rlaif.storage.versions import code_version
 
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 SHOWN_SETTINGS = ("seed", "round", "generation", "feedback")
+NOT_STATED = "not stated"  # the license of imported data
 SIZES = ("n<1K", "1K<n<10K", "10K<n<100K", "100K<n<1M", "1M<n<10M", "10M<n<100M")
 
 
@@ -35,10 +36,11 @@ def write_card(run: Run, folder: Path) -> Path:
     splits: dict[str, int] = figures["pairs"]
     policy, labeler = model_names(run)
     name = run.path.resolve().name
+    imported = metrics.get("import")
     data = DatasetCardData(
-        license=section.license,
+        license=section.license or source_license(imported),
         pretty_name=name,
-        annotations_creators=["machine-generated"],
+        annotations_creators=[] if imported else ["machine-generated"],
         size_categories=[size_category(sum(splits.values()))],
         task_categories=["image-text-to-text"],
         tags=["preference", "dpo", "rlaif", "hallucination", section.format],
@@ -50,12 +52,13 @@ def write_card(run: Run, folder: Path) -> Path:
         template_path=str(TEMPLATE),
         name=name,
         format=section.format,
-        license=section.license,
+        imported=imported,
+        license=section.license or source_license(imported),
         splits=splits,
         counts=counts(run, list(splits)),
         dropped=[
             (stage, reason, count)
-            for stage in ("generation", "feedback", run.stage)
+            for stage in ("import", "generation", "feedback", run.stage)
             for reason, count in stages.get(stage, {}).get("dropped", {}).items()
         ],
         words=figures["words"],
@@ -73,6 +76,12 @@ def write_card(run: Run, folder: Path) -> Path:
     with atomic_write(target) as temporary:
         temporary.write_text(str(content).rstrip() + "\n", encoding="utf-8")
     return target
+
+
+def source_license(imported: dict[str, Any] | None) -> str | None:
+    """The one license of imported data, as the hub names it; None if it has none or several, or was not imported."""
+    stated = NOT_STATED if imported is None else str(imported["license"])
+    return None if stated == NOT_STATED or "," in stated else stated
 
 
 def data_files(folder: Path, splits: Sequence[str]) -> list[dict[str, str]]:
@@ -121,7 +130,8 @@ def model_name(run: Run, table: str, role: str) -> str:
     name, revision = first_value(run, table, role), first_value(run, table, f"{role}_revision")
     if name is None:
         return "unknown"
-    return f"{PurePath(name).name if PurePath(name).is_absolute() else name} (revision {revision})"
+    name = PurePath(name).name if PurePath(name).is_absolute() else name
+    return f"{name} (revision {revision or 'unknown'})"
 
 
 def settings(run: Run) -> dict[str, Any]:

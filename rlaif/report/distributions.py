@@ -15,6 +15,7 @@ from rlaif.storage.files import read_json
 from rlaif.storage.join import join_parts
 from rlaif.storage.run import Run
 from rlaif.storage.tables import answers_are_cut, count_rows, has_table, read_parts
+from rlaif.text import words
 
 
 def training(log: Path) -> list[dict[str, Any]] | None:
@@ -65,21 +66,42 @@ def falling_rewards(log: Path) -> dict[str, float] | None:
 
 
 def lengths(run: Run[Config]) -> list[dict[str, Any]]:
-    """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known."""
+    """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known.
+
+    Of pairs whose tokens were not counted, such as imported ones: of words.
+    """
     figures = []
-    if all(has_table(run, table) for table in ("prompts", "responses", "pairs")) and not answers_are_cut(run):
-        figures.append(("Answers of the pairs", pair_lengths(run)))
+    if has_table(run, "pairs"):
+        counted = all(has_table(run, table) for table in ("prompts", "responses")) and tokens_are_known(run)
+        if counted and not answers_are_cut(run):
+            figures.append(("Answers of the pairs", pair_lengths(run), "tokens"))
+        else:
+            figures.append(("Answers of the pairs", pair_words(run), "words"))
     if has_table(run, "evaluations"):
         answers = [
             Group(which, which, column_where(run, "evaluations", "num_tokens", "which", which))
             for which in ("before", "after")
         ]
-        figures.append(("Answers before and after", answers))
+        figures.append(("Answers before and after", answers, "tokens"))
     return [
-        {"title": title, "groups": groups, "svg": token_histogram(groups)}
-        for title, groups in figures
+        {"title": title, "groups": groups, "svg": length_histogram(groups, unit)}
+        for title, groups, unit in figures
         if all(len(group.values) for group in groups)
     ]
+
+
+def tokens_are_known(run: Run[Config]) -> bool:
+    """Whether the tokens of all responses were counted."""
+    return not any(part["num_tokens"].null_count for part in read_parts(run, "responses", ["num_tokens"]))
+
+
+def pair_words(run: Run[Config]) -> list[Group]:
+    """Words of the rejected and of the chosen answers of pairs."""
+    sides: dict[str, list[int]] = {"rejected": [], "chosen": []}
+    for part in read_parts(run, "pairs", list(sides)):
+        for side, counts in sides.items():
+            counts += [sum(len(words(turn["content"])) for turn in turns) for turns in part[side].to_pylist()]
+    return [Group(side, side, counts) for side, counts in sides.items()]
 
 
 def pair_lengths(run: Run[Config]) -> list[Group]:
@@ -103,13 +125,13 @@ def column_where(run: Run[Config], table: str, column: str, condition: str, equa
     return np.concatenate([part.filter(pc.equal(part[condition], equals))[column].to_numpy() for part in parts])
 
 
-def token_histogram(groups: Sequence[Group]) -> Markup:
-    """Bins of a whole number of tokens, at most 30 of them, from the shortest to the longest answer."""
+def length_histogram(groups: Sequence[Group], unit: str) -> Markup:
+    """Bins of a whole number of tokens or words, at most 30 of them, from the shortest to the longest answer."""
     low = int(min(min(group.values) for group in groups))
     longest = int(max(max(group.values) for group in groups))
     step = max(1, math.ceil((longest + 1 - low) / 30))
     bins = max(1, math.ceil((longest + 1 - low) / step))
-    return histogram(groups, low=low, high=low + bins * step, bins=bins, x_label="tokens")
+    return histogram(groups, low=low, high=low + bins * step, bins=bins, x_label=unit)
 
 
 def certainty(run: Run[Config]) -> dict[str, Any] | None:

@@ -23,7 +23,7 @@ from rlaif.storage.schemas import COMMANDS, SCHEMAS
 from rlaif.storage.tables import count_rows, has_table, read_metadata
 from rlaif.storage.versions import code_version
 
-STAGES = ("generation", "feedback", "dpo", "evaluate")  # in the order in which they run
+STAGES = ("import", "generation", "feedback", "dpo", "evaluate")  # in the order in which they run
 
 
 def report(config: Config, path: Path) -> Path:
@@ -38,6 +38,7 @@ def report(config: Config, path: Path) -> Path:
         "round": config.round,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "code_version": code_version(),
+        "imported": metrics.get("import"),
         "change": change(metrics),
         "rounds": rounds(path / "rounds.json"),
         "labeler": labeler(metrics),

@@ -37,7 +37,7 @@ def pair_card(row: dict[str, Any]) -> dict[str, Any]:
         {
             "name": side,
             "text": "\n".join(message["content"] for message in row[side]),
-            "score": signed(row[f"{side}_score"], None),
+            "score": None if row[f"{side}_score"] is None else signed(row[f"{side}_score"], None),
             "claims": [chip(claim) for claim in row[f"{side}_claims"]],
         }
         for side in ("chosen", "rejected")

@@ -76,6 +76,8 @@ def draw(pair: dict[str, Any]) -> str:
     ]
     bottom = max(*bottoms, MARGIN + image_height)
     foot = "Each claim is verified by the labeler, which sees the image. Percentages are its p(yes)."
+    if not pair["chosen_claims"] and not pair["rejected_claims"]:
+        foot = "An imported pair: nothing was verified."
     draw_text(body, "foot soft", left, bottom + 24, foot, 2 * COLUMN + GAP, 13, 18)
     return svg_document(WIDTH, round(bottom + 44), f"A preference pair: {instruction}", body, STYLE)
 
@@ -112,7 +114,8 @@ def draw_side(body: list[Any], pair: dict[str, Any], side: str, x: float, y: flo
     body.append(
         Markup('<g class="tone-{}"><text class="heading" x="{:g}" y="{:g}">{}</text></g>').format(side, x, y + 22, side)
     )
-    score = f"score {signed(pair[f'{side}_score'], None)}"
+    score = pair[f"{side}_score"]
+    score = "not scored" if score is None else f"score {signed(score, None)}"
     body.append(
         Markup('<text class="score soft" x="{:g}" y="{:g}" text-anchor="end">{}</text>').format(
             x + COLUMN, y + 22, score

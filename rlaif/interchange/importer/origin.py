@@ -1,12 +1,12 @@
-"""Where imported data comes from: its name, its commit on the hub, and the licence under which it was published."""
+"""Where imported data comes from: its name, its commit on the hub, and the license under which it was published."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
+from rlaif.interchange.card import NOT_STATED
 
-NOT_STATED = "not stated"
 # Of published preference data, by hub id; the last two have the texts of the first two.
 LICENSES = {
     "openbmb/RLAIF-V-Dataset": "cc-by-nc-4.0",
@@ -29,7 +29,7 @@ class Origin:
 
 
 def local_origin(path: Path) -> Origin:
-    """The origin of a file or folder; its licence is in README.md beside it, as in a download from the hub."""
+    """The origin of a file or folder; its license is in README.md beside it, as in a download from the hub."""
     absolute = path.absolute()
     name = absolute.parent.name if absolute.name == "meta.json" else absolute.name
     folders = [absolute] if path.is_dir() else [absolute.parent]
@@ -54,7 +54,7 @@ def hub_origin(name: str, revision: str | None) -> Origin:
 
 
 def card_license(card: Path) -> str | None:
-    """The licence in the front matter of a card; None if it has none. Errors: InputError for damaged front matter."""
+    """The license in the front matter of a card; None if it has none. Errors: InputError for damaged front matter."""
     import yaml
     from huggingface_hub.repocard import metadata_load
 
@@ -69,7 +69,7 @@ def card_license(card: Path) -> str | None:
 
 
 def _license_of_folder(path: Path) -> str | None:
-    """The licence of a published data set whose folder, or folder in the hub's cache, contains the path."""
+    """The license of a published data set whose folder, or folder in the hub's cache, contains the path."""
     for name, license in LICENSES.items():
         if {name.rpartition("/")[2], f"datasets--{name.replace('/', '--')}"} & {*path.parts}:
             return license

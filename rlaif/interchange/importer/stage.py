@@ -11,7 +11,7 @@ that `make generate` applies, and their hash decides their split. Writes `prompt
                parameters are null
     dropped    the other rows, with their reason
 
-and layout, origin and licence to metrics.json, section `import`. An import that was stopped reads its source again and
+and layout, origin and license to metrics.json, section `import`. An import that was stopped reads its source again and
 writes what is missing.
 
 | reason                                   | the row                                                               |
@@ -62,13 +62,13 @@ def import_data(config: Config, path: Path) -> None:
         return
     run.announce(
         f"imports {table} from {data.path}, layout {layout.name}",
-        f"licence of the source: {origin.license}",
+        f"license of the source: {origin.license}",
     )
     with AnswerFile(path / run.stage / "answers.arrow") as answers:
         write_prompts(run, origin, layout, answers)
         figures = write_pairs(run, answers) if layout.has_pairs else write_responses(run, answers)
     (path / run.stage).rmdir()
-    run.update_metrics(**{"import": {"layout": layout.name, **asdict(origin), **figures}})
+    run.update_metrics(**{"import": {"table": table, "layout": layout.name, **asdict(origin), **figures}})
     stage = "dpo" if layout.has_pairs else "feedback"
     run.finish(
         {"prompts": count_rows(run, "prompts"), table: count_rows(run, table)},

@@ -1,4 +1,4 @@
-"""Where imported data comes from: the hub, a download of it, our own exports; and its licence."""
+"""Where imported data comes from: the hub, a download of it, our own exports; and its license."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def test_our_own_exports_can_be_imported(tmp_path: Path, kind: str) -> None:
     )
 
 
-def test_the_licence_is_that_of_the_card_or_of_a_published_data_set(tmp_path: Path) -> None:
+def test_the_license_is_that_of_the_card_or_of_a_published_data_set(tmp_path: Path) -> None:
     for folder, card, expected in (
         ("a", "---\nlicense: cc-by-4.0\n---\n# Card\n", "cc-by-4.0"),
         ("b", "---\nlicense: other\nlicense_name: mine-1.0\n---\n", "mine-1.0"),
