@@ -14,7 +14,7 @@ from rlaif.interchange.importer.sample import Sample, UnusableRowError
 from rlaif.interchange.importer.source import open_tables
 from rlaif.progress import progress_bar
 from rlaif.records.record import Record, RecordTable
-from rlaif.sources.images import load_images
+from rlaif.sources.images import ImageFile, load_images
 from rlaif.sources.picture import Drop, Picture, UnusableImageError, redacted
 from rlaif.sources.splits import find_problem, in_part, split_of
 from rlaif.storage.files import make_id
@@ -50,13 +50,12 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
             if isinstance(image, UnusableImageError):
                 drop(offer.name, image.reason, str(image))
                 continue
-            digest = image.sha256
-            split = split_of(digest, data)
-            if split == "train" and not in_part(digest, data.train_parts, run.config.round):
+            split = split_of(image.sha256, data)
+            if split == "train" and not in_part(image.sha256, data.train_parts, run.config.round):
                 continue
             (instruction,) = offer.instructions
             assert isinstance(instruction, str)
-            prompt_id = make_id(digest, instruction)
+            prompt_id = make_id(image.sha256, instruction)
             if finished and prompt_id not in writer.done:
                 drop(offer.name, "image_changed", "its image was another one or missing before the import was stopped")
                 continue
@@ -65,7 +64,7 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
                     break
                 known.add(prompt_id)
                 if prompt_id not in writer.done:
-                    writer.write([prompt_row(prompt_id, offer, image.content, digest, split, origin)])
+                    writer.write([prompt_row(prompt_id, offer, image, split, origin)])
             answers.add(prompt_id, Answers(offer.answers, offer.policy, offer.name))
         if not known:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
@@ -85,7 +84,7 @@ def offers(data: DataSection, origin: Origin, layout: Layout, drop: Drop) -> Ite
                 record.name,
                 sample.image,
                 [sample.instruction],
-                redacted(sample.path or (sample.image if isinstance(sample.image, str) else record.name)),
+                redacted(sample.path or record.name),
                 folders=table.folders,
                 answers=sample.answers,
                 policy=sample.policy,
@@ -109,14 +108,12 @@ def read_sample(record: Record, layout: Layout, data: DataSection) -> Sample:
     return sample
 
 
-def prompt_row(
-    prompt_id: str, offer: Offer, image: bytes, image_sha256: str, split: str, origin: Origin
-) -> dict[str, Any]:
+def prompt_row(prompt_id: str, offer: Offer, image: ImageFile, split: str, origin: Origin) -> dict[str, Any]:
     """A row of `prompts`."""
     return {
         "prompt_id": prompt_id,
-        "image": {"bytes": image, "path": offer.path},
-        "image_sha256": image_sha256,
+        "image": {"bytes": image.content, "path": offer.path},
+        "image_sha256": image.sha256,
         "instruction": offer.instructions[0],
         "source": origin.name,
         "split": split,

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from rlaif.records.conversation import Turn, is_turn, read_turn, read_turns, take_marks
 from rlaif.records.record import Value
+from rlaif.sources.cells import image_of
+from rlaif.sources.picture import UnusableImageError
 
 Row = Mapping[str, Value]
 
@@ -37,33 +39,19 @@ def sample(images: Value, turn: Turn, answers: Sequence[str], policy: str | None
 
     Errors: UnusableRowError.
     """
-    found = [*_flat(images)] or [*_flat(list(turn.images))]
-    if not found:
-        raise UnusableRowError("missing_image", "the row has no image")
-    if len(found) > 1 or turn.marks > 1:
-        raise UnusableRowError("several_images", f"{len(found)} images, {turn.marks} marks for images; expected one")
+    try:
+        image, path = image_of(images)
+        if image is None:
+            image, path = image_of(list(turn.images))
+    except UnusableImageError as error:
+        raise UnusableRowError(error.reason, str(error)) from error
+    if image is None:
+        raise UnusableRowError("no_image", "the row has no image: it is text only")
+    if turn.marks > 1:
+        raise UnusableRowError("several_images", f"the instruction has {turn.marks} image marks, expected one")
     if isinstance(turn.text, bytes):
         raise UnusableRowError("broken_text", f"the instruction is not valid UTF-8: {turn.text[:80]!r}")
-    image, path = found[0], None
-    if isinstance(image, dict):
-        path = image.get("path")
-        image = image.get("bytes") or path
-    return Sample(_image(image), path, turn.text, tuple(answers), policy)
-
-
-def _flat(cell: Value) -> list[Value]:
-    """The images of a cell, without those that are null."""
-    if isinstance(cell, list):
-        return [image for item in cell for image in _flat(item)]
-    if isinstance(cell, dict):
-        return [cell] if cell.get("bytes") or cell.get("path") else []
-    return [cell] if cell else []
-
-
-def _image(cell: Value) -> bytes | str:
-    if isinstance(cell, bytes | str):
-        return cell
-    raise UnusableRowError("unfit_row", f"an image is {type(cell).__name__}, expected bytes or a path")
+    return Sample(image, path, turn.text, tuple(answers), policy)
 
 
 def instruction(cell: Value) -> Turn:

@@ -39,7 +39,7 @@ def open_tables(data: DataSection, origin: Origin) -> Iterator[RecordTable]:
     assert data.path is not None
     path = Path(data.path)
     if meta := find_meta(path):
-        yield from _open_annotations(meta)
+        yield from _open_annotations(meta, Path(data.image_folder or meta.parent))
     else:
         streaming = should_stream(data.path, data.split, data.streaming, data.limit)
         for table in open_records(
@@ -62,8 +62,8 @@ def find_meta(path: Path) -> Path | None:
     return meta if parts and all(isinstance(part, dict) and "annotation" in part for part in parts) else None
 
 
-def _open_annotations(meta: Path) -> Iterator[RecordTable]:
-    """Errors: InputError for an annotation file that is missing or lies elsewhere."""
+def _open_annotations(meta: Path, images: Path) -> Iterator[RecordTable]:
+    """images: the folder of the roots. Errors: InputError for an annotation file that is missing or lies elsewhere."""
     folder = meta.parent
     for name, part in read_json(meta).items():
         annotation = _below(folder, str(part["annotation"]))
@@ -72,9 +72,9 @@ def _open_annotations(meta: Path) -> Iterator[RecordTable]:
                 f"{meta}: {name} names the file {part['annotation']}, which is not there; unpack the annotations "
                 f"beside {meta.name}"
             )
-        root = _below(folder, str(part.get("root") or "")) or folder
+        root = _below(images, str(part.get("root") or "")) or images
         for table in open_records(str(annotation)):
-            yield replace(table, folders=[root, folder])
+            yield replace(table, folders=[root, images])
 
 
 def _below(folder: Path, name: str) -> Path | None:

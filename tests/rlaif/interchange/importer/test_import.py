@@ -71,13 +71,11 @@ def test_rows_that_cannot_be_used_are_dropped_with_their_reason_and_change_no_ot
         "response_too_long": {**good, "chosen": "Red. " * 20},
         "duplicate_pair": good,
         "unfit_row": {**good, "chosen": {"text": "Red."}},
+        "no_image": {**good, "image": None},
     }
-    text_only = {**good, "image": None}
-    path = imported(
-        tmp_path, [good, *bad.values(), text_only, mm_rlhf(2)], max_instruction_chars=100, max_response_chars=90
-    )
+    path = imported(tmp_path, [good, *bad.values(), mm_rlhf(2)], max_instruction_chars=100, max_response_chars=90)
     names = [f"dpo_pairs.jsonl:{index}" for index in range(1, len(bad) + 1)]
-    assert reasons(path) == dict(zip(names, bad, strict=True)) | {"dpo_pairs.jsonl:12": "missing_image"}
+    assert reasons(path) == dict(zip(names, bad, strict=True))
     assert [row["chosen"][0]["content"] for row in rows_of(path, "pairs")] == [PAIRS[0][2], PAIRS[2][2]]
     details = {row["reason"]: row["detail"] for row in rows_of(path, "dropped")}
     assert details["unfit_row"] == "dpo_pairs.jsonl, line 12: the answer is dict, expected text"
@@ -162,7 +160,7 @@ def test_a_layout_can_be_forced(tmp_path: Path) -> None:
 
 def test_nothing_usable_is_an_error_that_counts_the_reasons(tmp_path: Path) -> None:
     row = {**mm_rlhf(0), "image": None}
-    with pytest.raises(InputError, match=r"no usable row in .* \(2 missing_image\); correct it"):
+    with pytest.raises(InputError, match=r"no usable row in .* \(2 no_image\); correct it"):
         imported(tmp_path, [row, row])
     assert not (tmp_path / "run" / "prompts.parquet").exists()
 
