@@ -168,8 +168,8 @@ class FirstTexts:
             return None
         return (
             f"{len(self.faulty)} of the first {self.count} answers of {self.model} are one character repeated, or "
-            f"nothing ({_shown([text[:12] for text in self.faulty])}), expected text: so writes a model whose numbers are "
-            f"NaN; set {self.role}.dtype to float32 or bfloat16, or use another {self.role}"
+            f"nothing ({_shown([text[:12] for text in self.faulty])}), expected text: so writes a model whose numbers "
+            f"are NaN; set {self.role}.dtype to float32 or bfloat16, or use another {self.role}"
         )
 
 

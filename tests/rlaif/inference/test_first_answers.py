@@ -177,8 +177,8 @@ def test_a_policy_whose_numbers_are_nan_is_stopped(text: str, shown: str) -> Non
     engine = checked(WordsEngine(lambda _: 1.0, text, "length"), role="policy", min_mass=0)
     assert message(engine, [Request(f"Describe {n}.") for n in range(LEAST)]) == (
         "20 of the first 20 answers of org/model are one character repeated, or nothing ("
-        f"{shown}), expected text: so writes a model whose numbers are NaN; set policy.dtype to float32 or bfloat16, or "
-        "use another policy"
+        f"{shown}), expected text: so writes a model whose numbers are NaN; set policy.dtype to float32 or "
+        "bfloat16, or use another policy"
     )
 
 
