@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rlaif.errors import InputError
 from rlaif.records.csv_rows import read_csv_rows, read_header
-from rlaif.records.json_rows import read_json_rows
+from rlaif.records.json_rows import check_end, read_json_rows
 from rlaif.records.record import Record, RecordTable, Value
 
 KINDS = {
@@ -60,6 +60,7 @@ def _is_hidden(name: str) -> bool:
 
 def _open(kind: str, name: str, file: Path, folders: list[Path]) -> RecordTable:
     if kind == "JSON":
+        check_end(file)
         first = islice(_json_records(name, file, None), ROWS_FOR_COLUMNS)
         columns = list(dict.fromkeys(column for record in first for column in record.values))
         return RecordTable(str(file), columns, folders, partial(_json_records, name, file))

@@ -5,6 +5,7 @@ after the last row are accepted. Anything else that is not JSON is an error that
 """
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from rlaif.errors import InputError
 from rlaif.records.record import Value
 
 CHARACTERS = 2**20  # read at a time
+TAIL = 4096  # bytes at the end of a file
 LONGEST_TOKEN = 16  # "-Infinity", "\ud83d\ude00": an error closer to the end of the text may be due to that end
 _SPACE = re.compile(r"[ \t\n\r\ufeff]*")  # two files joined into one have a mark in the middle
 
@@ -43,6 +45,20 @@ def read_json_rows(file: Path) -> Iterator[tuple[int, Value]]:
             text.skip()
             if text.next_character():
                 raise text.error(f"found {text.next_character()!r} after the end of the list")
+
+
+def check_end(file: Path) -> None:
+    """Read a file that ends otherwise than JSON does, so that its error comes before its first row is used.
+
+    Errors: InputError, as `read_json_rows`.
+    """
+    with file.open("rb") as opened:
+        utf8 = json.detect_encoding(opened.read(4)).startswith("utf-8")
+        opened.seek(-min(TAIL, opened.seek(0, os.SEEK_END)), os.SEEK_END)
+        end = opened.read().rstrip()
+    if utf8 and not end.endswith((b"]", b"}")):
+        for _ in read_json_rows(file):
+            pass
 
 
 def open_text(file: Path, newline: str | None = None) -> TextIO:

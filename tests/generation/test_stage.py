@@ -153,6 +153,23 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
         generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
 
 
+def test_a_table_says_what_was_taken_out_and_what_repeats(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_files(tmp_path, {"1.png": encoded(photo(9, 9), "PNG")})
+    turns = [{"from": "human", "value": "<image>\nWhat is it?"}, {"from": "gpt", "value": "A photo."}]
+    rows = [{"image": "1.png", "conversations": turns}] * 3 + [{"conversations": turns[1:]}]
+    (tmp_path / "d.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    config = make_config(tiny_model, DataSection(source="table", path=str(tmp_path / "d.jsonl")))
+    generate(config, tmp_path / "run", lambda *_: ScriptedEngine(scripted))
+    run = Run(tmp_path / "run", config, "x")
+    assert [row["instruction"] for row in read_rows(run, "prompts")] == ["What is it?"]
+    printed = capsys.readouterr().out
+    assert "3 instructions had image marks such as <image>; they were taken out, the image is sent anyway" in printed
+    assert "2 rows repeat an earlier image and instruction and are not used again" in printed
+    assert run.metrics()["stages"]["generation"]["dropped"] == {"no_image": 1, "duplicate_prompt": 1}
+
+
 # --- the command line --------------------------------------------------------------------------------------------
 
 
@@ -193,6 +210,14 @@ def test_every_image_broken_is_an_error(tiny_model: Path, tmp_path: Path, instru
             {"source": "parquet", "path": "d.parquet", "image_column": "pic", "question_column": "id"},
             "column 'id' has type int64; expected text or turns; set data.question_column",
         ),
+        (
+            {"source": "table", "path": "cut.json"},
+            "cut.json ends in line 3 within its JSON: it was cut short; copy or write it again",
+        ),
+        (
+            {"source": "table", "path": "photos"},
+            "no table file at photos; set data.path to a file with suffix .parquet",
+        ),
         ({"source": "datasets", "path": "./no_set"}, "cannot load data set ./no_set: "),
     ],
 )
@@ -208,6 +233,7 @@ def test_bad_input_is_one_clear_line(
     write_files(
         tmp_path, {"ask.txt": b"Describe it.", "blank.txt": b"\n \n", "photos/1.png": encoded(photo(9, 9), "PNG")}
     )
+    (tmp_path / "cut.json").write_text('[\n{"image": "photos/1.png", "question": "a"},\n{"im')
     (tmp_path / "empty").mkdir()
     parquet_file(tmp_path, as_bytes([b"x"], tmp_path), ["q"])
     if settings["source"] == "folder":

@@ -181,19 +181,19 @@ def test_marks_are_counted_in_every_source(folder: Path) -> None:
     assert counts(table(folder / "d.json")) == (["c"], Counter(marked=0, repeated=0))
 
 
-def test_a_prompt_with_thousands_of_repetitions_is_one_drop(folder: Path) -> None:
-    write_json(folder / "d.jsonl", [plain(NAMES[index % 2], "a") for index in range(3000)])
+def test_a_prompt_with_many_repetitions_is_one_drop(folder: Path) -> None:
+    write_json(folder / "d.jsonl", [plain(NAMES[index % 2], "a") for index in range(300)])
     prompts, drops = collect(table(folder / "d.jsonl"))
     assert len(prompts) == 2 and drops == [
         (
             prompts[0]["prompt_id"],
             "duplicate_prompt",
-            "d.jsonl:2: repeats an earlier image and instruction, and so do 1,498 later rows",
+            "d.jsonl:2: repeats an earlier image and instruction, and so do 148 later rows",
         ),
         (
             prompts[1]["prompt_id"],
             "duplicate_prompt",
-            "d.jsonl:3: repeats an earlier image and instruction, and so do 1,498 later rows",
+            "d.jsonl:3: repeats an earlier image and instruction, and so do 148 later rows",
         ),
     ]
 
@@ -301,3 +301,35 @@ def test_a_column_of_nulls_and_unknown_columns(folder: Path) -> None:
 def test_settings_that_do_not_fit_the_source(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataSection(**settings)
+
+
+def test_a_limit_of_a_data_set_reads_no_more_shards_than_it_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fifty shards, of which only the first can be read: whoever opens another one fails."""
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    rows = [{"image": {"bytes": good_image(index), "path": None}, "question": "What?"} for index in range(30)]
+    for index in range(50):
+        write_files(tmp_path / "set", {f"train-{index:05d}-of-00050.parquet": b"PAR1"})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "set" / "train-00000-of-00050.parquet")
+    data = DataSection(source="datasets", path=str(tmp_path / "set"))
+    for settings in ({"limit": 10}, {"split": "train[:10]"}, {"limit": 10, "split": "train[:20]", "streaming": True}):
+        prompts, drops = collect(data.model_copy(update=settings))
+        assert [row["image"]["bytes"] for row in prompts] == [good_image(index) for index in range(10)] and not drops
+    for settings in ({}, {"limit": 10, "streaming": False}, {"limit": 40}):
+        with pytest.raises(InputError, match=r"cannot (load|read) data set"):
+            collect(data.model_copy(update=settings))
+
+
+def test_conversations_of_a_data_set_with_configurations(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", folder / "cache")
+    configs = [{"config_name": name, "data_files": f"{name}.json"} for name in ("chart", "photo")]
+    (folder / "README.md").write_text(f"---\n{json.dumps({'configs': configs})}\n---\n")
+    write_json(folder / "chart.json", [llava(NAMES[0], "chart")])
+    write_json(folder / "photo.json", [llava(NAMES[1], "photo"), llava(NAMES[2], "last")])
+    data = DataSection(source="datasets", path=str(folder), config_name="photo")
+    for split, expected in (("train", ["photo", "last"]), ("train[1:]", ["last"]), ("train[:50%]", ["photo"])):
+        prompts, drops = collect(data.model_copy(update={"split": split}))
+        assert [row["instruction"] for row in prompts] == expected and not drops
+    with pytest.raises(InputError, match=r"one among the available configs: \['chart', 'photo'\].*data\.config_name"):
+        collect(data.model_copy(update={"config_name": None}))

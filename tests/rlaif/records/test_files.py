@@ -118,6 +118,19 @@ def test_what_is_not_a_table(tmp_path: Path, name: str, content: bytes, message:
         [list(table.rows()) for table in open_records(str(tmp_path / name))]
 
 
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        (',\n{"a": "x', "in line 3 within its JSON: it was cut short"),
+        ("\n\u3011", "line 3 is not valid JSON: found '\u3011'"),
+    ],
+)
+def test_json_that_is_cut_short_is_found_before_its_rows_are_used(tmp_path: Path, end: str, message: str) -> None:
+    (tmp_path / "t.json").write_text('[\n{"a": 1}' + end, encoding="utf-8")
+    with pytest.raises(InputError, match=message):
+        list(open_files(tmp_path / "t.json", "data.path"))
+
+
 def test_paths_without_a_table(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no table file at .*; set data\.path to a file with suffix \.parquet,"):
         list(open_records(str(tmp_path)))
