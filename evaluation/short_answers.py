@@ -16,14 +16,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from evaluation.statistics import Counts, Figures, intervals, ratio, total
 from evaluation.truth import TruthLookup, truth_of
 from rlaif.config import Config
+from rlaif.errors import InputError
 from rlaif.inference.engine import REFUSALS, Engine, Request
 from rlaif.progress import progress_bar
+from rlaif.records.conversation import take_marks
+from rlaif.records.files import open_files
 from rlaif.report.figures import format_with_interval
+from rlaif.sources.cells import image_of
+from rlaif.sources.images import load_images
+from rlaif.sources.picture import Picture, UnusableImageError, redacted
+from rlaif.sources.splits import find_problem
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -59,7 +67,8 @@ def has_short_questions(config: Config) -> bool:
 def short_questions(run: Run, truth_of: TruthLookup = truth_of) -> Iterator[ShortQuestion]:
     """The questions of a run, at most `limit`, those about one image next to each other."""
     section = run.config.evaluation.short_answers
-    return islice(truth_questions(run, truth_of), section.limit)
+    questions = truth_questions(run, truth_of) if section.path is None else table_questions(run)
+    return islice(questions, section.limit)
 
 
 def truth_questions(run: Run, truth_of: TruthLookup) -> Iterator[ShortQuestion]:
@@ -71,6 +80,94 @@ def truth_questions(run: Run, truth_of: TruthLookup) -> Iterator[ShortQuestion]:
             for kind, text, answer in truth.short_questions(rng):
                 question_id = make_id(row["prompt_id"], text)
                 yield ShortQuestion(question_id, row["image_sha256"], kind, text, (answer,), row["image"]["bytes"])
+
+
+@dataclass(frozen=True)
+class AskedPicture(Picture):
+    """The picture of a row of a table, with the answers to its question."""
+
+    answers: tuple[str, ...] = ()
+
+
+def table_questions(run: Run) -> Iterator[ShortQuestion]:
+    """The questions of the table, in its order; a row that cannot be used is dropped with its reason.
+
+    Errors: InputError for a table that cannot be read, lacks a column, or has no usable row.
+    """
+    config = run.config
+    known: set[str] = set()
+    dropped: Counter[str] = Counter()
+
+    def drop(row_id: str, reason: str, detail: str) -> None:
+        dropped[reason] += 1
+        run.drop(row_id, reason, detail)
+
+    for picture, image in load_images(table_pictures(config), config.data.image_hosts, config.data.max_pixels):
+        (text,) = picture.instructions
+        if isinstance(image, UnusableImageError):
+            drop(picture.name, image.reason, str(image))
+        elif problem := find_problem(text, config.data.max_instruction_chars):
+            drop(picture.name, *problem)
+        elif not picture.answers:
+            drop(picture.name, "missing_answer", "the answer is not a text, a number or a list of them")
+        else:
+            assert isinstance(text, str)
+            question_id = make_id(image.sha256, text)
+            if question_id in known:
+                drop(picture.name, "duplicate_question", f"repeats an earlier image and question: {text}")
+                continue
+            known.add(question_id)
+            yield ShortQuestion(question_id, image.sha256, "", text, picture.answers, image.content)
+    if not known:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it has no rows"
+        raise InputError(
+            f"{config.evaluation.short_answers.path} has no usable question ({reasons}); expected an image, a question "
+            "and an answer in each row; correct the table or evaluation.short_answers"
+        )
+
+
+def table_pictures(config: Config) -> Iterator[AskedPicture]:
+    """The rows of `evaluation.short_answers.path`. Errors: InputError."""
+    section = config.evaluation.short_answers
+    assert section.path is not None
+    columns = {name: getattr(section, name) for name in ("image_column", "question_column", "answer_column")}
+    for table in open_files(Path(section.path), "evaluation.short_answers.path"):
+        for key, column in columns.items():
+            if column not in table.columns:
+                raise InputError(
+                    f"{table.title} has no column {column!r}; it has: {', '.join(table.columns)}; set "
+                    f"evaluation.short_answers.{key}"
+                )
+        for record in table.rows(list(columns.values())):
+            image = path = None
+            fault = UnusableImageError("unfit_row", record.fault) if record.fault else None
+            text = record.values.get(section.question_column)
+            try:
+                image, path = image_of(record.values.get(section.image_column))
+            except UnusableImageError as error:
+                fault = UnusableImageError(error.reason, f"{record.where}: {error}")
+            yield AskedPicture(
+                record.name,
+                image,
+                [take_marks(text)[0] if isinstance(text, str) else text if isinstance(text, bytes) else None],
+                redacted(path or record.name),
+                folders=table.folders,
+                fault=fault,
+                answers=answers_in(record.values.get(section.answer_column)),
+            )
+
+
+def answers_in(cell: Any) -> tuple[str, ...]:
+    """The answers in a cell: a text or number, or a list of them, or of `{"answer": ...}` as in VQA; else none."""
+    if isinstance(cell, list):
+        return tuple(dict.fromkeys(answer for item in cell for answer in answers_in(item)))
+    if isinstance(cell, dict):
+        return answers_in(cell.get("answer"))
+    if isinstance(cell, bool):
+        return ("yes" if cell else "no",)
+    if isinstance(cell, int | float):
+        return (f"{cell:g}",)
+    return (cell.strip(),) if isinstance(cell, str) and cell.strip() else ()
 
 
 def short_writer(run: Run) -> TableWriter:

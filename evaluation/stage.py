@@ -56,6 +56,7 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
 from rlaif.report.figures import format_with_interval
+from rlaif.storage.files import files_digest
 from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts, read_rows
@@ -82,6 +83,8 @@ def evaluate(
     tables = ["evaluations"]
     if asks_short := has_short_questions(config):
         tables.append("short_answers")
+        if (table := config.evaluation.short_answers.path) and Path(table).exists():
+            settings["short_answers_files"] = files_digest(Path(table))
     splitter: ModelSection | None = None
     if config.evaluation.labeler:
         tables.append("labeled_answers")

@@ -12,8 +12,8 @@ class ShortAnswersSection(Section):
 
     path: str | None = Field(
         None,
-        description="Table of images, questions and answers; null = questions from the known truth of the images, if "
-        "there is one.",
+        description="Table of images, questions and answers (JSON, JSON lines, CSV, parquet), or a folder of them; "
+        "null = questions from the known truth of the images, if there is one.",
     )
     image_column: str = Field("image", description="Column with the image.")
     question_column: str = Field("question", description="Column with the question.")

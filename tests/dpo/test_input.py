@@ -11,8 +11,9 @@ import pytest
 
 from dpo.__main__ import main
 from dpo.arguments import trainer_arguments
+from dpo.policy import load_collator
 from dpo.stage import run_dpo
-from rlaif.config import Config
+from rlaif.config import Config, DpoSection, FeedbackSection, ModelSection
 from rlaif.errors import ConfigError, InputError, ModelError
 from rlaif.storage.run import Run
 from tests.support.alignment import align, config_of
@@ -121,6 +122,34 @@ def test_a_model_of_another_type_is_refused_before_the_run_is_bound_to_it(tiny_m
     with pytest.raises(ModelError, match="has model type 'llama'; expected an image-text model of transformers"):
         run_dpo(Run(tmp_path / "run", config_of(other), "dpo"))
     assert not (tmp_path / "run").exists()
+
+
+def test_answers_that_are_cut_within_a_response_are_trained_without_an_end(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cut = []
+
+    def load(section: ModelSection, dpo: DpoSection, max_length: int | None, answers_are_cut: bool) -> None:
+        cut.append(answers_are_cut)
+        raise InputError("enough")
+
+    monkeypatch.setattr("dpo.policy.load_collator", load)
+    for rule in ("responses", "first_difference"):
+        section = FeedbackSection.model_validate({"pairs": rule})
+        config = config_of(tiny_model).model_copy(update={"feedback": section})
+        good_pairs(tmp_path / rule, config)
+        other = config_of(tiny_model)  # what decides is how the pairs were made
+        with pytest.raises(InputError, match="enough"):
+            run_dpo(Run(tmp_path / rule, other, "dpo"))
+    assert cut == [False, True]
+
+
+def test_other_models_cannot_be_trained_without_an_end(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section, dpo = config_of(tiny_model).policy, config_of(tiny_model).dpo
+    assert load_collator(section, dpo, None, answers_are_cut=True).end_token is False  # type: ignore[attr-defined]
+    monkeypatch.setattr("dpo.policy.AutoProcessor.from_pretrained", lambda *_, **__: object())
+    with pytest.raises(ConfigError, match=r"first_difference, which works with MiniCPM-V only, but .* is an"):
+        load_collator(section, dpo, None, answers_are_cut=True)
 
 
 def test_a_truncated_checkpoint_is_a_one_line_error(tiny_model: Path, tmp_path: Path) -> None:

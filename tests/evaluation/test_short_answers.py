@@ -1,22 +1,27 @@
 """Short answers before and after alignment: what counts as correct, the figures by hand, and the stage with doubles."""
 
+import csv
 import json
 import random
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from evaluation.short_answers import is_correct, normalized, short_figures, short_statistics, short_table
 from evaluation.stage import evaluate
 from rlaif.config import Config, EngineSection, ModelSection
+from rlaif.errors import InputError, RunMismatchError
 from rlaif.inference.engine import Request
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.short_questions import short_questions
 from tests.support.doubles import ScriptedEngine
+from tests.support.pair_rows import png
 from tests.support.synthetic_run import TEST_PROMPTS, make_run
 
 
@@ -187,3 +192,99 @@ def test_without_questions_there_is_no_table(tmp_path: Path) -> None:
     config, path = make_run(tmp_path / "photographs", truth=False, evaluation={"short_answers": {}})
     evaluate(config, path, lambda *_: ScriptedEngine(lambda request: ["A dog."]))
     assert "short_answers" not in json.loads((path / "metrics.json").read_text())
+
+
+def answer_red(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
+    return ScriptedEngine(lambda request: ["Red." if request.text.endswith("One word.") else "I can see a circle."])
+
+
+def write_table(folder: Path, kind: str) -> Path:
+    """Five usable rows and seven others, images by path."""
+    (folder / "images").mkdir(parents=True)
+    for name in "ab":
+        (folder / "images" / f"{name}.png").write_bytes(png((56, 56), (ord(name), 0, 0)))
+    (folder / "images" / "broken.png").write_bytes(b"no image")
+    rows: list[dict[str, Any]] = [
+        {"image": "images/a.png", "question": "<image>\nWhat color?", "answer": "red"},
+        {"image": "images/b.png", "question": "What color?", "answer": "blue"},
+        {"image": "images/a.png", "question": "Hue?", "answer": ["crimson", "red"]},
+        {"image": "images/a.png", "question": "Shade?", "answer": [{"answer": "Red"}, {"answer": "wine"}]},
+        {"image": "images/b.png", "question": "How many?", "answer": 2},
+        {"image": "images/b.png", "question": "What color?", "answer": "red"},  # asked before
+        {"image": "images/none.png", "question": "What color?", "answer": "red"},
+        {"image": "images/broken.png", "question": "What color?", "answer": "red"},
+        {"image": None, "question": "What color?", "answer": "red"},
+        {"image": "images/a.png", "question": "", "answer": "red"},
+        {"image": "images/a.png", "question": "What?", "answer": ""},
+        {"image": "../outside.png", "question": "What?", "answer": "red"},
+    ]
+    file = folder / f"vqa.{kind}"
+    if kind == "jsonl":
+        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    elif kind == "csv":
+        with file.open("w", newline="") as opened:
+            writer = csv.DictWriter(opened, ["image", "question", "answer"])
+            writer.writeheader()
+            cells = ({**row, "answer": "red" if isinstance(row["answer"], list) else row["answer"]} for row in rows)
+            writer.writerows(cells)
+    else:
+        texts = [{**row, "answer": json.dumps(row["answer"]).strip('"')} for row in rows]
+        pq.write_table(pa.Table.from_pylist(texts[:2] + texts[4:]), file)
+    return file
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("jsonl", 3 / 5), ("csv", 3 / 5), ("parquet", 1 / 3)])
+def test_questions_of_a_table(tmp_path: Path, kind: str, expected: float) -> None:
+    file = write_table(tmp_path / "vqa", kind)
+    config, path = make_run(
+        tmp_path, truth=False, evaluation={"short_answers": {"path": str(file), "suffix": " One word."}}
+    )
+    evaluate(config, path, answer_red)
+    metrics = json.loads((path / "metrics.json").read_text())
+    assert metrics["short_answers"]["before"] == metrics["short_answers"]["after"] == expected
+    assert metrics["short_answers"]["kinds"] == {} and metrics["short_answers"]["change"] == 0
+    rows = list(read_rows(Run(path, config, "test"), "short_answers"))
+    assert rows[0]["question"] == "What color? One word."
+    dropped = [row for row in read_rows(Run(path, config, "test"), "dropped") if row["stage"] == "evaluate"]
+    assert Counter(row["reason"] for row in dropped) == {
+        "duplicate_question": 1,
+        "missing_image": 1,
+        "no_image": 1,
+        "unreadable_image": 1,
+        "missing_instruction": 1,
+        "missing_answer": 1,
+        "image_outside_folder": 1,
+    }
+    file.write_bytes(file.read_bytes() + b"\n")
+    with pytest.raises(RunMismatchError, match="short_answers_files"):
+        evaluate(config, path, answer_red)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"path": "none.json"},
+            r"no table file at none\.json; set evaluation\.short_answers\.path to a file",
+        ),
+        (
+            {"answer_column": "solution"},
+            r"has no column 'solution'; it has: .*; set evaluation",
+        ),
+        (
+            {"answer_column": "empty"},
+            r"has no usable question \(1 missing_answer\); expected an image, a question and an",
+        ),
+    ],
+)
+def test_a_table_without_questions_stops_before_a_model_is_loaded(
+    tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "a.png").write_bytes(png((8, 8)))
+    row = {"image": "a.png", "question": "What?", "answer": "red", "empty": None}
+    (tmp_path / "vqa.json").write_text(json.dumps([row]))
+    section = {"path": str(tmp_path / "vqa.json"), **settings}
+    config, path = make_run(tmp_path, evaluation={"short_answers": section})
+    with pytest.raises(InputError, match=message):
+        evaluate(config, path, lambda *_: pytest.fail("a model was loaded"))
+    assert not (path / "evaluations.parquet").exists()

@@ -46,7 +46,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "dpo": MODEL | SHARED | {"rlaif.trainer"},
     "training": MODEL | SHARED | {"rlaif.trainer"},
     # scenes: one truth, and its benchmark files
-    "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "feedback", "scenes"},
+    "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "rlaif.sources", "feedback", "scenes"},
 }
 RUN_BY_NAME = {
     "rlaif.pipelines": {"generation", "feedback", "dpo", "evaluation"},  # runs each as a process

@@ -58,7 +58,7 @@ def varied_pairs(count: int, split: str = "train") -> list[dict[str, Any]]:
 def write_pairs(path: Path, config: Config, rows: Iterable[dict[str, Any]]) -> None:
     """Write pairs.parquet as the feedback stage does."""
     run = Run(path, config, "feedback")
-    assert run.begin(["pairs"], {"seed": config.seed}, inputs=[])
+    assert run.begin(["pairs"], {"seed": config.seed, "feedback": config.feedback.model_dump()}, inputs=[])
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         writer.write(rows)
     run.finish({"pairs": 0}, None)
