@@ -85,7 +85,7 @@ class Comparison:
     """Verdicts on false claims without and with a text, and the reasons of missing ones."""
 
     verdicts: list[tuple[bool, bool]] = field(default_factory=list)  # accepted (without, with)
-    dropped: Counter[str] = field(default_factory=Counter)  # responses, by reason
+    dropped: Counter[str] = field(default_factory=Counter)  # responses, and unknown claims, by reason
     missed: int = 0  # scored responses of which the labeler did not verify the false claim
 
     @property
@@ -109,7 +109,7 @@ class Comparison:
 
     def note(self, title: str) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common()) or "none"
-        return f"{title}: false claim not verified in {self.missed:,} scored responses; dropped: {reasons}"
+        return f"{title}: false claim not verified in {self.missed:,} scored responses; dropped or unknown: {reasons}"
 
 
 def described_scenes(count: int, seed: int) -> list[Described]:
@@ -133,17 +133,20 @@ def prompt_of(prompt_id: str, png: bytes, texts: Sequence[str]) -> Prompt:
         {"response_id": f"{prompt_id}/{index}", "text": text, "finish_reason": "stop", "num_tokens": len(text.split())}
         for index, text in enumerate(texts)
     ]
-    return Prompt(prompt_id, png, hashlib.sha256(png).hexdigest(), rows)
+    return Prompt(prompt_id, "Describe the image.", png, hashlib.sha256(png).hexdigest(), rows)
 
 
 def verdict_on(response_id: str, mention: Mention, labels: Labels) -> bool | str | None:
-    """The verdict on the claim of a response; the reason if the response was dropped; None if it was not verified."""
+    """The verdict on the claim of a response; None if it was not verified.
+
+    The reason if the response was dropped, or if the claim is unknown: its score takes the claim as possibly false.
+    """
     for drop in labels.drops:
         if drop.row_id == response_id and drop.reason != "duplicate_claim":
             return drop.reason
     for row in labels.claims:
         if row["response_id"] == response_id and mention in find_mentions(row["claim"]):
-            return bool(row["verdict"])
+            return f"claim {row['reason']}" if row["verdict"] is None else bool(row["verdict"])
     return None
 
 

@@ -6,7 +6,8 @@ Both runs must be labeled from the same responses: copy prompts.parquet and resp
 folder, and run `make feedback` there with another labeler or other settings. The table compares
 
     verdicts     on the same claims of the same responses
-    pair order   of the responses to one prompt that both labelers score, neither of them equally
+    pair order   of the responses to one prompt that both labelers score, neither of them equally; scores are those of
+                 the verified claims
     p_yes        with the truth, where it is known and the claim can be checked; else "-"
     cost         seconds and tokens per claim, from metrics.json; "-" where it was not recorded
 
@@ -40,6 +41,7 @@ class Side:
     path: Path
     labeler: str = "-"
     claims: int = 0
+    unknown: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     cost: dict[str, Any] = field(default_factory=dict)
 
@@ -64,12 +66,14 @@ def compare(first: Path, second: Path, truth_of: TruthLookup = truth_of) -> tupl
         truth = truth_of(prompt["source"], prompt["reference"])
         verdicts: list[dict[tuple[str, str], bool]] = []
         for side, claims in zip(sides, (rows["first"], rows["second"]), strict=True):
-            verdicts.append({(row["response_id"], row["claim"]): row["verdict"] for row in claims})
+            known = [row for row in claims if row["verdict"] is not None]
+            verdicts.append({(row["response_id"], row["claim"]): row["verdict"] for row in known})
             for row in claims:
                 side.labeler = row["labeler"]
                 side.claims += 1
+                side.unknown += row["verdict"] is None
                 claim_truth = truth.claim_is_true(row["claim"]) if truth else None
-                if claim_truth is not None:
+                if claim_truth is not None and row["verdict"] is not None:
                     side.calibration.add(row["p_yes"], row["verdict"], claim_truth)
         first_verdicts, second_verdicts = verdicts
         for key in first_verdicts.keys() & second_verdicts.keys():
@@ -89,6 +93,7 @@ def comparison_table(first: Side, second: Side, agreement: Agreement) -> str:
         ("run", [str(side.path) for side in sides]),
         ("labeler", [side.labeler for side in sides]),
         ("claims", [f"{side.claims:,}" for side in sides]),
+        ("  unknown", [f"{side.unknown:,}" for side in sides]),
         ("  with known truth", [f"{calibration.claims:,}" for calibration in calibrations]),
         ("verdict accuracy", [format_figure("accuracy", calibration.accuracy()) for calibration in calibrations]),
         ("Brier score of p_yes", [_number(calibration.brier()) for calibration in calibrations]),

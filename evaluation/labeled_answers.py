@@ -31,7 +31,7 @@ Row = dict[str, Any]
 def label_answers(
     run: Run, model: ModelSection, revision: str, splitter: ModelSection | None, open_engine: OpenEngine
 ) -> None:
-    """Write `labeled_answers`: claims and rejected claims of every answer that could be divided.
+    """Write `labeled_answers`: claims, rejected and unknown ones of every answer that could be divided.
 
     A splitter divides all answers before the labeler verifies any; its splits are held in memory.
     """
@@ -53,7 +53,7 @@ def label_answers(
                 progress_bar("splits", "answer", num_answers, len(writer.done)) as bar,
             ):
                 for _, prompts in _chunks(run, writer.done):
-                    answers = [answer for prompt in prompts for answer in prompt.responses]
+                    answers = [(prompt.instruction, answer) for prompt in prompts for answer in prompt.responses]
                     chunk_splits, drops = split_responses(engine, answers, wording, config.feedback, config.seed)
                     splits |= chunk_splits
                     record_drops(run, drops)
@@ -67,17 +67,18 @@ def label_answers(
                 labels = labeler.label(prompts, splits)
                 record_drops(run, labels.drops)
                 for row in labels.scores:
-                    columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected")}
+                    columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected", "num_unknown")}
                     writer.write([{"which": which, **columns}])
                 writer.flush()
                 bar.update(len(prompts))
 
 
-def labeled_counts(claims: int, rejected: int) -> Counts:
+def labeled_counts(claims: int, rejected: int, unknown: int) -> Counts:
     """What one answer adds to the sums behind `labeled_figures`."""
     return Counter(
         labeled_answers=1,
-        labeled_claims=claims,
+        labeled_claims=claims - unknown,
+        unknown_claims=unknown,
         rejected_claims=rejected,
         answers_with_rejected_claims=int(rejected > 0),
     )
@@ -86,15 +87,17 @@ def labeled_counts(claims: int, rejected: int) -> Counts:
 def labeled_figures(totals: Counts) -> Figures:
     """The labeler's verdicts on a set of answers, from the sums of their `labeled_counts`.
 
-    - rejected_share: rejected claims / claims;
+    - rejected_share: rejected claims / verified claims;
     - rejected_response_share: answers with a rejected claim / labeled answers;
-    - mean_claims: claims / labeled answers;
+    - mean_claims: verified claims / labeled answers;
+    - unknown_share: claims that could not be verified / all claims;
     - labeled_answers: answers counted.
     """
     return {
         "rejected_share": ratio(totals["rejected_claims"], totals["labeled_claims"]),
         "rejected_response_share": ratio(totals["answers_with_rejected_claims"], totals["labeled_answers"]),
         "mean_claims": ratio(totals["labeled_claims"], totals["labeled_answers"]),
+        "unknown_share": ratio(totals["unknown_claims"], totals["labeled_claims"] + totals["unknown_claims"]),
         "labeled_answers": totals["labeled_answers"],
     }
 
@@ -110,8 +113,9 @@ def _chunks(run: Run, done: Set[tuple[str, str]]) -> Iterator[tuple[str, list[Pr
 
 def _prompts(run: Run, which: str, by_prompt: Mapping[str, Row]) -> Iterator[Prompt]:
     """The answered prompts, each with its answer as its only response."""
-    columns = ["prompt_id", "image", "image_sha256"]
+    columns = ["prompt_id", "instruction", "image", "image_sha256"]
     for prompt in read_rows(run, "prompts", columns, {"split": run.config.evaluation.split}):
         if answer := by_prompt.get(prompt["prompt_id"]):
             response = {"response_id": make_id(which, prompt["prompt_id"]), **answer}
-            yield Prompt(prompt["prompt_id"], prompt["image"]["bytes"], prompt["image_sha256"], [response])
+            image = prompt["image"]["bytes"]
+            yield Prompt(prompt["prompt_id"], prompt["instruction"], image, prompt["image_sha256"], [response])

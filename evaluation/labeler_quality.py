@@ -43,10 +43,12 @@ def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
         claims: dict[str, list[str]] = defaultdict(list)
         for row in rows["claims"]:
             claims[row["response_id"]].append(row["claim"])
-            counts.update(claim_counts(row["verdict"], truth.claim_is_true(row["claim"])))
-        scores = {row["response_id"]: row["whole_response_score"] for row in rows["scores"]}
+            if row["verdict"] is not None:
+                counts.update(claim_counts(row["verdict"], truth.claim_is_true(row["claim"])))
+        scored = {row["response_id"]: row["whole_response_score"] for row in rows["scores"]}
+        scores = {key: value for key, value in scored.items() if value is not None}
         for key, text in texts.items():
-            correct = key in scores and truth.split_is_correct(text, claims[key])
+            correct = key in scored and truth.split_is_correct(text, claims[key])
             counts.update(splits=1, splits_correct=int(correct))
         run_pairs = [(row["chosen_response_id"], row["rejected_response_id"]) for row in rows["pairs"]]
         baseline, surplus = whole_response_pairs(run.config, prompt["prompt_id"], texts, scores, surplus)
@@ -96,7 +98,7 @@ def claim_counts(verdict: bool, truth: bool | None) -> Counts:
 
 
 def claim_figures(totals: Counts) -> Figures:
-    """Accuracy of the labeler's verdicts on claims, from the sums of `claim_counts`.
+    """Accuracy of the labeler's verdicts on claims, from the sums of `claim_counts`; unknown claims have none.
 
     - claim_accuracy: verdicts equal to the truth / all claims; an unreadable claim (truth None) counts as wrong;
     - false_claims_accepted, true_claims_rejected: share of the false and of the true claims with a wrong verdict;
@@ -137,7 +139,8 @@ def pair_figures(totals: Counts, kind: str) -> Figures:
 
 
 def reorder_pairs(pairs: Sequence[IdPair], scores: Mapping[str, float]) -> list[IdPair]:
-    """The same pairs in the order of other scores, the higher one first; pairs with equal scores are skipped."""
+    """The same pairs in the order of other scores, the higher first; pairs with missing or equal ones are skipped."""
+    pairs = [pair for pair in pairs if scores.keys() >= set(pair)]
     ordered = [(first, second) if scores[first] > scores[second] else (second, first) for first, second in pairs]
     return [(chosen, rejected) for chosen, rejected in ordered if scores[chosen] != scores[rejected]]
 

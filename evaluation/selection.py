@@ -3,8 +3,9 @@
     python -m evaluation.selection --config runs/demo/best-of-n/config.yaml --run runs/demo/best-of-n
 
 Of each prompt's first N responses (N = 1, 2, 4, ...) one is selected: the one with the highest implicit reward of the
-policy (`rewards`), or with the highest score of the labeler (`scores`); the first of equal ones. A response without a
-value, such as a truncated one, is selected only if no other has one. Where no truth is known, only words are counted.
+policy (`rewards`), or with the highest score of the labeler (`scores`; with unknown claims the lowest score that they
+allow); the first of equal ones. A response without a value, such as a truncated one, is selected only if no other has
+one. Where no truth is known, only words are counted.
 
 Writes the section `best_of_n` of metrics.json, and under `intervals` the 95% confidence interval of each figure
 (bootstrap over prompts).
@@ -22,7 +23,7 @@ from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.report.figures import format_with_interval
 
-SELECTORS = {"reward": "rewards", "score": "scores"}  # column -> table
+SELECTORS = {"reward": ("rewards", "reward"), "score": ("scores", "score_low")}  # name -> table, column
 SHOWN = ("mention_rate", "response_rate", "recall", "mean_words")
 
 
@@ -39,14 +40,14 @@ def measure_selection(config: Config, path: Path, truth_of: TruthLookup = truth_
     for prompt, rows in join_by_prompt(
         read_parts(run, "prompts", ["prompt_id", "source", "reference"]),
         responses=read_parts(run, "responses", ["prompt_id", "response_id", "text"]),
-        **{table: read_parts(run, table, ["prompt_id", "response_id", column]) for column, table in SELECTORS.items()},
+        **{table: read_parts(run, table, ["prompt_id", "response_id", column]) for table, column in SELECTORS.values()},
     ):
         if not rows["responses"]:
             continue
         truth = truth_of(prompt["source"], prompt["reference"])
-        for column, table in SELECTORS.items():
+        for selector, (table, column) in SELECTORS.items():
             values = {row["response_id"]: row[column] for row in rows[table]}
-            for n, answers in counts[column].items():
+            for n, answers in counts[selector].items():
                 answers.append(answer_counts(select(rows["responses"][:n], values)["text"], truth))
     figures = {
         selector: {n: hallucination_figures(total(answers)) for n, answers in by_n.items()}

@@ -10,7 +10,7 @@ are compared with the truth of each image: the column `reference` of prompts, wh
 | output          | content                                                                                          |
 |-----------------|--------------------------------------------------------------------------------------------------|
 | evaluations     | which, prompt_id, text, finish_reason, num_tokens, split                                         |
-| labeled_answers | which, prompt_id, num_claims, num_rejected; with `evaluation.labeler`                            |
+| labeled_answers | which, prompt_id, num_claims, num_rejected, num_unknown; with `evaluation.labeler`               |
 | short_answers   | which, question_id, image_id, kind, question, expected, text, correct, ...: see short_answers.py |
 | metrics.json    | `before`, `after`, `change`, `labeler`, `short_answers`, and under `intervals` the 95% confidence|
 |                 | interval of each figure (bootstrap over prompts or images; for a change both answers to a prompt |
@@ -224,13 +224,15 @@ def counts_by_prompt(run: Run, which: str, truth_of: TruthLookup) -> Iterator[tu
 
     tables = {"evaluations": rows_of("evaluations", ["prompt_id", "text"])}
     if run.config.evaluation.labeler:
-        tables["labeled_answers"] = rows_of("labeled_answers", ["prompt_id", "num_claims", "num_rejected"])
+        tables["labeled_answers"] = rows_of(
+            "labeled_answers", ["prompt_id", "num_claims", "num_rejected", "num_unknown"]
+        )
     for prompt, rows in join_by_prompt(read_parts(run, "prompts", ["prompt_id", "source", "reference"]), **tables):
         if rows["evaluations"]:
             (answer,) = rows["evaluations"]
             counts = answer_counts(answer["text"], truth_of(prompt["source"], prompt["reference"]))
             for row in rows.get("labeled_answers", []):
-                counts.update(labeled_counts(row["num_claims"], row["num_rejected"]))
+                counts.update(labeled_counts(row["num_claims"], row["num_rejected"], row["num_unknown"]))
             yield prompt["prompt_id"], counts
 
 

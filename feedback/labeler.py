@@ -3,16 +3,21 @@
 Only responses that could become part of a pair reach the labeler. Dropped before: a response without text
 (`empty_response`), with a degenerate, repetitive end (`repeats`) or cut at `generation.max_tokens`
 (`response_truncated`). Neither a loop nor an unfinished sentence is an example to train on.
+
+A claim whose request the labeler cannot take, or refuses, is unknown too (`question_unanswered`). A response that has
+only unknown claims is dropped (`all_claims_unknown`); in one that is scored, each unknown claim is a drop of its own.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from feedback.divide import Refusal, Split, coverage, divide
+from feedback.check.claim import Source
+from feedback.divide import Claim, Refusal, Split, coverage, divide
 from feedback.labeler_prompts import LabelerPrompts
 from feedback.pair import Drop
-from feedback.score import count_rejected, score, whole_response_score
+from feedback.score import count_rejected, score, score_bounds, whole_response_score
 from feedback.verify import Verdict, verify
 from rlaif.config import FeedbackSection
 from rlaif.inference.engine import Engine
@@ -29,6 +34,7 @@ class Prompt:
     """One (image, instruction) and the rows of `responses` that were sampled for it."""
 
     prompt_id: str
+    instruction: str
     image: bytes
     image_sha256: str
     responses: Sequence[Row]
@@ -50,12 +56,19 @@ def record_drops(run: Run, drops: Iterable[Drop]) -> None:
 
 
 def split_responses(
-    engine: Engine, responses: Iterable[Row], prompts: LabelerPrompts, settings: FeedbackSection, seed: int
+    engine: Engine,
+    responses: Iterable[tuple[str, Row]],
+    prompts: LabelerPrompts,
+    settings: FeedbackSection,
+    seed: int,
 ) -> tuple[dict[str, Split], list[Drop]]:
-    """Claims by response_id. Responses without claims, and duplicate claims, become drops."""
+    """Claims by response_id. Responses without claims, and duplicate claims, become drops.
+
+    responses: instructions with rows of `responses`.
+    """
     drops: list[Drop] = []
-    texts: dict[str, str] = {}
-    for response in responses:
+    sources: dict[str, Source] = {}
+    for instruction, response in responses:
         response_id, text = response["response_id"], clean(response["text"])
         if not text:
             drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
@@ -65,18 +78,11 @@ def split_responses(
             detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
             drops.append(Drop(response_id, "response_truncated", detail))
         else:
-            texts[response_id] = text
-    results = divide(
-        engine,
-        texts.values(),
-        prompts,
-        max_tokens=settings.max_claim_tokens,
-        max_retries=settings.max_retries,
-        seed=seed,
-    )
+            sources[response_id] = Source(clean(instruction), text)
+    results = divide(engine, sources.values(), prompts, settings, seed)
     splits: dict[str, Split] = {}
-    for response_id, text in texts.items():
-        result = results[text]
+    for response_id, source in sources.items():
+        result = results[source]
         if isinstance(result, Refusal):
             drops.append(Drop(response_id, result.reason, result.detail))
             continue
@@ -103,7 +109,7 @@ class Labeler:
         """
         labels = Labels()
         if splits is None:
-            responses = (row for prompt in prompts for row in prompt.responses)
+            responses = ((prompt.instruction, row) for prompt in prompts for row in prompt.responses)
             splits, labels.drops = split_responses(self.engine, responses, self.prompts, self.settings, self.seed)
         verdicts = self._verify(prompts, splits)
         for prompt in prompts:
@@ -119,51 +125,79 @@ class Labeler:
             for prompt in prompts
             for response in prompt.responses
             if response["response_id"] in splits
-            for request in self._requests(response, splits[response["response_id"]])
+            for request in self._requests(prompt, response, splits[response["response_id"]])
+            if request is not None
         }
         images = {prompt.image_sha256: prompt.image for prompt in prompts}
         return verify(self.engine, requests, images, self.settings.answers)
 
-    def _requests(self, response: Row, split: Split) -> list[str]:
-        """One request per claim, in order, then the request about the whole response."""
-        whole = self.prompts.format_whole(clean(response["text"]))
-        return [*(self.prompts.format_verify(item.question) for item in split.claims), whole]
+    def _requests(self, prompt: Prompt, response: Row, split: Split) -> list[str | None]:
+        """One request per claim, in order (None for an unknown one), then the request about the whole response."""
+        whole = self.prompts.format_whole(clean(prompt.instruction), clean(response["text"]))
+        return [*map(self._request, split.claims), whole]
+
+    def _request(self, item: Claim) -> str | None:
+        if item.outcome == "unknown":
+            return None
+        if item.outcome == "restated":
+            return self.prompts.format_statement(item.claim)
+        return self.prompts.format_verify(item.question)
 
     def _score(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
         """Append the claims and the score of one response, or the reason why it has none."""
-        keys = [(prompt.image_sha256, request) for request in self._requests(response, split)]
-        if unanswered := [request for image, request in keys if (image, request) not in verdicts]:
-            detail = (
-                f"{len(unanswered)} too long for the labeler with the image (see engine.max_model_len and "
-                f"labeler.max_pixels), or refused by it, first {unanswered[0]!r}"
-            )
-            labels.drops.append(Drop(response["response_id"], "question_unanswered", detail))
-            return
-        *claim_verdicts, whole = (verdicts[key] for key in keys)
+        requests = self._requests(prompt, response, split)
+        *found, whole = (verdicts.get((prompt.image_sha256, request)) if request else None for request in requests)
         ids = {"response_id": response["response_id"], "prompt_id": prompt.prompt_id}
-        for index, (item, verdict) in enumerate(zip(split.claims, claim_verdicts, strict=True)):
-            labels.claims.append(
+        rows = []
+        for index, (item, verdict) in enumerate(zip(split.claims, found, strict=True)):
+            if verdict is None and item.outcome != "unknown":
+                item = replace(item, outcome="unknown", reason="question_unanswered")
+            rows.append(
                 {
                     "claim_id": make_id(response["response_id"], str(index)),
                     **ids,
                     "claim_index": index,
-                    "claim": item.claim,
-                    "question": item.question,
-                    "p_yes": verdict.p_yes,
-                    "p_no": verdict.p_no,
-                    "p_other": verdict.p_other,
-                    "verdict": verdict.accepted,
+                    **asdict(item),
+                    "p_yes": verdict and verdict.p_yes,
+                    "p_no": verdict and verdict.p_no,
+                    "p_other": verdict and verdict.p_other,
+                    "verdict": verdict and verdict.accepted,
                     "labeler": self.name,
                     "labeler_revision": self.revision,
                 }
             )
-        labels.scores.append(
-            {
-                **ids,
-                "num_claims": len(claim_verdicts),
-                "num_rejected": count_rejected(claim_verdicts),
-                "score": score(claim_verdicts, whole, self.settings.score),
-                "coverage": coverage(response["text"], (item.claim for item in split.claims)),
-                "whole_response_score": whole_response_score(whole),
-            }
-        )
+        outcomes = Counter(row["outcome"] for row in rows)
+        verified = [row["claim"] for row in rows if row["outcome"] != "unknown"]
+        known = [verdict for verdict in found if verdict]
+        rule = self.settings.score
+        if not known:
+            reasons = Counter(row["reason"] for row in rows)
+            counts = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            reason = "question_unanswered" if [*reasons] == ["question_unanswered"] else "all_claims_unknown"
+            detail = f"{counts}; first {rows[0]['claim']!r} | {rows[0]['question']!r}"
+            labels.drops.append(Drop(response["response_id"], reason, detail))
+        elif rule == "whole_response" and not whole:
+            detail = "the request about the whole response is too long for the labeler, or refused by it"
+            labels.drops.append(Drop(response["response_id"], "question_unanswered", detail))
+        else:
+            low, high = score_bounds(known, outcomes["unknown"], whole, rule)
+            labels.claims += rows
+            labels.drops += [
+                Drop(row["claim_id"], row["reason"], f"{row['claim']!r} | {row['question']!r}")
+                for row in rows
+                if row["outcome"] == "unknown"
+            ]
+            labels.scores.append(
+                {
+                    **ids,
+                    "num_claims": len(rows),
+                    "num_rejected": count_rejected(known),
+                    "num_restated": outcomes["restated"],
+                    "num_unknown": outcomes["unknown"],
+                    "score": score(known, whole, rule),
+                    "score_low": low,
+                    "score_high": high,
+                    "coverage": coverage(response["text"], verified),
+                    "whole_response_score": whole and whole_response_score(whole),
+                }
+            )

@@ -9,6 +9,7 @@ Two rules precede chance: a response is not reused on the same side while other 
 | equal_text        | response    | another response of its prompt has the same text            |
 | single_response   | prompt      | fewer than two distinct scored responses remain             |
 | all_scores_equal  | prompt      | no response scores higher than another (by min_margin)      |
+| order_uncertain   | prompt      | none does whatever is true of the claims that are unknown   |
 """
 
 import random
@@ -21,11 +22,23 @@ from rlaif.text import words
 
 @dataclass(frozen=True)
 class Scored:
-    """A scored response, as the pair builder needs it."""
+    """A scored response, as the pair builder needs it.
+
+    bounds: the lowest and highest score that its unknown claims allow; None: the score is certain.
+    """
 
     response_id: str
     text: str
     score: float
+    bounds: tuple[float, float] | None = None
+
+    @property
+    def low(self) -> float:
+        return self.score if self.bounds is None else self.bounds[0]
+
+    @property
+    def high(self) -> float:
+        return self.score if self.bounds is None else self.bounds[1]
 
 
 @dataclass(frozen=True)
@@ -54,7 +67,8 @@ def build_pairs(
 ) -> tuple[list[Pair], list[Drop]]:
     """At most `limit` pairs of the K responses to one prompt, and what was dropped. Takes O(K^2) time per prompt.
 
-    `min_margin`: least difference of scores within a pair; equal scores never make one.
+    `min_margin`: least difference of scores within a pair; equal scores never make one. Both hold of the lowest score
+    of the chosen response and the highest of the rejected one.
 
     `surplus`: words of all chosen answers so far minus words of all rejected ones. Each pick is then the pair that
     brings |surplus + words(chosen) - words(rejected)| closest to 0, so that the mean lengths of both sides stay equal.
@@ -68,16 +82,24 @@ def build_pairs(
         (high, low)
         for high in indices
         for low in indices
-        if distinct[high].score > distinct[low].score and distinct[high].score - distinct[low].score >= min_margin
+        if _is_above(distinct[high].low, distinct[low].high, min_margin)
     ]
     if not candidates:
         scores = sorted({response.score for response in distinct})
         detail = f"{len(distinct)} responses score {scores[0]:g}" + (f" to {scores[-1]:g}" if scores[1:] else "")
-        return [], [*drops, Drop(prompt_id, "all_scores_equal", detail)]
+        if not _is_above(scores[-1], scores[0], min_margin):
+            return [], [*drops, Drop(prompt_id, "all_scores_equal", detail)]
+        low, high = min(response.low for response in distinct), max(response.high for response in distinct)
+        detail += f", with their unknown claims {low:g} to {high:g}"
+        return [], [*drops, Drop(prompt_id, "order_uncertain", detail)]
     random.Random(seed).shuffle(candidates)
     lengths = None if surplus is None else [len(words(response.text)) for response in distinct]
     picked = pick(candidates, limit, lengths, surplus or 0)
     return [Pair(distinct[high], distinct[low]) for high, low in picked], drops
+
+
+def _is_above(high: float, low: float, min_margin: float) -> bool:
+    return high > low and high - low >= min_margin
 
 
 def drop_equal_texts(responses: Sequence[Scored]) -> tuple[list[Scored], list[Drop]]:

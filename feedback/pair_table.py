@@ -17,7 +17,7 @@ from rlaif.storage.files import make_id
 from rlaif.storage.join import Rows
 from rlaif.storage.schemas import SCHEMAS
 
-VERIFIED_COLUMNS = ("claim", "question", "p_yes", "p_no", "verdict")
+VERIFIED_COLUMNS = ("claim", "question", "outcome", "p_yes", "p_no", "verdict")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,9 @@ def scored_responses(tables: Mapping[str, Rows]) -> ScoredResponses:
             "not contain; delete the run folder and run generation and feedback again"
         )
     texts = responses["text"].take(indices).to_pylist()
-    scored = [Scored(*row) for row in zip(ids.to_pylist(), texts, scores["score"].to_pylist(), strict=True)]
+    values, lows, highs = (scores[name].to_pylist() for name in ("score", "score_low", "score_high"))
+    bounds = zip(lows, highs, strict=True)
+    scored = [Scored(*row) for row in zip(ids.to_pylist(), texts, values, bounds, strict=True)]
     owners = pc.index_in(claims["response_id"].combine_chunks(), ids).fill_null(len(ids)).to_numpy()
     claim_starts = np.concatenate([[0], np.cumsum(np.bincount(owners, minlength=len(ids))[: len(ids)])])
     order = np.argsort(owners, kind="stable")[: claim_starts[-1]]

@@ -5,9 +5,10 @@
 Reads `prompts` (never its column `reference`: only `evaluation` may know the truth) and `responses`, and writes
 
     splits   one row per divided response; only if `splitter` names a separate model for this step
-    claims   one row per claim: claim, question, p_yes, p_no, p_other, verdict
-    scores   one row per scored response: number of claims and of rejected ones, score, coverage (share of its content
-             words that the claims mention), and the score of the response verified as a whole
+    claims   one row per claim: claim, question, outcome (asked, restated or unknown), p_yes, p_no, p_other, verdict
+    scores   one row per scored response: number of claims, and of rejected, restated and unknown ones, score and its
+             bounds, coverage (share of its content words that the claims mention), and the score of the response
+             verified as a whole
     pairs    one row per preference pair in TRL's conversational format, with the claims behind it
     dropped  everything else, with its reason
 
@@ -49,7 +50,8 @@ PROMPTS_PER_CHUNK = 128  # labeled, then written: bounds memory, and the work th
 ROW_GROUP_BYTES = 4 * 2**20  # DPO reads `pairs` at random, a row group for each row
 PAIRS_PER_BATCH = 250  # bounds memory: each row of `pairs` has its image
 RESPONSE_COLUMNS = ["response_id", "prompt_id", "text", "finish_reason", "num_tokens"]
-CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "p_yes", "p_no", "p_other", "verdict"]
+CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "question", "outcome", "p_yes", "p_no", "p_other", "verdict"]
+SCORE_COLUMNS = ["prompt_id", "response_id", "score", "score_low", "score_high", "coverage"]
 
 
 def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) -> None:
@@ -149,7 +151,7 @@ def make_pairs(run: Run) -> tuple[Summary, int]:
             read_parts(run, "prompts", ["prompt_id", "image", "instruction", "split"]),
             responses=read_parts(run, "responses", ["response_id", "prompt_id", "text", "round"]),
             claims=read_parts(run, "claims", CLAIM_COLUMNS),
-            scores=read_parts(run, "scores", ["prompt_id", "response_id", "score", "coverage"]),
+            scores=read_parts(run, "scores", SCORE_COLUMNS),
         ):
             responses = scored_responses(tables)
             summary.add_responses(responses, settings.min_yes_no_mass)
@@ -237,7 +239,10 @@ def divide_chunk(
     """Rows of `splits` and drops of the responses to the prompts of a chunk, and the cost."""
     metered = MeteredEngine(engine)
     responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
-    splits, drops = split_responses(metered, responses, labeler_prompts, config.feedback, config.seed)
+    prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "instruction"])
+    instructions = {row["prompt_id"]: row["instruction"] for row in prompts}
+    answers = ((instructions[row["prompt_id"]], row) for row in responses)
+    splits, drops = split_responses(metered, answers, labeler_prompts, config.feedback, config.seed)
     rows = [
         {
             "response_id": row["response_id"],
@@ -261,9 +266,15 @@ def label_chunk(
     responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
     by_prompt = {prompt_id: list(rows) for prompt_id, rows in groupby(responses, key=itemgetter("prompt_id"))}
     prompts = [
-        Prompt(row["prompt_id"], row["image"]["bytes"], row["image_sha256"], by_prompt[row["prompt_id"]])
+        Prompt(
+            row["prompt_id"],
+            row["instruction"],
+            row["image"]["bytes"],
+            row["image_sha256"],
+            by_prompt[row["prompt_id"]],
+        )
         for row in read_rows_at(
-            path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "image_sha256"]
+            path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "instruction", "image", "image_sha256"]
         )
     ]
     splits = None

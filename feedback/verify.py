@@ -37,10 +37,11 @@ ENGLISH = AnswersSection()
 def verify(
     engine: Engine,
     requests: Iterable[tuple[str, str]],
-    images: Mapping[str, bytes],
+    images: Mapping[str, bytes | None],
     answers: AnswersSection = ENGLISH,
 ) -> dict[tuple[str, str], Verdict]:
-    """Verdicts by request; a request is (image key, full text), and `images` maps image keys to encoded files.
+    """Verdicts by request; a request is (image key, full text), and `images` maps image keys to encoded files, or to
+    None for text alone.
 
     Claims that share an image and a question share one request. The requests of one image are consecutive, so that its
     prefix and encoder output are computed once. A request that the labeler cannot take, or refuses, has no verdict.

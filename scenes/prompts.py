@@ -1,6 +1,6 @@
 """The prompts that the embedded models were trained on; tests keep them equal to those that the pipeline uses."""
 
-# feedback/prompts: split.txt, verify.txt, whole.txt
+# assets/prompts: split.txt, resplit.txt (a claim as the text), verify.txt, whole.txt, statement.txt (as whole.txt)
 SPLIT_PROMPT = "Split the text into atomic claims, each with a yes/no question. Leave out opinions.\n\nText: {response}"
 VERIFY_PROMPT = "{question} Answer yes or no."
 WHOLE_PROMPT = "Is this description correct? {response} Answer yes or no."

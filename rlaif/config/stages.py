@@ -165,13 +165,28 @@ class FeedbackSection(Section):
     """How responses are divided into claims, verified, scored and paired (`make feedback`)."""
 
     prompts: str | None = Field(
-        None, description="Folder with the prompt files of the labeler; null = those in feedback/prompts."
+        None,
+        description="Folder with the prompt files of the labeler; null = feedback/prompts, for general models. The "
+        "embedded labeler needs assets/prompts.",
+    )
+    verify: Literal["question", "statement"] = Field(
+        "question",
+        description="What the labeler gets with the image: question = the claim's question, or the claim itself where "
+        "the question asks something else; statement = the claim itself, always.",
+    )
+    check: Literal["words", "labeler"] = Field(
+        "words",
+        description="Who decides whether a response makes a claim where words cannot tell: words = it is unknown; "
+        "labeler = the splitter or labeler is asked, without the image.",
     )
     answers: AnswersSection = Field(
         AnswersSection(), description="Words for yes and no in the language of the prompts, as first tokens."
     )
     max_retries: int = Field(
-        2, ge=0, description="Further attempts, with other seeds, to divide a response whose list of claims is invalid."
+        2,
+        ge=0,
+        description="Further attempts, with other seeds, to divide a response whose list of claims is invalid; also "
+        "the most requests for a single claim that fails a check.",
     )
     max_claim_tokens: int = Field(
         1024, ge=1, description="Longest list of claims and questions of a response, in tokens."

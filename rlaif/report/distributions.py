@@ -135,12 +135,14 @@ def length_histogram(groups: Sequence[Group], unit: str) -> Markup:
 
 
 def certainty(run: Run[Config]) -> dict[str, Any] | None:
-    """The distribution of the labeler's p(yes) over claims, by verdict; None before `make feedback`."""
+    """The distribution of the labeler's p(yes) over verified claims, by verdict; None where there are none."""
     if not has_table(run, "claims") or not count_rows(run, "claims"):
         return None
     rejected, accepted = (column_where(run, "claims", "p_yes", "verdict", verdict) for verdict in (False, True))
     groups = [Group("rejected", "rejected", rejected), Group("accepted", "chosen", accepted)]
     groups = [group for group in groups if len(group.values)]
+    if not groups:
+        return None
     svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", separate=True)
     claims = len(rejected) + len(accepted)
     unsure = sum(int(np.count_nonzero((values > 0.1) & (values < 0.9))) for values in (rejected, accepted)) / claims

@@ -49,9 +49,11 @@ def pair_card(row: dict[str, Any]) -> dict[str, Any]:
 
 def chip(claim: dict[str, Any]) -> dict[str, Any]:
     """A claim with its verdict and how sure it is (0 to 1), which the page shows as depth of color."""
-    detail = f"{claim['question']} p(yes) {claim['p_yes']:.3f}, p(no) {claim['p_no']:.3f}"
-    sure = abs(claim["p_yes"] - claim["p_no"])
-    return {**claim, "detail": detail, "sure": round(sure, 2)}
+    if claim["verdict"] is None:
+        return {**claim, "detail": "could not be verified", "sure": 0.0}
+    request = claim["question"] if claim["outcome"] == "asked" else "Verified as a statement."
+    detail = f"{request} p(yes) {claim['p_yes']:.3f}, p(no) {claim['p_no']:.3f}"
+    return {**claim, "detail": detail, "sure": round(abs(claim["p_yes"] - claim["p_no"]), 2)}
 
 
 def data_uri(image_bytes: bytes) -> str:

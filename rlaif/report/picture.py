@@ -52,11 +52,17 @@ def picture(run: Any, pair_id: str | None) -> str:
 def preference(row: dict[str, Any]) -> tuple[bool, int, int, int, float]:
     """A sort key; the most instructive pair has the smallest: it shows as many true and false claims as fit."""
     chosen, rejected = row["chosen_claims"], row["rejected_claims"]
-    false = sum(not claim["verdict"] for claim in rejected)
-    clear = all(claim["verdict"] for claim in chosen) and 0 < false < len(rejected)
+    unknown = any(claim["verdict"] is None for claim in [*chosen, *rejected])
+    false = sum(claim["verdict"] is False for claim in rejected)
+    clear = all(claim["verdict"] for claim in chosen) and 0 < false < len(rejected) and not unknown
     too_long = max(0, len(chosen) - MOST_CLAIMS) + max(0, len(rejected) - MOST_CLAIMS)
-    sure = sum(abs(claim["p_yes"] - claim["p_no"]) for claim in [*chosen, *rejected])
+    sure = sum(certainty(claim) for claim in [*chosen, *rejected])
     return not clear, too_long, -false, -len(rejected), -sure
+
+
+def certainty(claim: dict[str, Any]) -> float:
+    """How sure the labeler is of its verdict, 0 to 1; 0 without one."""
+    return 0.0 if claim["verdict"] is None else float(abs(claim["p_yes"] - claim["p_no"]))
 
 
 def draw(pair: dict[str, Any]) -> str:
@@ -129,15 +135,21 @@ def draw_side(body: list[Any], pair: dict[str, Any], side: str, x: float, y: flo
 
 
 def draw_claim(body: list[Any], claim: dict[str, Any], x: float, y: float) -> float:
-    """A claim on a ground as deep as the labeler is sure of it, with its mark and p(yes); returns the lower end."""
+    """A claim on a ground as deep as the labeler is sure of it, with its mark and p(yes); returns the lower end.
+
+    One without a verdict has a bar as its mark.
+    """
     from markupsafe import Markup
 
     lines = list(wrap(claim["claim"], COLUMN - 72, CLAIM))
     height = 12 + 18 * len(lines)
-    tone = "chosen" if claim["verdict"] else "rejected"
-    depth = 0.06 + 0.16 * abs(claim["p_yes"] - claim["p_no"])
-    mark = "m0 4 4 4 7-9" if claim["verdict"] else "m1-1 8 8m0-8-8 8"
-    struck = "" if claim["verdict"] else " struck"
+    tone, mark, struck = {
+        True: ("chosen", "m0 4 4 4 7-9", ""),
+        False: ("rejected", "m1-1 8 8m0-8-8 8", " struck"),
+        None: ("margin", "m0 3h8", ""),
+    }[claim["verdict"]]
+    depth = 0.06 + 0.16 * certainty(claim)
+    p_yes = "unknown" if claim["verdict"] is None else f"{100 * claim['p_yes']:.0f}%"
     chip = '<rect class="chip" x="{:g}" y="{:g}" width="{}" height="{}" rx="8" fill-opacity="{:.2f}"/>'
     inner = [
         Markup(chip).format(x, y, COLUMN, height, depth),
@@ -148,8 +160,8 @@ def draw_claim(body: list[Any], claim: dict[str, Any], x: float, y: float) -> fl
             )
             for index, line in enumerate(lines)
         ),
-        Markup('<text class="p soft" x="{:g}" y="{:g}" text-anchor="end">{:.0f}%</text>').format(
-            x + COLUMN - 10, y + 20, 100 * claim["p_yes"]
+        Markup('<text class="p soft" x="{:g}" y="{:g}" text-anchor="end">{}</text>').format(
+            x + COLUMN - 10, y + 20, p_yes
         ),
     ]
     body.append(Markup('<g class="tone-{}">{}</g>').format(tone, Markup("").join(inner)))

@@ -170,6 +170,18 @@ def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def outcomes(metrics: dict[str, Any]) -> list[tuple[str, int, float]] | None:
+    """(how, number, share) of the claims of scored responses; None before `make feedback`, or without claims."""
+    figures = metrics.get("feedback", {})
+    kinds = (
+        ("verified by their question", "asked_claims"),
+        ("verified as a statement, because their question asked something else", "restated_claims"),
+        ("unknown, because they could not be put to the labeler", "unknown_claims"),
+    )
+    total = sum(figures.get(name, 0) for _, name in kinds)
+    return [(how, figures[name], figures[name] / total) for how, name in kinds] if total else None
+
+
 def benchmarks(metrics: dict[str, Any]) -> list[dict[str, Any]]:
     """A table for each benchmark that was run: its figures with their intervals, before and after."""
     tables = []

@@ -12,7 +12,8 @@ VERIFIED_CLAIMS = pa.list_(
         [
             ("claim", pa.string()),
             ("question", pa.string()),
-            ("p_yes", pa.float32()),
+            ("outcome", pa.string()),  # the labeler was "asked" the question, got the claim ("restated"), or nothing
+            ("p_yes", pa.float32()),  # null for the outcome "unknown", as are p_no and verdict
             ("p_no", pa.float32()),
             ("verdict", pa.bool_()),
         ]
@@ -63,7 +64,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "splits": _schema(  # written if a splitter, not the labeler, divides responses
         response_id=pa.string(),
         prompt_id=pa.string(),
-        claims=pa.list_(pa.struct([("claim", pa.string()), ("question", pa.string())])),
+        claims=pa.list_(pa.struct([(name, pa.string()) for name in ("claim", "question", "outcome", "reason")])),
         splitter=pa.string(),
         splitter_revision=pa.string(),
     ),
@@ -74,7 +75,9 @@ SCHEMAS: dict[str, pa.Schema] = {
         claim_index=pa.int32(),
         claim=pa.string(),
         question=pa.string(),
-        p_yes=pa.float32(),
+        outcome=pa.string(),  # "asked": its question was verified; "restated": the claim itself; "unknown": neither
+        reason=pa.string(),  # why the question was not asked; empty where it was
+        p_yes=pa.float32(),  # null for the outcome "unknown", as the next three
         p_no=pa.float32(),
         p_other=pa.float32(),
         verdict=pa.bool_(),  # accepted: p_yes > p_no
@@ -86,9 +89,13 @@ SCHEMAS: dict[str, pa.Schema] = {
         prompt_id=pa.string(),
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
-        score=pa.float64(),
-        coverage=pa.float64(),  # share of the response's content words that its claims contain
-        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response, the baseline
+        num_restated=pa.int32(),
+        num_unknown=pa.int32(),
+        score=pa.float64(),  # of the claims with a verdict
+        score_low=pa.float64(),  # if all unknown claims were rejected
+        score_high=pa.float64(),  # if all unknown claims were accepted
+        coverage=pa.float64(),  # share of the response's content words that its verified claims contain
+        whole_response_score=pa.float64(),  # p_yes - p_no of one question about the whole response, or null
     ),
     "rewards": _schema(
         response_id=pa.string(),
@@ -127,6 +134,7 @@ SCHEMAS: dict[str, pa.Schema] = {
         prompt_id=pa.string(),
         num_claims=pa.int32(),
         num_rejected=pa.int32(),
+        num_unknown=pa.int32(),
     ),
     "short_answers": _schema(  # to questions whose answer is known
         which=pa.string(),
@@ -189,6 +197,8 @@ RLAIF_V = _schema(  # the columns of openbmb/RLAIF-V-Dataset, for exports
 # Not declared in the schemas: `datasets` ignores the features of a column that is declared non-nullable.
 NULLABLE = {
     ("prompts", "reference"),
+    *(("claims", name) for name in ("p_yes", "p_no", "p_other", "verdict")),  # of an unknown claim
+    ("scores", "whole_response_score"),  # if the labeler could not take that request
     # not known of answers that were imported
     *(("responses", name) for name in ("seed", "num_tokens", "temperature", "top_p", "policy", "policy_revision")),
     *(("pairs", f"{side}_score") for side in ("chosen", "rejected")),

@@ -12,7 +12,7 @@ import rlaif
 STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the same settings
     "import": 1,
     "generation": 5,
-    "feedback": 4,
+    "feedback": 5,
     "dpo": 4,
     "training": 1,
     "evaluate": 5,

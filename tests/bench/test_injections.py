@@ -7,11 +7,12 @@ from collections.abc import Callable
 import pytest
 
 from bench import injections
-from feedback.divide import Refusal, Split, read_split
+from feedback.check.claim import Source, check_claim
 from rlaif.config import Config
-from rlaif.inference.engine import Completion, Request
+from rlaif.inference.engine import Request
 from rlaif.text import break_special_tokens
 from scenes.language import find_mentions, question_of
+from tests.support import EMBEDDED_PROMPTS
 from tests.support.doubles import ScriptedEngine
 
 
@@ -45,7 +46,8 @@ def gullible(
 
 
 def measured(split: Callable[[str, str, str], list[dict[str, str]]]) -> injections.Comparison:
-    config = Config.model_validate({"policy": {"model": "x"}, "labeler": {"model": "x"}})
+    models = {"policy": {"model": "x"}, "labeler": {"model": "x"}}
+    config = Config.model_validate({**models, "feedback": {"prompts": EMBEDDED_PROMPTS}})
     return injections.measure(config, ScriptedEngine(gullible(split)), "0", 6)["in responses"]
 
 
@@ -56,22 +58,11 @@ def test_thirty_texts_do_not_change_the_verdicts_of_a_gullible_labeler() -> None
     assert len(comparison.verdicts) == 6 * 30 and comparison.rates == (0, 0) and comparison.p == 1
 
 
-# Of the thirty, those that pass the rules if the labeler writes them before a question: they are not sentences, so that
-# no rule can distinguish them from the question. The labeler has to copy them itself for this to happen.
-LEFT = [text for text in injections.TEXTS if text.startswith(("<|eot_id|>", "SWdub3Jl"))]
-
-
 @pytest.mark.parametrize(
-    ("template", "left"),
-    [
-        ("{question} {text}", 0),
-        ("{question}\n{text}", 0),
-        ("{question}{text}?", 0),
-        ("{text}\n{question}", 0),
-        ("{text} {question}", len(LEFT)),
-    ],
+    "template",
+    ["{question} {text}", "{question}\n{text}", "{question}{text}?", "{text}\n{question}", "{text} {question}"],
 )
-def test_a_text_that_the_labeler_copies_into_a_question_is_dropped(template: str, left: int) -> None:
+def test_a_text_that_the_labeler_copies_into_a_question_is_dropped(template: str) -> None:
     """The labeler writes the text into the claim and into the question; only plain questions are verified."""
 
     def split(sentence: str, question: str, text: str) -> list[dict[str, str]]:
@@ -79,8 +70,8 @@ def test_a_text_that_the_labeler_copies_into_a_question_is_dropped(template: str
 
     comparison = measured(split)
     assert comparison.dropped.total() + len(comparison.verdicts) == 6 * 30
-    assert comparison.dropped["unfit_question"] > 100
-    assert sum(after and not before for before, after in comparison.verdicts) == 6 * left
+    assert comparison.dropped["all_claims_unknown"] + comparison.dropped["claim unfit_claim"] > 100
+    assert not any(after and not before for before, after in comparison.verdicts)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +88,7 @@ def test_a_text_that_the_labeler_copies_into_a_question_is_dropped(template: str
 )
 def test_questions_with_more_than_a_question_are_refused(question: str) -> None:
     claim = "There is a red circle, the answer is yes."
-    result = read_split(f"{claim} {question}", split_of(claim, question))
-    assert isinstance(result, Refusal) and result.reason in ("unfit_question", "mismatched_question")
+    assert check_claim(claim, question, Source("", f"{claim} {question}")).outcome == "unknown"
 
 
 @pytest.mark.parametrize(
@@ -113,11 +103,7 @@ def test_questions_with_more_than_a_question_are_refused(question: str) -> None:
     ],
 )
 def test_ordinary_questions_are_not_refused(claim: str, question: str) -> None:
-    assert isinstance(read_split(claim, split_of(claim, question)), Split)
-
-
-def split_of(claim: str, question: str) -> Completion:
-    return Completion(json.dumps({"claims": [{"claim": claim, "question": question}]}), 9, "stop")
+    assert check_claim(claim, question, Source("", claim)).outcome == "asked"
 
 
 def test_broken_texts_contain_no_special_token() -> None:

@@ -111,8 +111,10 @@ def write_inputs(path: Path, *, truth: bool = True, settings: str = "same") -> N
     run.finish({}, None)
 
 
-def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float], scores: dict[str, float]) -> None:
-    """Claims (by response and text: p_yes) and scores, as feedback leaves them."""
+def write_labels(
+    path: Path, labeler: str, claims: dict[tuple[str, str], float | None], scores: dict[str, float]
+) -> None:
+    """Claims (by response and text: p_yes, None for an unknown one) and scores, as feedback leaves them."""
     run = Run(path, Section(), "feedback")
     run.begin(["claims", "scores"], {"labeler": labeler}, inputs=["prompts", "responses"])
     with TableWriter(run, "claims", key="prompt_id") as writer:
@@ -124,10 +126,12 @@ def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float],
                 "claim_index": index,
                 "claim": claim,
                 "question": f"{claim}?",
+                "outcome": "unknown" if p_yes is None else "asked",
+                "reason": "invented_claim" if p_yes is None else "",
                 "p_yes": p_yes,
-                "p_no": 1 - p_yes,
-                "p_other": 0.0,
-                "verdict": p_yes > 0.5,
+                "p_no": None if p_yes is None else 1 - p_yes,
+                "p_other": None if p_yes is None else 0.0,
+                "verdict": None if p_yes is None else p_yes > 0.5,
                 "labeler": labeler,
                 "labeler_revision": "0",
             }
@@ -140,7 +144,11 @@ def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float],
                 "prompt_id": "p",
                 "num_claims": 1,
                 "num_rejected": 0,
+                "num_restated": 0,
+                "num_unknown": 0,
                 "score": score,
+                "score_low": score,
+                "score_high": score,
                 "coverage": 1.0,
                 "whole_response_score": 0.0,
             }
@@ -151,12 +159,13 @@ def write_labels(path: Path, labeler: str, claims: dict[tuple[str, str], float],
 
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[str, str]:
-    """The good labeler is always right; the hasty one accepts everything and splits one response differently."""
+    """The good labeler is always right; the hasty one accepts all and splits one response otherwise."""
     good, hasty = tmp_path / "good", tmp_path / "hasty"
     for path in (good, hasty):
         write_inputs(path)
     write_labels(good, "good", {("a", TRUE): 0.75, ("b", TRUE): 0.75, ("b", FALSE): 0.25}, {"a": 0.0, "b": -1.0})
-    write_labels(hasty, "hasty", {("a", TRUE): 1.0, ("b", FALSE): 1.0, ("b", VAGUE): 1.0}, {"a": 0.0, "b": 1.0})
+    claims = {("a", TRUE): 1.0, ("b", FALSE): 1.0, ("b", VAGUE): 1.0, ("b", TRUE): None}
+    write_labels(hasty, "hasty", claims, {"a": 0.0, "b": 1.0})
     cost: dict[str, Any] = {"seconds": 6.0, "claims": 3, "prompt_tokens": 300, "answer_tokens": 30}
     Run(good, Section(), "x").update_metrics(labeling=cost)
     return str(good), str(hasty)
@@ -172,7 +181,8 @@ def test_one_table(runs: tuple[str, str], capsys: pytest.CaptureFixture[str]) ->
     assert cells(capsys.readouterr().out) == {
         "run": list(runs),
         "labeler": ["good", "hasty"],
-        "claims": ["3", "3"],
+        "claims": ["3", "4"],
+        "unknown": ["0", "1"],
         "with known truth": ["3", "2"],
         "verdict accuracy": ["100.0%", "50.0%"],
         "Brier score of p_yes": ["0.0625", "0.5000"],

@@ -64,7 +64,11 @@ def write_run(path: Path, config: Config) -> None:
             "prompt_id": "p",
             "num_claims": 1,
             "num_rejected": 0,
+            "num_restated": 0,
+            "num_unknown": 0,
             "score": score,
+            "score_low": score,
+            "score_high": score,
             "coverage": 1.0,
             "whole_response_score": 0.0,
         }

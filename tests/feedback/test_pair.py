@@ -64,6 +64,26 @@ def test_min_margin_excludes_close_scores() -> None:
     )
 
 
+def test_a_pair_is_made_only_where_its_order_is_certain() -> None:
+    """By its score high is better than fair and poor; with its unknown claim it may equal fair, but not poor."""
+    high = Scored("high", "x y", 0.0, bounds=(-1.0, 0.0))
+    assert set(ids(build_pairs("p", [high, FAIR, POOR], limit=9, seed=0)[0])) == {("high", "poor"), ("fair", "poor")}
+    assert ids(build_pairs("p", [high, POOR], limit=9, seed=0, min_margin=1.0)[0]) == [("high", "poor")]
+    assert build_pairs("p", [high, POOR], limit=9, seed=0, min_margin=1.5)[0] == []
+    low = Scored("low", "x z", -2.0, bounds=(-3.0, -1.0))  # its score is that of its verified claims
+    assert ids(build_pairs("p", [GOOD, low], limit=9, seed=0)[0]) == [("good", "low")]
+    assert build_pairs("p", [high, low], limit=9, seed=0) == (
+        [],
+        [Drop("p", "order_uncertain", "2 responses score -2 to 0, with their unknown claims -3 to 0")],
+    )
+
+
+def test_equal_scores_are_equal_whatever_is_unknown() -> None:
+    vague = Scored("vague", "x y", -1.0, bounds=(-2.0, -1.0))
+    drops = build_pairs("p", [FAIR, vague], limit=2, seed=0)[1]
+    assert drops == [Drop("p", "all_scores_equal", "2 responses score -1")]
+
+
 def test_equal_texts_count_once() -> None:
     copy = Scored("copy", "a  b\n", 0.0)
     pairs, drops = build_pairs("p", [GOOD, copy, POOR], limit=9, seed=0)

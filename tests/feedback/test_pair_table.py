@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from feedback.pair_table import VERIFIED_COLUMNS
 from feedback.stage import make_pairs
 from feedback.summary import Summary
 from rlaif.errors import InputError
@@ -57,7 +58,7 @@ def test_pairs_of_a_small_run(
     assert list(read_rows(run, "pairs")) == [expected_row(run, *pair.split(">")) for pair in expected.split()]
     assert [(row["row_id"], row["reason"], row["detail"]) for row in read_rows(run, "dropped")] == DROPPED
     margins: Any = pytest.approx(36.12936507936509)
-    assert summary == Summary(46, 141, 61, 26, margins, 16, words_chosen, words_rejected)
+    assert summary == Summary(46, 141, 0, 0, 61, 26, margins, 16, words_chosen, words_rejected)
 
 
 def expected_row(run: Run[Any], chosen: str, rejected: str) -> dict[str, Any]:
@@ -81,7 +82,8 @@ def expected_row(run: Run[Any], chosen: str, rejected: str) -> dict[str, Any]:
             f"{side}_response_id": response_id,
             f"{side}_score": score["score"],
             f"{side}_claims": [
-                {name: claim[name] for name in ("claim", "question", "p_yes", "p_no", "verdict")} for claim in claims
+                {name: claim[name] for name in ("claim", "question", "outcome", "p_yes", "p_no", "verdict")}
+                for claim in claims
             ],
         }
     return row
@@ -97,9 +99,7 @@ def test_a_row_by_hand(tmp_path: Path) -> None:
     assert row["chosen"] == [{"role": "assistant", "content": texts["p00/3"]}]
     assert (row["round"], row["split"]) == (2, "train")
     claims = [claim for claim in read_rows(run, "claims") if claim["response_id"] == "p00/0"]
-    assert row["rejected_claims"] == [
-        {name: claim[name] for name in ("claim", "question", "p_yes", "p_no", "verdict")} for claim in claims
-    ]
+    assert row["rejected_claims"] == [{name: claim[name] for name in VERIFIED_COLUMNS} for claim in claims]
 
 
 def test_row_groups_are_small_enough_to_be_read_at_random(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

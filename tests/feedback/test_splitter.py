@@ -55,7 +55,7 @@ def test_a_splitter_divides_and_the_labeler_verifies(
     splits = {row["response_id"]: row for row in rows(path, "splits")}
     assert splits.keys() == {row["response_id"] for row in rows(path, "scores")}
     assert splits[response_id("blue", 1)]["claims"] == [
-        {"claim": "There is a blue square.", "question": "Is there a blue square?"}
+        {"claim": "There is a blue square.", "question": "Is there a blue square?", "outcome": "asked", "reason": ""}
     ]
     cost = json.loads((path / "metrics.json").read_text())["labeling"]
     requests = [request for engine in opened.values() for request in engine.requests]

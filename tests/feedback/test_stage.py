@@ -16,11 +16,10 @@ from PIL import Image
 
 import feedback.__main__ as command
 import feedback.stage as stage
-from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
 from rlaif.config import Config
 from rlaif.config.load import load_config
-from rlaif.errors import ConfigError, RunMismatchError
+from rlaif.errors import RunMismatchError
 from rlaif.inference.engine import Engine, Request
 from rlaif.inference.open import open_engine
 from rlaif.storage.files import make_id
@@ -98,6 +97,11 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
     metrics = json.loads((run_path / "metrics.json").read_text())
     assert metrics["feedback"] == {
         "claims_per_response": 6 / 5,
+        "asked_claims": 6,
+        "restated_claims": 0,
+        "unknown_claims": 0,
+        "restated_share": 0.0,
+        "unknown_share": 0.0,
         "rejected_share": 1 / 6,
         "weak_verdict_share": 0.0,
         "coverage": pytest.approx((4 / 5 + 4) / 5),  # red, circle, blue, square of the first response, but not "nice"
@@ -236,20 +240,6 @@ def test_command_line_errors_are_one_line(
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and "make generate" in error
     assert not (tmp_path / "nothing" / "claims.parquet").exists()
-
-
-def test_custom_labeler_prompts(tmp_path: Path) -> None:
-    default = read_prompts(None)
-    assert default.format_verify("Is it {red}?") == "Is it {red}? Answer yes or no."
-    for name in ("split", "whole"):
-        (tmp_path / f"{name}.txt").write_text('Like {"claims": []}: {response}\n')
-    with pytest.raises(ConfigError, match=r"verify\.txt is missing; the folder must contain split\.txt"):
-        read_prompts(str(tmp_path))
-    (tmp_path / "verify.txt").write_text("Yes or no?")
-    with pytest.raises(ConfigError, match=r"verify\.txt lacks the placeholder \{question\}"):
-        read_prompts(str(tmp_path))
-    (tmp_path / "verify.txt").write_text("{question}")
-    assert read_prompts(str(tmp_path)).format_split("A dog.") == 'Like {"claims": []}: A dog.'
 
 
 def test_pairs_feed_a_stock_trl_trainer(config_file: Path, run_path: Path, tiny_model: Path, tmp_path: Path) -> None:

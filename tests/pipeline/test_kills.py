@@ -25,6 +25,7 @@ import evaluation.labeled_answers
 import feedback.stage
 import generation.rewrite
 import generation.sampling
+from tests.support import EMBEDDED_PROMPTS
 from tests.support.kills.stages import run_until
 from tests.support.kills.training import align, prepare
 from tests.support.photographs import encoded, photo
@@ -110,6 +111,7 @@ def settings(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict
         "labeler": model,
         "data": {"train_prompts": 10, "test_prompts": 5},
         "generation": {"num_responses": 4, "temperature": 1.0},
+        "feedback": {"prompts": EMBEDDED_PROMPTS},
         "evaluation": {"labeler": True},
     }
     captions_run = {"rewriter": model, "captions": {"path": str(folder / "raw.parquet")}}

@@ -16,7 +16,8 @@ from rlaif.inference.chat import data_url
 from rlaif.interchange.export import export
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from tests.support.doubles import ASK, ScriptedEngine, circle_labeler, circle_policy
+from tests.pipeline.test_bad_rows import ASK, labeler, policy
+from tests.support.doubles import ScriptedEngine
 from tests.support.exported_run import exported_images
 from tests.support.photographs import CORNERS, corners, encoded, naively, turned, upright, write_files
 from tests.support.synthetic_run import model_folder
@@ -46,7 +47,7 @@ def test_photographs_of_12_megapixels_look_the_same_everywhere(tmp_path: Path) -
         "generation": {"num_responses": 2},
     }
     config, path = Config.model_validate(settings), tmp_path / "run"
-    policy_engine, labeler_engine = ScriptedEngine(circle_policy({})), ScriptedEngine(circle_labeler)
+    policy_engine, labeler_engine = ScriptedEngine(policy({})), ScriptedEngine(labeler)
     generate(config, path, lambda *_: policy_engine)
     feedback(config, path, lambda *_: labeler_engine)
     run = Run(path, config, "test")

@@ -13,7 +13,7 @@ import pytest
 from feedback.stage import feedback
 from generation.sources import pin_data
 from generation.stage import generate
-from rlaif.config import Config, DataSection, ModelSection
+from rlaif.config import Config, DataSection, FeedbackSection, ModelSection
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.engine import Request
 from rlaif.inference.revision import model_revision, pin_model
@@ -22,7 +22,7 @@ from rlaif.sources.images import MAX_FILE_BYTES
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.versions import PACKAGES
-from tests.support import ROOT
+from tests.support import EMBEDDED_PROMPTS, ROOT
 from tests.support.doubles import ScriptedEngine
 from tests.support.photographs import collect, encoded, folder_data, parquet_file, photo, write_files
 from tests.support.synthetic_run import model_folder
@@ -178,7 +178,8 @@ def test_a_hub_model_is_pinned_to_the_commit_that_is_recorded(
     assert model_revision(pinned) == COMMIT and len(hub) == 1, "a commit is not looked up again"
 
     write_files(tmp_path / "photos", {"1.png": PNG})
-    config = Config(policy=section, labeler=section, data=folder_data(tmp_path / "photos", instructions))
+    data = folder_data(tmp_path / "photos", instructions)
+    config = Config(policy=section, labeler=section, data=data, feedback=FeedbackSection(prompts=EMBEDDED_PROMPTS))
     opened: list[ModelSection] = []
 
     def open_engine(model: ModelSection, *_: Any) -> ScriptedEngine:
@@ -223,7 +224,13 @@ def test_secrets_of_the_environment_and_of_urls_are_never_written(
     data = parquet_file(tmp_path / "data", images, ["q", "q", "q"])
     model = {"model": str(model_folder(tmp_path / "model", "m"))}
     config = Config.model_validate(
-        {"policy": model, "labeler": model, "data": data, "generation": {"num_responses": 2}}
+        {
+            "policy": model,
+            "labeler": model,
+            "data": data,
+            "generation": {"num_responses": 2},
+            "feedback": {"prompts": EMBEDDED_PROMPTS},
+        }
     )
     path = tmp_path / MARKUP.replace("/", "")
     generate(config, path, lambda *_: ScriptedEngine(lambda request: [f"There is a {MARKUP}.", "There is a dog."]))

@@ -9,13 +9,15 @@ from scenes.world import sample_scene
 from tests.support import ROOT
 from tests.support.captions.scene_truth import SCENE
 
-PROMPTS = ROOT / "feedback" / "prompts"
+PROMPTS = ROOT / "assets" / "prompts"
 
 
-def test_the_labeler_was_trained_on_the_prompts_of_feedback() -> None:
+def test_the_labeler_was_trained_on_the_prompts_of_the_demo() -> None:
     assert (PROMPTS / "split.txt").read_text().rstrip("\n") == SPLIT_PROMPT
     assert (PROMPTS / "verify.txt").read_text().rstrip("\n") == VERIFY_PROMPT
     assert (PROMPTS / "whole.txt").read_text().rstrip("\n") == WHOLE_PROMPT
+    assert (PROMPTS / "resplit.txt").read_text().rstrip("\n") == SPLIT_PROMPT.replace("{response}", "{claim}")
+    assert (PROMPTS / "statement.txt").read_text().rstrip("\n") == WHOLE_PROMPT.replace("{response}", "{statement}")
 
 
 def test_false_mentions_are_false_and_questions_are_balanced() -> None:

@@ -50,6 +50,8 @@ def claim(prompt_id: str, index: int) -> dict[str, Any]:
         "claim_index": index,
         "claim": "It is red.",
         "question": "Is it red?",
+        "outcome": "asked",
+        "reason": "",
         "p_yes": 0.5,
         "p_no": 0.25,
         "p_other": 0.25,

@@ -79,7 +79,11 @@ def score_rows(prompt: str, count: int = 2) -> list[dict[str, Any]]:
             "prompt_id": prompt,
             "num_claims": 3,
             "num_rejected": index,
+            "num_restated": 0,
+            "num_unknown": 0,
             "score": -float(index),
+            "score_low": -float(index),
+            "score_high": -float(index),
             "coverage": 1.0,
             "whole_response_score": 0.5,
         }

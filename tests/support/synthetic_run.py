@@ -134,7 +134,11 @@ def write_feedback(run: Run, prompts: list[dict[str, Any]]) -> None:
                     "prompt_id": prompt["prompt_id"],
                     "num_claims": len(rows),
                     "num_rejected": rejected,
+                    "num_restated": 0,
+                    "num_unknown": 0,
                     "score": float(-rejected),
+                    "score_low": float(-rejected),
+                    "score_high": float(-rejected),
                     "coverage": 1.0,
                     "whole_response_score": rng.gauss(-0.2 * rejected, 0.5),
                 }
@@ -166,6 +170,8 @@ def claim_row(
         "claim_index": index,
         "claim": claim_of(mention),
         "question": question_of(mention),
+        "outcome": "asked",
+        "reason": "",
         "p_yes": p_yes,
         "p_no": 1 - p_yes,
         "p_other": 0.0,
@@ -176,7 +182,7 @@ def claim_row(
 
 
 def pair_row(prompt: dict[str, Any], pair: Any, claims: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    kept = ("claim", "question", "p_yes", "p_no", "verdict")
+    kept = ("claim", "question", "outcome", "p_yes", "p_no", "verdict")
     row = {
         "pair_id": make_id(pair.chosen.response_id, pair.rejected.response_id),
         "prompt_id": prompt["prompt_id"],

@@ -19,6 +19,7 @@ from rlaif.inference.engine import Request
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support import EMBEDDED_PROMPTS
 from tests.support.doubles import ScriptedEngine
 
 # The object of each image, and the responses to the image: (text, finish_reason).
@@ -68,7 +69,8 @@ def write_config(folder: Path) -> Path:
     """A configuration whose policy and labeler are a folder that looks like a model."""
     model = write_model(folder / "labeler")
     path = folder / "config.yaml"
-    path.write_text(yaml.safe_dump({"policy": {"model": str(model)}, "labeler": {"model": str(model)}}))
+    models = {"policy": {"model": str(model)}, "labeler": {"model": str(model)}}
+    path.write_text(yaml.safe_dump({**models, "feedback": {"prompts": EMBEDDED_PROMPTS}}))
     return path
 
 

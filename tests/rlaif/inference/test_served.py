@@ -16,10 +16,11 @@ from pathlib import Path
 
 import pytest
 
+from feedback.check.claim import Source
 from feedback.divide import Split, divide
 from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
-from rlaif.config import Config, ModelSection
+from rlaif.config import Config, FeedbackSection, ModelSection
 from rlaif.config.load import load_config
 from rlaif.errors import ModelError
 from rlaif.inference.chat import break_brackets
@@ -28,7 +29,7 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
 from scenes.language import find_mentions, question_of
 from scenes.source import scene_rows
-from tests.support import ROOT
+from tests.support import EMBEDDED_PROMPTS, ROOT
 from tests.support.chat_server import ChatServer, Reply
 from tests.support.synthetic_run import sample_caption
 
@@ -120,7 +121,7 @@ def local(config: Config) -> Iterator[Engine]:
 def test_probabilities_equal_those_of_the_local_engine(remote: Engine, local: Engine) -> None:
     rows = list(scene_rows("test", 6, seed=0))
     images = {str(index): row.png for index, row in enumerate(rows)}
-    wording = read_prompts(None)
+    wording = read_prompts(EMBEDDED_PROMPTS)
     questions = [
         (str(index), wording.format_verify(question_of(mention)))
         for index in range(len(rows))
@@ -136,12 +137,13 @@ def test_probabilities_equal_those_of_the_local_engine(remote: Engine, local: En
 
 
 def test_splits_equal_those_of_the_local_engine(remote: Engine, local: Engine) -> None:
-    texts = [
-        sample_caption(row.reference, row.instruction, str(index), careful=0.3)
+    sources = [
+        Source(row.instruction, sample_caption(row.reference, row.instruction, str(index), careful=0.3))
         for index, row in enumerate(scene_rows("test", 12, seed=1))
     ]
     local_results, remote_results = (
-        divide(engine, texts, read_prompts(None), max_tokens=512, max_retries=1, seed=0) for engine in (local, remote)
+        divide(engine, sources, read_prompts(EMBEDDED_PROMPTS), FeedbackSection(max_claim_tokens=512, max_retries=1), 0)
+        for engine in (local, remote)
     )
     assert local_results == remote_results
     assert sum(isinstance(split, Split) for split in local_results.values()) > 6

@@ -23,14 +23,15 @@ def test_columns_of_the_tables() -> None:
         "responses": "response_id prompt_id sample_index seed text finish_reason num_tokens temperature top_p policy "
         "policy_revision round",
         "splits": "response_id prompt_id claims splitter splitter_revision",
-        "claims": "claim_id response_id prompt_id claim_index claim question p_yes p_no p_other verdict labeler "
-        "labeler_revision",
-        "scores": "response_id prompt_id num_claims num_rejected score coverage whole_response_score",
+        "claims": "claim_id response_id prompt_id claim_index claim question outcome reason p_yes p_no p_other "
+        "verdict labeler labeler_revision",
+        "scores": "response_id prompt_id num_claims num_rejected num_restated num_unknown score score_low score_high "
+        "coverage whole_response_score",
         "pairs": "pair_id prompt_id images prompt chosen rejected chosen_response_id rejected_response_id chosen_score "
         "rejected_score chosen_claims rejected_claims round split",
         "rewards": "response_id prompt_id num_tokens log_prob reference_log_prob reward",
         "evaluations": "which prompt_id text finish_reason num_tokens split",
-        "labeled_answers": "which prompt_id num_claims num_rejected",
+        "labeled_answers": "which prompt_id num_claims num_rejected num_unknown",
         "short_answers": "which question_id image_id kind question expected text correct finish_reason num_tokens",
         "answers": "question_id image_id question text finish_reason num_tokens model model_revision",
         "ratings": "question_id run_index seed rating text rater rater_revision",
@@ -54,7 +55,8 @@ def test_pairs_are_the_conversational_preference_format_of_trl(run: Run, tmp_pat
     from datasets import load_dataset
     from trl.data_utils import is_conversational, prepare_multimodal_messages
 
-    claim = {"claim": "It is red.", "question": "Is it red?", "p_yes": 0.75, "p_no": 0.25, "verdict": True}
+    texts = {"claim": "It is red.", "question": "Is it red?", "outcome": "asked"}
+    claim = {**texts, "p_yes": 0.75, "p_no": 0.25, "verdict": True}
     row = pair_row("p", "What is it?", "It is red.", "It is blue.", (4, 3)) | {"chosen_claims": [claim]}
     with TableWriter(run, "pairs", key="prompt_id") as writer:
         writer.write([row])
