@@ -4,6 +4,7 @@ Its negations, colors, numbers and places belong to certain nouns, and somebody 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from itertools import zip_longest
 
 from feedback.check.lexicon import lexicon
@@ -17,13 +18,14 @@ _ARTICLES = {*_POSSESSIVES, "a", "an", "the", "this", "that", "ein", "eine", "ei
     *("der", "die", "das", "den", "dem"),
 }
 
+_THAN = {"than", "als", "\u6bd4"}
 _ANYBODY = {"=person", "=people", "=group", "=crowd", "=couple", "=family", "=team"}
 
 
 def contradicts(parts: Sequence[Sentence], source: Source) -> bool:
     """Whether the source says otherwise than the claim, whose sentences are `parts`."""
     facts = [term for part in parts for term in part.terms if term.role in FACTS and ONE not in term.ids]
-    checks = (_has_other_property, _is_elsewhere, _is_turned, _is_about_another)
+    checks = (_has_other_property, _is_elsewhere, _is_turned, _is_compared_otherwise, _is_about_another)
     return _is_negated_otherwise(facts, source) or any(check(part, source) for part in parts for check in checks)
 
 
@@ -40,6 +42,9 @@ def _is_negated_otherwise(facts: Sequence[Term], source: Source) -> bool:
         ):
             return True
     for term in facts:
+        told = [other for part in source.said for other in part.terms if term.covers(other)]
+        if source.answer == "no" and told and not any(other.negated == term.negated for other in told):
+            return True
         if source.says(term, term.negated) or not source.says(term, not term.negated):
             continue
         is_open = term.negated and source.is_elliptic
@@ -54,9 +59,19 @@ def _has_other_property(part: Sentence, source: Source) -> bool:
         others = [other for other, owner, where in source.properties if where == side and noun.equals(owner)]
         if any(value.equals(other) for other in (source.terms if ONE in value.ids else others)):
             continue
-        if any(value.excludes(other) for other in others):
+        if any(value.excludes(other) for other in others) or (value.is_number and _counts_another(value, noun, source)):
             return True
     return False
+
+
+def _counts_another(number: Term, noun: Term, source: Source) -> bool:
+    """Whether the source has this number of other things only, and the noun without it."""
+    if ONE in number.ids or not any(noun.equals(term) for term in source.terms):
+        return False
+    counted = [s.near(index) for s in source.sentences for index, term in enumerate(s.terms) if number.equals(term)]
+    return bool(counted) and all(
+        nouns and not any(other.covers(noun) or noun.covers(other) for other in nouns) for nouns in counted
+    )
 
 
 def _is_elsewhere(part: Sentence, source: Source) -> bool:
@@ -80,6 +95,11 @@ def _is_elsewhere(part: Sentence, source: Source) -> bool:
             places = [other for other, _, side in owned if side == "object"]
             if any(term.excludes(other) for other in places) and not any(term.equals(other) for other in places):
                 return True
+        if "=between" in term.ids:
+            ends = part.ends(index, 2)
+            pairs = [s.ends(i, 4) for s in source.sentences for i, t in enumerate(s.terms) if term.equals(t)]
+            if pairs and not any(all(any(end.covers(t) for t in nouns) for end in ends) for nouns in pairs):
+                return True
     return False
 
 
@@ -92,13 +112,36 @@ def _is_turned(part: Sentence, source: Source) -> bool:
     if has_word(part, "symmetric", source.language):
         return False
     for triple in _triples(part):
-        turned = [sentence for sentence in source.sentences if _in_order(sentence, triple[::-1], reach=0)]
+        turned = [s for s in source.sentences if _in_order(s, triple[::-1], reach=0)]
+        if source.language == "de":  # the verb may stand last
+            turned += [s for s in source.sentences if _in_order(s, (triple[2], triple[0], triple[1]), reach=2)]
         if not turned or any(_in_order(s, triple, 0 if triple[1].role == "position" else 1) for s in source.sentences):
             continue
         passive = has_word(part, "passive", source.language)
         if any(has_word(sentence, "passive", source.language) == passive for sentence in turned):
             return True
     return False
+
+
+def _is_compared_otherwise(part: Sentence, source: Source) -> bool:
+    """Whether the claim compares two things the other way round than the source: "bigger than"."""
+    mine = _compared(part)
+    others = [pair for sentence in source.sentences if (pair := _compared(sentence))]
+    return mine is not None and (mine not in others) and any(_is_swapped(mine, other) for other in others)
+
+
+def _is_swapped(first: tuple[Term, Term], second: tuple[Term, Term]) -> bool:
+    return first[0].equals(second[1]) and first[1].equals(second[0])
+
+
+def _compared(sentence: Sentence) -> tuple[Term, Term] | None:
+    """(what, than what): the first noun of the sentence and the one after "than"."""
+    place = next((index for index, word in enumerate(sentence.words) if word in _THAN), None)
+    nouns = [term for term in sentence.terms if term.role == "content"]
+    if place is None or not nouns or nouns[0].start > place:
+        return None
+    than = next((term for term in nouns if term.start > place), None)
+    return (nouns[0], than) if than else None
 
 
 def _triples(sentence: Sentence) -> Iterator[tuple[Term, Term, Term]]:
@@ -139,8 +182,8 @@ def _is_about_another(part: Sentence, source: Source) -> bool:
     not. A passive may turn this round.
     """
     for index, thing in enumerate(part.terms):
-        person = next((term for term in reversed(part.terms[:index]) if _is_person(term)), None)
-        if person is None or thing.role != "content" or thing.is_posture or _is_person(thing):
+        person = next((term for term in reversed(part.terms[:index]) if _is_somebody(term)), None)
+        if person is None or thing.role != "content" or thing.is_posture or _is_somebody(thing):
             continue
         others = [
             [] if has_word(sentence, "passive", source.language) else _persons_of(sentence, place)
@@ -169,9 +212,17 @@ def _persons_of(sentence: Sentence, place: int) -> list[Term]:
     if not _POSSESSIVES.isdisjoint(sentence.words[max(0, thing.start - 2) : thing.start]):
         return []
     described = [term for term in after[:1] if "\u7684" in sentence.words[thing.end : term.start]]
-    return [term for term in (*sentence.terms[:place], *described) if _is_person(term)]
+    return [term for term in (*sentence.terms[:place], *described) if _is_somebody(term)]
 
 
-def _is_person(term: Term) -> bool:
-    persons = lexicon().kinds["=person"] | lexicon().kinds["=people"] | {"=person", "=people"}
-    return term.role == "content" and not term.ids.isdisjoint(persons)
+def _is_somebody(term: Term) -> bool:
+    """Whether the term is a person or an animal."""
+    if term.role != "content":
+        return False
+    return not term.ids.isdisjoint(_somebody()) or term.text.endswith(("man", "woman", "men", "women"))
+
+
+@cache
+def _somebody() -> set[str]:
+    kinds = ("=person", "=people", "=animal", "=bird")
+    return set(kinds).union(*(lexicon().kinds[kind] for kind in kinds))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from rlaif.text import words
 
 LANGUAGES = ("en", "de", "zh", "fr", "es")
-_EXCLUSIVE = ("attribute", "position")  # the sections whose lines list alternatives
+_EXCLUSIVE = ("attribute", "contrast", "position")  # the sections whose lines list alternatives
 
 
 class Entry(NamedTuple):

@@ -18,10 +18,20 @@ from rlaif.text import is_unspaced, words
 ONE = "=1"  # "one" says no more than an article, unless another number stands in its place
 _SENTENCE_END = re.compile(r"[\n;!?\u3002\uff01\uff1f\uff1b]+|\.(?=\s|$)")
 _NOT = re.compile(r"(?:(?<=ca)n|n)['\u2019]t\b|(?<=can)not\b", re.IGNORECASE)
+# Within a number, and between clauses: the words of a text have no punctuation, so it becomes a letter and a word.
+_DECIMAL, _CLAUSE = re.compile(r"(?<=\d)[.,:](?=\d)"), re.compile("[,:()\uff0c\u3001\uff1a\uff08\uff09]")
+_DECIMAL_LETTER, COMMA = "d", "\u01c1"
 _A_NOT_A = re.compile(r"(.)[\u4e0d\u6ca1](?=\1)")  # Chinese "is or is not": it asks and does not negate
 _LIST_WORDS = frozenset({"or", "nor", "oder", "noch", "\u548c", "\u6216"})  # after a negation, it holds for both
-_JOINED = frozenset({"and", "und", "or", "oder", "\u548c", "\u4e0e"})  # between properties of one thing
+_JOINED = frozenset({COMMA, "and", "und", "or", "oder", "\u548c", "\u4e0e"})  # between properties of one thing
 _COMMON = ("function", "negation", "position")  # the sections by whose words a language is recognized
+_NEXT_NOUN = frozenset(
+    {"and", "und", "\u548c", "\u4e0e", "a", "an", "the", "ein", "eine", "einen", "der", "die", "das", "den"}
+)
+# Between a Chinese property or number and its noun.
+_MEASURES = frozenset(
+    "\u7684\u4e2a\u53ea\u6761\u5f20\u4f4d\u540d\u8f86\u5ea7\u5e45\u4ef6\u9876\u5339\u6735\u68f5\u53f0\u8258\u67b6\u79cd\u628a\u5757\u7247\u676f\u74f6\u672c\u53cc\u5934\u53e3\u76cf\u76c6"
+)
 # Words after a position that take the place of its noun.
 _OBJECTS = frozenset(("it", "them", "him", "her", "me", "us", "ihm", "ihnen", "ihn", "uns", "and", "und"))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
@@ -46,7 +56,7 @@ class Term:
 
     @property
     def is_number(self) -> bool:
-        return self.text.isdecimal() or any(group[1:].isdecimal() for group in self.ids if group[0] == "=")
+        return self.text[0].isdecimal() or any(group[1:].isdecimal() for group in self.ids if group[0] == "=")
 
     def equals(self, other: "Term") -> bool:
         return not self.ids.isdisjoint(other.ids)
@@ -61,6 +71,8 @@ class Term:
             and (other.text.startswith(self.text) or other.text.endswith(self.text))
         ):
             return True  # wood and a table in "Holztisch"
+        if "=man" in self.ids and other.text.endswith("man") and not other.text.endswith("woman"):
+            return True  # a fisherman
         kinds = lexicon().kinds
         return any(not kinds[group].isdisjoint(other.ids) for group in self.ids & kinds.keys())
 
@@ -68,7 +80,7 @@ class Term:
         """Whether both are alternatives: red and blue, two and three, on and under."""
         if self.equals(other):
             return False
-        if self.text.isdecimal() and other.text.isdecimal():
+        if self.is_number and other.is_number:
             return True
         return not lexicon().sets_of(self.ids).isdisjoint(lexicon().sets_of(other.ids))
 
@@ -80,6 +92,21 @@ class Sentence:
     terms: tuple[Term, ...]
     words: tuple[str, ...]
 
+    def ends(self, index: int, count: int) -> list[Term]:
+        """The next `count` terms with content, such as both ends of "between"; in Chinese those before."""
+        if is_unspaced(self.terms[index].text[0]):
+            return [term for term in self.terms[:index] if term.role == "content"][-count:]
+        return [term for term in self.terms[index + 1 :] if term.role == "content"][:count]
+
+    def near(self, index: int) -> list[Term]:
+        """The terms with content around a number: the one before it, and those after it up to an "and" or article."""
+        nouns = [term for term in self.terms[:index] if term.role == "content"][-1:]
+        for before, term in zip(self.terms[index:], self.terms[index + 1 :], strict=False):
+            if not _NEXT_NOUN.isdisjoint(self.words[before.end : term.start]):
+                break
+            nouns.append(term)
+        return nouns
+
     def head(self, index: int) -> Term | None:
         """What the property at `index` belongs to: "a red and white hat", "the hat is red", "红色的帽子" -> hat.
 
@@ -88,9 +115,9 @@ class Sentence:
         last = index
         for position in range(index + 1, len(self.terms)):
             gap = self.words[self.terms[last].end : self.terms[position].start]
-            if self.terms[position].role == "content" and set(gap) <= {"\u7684"}:
+            if self.terms[position].role == "content" and set(gap) <= _MEASURES:
                 return self.terms[position]
-            if self.terms[position].role != "attribute" or not set(gap) <= _JOINED:
+            if self.terms[position].role != "attribute" or not set(gap) <= _JOINED | _MEASURES:
                 break
             last = position
         return self.subject(index)
@@ -147,7 +174,7 @@ def _languages_with(word: str) -> tuple[str, ...]:
 @lru_cache(maxsize=2**14)  # responses to one prompt share many sentences
 def sentences(text: str, language: str) -> tuple[Sentence, ...]:
     """The sentences of `text` that have a word."""
-    text = _A_NOT_A.sub(r"", _NOT.sub(" not", text))
+    text = _CLAUSE.sub(f" {COMMA} ", _DECIMAL.sub(_DECIMAL_LETTER, _A_NOT_A.sub("", _NOT.sub(" not", text))))
     parts = (_sentence(part, language) for part in _SENTENCE_END.split(text))
     return tuple(part for part in parts if part.words)
 
@@ -158,16 +185,22 @@ def _sentence(text: str, language: str) -> Sentence:
 
 
 def _terms(tokens: list[str], language: str) -> Iterator[Term]:
-    start = 0
+    start, last = 0, -1
     while start < len(tokens):
         token = tokens[start]
+        if token == COMMA:
+            start += 1
+            continue
         tongue = "zh" if is_unspaced(token) else language
         base = base_form(token, tongue)
         entries = lexicon().find(tongue, tokens[start:]) or _entries_of_forms(token, base, tongue)
         end = start + (len(entries[0].words) if entries else 1)
         term = _term(tokens[start:end], base, entries, start, tongue)
+        if term and term.role == "position" and is_unspaced(term.text) and last != start:
+            term = replace(term, role="content")  # in Chinese a place stands behind its noun
         if term:
             yield term
+            last = end
         start = end
 
 
@@ -189,7 +222,7 @@ def _term(tokens: list[str], base: str, entries: list[Entry], start: int, langua
     role = next((name for name in ("attribute", "position") if name in sections), "content")
     ids = {entry.group for entry in entries if entry.group}
     if len(tokens) == 1:
-        ids |= {f"={tokens[0]}", f"={base}", f"~{_stem(tokens[0])}", f"~{_stem(base)}"}
+        ids |= {f"={tokens[0]}", f"={base}", f"~{_stem(tokens[0])}", f"~{_stem(base)}", f"={_adjective(base)}"}
     else:
         ids.add("=" + " ".join(tokens))
     return Term(" ".join(tokens), frozenset(ids), role, start, end, "posture" in sections, language == "de")
@@ -206,6 +239,11 @@ def _stem(word: str) -> str:
     return stem[:-1] if stem != word and len(stem) > 3 and stem[-1] == stem[-2] else stem
 
 
+def _adjective(word: str) -> str:
+    """ "heavily" -> "heavy"; other words as they are."""
+    return re.sub(r"(?<=\w{3})ily$", "y", word) if word.endswith("ily") else re.sub(r"(?<=\w{4})ly$", "", word)
+
+
 @lru_cache(maxsize=2**16)
 def _are_forms(first: str, second: str) -> bool:
     """Whether two words begin alike for most of their length: motorcycle, motorcyclist."""
@@ -218,7 +256,7 @@ def _mark_negated(terms: list[Term], tokens: list[str]) -> list[Term]:
     """Mark what each negation negates: the noun or verb after it with its properties, or else the term before it."""
     negated: set[int] = set()
     for index, negation in enumerate(terms):
-        if negation.role != "negation":
+        if negation.role != "negation" or (negation.start == 0 and tokens[1:2] == [COMMA]):  # "No, the door is open."
             continue
         following = index + 1
         while following < len(terms):
