@@ -181,6 +181,8 @@ def _is_about_another(part: Sentence, source: Source) -> bool:
     So it is if, wherever the source has the thing, another person stands before it in the sentence and this one does
     not. A passive may turn this round.
     """
+    if has_word(part, "passive", source.language):
+        return False
     for index, thing in enumerate(part.terms):
         person = next((term for term in reversed(part.terms[:index]) if _is_somebody(term)), None)
         if person is None or thing.role != "content" or thing.is_posture or _is_somebody(thing):
