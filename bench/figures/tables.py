@@ -38,8 +38,10 @@ def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str
 
 
 def demo_table(figures: Figures) -> str:
-    """One row per seed: hallucination, recall and length before and after."""
+    """One row per seed: hallucination, recall, length and, once they were asked, short answers before and after."""
     columns = ["seed", "hallucinated mentions", "answers with one", "recall", "mean words"]
+    asked = all("short_answers" in run for run in figures.values())
+    columns += ["short answers"] if asked else []
     rows = []
     for seed, run in figures.items():
         mentions, words = run["change"]["mention_rate"], run["change"]["mean_words"]
@@ -50,6 +52,7 @@ def demo_table(figures: Figures) -> str:
                 _shift(run, "response_rate"),
                 _shift(run, "recall"),
                 f"{_shift(run, 'mean_words')} ({words:+.1%})",
+                *([_short_answers(run)] if asked else []),
             ]
         )
     return markdown_table(columns, rows)
@@ -196,6 +199,14 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {  # name in pages -> 
     "benchmarks": ("benchmarks", benchmarks_table),
     "rewrite-captions": ("rewrite-captions", captions_table),
 }
+
+
+def _short_answers(run: Figures) -> str:
+    """Correct short answers before and after, and the change in points with its interval."""
+    short = run["short_answers"]
+    before, after = (format_figure(which, short[which]) for which in ("before", "after"))
+    low, high = (100 * bound for bound in run["intervals"]["short_answers"]["change"])
+    return f"{before} → {after} ({100 * short['change']:+.1f} points, [{low:.1f}, {high:.1f}])"
 
 
 def _shift(run: Figures, name: str) -> str:

@@ -107,6 +107,15 @@ def test_tables_by_hand() -> None:
     assert demo_table({"7": RUN}).splitlines()[2] == (
         "| 7 | 25.0% → 10.0% (-60%) | 50.0% → 20.0% | 78.0% → 90.0% | 24.7 → 24.6 (-0.5%) |"
     )
+    asked = {
+        **RUN,
+        "short_answers": {"before": 0.9, "after": 0.91, "change": 0.01},
+        "intervals": {"short_answers": {"change": [-0.002, 0.022]}},
+    }
+    table = demo_table({"7": asked}).splitlines()
+    assert table[0].endswith(" mean words | short answers |")
+    assert table[2].endswith(" | 90.0% → 91.0% (+1.0 points, [-0.2, 2.2]) |")
+    assert "short answers" not in demo_table({"7": asked, "8": RUN})
     sizes = {"1": {"mention_rate": 0.13, "recall": 0.823}, "2": {"mention_rate": 0.08, "recall": 0.9}}
     assert best_of_n_table({"reward": sizes, "score": sizes}).splitlines()[3] == (
         "| by the labeler's score | 13.0% / 82.3% | 8.0% / 90.0% |"
