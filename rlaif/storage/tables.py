@@ -96,6 +96,11 @@ def answers_are_cut(run: RunFolder) -> bool:
 def _open(run: RunFolder, table: str) -> pq.ParquetFile:
     path = run.path / f"{table}.parquet"
     if not path.is_file():
+        if table in ("prompts", "responses") and (run.path / "import.json").is_file():
+            raise InputError(
+                f"{path} is missing: `make import` writes prompts with pairs or with responses, and {run.path} has no "
+                f"{table}; import them into another RUN="
+            )
         raise InputError(
             f"{path} is missing; first run `{COMMANDS[table]} RUN={run.path}` with the same CONFIG and SET"
         )

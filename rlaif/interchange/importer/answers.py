@@ -10,7 +10,7 @@ from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -70,11 +70,11 @@ class AnswerFile:
         """
         self._close()
         with pa.memory_map(str(self._path)) as file:
-            table = pa.ipc.open_file(file).read_all()
-            positions = pc.index_in(table["prompt_id"], value_set=prompt_ids.combine_chunks())
-            order = pa.array(np.argsort(positions.to_numpy(), kind="stable"))
-            batches = (table.take(order[start : start + ROWS_AT_ONCE]) for start in range(0, len(order), ROWS_AT_ONCE))
-            rows = (row for batch in batches for row in batch.to_pylist())
+            reader = pa.ipc.open_file(file)
+            batches = [reader.get_batch(index) for index in range(reader.num_record_batches)]
+            order = _order(batches, prompt_ids)
+            parts = (order[start : start + ROWS_AT_ONCE] for start in range(0, len(order), ROWS_AT_ONCE))
+            rows = (row for part in parts for row in _rows_at(batches, part))
             for prompt_id, given in groupby(rows, key=itemgetter("prompt_id")):
                 yield prompt_id, [Answers(row["answers"], row["policy"], row["row"]) for row in given]
 
@@ -89,3 +89,24 @@ class AnswerFile:
             self._flush()
             self._writer.close()
             self._file.close()
+
+
+def _order(batches: Sequence[pa.RecordBatch], prompt_ids: pa.ChunkedArray) -> np.ndarray:
+    """The numbers of all rows, sorted by the position of their prompt in `prompt_ids`."""
+    owners = pa.chunked_array([batch["prompt_id"] for batch in batches], pa.string())
+    return np.argsort(pc.index_in(owners, prompt_ids.combine_chunks()).to_numpy(), kind="stable")
+
+
+def _rows_at(batches: Sequence[pa.RecordBatch], numbers: np.ndarray) -> list[dict[str, Any]]:
+    """The rows with these numbers, in their order; every batch but the last has ROWS_AT_ONCE rows.
+
+    Arrow's `take` on a table of many chunks copies more than the rows that it returns.
+    """
+    by_batch = np.argsort(numbers, kind="stable")
+    sorted_numbers = numbers[by_batch]
+    owners = sorted_numbers // ROWS_AT_ONCE
+    found: list[dict[str, Any]] = []
+    for owner in np.unique(owners):
+        rows = sorted_numbers[owners == owner] - owner * ROWS_AT_ONCE
+        found += batches[owner].take(pa.array(rows)).to_pylist()
+    return [found[place] for place in np.argsort(by_batch, kind="stable")]

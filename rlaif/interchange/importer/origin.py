@@ -21,7 +21,10 @@ LICENSES = {
 
 @dataclass(frozen=True)
 class Origin:
-    """name: hub id, or the last component of a local path. license: as the hub names it, or NOT_STATED."""
+    """name: a hub id, with the file if it is a local one, or the last component of a path.
+
+    license: as the hub names it, or NOT_STATED.
+    """
 
     name: str
     revision: str | None
@@ -31,11 +34,14 @@ class Origin:
 def local_origin(path: Path) -> Origin:
     """The origin of a file or folder; its license is in README.md beside it, as in a download from the hub."""
     absolute = path.absolute()
-    name = absolute.parent.name if absolute.name == "meta.json" else absolute.name
-    folders = [absolute] if path.is_dir() else [absolute.parent]
-    cards = (folder / "README.md" for folder in folders)
-    found = next((license for card in cards if card.is_file() and (license := card_license(card))), None)
-    return Origin(name, None, found or _license_of_folder(absolute) or NOT_STATED)
+    folder = absolute if path.is_dir() else absolute.parent
+    name = folder.name if absolute.name == "meta.json" else absolute.name
+    card = folder / "README.md"
+    license = card_license(card) if card.is_file() else None
+    if published := _published(absolute):
+        name = published if name in published else f"{published}: {name}"
+        license = license or LICENSES[published]
+    return Origin(name, None, license or NOT_STATED)
 
 
 def hub_origin(name: str, revision: str | None) -> Origin:
@@ -68,9 +74,9 @@ def card_license(card: Path) -> str | None:
     return ", ".join(license) if isinstance(license, list) else license
 
 
-def _license_of_folder(path: Path) -> str | None:
-    """The license of a published data set whose folder, or folder in the hub's cache, contains the path."""
-    for name, license in LICENSES.items():
+def _published(path: Path) -> str | None:
+    """The published data set whose folder, or folder in the hub's cache, contains the path; its hub id."""
+    for name in LICENSES:
         if {name.rpartition("/")[2], f"datasets--{name.replace('/', '--')}"} & {*path.parts}:
-            return license
+            return name
     return None

@@ -14,6 +14,8 @@ from rlaif.report.page import report
 from tests.support.exported_run import front_matter
 from tests.support.published.layouts import PUBLISHED, write, write_lines
 
+NAME = "openbmb/RLAIF-V-Dataset: data.parquet"  # the folder is named like the data set
+
 
 def imported(folder: Path, layout: str, **values: Any) -> Path:
     data = {"source": "import", "path": str(write(folder / "RLAIF-V-Dataset", layout))}
@@ -29,7 +31,10 @@ def plain_config(**values: Any) -> Config:
 def test_the_report_says_that_nothing_was_verified(tmp_path: Path) -> None:
     path = imported(tmp_path, "rlaif-v")
     page = report(plain_config(), path).read_text()
-    assert "<h2>Imported data</h2>" in page and "Pairs of <b>data.parquet</b>, layout rlaif-v." in page
+    assert (
+        "<h2>Imported data</h2>" in page
+        and "Pairs of <b>openbmb/RLAIF-V-Dataset: data.parquet</b>, layout rlaif-v." in page
+    )
     assert "License of the source: <b>cc-by-nc-4.0</b>" in page
     assert page.count("<span>not scored</span>") == 6 and page.count("no claims</span>") == 6
     assert "Certainty of the labeler" not in page and ">words</text>" in page
@@ -41,10 +46,13 @@ def test_exports_carry_origin_and_license(tmp_path: Path, kind: str) -> None:
     folder = export(plain_config(export={"format": kind}), path)
     card = (folder / "README.md").read_text()
     assert front_matter(folder)["license"] == "cc-by-nc-4.0" and "License of the source: cc-by-nc-4.0." in card
-    assert "imported from data.parquet, layout `rlaif-v`." in card and "The labeler makes errors" not in card
+    assert (
+        "imported from openbmb/RLAIF-V-Dataset: data.parquet, layout `rlaif-v`." in card
+        and "The labeler makes errors" not in card
+    )
     if kind == "rlaif-v":
         rows = pq.read_table(folder / "train.parquet").to_pylist()
-        assert {row["origin_dataset"] for row in rows} == {"data.parquet"}
+        assert {row["origin_dataset"] for row in rows} == {NAME}
     other = export(plain_config(export={"format": kind, "license": "mit"}), path)
     assert front_matter(other)["license"] == "mit" and "License of the source: cc-by-nc-4.0." in card
 
@@ -53,7 +61,7 @@ def test_feedback_on_imported_pairs_says_what_is_missing(tmp_path: Path) -> None
     from feedback.stage import feedback
 
     path = imported(tmp_path, "rlaif-v")
-    with pytest.raises(InputError, match=r"responses\.parquet is missing"):
+    with pytest.raises(InputError, match=r"has no responses; import them into another RUN="):
         feedback(plain_config(labeler={"model": "assets/labeler"}), path)
 
 

@@ -48,13 +48,15 @@ def test_the_license_is_that_of_the_card_or_of_a_published_data_set(tmp_path: Pa
         ("d", "# No front matter\n", "not stated"),
         ("e", None, "not stated"),
         ("RLAIF-V-Dataset", None, "cc-by-nc-4.0"),
-        ("datasets--openbmb--RLHF-V-Dataset", None, "cc-by-nc-4.0"),
     ):
         data = write(tmp_path / folder, "rlaif-v")
         if card is not None:
             (data.parent / "README.md").write_text(card)
-        assert local_origin(data) == Origin("data.parquet", None, expected)
-        assert local_origin(data.parent) == Origin(folder, None, expected)
+        hub_id = {"RLAIF-V-Dataset": "openbmb/RLAIF-V-Dataset"}.get(folder)
+        assert local_origin(data) == Origin(f"{hub_id}: data.parquet" if hub_id else "data.parquet", None, expected)
+        assert local_origin(data.parent) == Origin(hub_id or folder, None, expected)
+    cached = write(tmp_path / "datasets--openbmb--RLHF-V-Dataset" / "snapshots" / "abc", "rlhf-v")
+    assert local_origin(cached) == Origin("openbmb/RLHF-V-Dataset: data.parquet", None, "cc-by-nc-4.0")
     (tmp_path / "a" / "README.md").write_text("---\nlicense: [a\n---\n")
     with pytest.raises(InputError, match=r"README.md has damaged front matter .*; correct it"):
         local_origin(tmp_path / "a")
@@ -64,7 +66,7 @@ def test_mmpr_is_read_from_its_folder_too_and_named_by_it(tmp_path: Path) -> Non
     data = write(tmp_path, "mmpr").parent
     import_data(config_of(data), tmp_path / "run")
     figures = read_json(tmp_path / "run" / "metrics.json")["import"]
-    assert (figures["name"], figures["license"], figures["layout"]) == ("MMPR-v1.2", "mit", "mmpr")
+    assert (figures["name"], figures["license"], figures["layout"]) == ("OpenGVLab/MMPR-v1.2", "mit", "mmpr")
     (data / "annotations" / "m3cot_extra.jsonl").unlink()
     with pytest.raises(InputError, match=r"names the file MMPR-v1.2/annotations/m3cot_extra.jsonl, which is not"):
         import_data(config_of(data), tmp_path / "other")
