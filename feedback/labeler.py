@@ -71,11 +71,11 @@ def split_responses(
     for instruction, response in responses:
         response_id, text = response["response_id"], clean(response["text"])
         if not text:
-            drops.append(Drop(response_id, "empty_response", f"{response['num_tokens']} tokens, no text"))
+            drops.append(Drop(response_id, "empty_response", f"{_length(response)}, no text"))
         elif is_degenerate(text):
-            drops.append(Drop(response_id, "repeats", f"{response['num_tokens']} tokens, ends {text[-80:]!r}"))
+            drops.append(Drop(response_id, "repeats", f"{_length(response)}, ends {text[-80:]!r}"))
         elif response["finish_reason"] != "stop":
-            detail = f"{response['num_tokens']} tokens, finish_reason {response['finish_reason']}"
+            detail = f"{_length(response)}, finish_reason {response['finish_reason']}"
             drops.append(Drop(response_id, "response_truncated", detail))
         else:
             sources[response_id] = Source(clean(instruction), text)
@@ -89,6 +89,12 @@ def split_responses(
         splits[response_id] = result
         drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
     return splits, drops
+
+
+def _length(response: Row) -> str:
+    """The length of a response for people; the tokens of an imported one are not known."""
+    tokens = response["num_tokens"]
+    return f"{len(response['text']):,} characters" if tokens is None else f"{tokens} tokens"
 
 
 @dataclass(frozen=True)

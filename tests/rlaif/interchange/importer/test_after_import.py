@@ -31,10 +31,7 @@ def plain_config(**values: Any) -> Config:
 def test_the_report_says_that_nothing_was_verified(tmp_path: Path) -> None:
     path = imported(tmp_path, "rlaif-v")
     page = report(plain_config(), path).read_text()
-    assert (
-        "<h2>Imported data</h2>" in page
-        and "Pairs of <b>openbmb/RLAIF-V-Dataset: data.parquet</b>, layout rlaif-v." in page
-    )
+    assert "<h2>Imported data</h2>" in page and f"Pairs of <b>{NAME}</b>, layout rlaif-v." in page
     assert "License of the source: <b>cc-by-nc-4.0</b>" in page
     assert page.count("<span>not scored</span>") == 6 and page.count("no claims</span>") == 6
     assert "Certainty of the labeler" not in page and ">words</text>" in page
@@ -46,10 +43,7 @@ def test_exports_carry_origin_and_license(tmp_path: Path, kind: str) -> None:
     folder = export(plain_config(export={"format": kind}), path)
     card = (folder / "README.md").read_text()
     assert front_matter(folder)["license"] == "cc-by-nc-4.0" and "License of the source: cc-by-nc-4.0." in card
-    assert (
-        "imported from openbmb/RLAIF-V-Dataset: data.parquet, layout `rlaif-v`." in card
-        and "The labeler makes errors" not in card
-    )
+    assert f"imported from {NAME}, layout `rlaif-v`." in card and "The labeler makes errors" not in card
     if kind == "rlaif-v":
         rows = pq.read_table(folder / "train.parquet").to_pylist()
         assert {row["origin_dataset"] for row in rows} == {NAME}
