@@ -6,9 +6,7 @@ test_engine.py and test_other_models.py check that no text becomes a special tok
 
 import hashlib
 import json
-import math
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +24,12 @@ from rlaif.inference.engine import IMAGE_REFUSED, Completion, Request
 from rlaif.storage.run import DETAIL_LENGTH, Run
 from rlaif.storage.tables import read_rows
 from tests.support import EMBEDDED_PROMPTS
-from tests.support.doubles import ScriptedEngine
+from tests.support.doubles import ASK, GOOD, ScriptedEngine, circle_labeler, circle_policy
 from tests.support.photographs import animated, bomb, encoded, good_image, naively, photo, text_bomb, with_exif
 from tests.support.synthetic_run import model_folder
 
 Row = dict[str, Any]
 TABLES = ("prompts", "responses", "claims", "scores", "pairs")
-GOOD = "There is a red circle."
-FALSE = "There is a blue square."
-ASK = "What is there?"
 
 
 JPEG = encoded(photo(320, 240), "JPEG")
@@ -126,22 +121,6 @@ RESPONSES: dict[str, tuple[str, str | None]] = {  # response, reason; None: it i
 }
 
 
-def policy(answers: dict[str, str]) -> Callable[[Request], list[str]]:
-    """Two answers per prompt, one of them false; for prompts in `answers` that answer, then a true one."""
-    return lambda request: [answers[request.text], GOOD] if request.text in answers else [GOOD, FALSE]
-
-
-def labeler(request: Request) -> list[str] | dict[int, float]:
-    """One claim for each of the two sentences in a response; circles are true, squares are not."""
-    if request.json_schema is not None:
-        text = request.text.partition("Text: ")[2]
-        sentences = [sentence for sentence in (GOOD, FALSE) if sentence.rstrip(".") in " ".join(text.split())]
-        claims = [{"claim": it, "question": it.replace("There is", "Is there").replace(".", "?")} for it in sentences]
-        return [json.dumps({"claims": claims})]
-    p_yes = 0.1 if "square" in request.text else 0.9
-    return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(1 - p_yes), 4: -math.inf}
-
-
 def run_of(
     folder: Path, images: list[bytes | None], questions: pa.Array, answers: dict[str, str] | None = None
 ) -> Path:
@@ -158,8 +137,8 @@ def run_of(
             "feedback": {"prompts": EMBEDDED_PROMPTS},
         }
     )
-    generate(config, folder / "run", lambda *_: ScriptedEngine(policy(answers or {})))
-    feedback(config, folder / "run", lambda *_: ScriptedEngine(labeler))
+    generate(config, folder / "run", lambda *_: ScriptedEngine(circle_policy(answers or {})))
+    feedback(config, folder / "run", lambda *_: ScriptedEngine(circle_labeler))
     return folder / "run"
 
 
@@ -256,7 +235,7 @@ def test_no_marker_or_control_character_of_a_response_reaches_the_labeler(tmp_pa
     def spy(request: Request) -> list[str] | dict[int, float]:
         requests.append(request.text)
         if request.json_schema is None:
-            return labeler(request)
+            return circle_labeler(request)
         claim = {"claim": f"There is {hostile}a red circle.", "question": f"Is{hostile} there a red circle{hostile}?"}
         return [json.dumps({"claims": [claim]})]
 
@@ -294,13 +273,13 @@ def test_an_image_that_a_model_refuses_is_dropped(tmp_path: Path, alone: dict[st
             "feedback": {"prompts": EMBEDDED_PROMPTS},
         }
     )
-    generate(config, tmp_path / "by policy", lambda *_: Picky(policy({})))
-    feedback(config, tmp_path / "by policy", lambda *_: ScriptedEngine(labeler))
+    generate(config, tmp_path / "by policy", lambda *_: Picky(circle_policy({})))
+    feedback(config, tmp_path / "by policy", lambda *_: ScriptedEngine(circle_labeler))
     (prompt,), dropped = check_the_others(tmp_path / "by policy", alone)
     assert [(row["row_id"], row["reason"]) for row in dropped] == [(prompt["prompt_id"], IMAGE_REFUSED)]
 
-    generate(config, tmp_path / "by labeler", lambda *_: ScriptedEngine(policy({})))
-    feedback(config, tmp_path / "by labeler", lambda *_: Picky(labeler))
+    generate(config, tmp_path / "by labeler", lambda *_: ScriptedEngine(circle_policy({})))
+    feedback(config, tmp_path / "by labeler", lambda *_: Picky(circle_labeler))
     (prompt,), dropped = check_the_others(tmp_path / "by labeler", alone)
     refused = {row["row_id"] for row in dropped if row["reason"] == "question_unanswered"}
     of_prompt = {r["response_id"] for r in rows(path, "responses") if r["prompt_id"] == prompt["prompt_id"]}
@@ -319,7 +298,7 @@ def test_file_names_that_are_not_valid_text(tmp_path: Path) -> None:
     config = Config.model_validate(
         {"policy": model, "labeler": model, "data": data, "generation": {"num_responses": 2}}
     )
-    generate(config, tmp_path / "run", lambda *_: ScriptedEngine(policy({})))
+    generate(config, tmp_path / "run", lambda *_: ScriptedEngine(circle_policy({})))
     assert [row["image"]["path"] for row in rows(tmp_path / "run", "prompts")] == [
         "a.png",
         "caf\ufffd.png",

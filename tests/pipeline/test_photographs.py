@@ -16,8 +16,8 @@ from rlaif.inference.chat import data_url
 from rlaif.interchange.export import export
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from tests.pipeline.test_bad_rows import ASK, labeler, policy
-from tests.support.doubles import ScriptedEngine
+from tests.support import EMBEDDED_PROMPTS
+from tests.support.doubles import ASK, ScriptedEngine, circle_labeler, circle_policy
 from tests.support.exported_run import exported_images
 from tests.support.photographs import CORNERS, corners, encoded, naively, turned, upright, write_files
 from tests.support.synthetic_run import model_folder
@@ -45,9 +45,10 @@ def test_photographs_of_12_megapixels_look_the_same_everywhere(tmp_path: Path) -
         "labeler": model,
         "data": {"source": "folder", "path": str(tmp_path / "photos"), "instructions": str(tmp_path / "ask.txt")},
         "generation": {"num_responses": 2},
+        "feedback": {"prompts": EMBEDDED_PROMPTS},
     }
     config, path = Config.model_validate(settings), tmp_path / "run"
-    policy_engine, labeler_engine = ScriptedEngine(policy({})), ScriptedEngine(labeler)
+    policy_engine, labeler_engine = ScriptedEngine(circle_policy({})), ScriptedEngine(circle_labeler)
     generate(config, path, lambda *_: policy_engine)
     feedback(config, path, lambda *_: labeler_engine)
     run = Run(path, config, "test")

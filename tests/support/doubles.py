@@ -1,5 +1,6 @@
 """The one public double: an engine whose answers a test writes. For unit tests; every stage has a real test too."""
 
+import json
 import math
 import re
 from collections.abc import Callable, Container, Sequence
@@ -7,6 +8,10 @@ from collections.abc import Callable, Container, Sequence
 from rlaif.inference.engine import Advance, Completion, Request, do_nothing
 
 Answer = list[str] | dict[int, float]
+
+ASK = "What is there?"
+GOOD = "There is a red circle."
+FALSE = "There is a blue square."
 
 
 class ScriptedEngine:
@@ -67,3 +72,19 @@ class ScriptedEngine:
     def close(self) -> None:
         """Later calls of `generate` fail."""
         self.closed = True
+
+
+def circle_policy(answers: dict[str, str]) -> Callable[[Request], list[str]]:
+    """Two answers per prompt, one of them false; for prompts in `answers` that answer, then a true one."""
+    return lambda request: [answers[request.text], GOOD] if request.text in answers else [GOOD, FALSE]
+
+
+def circle_labeler(request: Request) -> list[str] | dict[int, float]:
+    """One claim for each of the two sentences in a response; circles are true, squares are not."""
+    if request.json_schema is not None:
+        text = request.text.partition("Text: ")[2]
+        sentences = [sentence for sentence in (GOOD, FALSE) if sentence.rstrip(".") in " ".join(text.split())]
+        claims = [{"claim": it, "question": it.replace("There is", "Is there").replace(".", "?")} for it in sentences]
+        return [json.dumps({"claims": claims})]
+    p_yes = 0.1 if "square" in request.text else 0.9
+    return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(1 - p_yes), 4: -math.inf}
