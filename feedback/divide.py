@@ -51,10 +51,6 @@ CLAIMS_SCHEMA = {
     "additionalProperties": False,
 }
 RETRY_TEMPERATURE = 0.7
-SUPPORTED = {  # by the labeler's word
-    "own": Finding("said", "own", "asked"),
-    "other": Finding("said", "other", "restated", "mismatched_question"),
-}
 UNSUPPORTED = Finding("not_said", "other", "unknown", "unsupported_claim")
 _RANKS = {"unknown": 0, "restated": 1, "asked": 2}
 
@@ -138,6 +134,11 @@ def read_split(source: Source, completion: Completion) -> list[Draft] | Refusal:
         drafts = [Draft(clean(item["claim"]), clean(item["question"])) for item in items]
     except (json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         return Refusal("split_invalid", f"{type(error).__name__}: {error}; answer begins {completion.text[:80]!r}")
+    return refuse(source, drafts) or drafts
+
+
+def refuse(source: Source, drafts: Sequence[Draft]) -> Refusal | None:
+    """Why these cannot be the claims of a response; None if they can."""
     if not drafts:
         return Refusal("no_claims", "the labeler found no factual claim")
     if not all(words(draft.claim) for draft in drafts):
@@ -146,7 +147,22 @@ def read_split(source: Source, completion: Completion) -> list[Draft] | Refusal:
     num_claims = len({_key(draft.claim) for draft in drafts})
     if num_claims > num_words:
         return Refusal("too_many_claims", f"{num_claims} claims from {num_words} words")
-    return drafts
+    return None
+
+
+def find(draft: Draft, source: Source, verify: str) -> Finding:
+    """What words say of a claim. verify: `feedback.verify`; with "statement" its question does not matter."""
+    if verify == "question":
+        return check_claim(draft.claim, draft.question, source)
+    finding = check_claim(draft.claim, "", source)
+    return replace(finding, reason="") if finding.outcome == "restated" else finding
+
+
+def supported_finding(finding: Finding, verify: str) -> Finding:
+    """The finding on a claim that is in the response by the labeler's word."""
+    if finding.question == "own" and verify == "question":
+        return Finding("said", "own", "asked")
+    return Finding("said", "other", "restated", "mismatched_question" if verify == "question" else "")
 
 
 @dataclass(frozen=True)
@@ -181,8 +197,7 @@ class Checker:
 
     def find(self, drafts: Sequence[tuple[Source, Draft]]) -> list[Finding]:
         """What words say of each claim, and with `feedback.check: labeler`, where they cannot tell, the labeler."""
-        statement = self.settings.verify == "statement"  # no question is asked, so none is checked
-        findings = [check_claim(draft.claim, "" if statement else draft.question, source) for source, draft in drafts]
+        findings = [find(draft, source, self.settings.verify) for source, draft in drafts]
         if self.settings.check == "labeler":
             requests = {
                 index: self.prompts.format_supported(source.instruction, source.response, _one_line(draft.claim))
@@ -194,9 +209,7 @@ class Checker:
             )
             for index, text in requests.items():
                 supported = ("", text) in verdicts and verdicts["", text].accepted
-                findings[index] = SUPPORTED[findings[index].question] if supported else UNSUPPORTED
-        if statement:
-            findings = [replace(item, reason="") if item.outcome == "restated" else item for item in findings]
+                findings[index] = supported_finding(findings[index], self.settings.verify) if supported else UNSUPPORTED
         return findings
 
     def _request_again(

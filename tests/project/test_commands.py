@@ -20,7 +20,7 @@ COMMANDS = sorted(
         for name in MODULE_ARGUMENT.findall(MAKEFILE.replace("$(LAUNCH) ", "-m "))
         if not name.startswith(("pip", "pytest", "venv", "bench"))
     }
-    | {"dpo.rewards", "evaluation.selection"}
+    | {"dpo.rewards", "evaluation.selection", "feedback.check_splits"}
 )
 
 
