@@ -79,6 +79,13 @@ def test_make_exports_by_name_and_pushes_only_where_the_command_line_says_so() -
     assert "export." not in shown.partition("-m rlaif.interchange")[2]
 
 
+def test_make_imports_what_the_command_line_names() -> None:
+    shown = dry_run("import", "DATA=some/file.json", "LAYOUT=mmpr", DATA="other.json")
+    assert "-m rlaif.interchange.importer --config configs/demo.yaml --run runs/import" in shown
+    assert "--set data.source=import 'data.path=some/file.json' data.layout=mmpr" in shown
+    assert "data.path" not in dry_run("import", DATA="other.json")
+
+
 def test_make_rewrites_captions_with_a_configuration_of_its_own() -> None:
     for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
         shown = dry_run("rewrite-captions", setting)

@@ -70,10 +70,15 @@ class Layout:
     read: Callable[[Row], Sample]
     has_pairs: bool = True
 
-    def faults(self, examples: Mapping[str, Value]) -> list[str]:
-        """What a table lacks for this layout. examples: a cell of each of its columns, None where all are null."""
+    def faults(self, examples: Mapping[str, Value], text_only: bool = False) -> list[str]:
+        """What a table lacks for this layout. examples: a cell of each of its columns, None where all are null.
+
+        text_only: it may lack the image.
+        """
         faults = []
         for names, kind in self.columns.items():
+            if text_only and kind in ("image", "path") and not {*names} & examples.keys():
+                continue
             present = [name for name in names if name in examples]
             if not present:
                 faults.append(f"{' or '.join(names)} ({kind})")
@@ -82,9 +87,12 @@ class Layout:
         return faults
 
 
-def recognize(title: str, rows: Iterable[Row], columns: Iterable[str], forced: str | None) -> Layout:
+def recognize(
+    title: str, rows: Iterable[Row], columns: Iterable[str], forced: str | None, text_only: bool = False
+) -> Layout:
     """The layout of a table. rows: its first ones; forced: the name of a layout, which must fit.
 
+    text_only: the table may have no column with images.
     Errors: InputError with the columns that were found, the known layouts, and what the nearest one lacks.
     """
     examples: dict[str, Value] = dict.fromkeys(columns)
@@ -93,7 +101,7 @@ def recognize(title: str, rows: Iterable[Row], columns: Iterable[str], forced: s
             if examples.get(name) is None:
                 examples[name] = cell
     found = f"{title} has the columns {', '.join(examples) or '(none)'}"
-    faults = {layout.name: layout.faults(examples) for layout in LAYOUTS}
+    faults = {layout.name: layout.faults(examples, text_only) for layout in LAYOUTS}
     if forced is not None:
         if faults[forced]:
             raise InputError(

@@ -34,7 +34,7 @@ from rlaif.interchange.importer.answers import AnswerFile
 from rlaif.interchange.importer.layouts import Layout, recognize
 from rlaif.interchange.importer.origin import Origin
 from rlaif.interchange.importer.prompts import wanted_columns, write_prompts
-from rlaif.interchange.importer.source import find_origin, open_tables
+from rlaif.interchange.importer.source import find_meta, find_origin, open_tables
 from rlaif.interchange.importer.tables import write_pairs, write_responses
 from rlaif.storage.files import files_digest
 from rlaif.storage.run import Run
@@ -80,9 +80,11 @@ def find_layout(data: DataSection, origin: Origin) -> Layout:
     """The layout of all tables of the data. Errors: InputError if it is unknown, or differs between tables."""
     layouts: dict[str, Layout] = {}
     first = ""
+    named_by_meta = find_meta(Path(data.path or "")) is not None  # then some of the tables may be text only
+    forced = data.layout or ("mmpr" if named_by_meta else None)
     for table in open_tables(data, origin):
         examples = (record.values for record in islice(table.rows(wanted_columns(table)), ROWS_FOR_LAYOUT))
-        layout = recognize(table.title, examples, table.columns, data.layout)
+        layout = recognize(table.title, examples, table.columns, forced, text_only=named_by_meta)
         layouts[layout.name] = layout
         first = first or table.title
         if len(layouts) > 1:

@@ -7,12 +7,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlaif.config import Config
-from rlaif.errors import InputError
+from rlaif.errors import InputError, RunMismatchError
 from rlaif.interchange.importer.origin import Origin, local_origin
 from rlaif.interchange.importer.stage import import_data
 from rlaif.storage.files import read_json
 from tests.support.exported_run import PAIRS, exported, labeled_run
-from tests.support.published.layouts import write
+from tests.support.published.layouts import write, write_lines
 
 
 def config_of(data: Path | str, **values: Any) -> Config:
@@ -67,9 +67,27 @@ def test_mmpr_is_read_from_its_folder_too_and_named_by_it(tmp_path: Path) -> Non
     import_data(config_of(data), tmp_path / "run")
     figures = read_json(tmp_path / "run" / "metrics.json")["import"]
     assert (figures["name"], figures["license"], figures["layout"]) == ("OpenGVLab/MMPR-v1.2", "mit", "mmpr")
+    text_only = {"question": "What is 2 + 2?", "chosen": "4", "rejected": "5"}
+    write_lines(data / "annotations" / "m3cot_extra.jsonl", [text_only])
+    import_data(config_of(data), tmp_path / "partly")
+    assert len(texts(tmp_path / "partly")) == 1
+    (dropped,) = pq.read_table(tmp_path / "partly" / "dropped.parquet").to_pylist()
+    assert (dropped["row_id"], dropped["reason"]) == ("m3cot_extra.jsonl:0", "no_image")
+    (tmp_path / "elsewhere").mkdir()
+    (data / "images").rename(tmp_path / "elsewhere" / "images")
+    import_data(config_of(data, image_folder=str(tmp_path / "elsewhere")), tmp_path / "moved")
+    assert texts(tmp_path / "moved") == texts(tmp_path / "partly")
     (data / "annotations" / "m3cot_extra.jsonl").unlink()
     with pytest.raises(InputError, match=r"names the file MMPR-v1.2/annotations/m3cot_extra.jsonl, which is not"):
         import_data(config_of(data), tmp_path / "other")
+
+
+def test_the_tables_of_another_stage_are_never_overwritten(tmp_path: Path) -> None:
+    run = labeled_run(tmp_path / "run")
+    before = {file.name: file.read_bytes() for file in run.glob("*.parquet")}
+    with pytest.raises(RunMismatchError, match=r"prompts.parquet was made with other settings .* use another RUN="):
+        import_data(config_of(write(tmp_path / "data", "rlaif-v")), run)
+    assert {file.name: file.read_bytes() for file in run.glob("*.parquet")} == before
 
 
 def test_files_of_two_layouts_are_refused(tmp_path: Path) -> None:
