@@ -17,6 +17,7 @@ from itertools import combinations
 from evaluation.statistics import ratio
 
 BINS = 10
+Bounds = tuple[float, float]  # the lowest and the highest score that a response's unknown claims allow
 
 
 @dataclass
@@ -72,16 +73,17 @@ class Agreement:
         self.only_first_accepts += first and not second
         self.only_second_accepts += second and not first
 
-    def add_scores(self, first: Mapping[str, float], second: Mapping[str, float]) -> None:
+    def add_scores(self, first: Mapping[str, Bounds], second: Mapping[str, Bounds]) -> None:
         """Count the pairs of one prompt's responses that both labelers order, whichever way.
 
-        first, second: scores by response_id. A pair with equal scores has no order.
+        first, second: the lowest and highest score by response_id; equal where no claim is unknown. A pair has an order
+        if it is certain whatever the unknown claims are: the lowest of one response is above the highest of the other.
         """
         for left, right in combinations(sorted(first.keys() & second.keys()), 2):
-            first_margin, second_margin = first[left] - first[right], second[left] - second[right]
-            if first_margin and second_margin:
+            orders = [_order(scores[left], scores[right]) for scores in (first, second)]
+            if all(orders):
                 self.pairs += 1
-                self.equal_pairs += (first_margin > 0) == (second_margin > 0)
+                self.equal_pairs += orders[0] == orders[1]
 
     @property
     def claims(self) -> int:
@@ -104,3 +106,8 @@ class Agreement:
     def pair_share(self) -> float | None:
         """Pairs in the same order / pairs that both labelers order."""
         return ratio(self.equal_pairs, self.pairs)
+
+
+def _order(left: Bounds, right: Bounds) -> int:
+    """1 if left is above right for certain, -1 if below, 0 if neither."""
+    return (left[0] > right[1]) - (left[1] < right[0])

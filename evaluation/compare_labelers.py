@@ -6,8 +6,8 @@ Both runs must be labeled from the same responses: copy prompts.parquet and resp
 folder, and run `make feedback` there with another labeler or other settings. The table compares
 
     verdicts     on the same claims of the same responses
-    pair order   of the responses to one prompt that both labelers score, neither of them equally; scores are those of
-                 the verified claims
+    pair order   of the responses to one prompt that both labelers score, neither of them equally; with unknown claims
+                 only where the order is certain
     p_yes        with the truth, where it is known and the claim can be checked; else "-"
     cost         seconds and tokens per claim, from metrics.json; "-" where it was not recorded
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # deferred so that --help stays fast
     from rlaif.storage.run import Run
 
 Row = dict[str, Any]
+SCORE_COLUMNS = ["prompt_id", "response_id", "score_low", "score_high"]
 CLAIM_COLUMNS = ["prompt_id", "response_id", "claim", "p_yes", "verdict", "labeler"]
 
 
@@ -79,7 +80,10 @@ def compare(first: Path, second: Path, truth_of: TruthLookup = truth_of) -> tupl
         for key in first_verdicts.keys() & second_verdicts.keys():
             agreement.add_verdicts(first_verdicts[key], second_verdicts[key])
         agreement.add_scores(
-            *({row["response_id"]: row["score"] for row in rows[name]} for name in ("first_scores", "second_scores"))
+            *(
+                {row["response_id"]: (row["score_low"], row["score_high"]) for row in rows[name]}
+                for name in ("first_scores", "second_scores")
+            )
         )
     return *sides, agreement
 
@@ -118,8 +122,8 @@ def _rows_by_prompt(first: "Run[Section]", second: "Run[Section]") -> Iterator[t
         read_parts(first, "prompts", ["prompt_id", "source", "reference"]),
         first=read_parts(first, "claims", CLAIM_COLUMNS),
         second=read_parts(second, "claims", CLAIM_COLUMNS),
-        first_scores=read_parts(first, "scores", ["prompt_id", "response_id", "score"]),
-        second_scores=read_parts(second, "scores", ["prompt_id", "response_id", "score"]),
+        first_scores=read_parts(first, "scores", SCORE_COLUMNS),
+        second_scores=read_parts(second, "scores", SCORE_COLUMNS),
     )
 
 

@@ -81,6 +81,7 @@ def labeled_counts(claims: int, rejected: int, unknown: int) -> Counts:
         unknown_claims=unknown,
         rejected_claims=rejected,
         answers_with_rejected_claims=int(rejected > 0),
+        undecided_answers=int(unknown > 0 and not rejected),
     )
 
 
@@ -89,6 +90,8 @@ def labeled_figures(totals: Counts) -> Figures:
 
     - rejected_share: rejected claims / verified claims;
     - rejected_response_share: answers with a rejected claim / labeled answers;
+    - undecided_response_share: answers without a rejected claim, but with an unknown one / labeled answers: so much
+      higher the share above may be;
     - mean_claims: verified claims / labeled answers;
     - unknown_share: claims that could not be verified / all claims;
     - labeled_answers: answers counted.
@@ -96,6 +99,7 @@ def labeled_figures(totals: Counts) -> Figures:
     return {
         "rejected_share": ratio(totals["rejected_claims"], totals["labeled_claims"]),
         "rejected_response_share": ratio(totals["answers_with_rejected_claims"], totals["labeled_answers"]),
+        "undecided_response_share": ratio(totals["undecided_answers"], totals["labeled_answers"]),
         "mean_claims": ratio(totals["labeled_claims"], totals["labeled_answers"]),
         "unknown_share": ratio(totals["unknown_claims"], totals["labeled_claims"] + totals["unknown_claims"]),
         "labeled_answers": totals["labeled_answers"],

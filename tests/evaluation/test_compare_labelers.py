@@ -59,10 +59,19 @@ def test_pair_order_counts_what_both_order() -> None:
     agreement = Agreement()
     first = {"a": 0.0, "b": -1.0, "c": -2.0, "d": -2.0, "only": -9.0}
     second = {"a": 0.0, "b": -3.0, "c": -1.0, "d": 0.0}
-    agreement.add_scores(first, second)
+    agreement.add_scores(*({key: (score, score) for key, score in scores.items()} for scores in (first, second)))
     # of ab ac ad bc bd cd the second ties ad, the first cd; ab and ac alike, bc and bd not
     assert (agreement.pairs, agreement.equal_pairs) == (4, 2)
     assert agreement.pair_share() == 0.5
+
+
+def test_pairs_have_an_order_only_where_unknown_claims_cannot_turn_it() -> None:
+    """The first orders ac, ad and bd; the others overlap or touch. The second orders all, and only bd alike."""
+    agreement = Agreement()
+    first = {"a": (-1.0, 0.0), "b": (-2.0, -1.0), "c": (-4.0, -2.0), "d": (-3.0, -3.0)}
+    second = {"a": (-4.0, -4.0), "b": (-1.0, -1.0), "c": (0.0, 0.0), "d": (-2.0, -2.0)}
+    agreement.add_scores(first, second)
+    assert (agreement.pairs, agreement.equal_pairs) == (3, 1)
 
 
 def test_nothing_to_compare_is_none() -> None:

@@ -5,6 +5,7 @@ from collections import Counter
 import pytest
 
 from evaluation.hallucination import answer_counts, change, hallucination_figures
+from evaluation.labeled_answers import labeled_counts, labeled_figures
 from evaluation.labeler_quality import claim_counts, claim_figures, pair_counts, pair_figures, reorder_pairs
 from evaluation.statistics import Counts, Figures, total
 from tests.support.captions.scene_truth import TRUTH
@@ -117,3 +118,16 @@ def test_ties_count_against_pair_agreement() -> None:
 def test_reordering_turns_pairs_and_skips_equal_scores() -> None:
     pairs = [("a", "b"), ("b", "c"), ("c", "d")]
     assert reorder_pairs(pairs, {"a": 0.1, "b": 0.5, "c": 0.2, "d": 0.2}) == [("b", "a"), ("b", "c")]
+
+
+def test_unknown_claims_of_answers_are_neither_accepted_nor_rejected() -> None:
+    """Of four answers one has a rejected claim beside an unknown one, one only an unknown one: between 1/4 and 2/4."""
+    answers = [labeled_counts(3, 1, 1), labeled_counts(2, 0, 1), labeled_counts(1, 0, 0), labeled_counts(2, 0, 0)]
+    assert labeled_figures(total(answers)) == {
+        "rejected_share": 1 / 6,
+        "rejected_response_share": 1 / 4,
+        "undecided_response_share": 1 / 4,
+        "mean_claims": 6 / 4,
+        "unknown_share": 2 / 8,
+        "labeled_answers": 4,
+    }
