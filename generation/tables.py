@@ -76,6 +76,8 @@ def _picture(record: Record, image_column: str | None, question_column: str, fol
             raise UnusableImageError("several_images", f"the question has {turn.marks} image marks, expected one")
     except UnusableImageError as error:
         image, fault = None, UnusableImageError(error.reason, f"{record.where}: {error}")
+    except RecursionError:
+        image, fault = None, UnusableImageError("unfit_row", f"{record.where}: a cell is nested too deeply")
     return Picture(
         record.name,
         image,

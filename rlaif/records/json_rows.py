@@ -117,6 +117,7 @@ class _JsonText:
         while True:
             try:
                 value, end = self._decoder.raw_decode(self._text, self._position)
+                value = as_valid(value) if self._may_be_invalid else value
             except json.JSONDecodeError as error:
                 at_end = error.pos > len(self._text) - LONGEST_TOKEN or error.msg.startswith("Unterminated string")
                 if not at_end or (self._ended and not self._is_cut(error)):
@@ -132,7 +133,7 @@ class _JsonText:
                     continue
                 self._move(end)
                 self._last_line = self.line
-                return as_valid(value) if self._may_be_invalid else value
+                return value
 
     def error(self, problem: str, position: int | None = None) -> InputError:
         """The error for a problem at a position of the text; None: at the current one."""

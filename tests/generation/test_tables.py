@@ -164,6 +164,16 @@ def test_each_row_is_dropped_for_what_it_is(folder: Path) -> None:
     assert details["14"] == "data.json, line 1: a row is str, expected an object"
 
 
+def test_cells_that_are_nested_too_deeply_are_dropped(folder: Path) -> None:
+    deep, turns = "[" * 700 + "1" + "]" * 700, '[{"from": ' + "[" * 9999
+    rows = [f'{{"image": {deep}, "question": "a"}}', f'{{"image": "0.png", "question": {deep}}}']
+    rows += [json.dumps(plain(NAMES[0], turns)), json.dumps(plain(NAMES[1], "good"))]
+    (folder / "d.jsonl").write_text("\n".join(rows))
+    prompts, drops = collect(table(folder / "d.jsonl"))
+    assert [row["instruction"] for row in prompts] == ["good"]
+    assert [reason for _, reason, _ in drops] == ["unfit_row"] * 3
+
+
 def test_marks_are_counted_in_every_source(folder: Path) -> None:
     def counts(data: DataSection) -> tuple[list[str], Counter[str]]:
         tally: Counter[str] = Counter()

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rlaif.errors import InputError
-from rlaif.records.data_sets import can_stream, open_data_set
+from rlaif.records.data_sets import can_stream, open_data_set, should_stream
 from rlaif.records.record import RecordTable
 
 
@@ -129,3 +129,12 @@ def test_unknown_splits_and_slices(tmp_path: Path) -> None:
 def test_which_slices_can_be_streamed() -> None:
     can: dict[Any, bool] = {name: can_stream(name) for name in ("train", "a-b[:1]", "t[1:]", "t[-1:]", "t[:1%]", "a+b")}
     assert can == {"train": True, "a-b[:1]": True, "t[1:]": True, "t[-1:]": False, "t[:1%]": False, "a+b": False}
+
+
+def test_when_to_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where few rows are wanted, unless the setting says otherwise or only what is cached can be read."""
+    cases = [("train", None), ("train", 5), ("train[:5]", None), ("train[:5%]", 5)]
+    assert [should_stream("a/b", split, None, limit) for split, limit in cases] == [False, True, True, False]
+    assert not should_stream("a/b", "train", False, 5) and should_stream("a/b", "train", True, None)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    assert not should_stream("a/b", "train", None, 5) and should_stream(str(tmp_path), "train", None, 5)
