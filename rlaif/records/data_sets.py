@@ -91,6 +91,8 @@ def open_data_set(
         rows = loaded[name]
         if isinstance(rows, Dataset):
             start, stop, _ = slice(start, stop).indices(len(rows))
+        elif rows.features is not None:
+            rows = rows.decode(False)  # streams decode images in threads, far ahead of the rows that are read
     schema = rows.features.arrow_schema if rows.features is not None else _first_schema(rows, title)
     stored = _StoredImages(f"hf://datasets/{path}@", [folder.resolve() for folder in folders])
     read_rows = partial(_records, rows, title, name, start, stop, stored)
