@@ -18,7 +18,7 @@ FORMATS = ("AVIF", "BMP", "GIF", "HEIF", "ICO", "JPEG", "JPEG2000", "PNG", "PPM"
 PLAIN_FORMATS = ("JPEG", "PNG", "WEBP")  # every tool reads these
 JPEG_QUALITY = 95
 
-PNG_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+PNG_NOTES = (b"tEXt", b"zTXt", b"iTXt", b"iCCP")  # texts and color profiles, beside the pixels
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 HEIF_ROTATIONS = (b"\0\0\0\x09irot", b"\0\0\0\x09imir")  # the boxes of a rotation and of a reflection, with their size
 DNG_VERSION = 0xC612
@@ -48,13 +48,7 @@ def open_image(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     if Image.MAX_IMAGE_PIXELS is not None:
         Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
     try:
-        try:
-            return _decode(data, max_pixels)
-        except ValueError:  # Pillow refuses large texts in a PNG, although it could decode the pixels
-            without_texts = _without_texts(data)
-            if without_texts == data:
-                raise
-            return _decode(without_texts, max_pixels)
+        return _decode_pixels(data, max_pixels)
     except _Refused:
         raise
     except Image.UnidentifiedImageError:
@@ -107,11 +101,24 @@ def plain_format(data: bytes) -> str | None:
                 and file.width * file.height <= MAX_PIXELS
                 and (kind != "PNG" or _png_depth(data) <= 8)
             )
-            if plain and kind == "PNG" and _without_texts(data) != data:
+            if plain and kind == "PNG" and _without_notes(data) != data:
                 file.load()  # texts behind the pixels, which may be too large, are read last
             return kind if plain else None
     except Exception:  # damaged bytes can raise almost anything in a decoder; `open_image` says what is wrong
         return None
+
+
+def _decode_pixels(data: bytes, max_pixels: int) -> Image.Image:
+    """As `_decode`, but large or damaged texts in a PNG, at which Pillow stops, lose no picture."""
+    try:
+        return _decode(data, max_pixels)
+    except _Refused:
+        raise
+    except Exception:
+        pixels = _without_notes(data)
+        if pixels == data:
+            raise
+        return _decode(pixels, max_pixels)
 
 
 def _decode(data: bytes, max_pixels: int) -> Image.Image:
@@ -194,14 +201,14 @@ def _png_depth(data: bytes) -> int:
     return data[24]
 
 
-def _without_texts(data: bytes) -> bytes:
-    """A PNG without its text chunks; other bytes as they are."""
+def _without_notes(data: bytes) -> bytes:
+    """A PNG without its PNG_NOTES; other bytes as they are."""
     if not data.startswith(PNG_SIGNATURE):
         return data
     kept, start = [PNG_SIGNATURE], len(PNG_SIGNATURE)
     while start < len(data):
         end = start + 12 + int.from_bytes(data[start : start + 4], "big")  # 12: length, type, checksum
-        if data[start + 4 : start + 8] not in PNG_TEXTS:
+        if data[start + 4 : start + 8] not in PNG_NOTES:
             kept.append(data[start:end])
         start = end
     return b"".join(kept)
@@ -209,7 +216,7 @@ def _without_texts(data: bytes) -> bytes:
 
 def _is_photograph(data: bytes) -> bool:
     """Whether the file is compressed with loss."""
-    with Image.open(io.BytesIO(_without_texts(data)), formats=FORMATS) as file:
+    with Image.open(io.BytesIO(_without_notes(data)), formats=FORMATS) as file:
         if file.format == "WEBP":
             return b"VP8L" not in data
         return file.format in ("AVIF", "HEIF", "JPEG", "JPEG2000", "MPO")

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -149,6 +150,23 @@ def test_texts_do_not_lose_a_png(behind: bool) -> None:
     assert open_image(data).tobytes() == photo(20, 20).tobytes()
     content, kind = plain_file(data)
     assert kind == "PNG" and len(content) < 1000 and naively(content).tobytes() == photo(20, 20).tobytes()
+
+
+@pytest.mark.parametrize(
+    "note",
+    [
+        chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(2 * 10**6))),
+        chunk(b"iTXt", b"Workflow\0\1\0\0\0" + zlib.compress(b"x" * 2 * 10**6)),
+        chunk(b"tEXt", b"Comment\0hello")[:-4] + b"crc?",
+    ],
+    ids=["color profile", "compressed text", "checksum"],
+)
+def test_notes_do_not_lose_a_png(note: bytes) -> None:
+    data = encoded(photo(20, 20), "PNG")
+    data = data[:33] + note + data[33:]
+    with pytest.raises((ValueError, OSError)):
+        naively(data)
+    assert open_image(data).tobytes() == naively(plain_file(data)[0]).tobytes() == photo(20, 20).tobytes()
 
 
 def test_small_texts_stay() -> None:
