@@ -23,6 +23,7 @@ from tests.support.project.source_tree import (
 # Package -> the other packages that it may import. The packages of rlaif are listed one by one, from bottom to top.
 MODEL, FOUNDATION = {"model"}, {"rlaif", "rlaif.errors", "rlaif.text", "rlaif.config"}
 SHARED = FOUNDATION | {"rlaif.progress", "rlaif.command", "rlaif.imports", "rlaif.storage", "rlaif.inference"}
+SHARED |= {"rlaif.records"}
 MAY_IMPORT: dict[str, set[str]] = {
     "model": set(),
     "rlaif": set(),
@@ -35,13 +36,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.storage": FOUNDATION,
     "rlaif.records": FOUNDATION,
     "rlaif.inference": (FOUNDATION | MODEL | {"rlaif.imports", "rlaif.progress", "rlaif.storage", "rlaif.command"}),
-    "rlaif.sources": SHARED | MODEL | {"rlaif.records"},
+    "rlaif.sources": SHARED | MODEL,
     "rlaif.trainer": SHARED,
     "rlaif.report": SHARED | MODEL,
-    "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.records", "rlaif.sources"},
+    "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
     "rlaif.pipelines": SHARED | {"rlaif.report"},
     "scenes": MODEL | SHARED,
-    "generation": MODEL | SHARED | {"rlaif.records", "rlaif.sources", "scenes"},  # scenes: one source of prompts
+    "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
     "dpo": MODEL | SHARED | {"rlaif.trainer"},
     "training": MODEL | SHARED | {"rlaif.trainer"},

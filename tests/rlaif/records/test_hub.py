@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support import ROOT
-from tests.support.hub_server import COMMIT, HubServer
 from tests.support.photographs import encoded, photo
+from tests.support.published.hub_server import COMMIT, HubServer
 
 READ = """
 import json, sys

@@ -1,1 +1,1 @@
-"""Preference data of others, written in the layouts in which it is published."""
+"""Data of others as it is published: preference data in its layouts, and a double of the hub that serves data sets."""
