@@ -41,7 +41,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -148,6 +148,9 @@ cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, w
 
 injections: .venv/.ready ## test the labeler with prompt injections in responses and images: does it accept more false claims?
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
+
+checks: .venv/.ready ## measure the two checks of claims, by words and by the labeler, on the responses of RUN: what each stops, its cost
+	@$(VENV)/python -m bench.checks --config $(CONFIG) --run $(RUN)
 
 results: .venv/.ready ## record figures of finished runs, or of a command's output, in docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)

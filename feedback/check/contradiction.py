@@ -25,7 +25,7 @@ _ANYBODY = {"=person", "=people", "=group", "=crowd", "=couple", "=family", "=te
 def contradicts(parts: Sequence[Sentence], source: Source) -> bool:
     """Whether the source says otherwise than the claim, whose sentences are `parts`."""
     facts = [term for part in parts for term in part.terms if term.role in FACTS and ONE not in term.ids]
-    checks = (_has_other_property, _is_elsewhere, _is_turned, _is_compared_otherwise, _is_about_another)
+    checks = (_has_other_property, _is_mixed_up, _is_elsewhere, _is_turned, _is_compared_otherwise, _is_about_another)
     return _is_negated_otherwise(facts, source) or any(check(part, source) for part in parts for check in checks)
 
 
@@ -62,6 +62,29 @@ def _has_other_property(part: Sentence, source: Source) -> bool:
         if any(value.excludes(other) for other in others) or (value.is_number and _counts_another(value, noun, source)):
             return True
     return False
+
+
+def _is_mixed_up(part: Sentence, source: Source) -> bool:
+    """Whether nothing in the source has all properties of a noun of the claim: "red car" of a red bus and a blue car."""
+    things = [owned for sentence in source.sentences for owned in _things(sentence)]
+    for noun, values in _things(part):
+        others = [owned for other, owned in things if noun.equals(other)]
+        if others and all(any(_conflicts(value, owned) for value in values) for owned in others):
+            return True
+    return False
+
+
+def _conflicts(value: Term, owned: Sequence[Term]) -> bool:
+    return any(value.excludes(other) for other in owned) and not any(value.equals(other) for other in owned)
+
+
+def _things(sentence: Sentence) -> list[tuple[Term, list[Term]]]:
+    """Each noun of a sentence with its properties."""
+    owned: dict[int, list[Term]] = {}
+    for value, noun, side in properties_of(sentence):
+        if side == "head" and ONE not in value.ids:
+            owned.setdefault(noun.start, []).append(value)
+    return [(term, owned.get(term.start, [])) for term in sentence.terms if term.role == "content"]
 
 
 def _counts_another(number: Term, noun: Term, source: Source) -> bool:

@@ -1,0 +1,97 @@
+"""What both checks of claims find and cost: words, and the labeler's answer to "Does the text say that ...?".
+
+    make checks                 responses of runs/demo; another run or labeler: RUN=runs/mine CONFIG=configs/mine.yaml
+
+Of a description of an embedded scene it is known which claims it makes. Each description gets its own claims, and the
+same claims with one property exchanged, so that the description does not make them. Each check says of each claim
+whether the description makes it. The rows of real answers, of which nobody said what they claim, come from
+`python -m feedback.check_splits`.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from feedback.check.claim import Source, check_claim
+from feedback.labeler_prompts import read_prompts
+from feedback.verify import verify
+from rlaif.config.load import load_config
+from rlaif.errors import InputError
+from rlaif.inference.open import open_engine
+from rlaif.inference.revision import pin_model
+from rlaif.text import clean
+from scenes.language import Mention, claim_of, find_mentions, question_of
+from scenes.world import COLORS, PLACES, SHAPES, SIZES
+
+Case = tuple[Source, str, str, bool]  # source, claim, question, whether the source makes the claim
+
+
+def cases_of(responses: Sequence[str], seed: int) -> list[Case]:
+    """The claims of each response, and each with one property exchanged."""
+    rng = random.Random(seed)
+    cases = []
+    for text in responses:
+        source, mentions = Source("", text), find_mentions(text)
+        for mention in mentions:
+            other = changed(mention, mentions, rng)
+            cases += [(source, claim_of(item), question_of(item), item is mention) for item in (mention, other)]
+    return cases
+
+
+def changed(mention: Mention, mentions: Sequence[Mention], rng: random.Random) -> Mention:
+    """The mention with another color, shape, place or size, as no other mention of the response has it."""
+    kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES}
+    if mention.size:
+        kinds["size"] = list(SIZES)
+    while True:
+        name = rng.choice(list(kinds))
+        other = replace(mention, **{name: rng.choice(kinds[name])})
+        if other not in mentions and all(replace(it, size=other.size) != other for it in mentions):
+            return other
+
+
+def row(name: str, cases: Sequence[Case], said: Sequence[bool], seconds: float) -> str:
+    """A row of the Markdown table that `main` prints."""
+    own = [found for found, case in zip(said, cases, strict=True) if case[3]]
+    wrong = [not found for found, case in zip(said, cases, strict=True) if not case[3]]
+    kept, caught = f"{sum(own) / len(own):.1%} of {len(own):,}", f"{sum(wrong) / len(wrong):.1%} of {len(wrong):,}"
+    return f"| {name} | {kept} | {caught} | {1000 * seconds / len(cases):.2f} |"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.checks", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
+    parser.add_argument("--run", default="runs/demo", type=Path, help="run of the embedded scenes with responses")
+    parser.add_argument("--responses", type=int, default=300)
+    arguments = parser.parse_args(argv)
+    config, file = load_config(arguments.config), arguments.run / "responses.parquet"
+    if not file.is_file():
+        raise InputError(f"{file} is missing; run `make generate` first, or name a run with --run")
+    texts = pq.read_table(file, columns=["text"])["text"].to_pylist()
+    distinct = [clean(text) for text in dict.fromkeys(texts)]
+    cases = cases_of(random.Random(config.seed).sample(distinct, min(arguments.responses, len(distinct))), config.seed)
+    start = time.perf_counter()
+    by_words = [check_claim(claim, question, source).outcome != "unknown" for source, claim, question, _ in cases]
+    word_seconds = time.perf_counter() - start
+    prompts = read_prompts(config.feedback.prompts)
+    requests = [prompts.format_supported(source.instruction, source.response, claim) for source, claim, *_ in cases]
+    section, _ = pin_model(config.labeler)
+    with closing(open_engine(section, config.engine, config.seed)) as engine:
+        start = time.perf_counter()
+        verdicts = verify(engine, {("", text) for text in requests}, {"": None}, config.feedback.answers)
+        labeler_seconds = time.perf_counter() - start
+    by_labeler = [("", text) in verdicts and verdicts["", text].accepted for text in requests]
+    print("| check | claims of the response that it keeps | other claims that it stops | seconds per 1,000 claims |")
+    print("|---|---|---|---|")
+    print(row("words", cases, by_words, word_seconds))
+    print(row("labeler", cases, by_labeler, labeler_seconds))
+
+
+if __name__ == "__main__":
+    main()
