@@ -65,7 +65,7 @@ def _has_other_property(part: Sentence, source: Source) -> bool:
 
 
 def _is_mixed_up(part: Sentence, source: Source) -> bool:
-    """Whether nothing in the source has all properties of a noun of the claim: "red car" of a red bus and a blue car."""
+    """Whether no thing of the source has all properties of a noun: "a red car" of a red bus and a blue car."""
     things = [owned for sentence in source.sentences for owned in _things(sentence)]
     for noun, values in _things(part):
         others = [owned for other, owned in things if noun.equals(other)]
