@@ -1,6 +1,9 @@
 """Photographs of a phone from a folder to prompts, pairs and every export: the same picture everywhere."""
 
 import base64
+import hashlib
+import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from model.images import open_image
 from rlaif.config import Config
 from rlaif.inference.chat import data_url
 from rlaif.interchange.export import export
+from rlaif.interchange.importer.stage import import_data
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from tests.support import EMBEDDED_PROMPTS
@@ -82,6 +86,29 @@ def test_photographs_of_12_megapixels_look_the_same_everywhere(tmp_path: Path) -
         settings["export"] = {"format": kind}
         folder = export(Config.model_validate(settings), path)
         assert sorted(exported_images(folder, kind)) == sorted(of_pair.values())
+
+
+def test_imported_photographs_are_stored_as_generated_ones_are(tmp_path: Path) -> None:
+    photographs = {"a.heic": turned("HEIF", 6), "b.jpg": turned("JPEG", 8), "c.png": encoded(upright(), "PNG")}
+    large = encoded(upright(200, 200), "PNG")
+    write_files(tmp_path, {**photographs, "large.png": large})
+    rows = [{"image": name, "question": "What?", "chosen": "Red.", "rejected": "Blue."} for name in photographs]
+    rows.append({**rows[0], "image": "large.png"})
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = {"model": "p"}
+    data = {"source": "import", "path": str(tmp_path / "pairs.jsonl"), "max_pixels": 30_000}
+    config = Config.model_validate({"policy": model, "labeler": model, "data": data})
+    import_data(config, tmp_path / "run")
+    run = Run(tmp_path / "run", config, "test")
+    contents = [pair["images"][0]["bytes"] for pair in read_rows(run, "pairs")]
+    assert [Image.open(io.BytesIO(content)).format for content in contents] == ["JPEG", "JPEG", "PNG"]
+    assert [corners(naively(content)) for content in contents] == [list(CORNERS)] * 3
+    assert contents[2] == photographs["c.png"]
+    (dropped,) = read_rows(run, "dropped")
+    assert dropped["reason"] == "image_too_large"
+    assert dropped["detail"].endswith("40,000 pixels, at most 30,000 are read; raise data.max_pixels")
+    sources = {row["image"]["path"]: row["image_sha256"] for row in read_rows(run, "prompts")}
+    assert sources == {name: hashlib.sha256(data).hexdigest() for name, data in photographs.items()}
 
 
 def loaded(table: Path, folder: Path) -> list[Image.Image]:
