@@ -101,6 +101,8 @@ def _content(content: Value) -> tuple[str | bytes, int, int, tuple[Value, ...]]:
             text = part if isinstance(part, str) else part.get("text")
             if isinstance(text, bytes):
                 return text, 0, 0, ()
+            if not isinstance(text, str | None):
+                raise ValueError(f"the text of a part is {type(text).__name__}, expected text")
             without, count = take_marks(text or "")
             texts.append(without)
             marks += count

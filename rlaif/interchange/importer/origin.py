@@ -6,6 +6,7 @@ from pathlib import Path
 from rlaif.errors import InputError
 from rlaif.inference.revision import hub_commit
 from rlaif.interchange.card import NOT_STATED
+from rlaif.text import replace_surrogates
 
 # Of published preference data, by hub id; the last two have the texts of the first two.
 LICENSES = {
@@ -35,7 +36,7 @@ def local_origin(path: Path) -> Origin:
     """The origin of a file or folder; its license is in README.md beside it, as in a download from the hub."""
     absolute = path.absolute()
     folder = absolute if path.is_dir() else absolute.parent
-    name = folder.name if absolute.name == "meta.json" else absolute.name
+    name = replace_surrogates(folder.name if absolute.name == "meta.json" else absolute.name)
     card = folder / "README.md"
     license = card_license(card) if card.is_file() else None
     if published := _published(absolute):

@@ -20,6 +20,7 @@ from rlaif.sources.splits import find_problem, in_part, split_of
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from rlaif.text import replace_surrogates
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
                 known.add(prompt_id)
                 if prompt_id not in writer.done:
                     writer.write([prompt_row(prompt_id, offer, image, split, origin)])
-            answers.add(prompt_id, Answers(offer.answers, offer.policy, offer.name))
+            answers.add(prompt_id, Answers(offer.answers, offer.policy, replace_surrogates(offer.name)))
         if not known:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
             raise InputError(f"no usable row in {data.path} ({reasons}); correct it, or give another DATA=")

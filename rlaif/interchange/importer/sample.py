@@ -7,6 +7,7 @@ from rlaif.records.conversation import Turn, is_turn, read_turn, read_turns, tak
 from rlaif.records.record import Value
 from rlaif.sources.cells import image_of
 from rlaif.sources.picture import UnusableImageError
+from rlaif.text import replace_surrogates
 
 Row = Mapping[str, Value]
 
@@ -101,10 +102,15 @@ def answer(cell: Value) -> str:
         return as_text(cell, "answer")
     if (role := read_turn_of(cell).role) != "assistant":
         raise UnusableRowError("several_turns", f"an answer is a turn of {role}, expected assistant")
-    content = cell["value"] if "value" in cell else cell["content"]
-    if isinstance(content, list):  # parts
-        content = "\n".join(str(part.get("text") or "") for part in content if isinstance(part, dict)).strip("\n")
-    return as_text(content, "answer")
+    content = cell["content"] if cell.get("value") is None else cell["value"]
+    if not isinstance(content, dict | list):
+        return as_text(content, "answer")
+    texts = []
+    for part in content if isinstance(content, list) else [content]:
+        if isinstance(part, dict) and part.get("type") != "text":
+            raise UnusableRowError("unfit_row", f"an answer has a part {part.get('type')!r}, expected text")
+        texts.append(as_text(part.get("text") if isinstance(part, dict) else part, "answer"))
+    return "\n".join(filter(None, texts))
 
 
 def read_turn_of(cell: Value) -> Turn:
@@ -121,4 +127,7 @@ def as_text(cell: Value, what: str) -> str:
         raise UnusableRowError("broken_text", f"the {what} is not valid UTF-8: {cell[:80]!r}")
     if cell is not None and not isinstance(cell, str):
         raise UnusableRowError("unfit_row", f"the {what} is {type(cell).__name__}, expected text")
-    return cell or ""
+    text = cell or ""
+    if replace_surrogates(text) != text:  # JSON within a text can escape half a character
+        raise UnusableRowError("broken_text", f"the {what} is not valid Unicode: {text[:80]!a}")
+    return text

@@ -1,6 +1,7 @@
 """`make import` without an engine: every layout, what is dropped, resuming, refusals."""
 
 import importlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,17 @@ def test_an_answer_stays_as_it_is_and_an_instruction_loses_its_marks(tmp_path: P
     row = {**mm_rlhf(0), "chosen": "The mark <image> is text here.\n"}
     (pair,) = rows_of(imported(tmp_path, [row]), "pairs")
     assert pair["chosen"][0]["content"] == row["chosen"] and pair["prompt"][0]["content"] == "What is it?"
+
+
+def test_names_and_texts_that_no_table_can_hold(tmp_path: Path) -> None:
+    """Half a character, escaped in JSON within a text; a file name that is not UTF-8."""
+    rows = [{**ROWS["rlhf-v"](index), "image": "long/0.png"} for index in range(3)]
+    rows[0]["text"] = rows[0]["text"].replace("red", r"\ud800")
+    data = write(tmp_path / "data", "mm-rlhf", rows)
+    data = data.rename(os.fsdecode(bytes(data.parent) + b"/\xff.jsonl"))
+    import_data(config_of(data), tmp_path / "run")
+    assert list(reasons(tmp_path / "run").values()) == ["broken_text"] and len(rows_of(tmp_path / "run", "pairs")) == 2
+    assert {row["source"] for row in rows_of(tmp_path / "run", "prompts")} == {"\ufffd.jsonl"}
 
 
 def test_rows_of_one_prompt_stand_together_wherever_they_are_in_the_source(tmp_path: Path) -> None:
