@@ -37,14 +37,14 @@ def label_answers(
     """
     config = run.config
     wording = read_prompts(config.feedback.prompts)
-    open_splitter, open_labeler = (
-        partial(open_checked, open_engine, role, config.feedback.min_yes_no_mass) for role in ("splitter", "labeler")
-    )
-
     with TableWriter(run, "labeled_answers", key=("which", "prompt_id")) as writer:
         if writer.path.is_file():
             return
         num_answers = count_rows(run, "evaluations")
+        min_mass = 0.0 if writer.done else config.feedback.min_yes_no_mass  # the labeler of written rows could judge
+        open_splitter, open_labeler = (
+            partial(open_checked, open_engine, role, min_mass) for role in ("splitter", "labeler")
+        )
         splits: dict[str, Split] | None = None
         if splitter:
             splits = {}

@@ -32,9 +32,10 @@ from feedback.labeler_prompts import LabelerPrompts, read_prompts
 from feedback.pair import Drop, Pair, build_pairs
 from feedback.pair_table import ScoredResponses, pair_rows, scored_responses, with_claims
 from feedback.summary import Summary
+from feedback.verify import verify
 from rlaif.config import Config, FeedbackSection, ModelSection
 from rlaif.inference.engine import Engine, OpenEngine
-from rlaif.inference.first_answers import open_checked
+from rlaif.inference.first_answers import LEAST, QUESTIONS, open_checked
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
@@ -45,6 +46,7 @@ from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_parts
 from rlaif.storage.writer import TableWriter
+from rlaif.text import clean
 
 PROMPTS_PER_CHUNK = 128  # labeled, then written: bounds memory, and the work that a kill loses
 ROW_GROUP_BYTES = 4 * 2**20  # DPO reads `pairs` at random, a row group for each row
@@ -82,6 +84,8 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
     )
     kept, cost = {}, Cost()
     if splitter:
+        if not any((path / f"splits.{kind}").exists() for kind in ("parts", "parquet")):
+            try_labeler(run, labeler_prompts, labeler, open_engine)
         kept["splits"], cost = divide_responses(
             run, labeler_prompts, splitter, settings["splitter"]["revision"], open_engine
         )
@@ -91,6 +95,22 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         print(f"  {line}")
     run.update_metrics(feedback=summary.metrics())
     run.finish(kept, next_command=f"make dpo RUN={path}, with the same CONFIG and SET")
+
+
+def try_labeler(run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, open_engine: OpenEngine) -> None:
+    """Before the splitter divides everything, see whether the labeler can judge; its verdicts are not kept.
+
+    Errors: ModelError where it cannot (`rlaif.inference.first_answers`).
+    """
+    config = run.config
+    chunk = next(chunks(run, set(), ["responses"]), None)
+    if chunk is None or sum(len(rows) for _, rows in chunk.tables["responses"]) < LEAST:
+        return
+    checked = partial(open_checked, open_engine, "labeler", config.feedback.min_yes_no_mass)
+    spec = EngineSpec(model, config.engine, config.seed, checked)
+    action = partial(try_chunk, run.path, config, labeler_prompts)
+    for _ in map_chunks(spec, [chunk], action, "first questions", chunk.num_prompts, 0):
+        pass
 
 
 def divide_responses(
@@ -125,7 +145,8 @@ def label_responses(
     scores = TableWriter(run, "scores", key="prompt_id")
     claims = TableWriter(run, "claims", key="prompt_id", limit_to=scores.done)
     if not claims.path.is_file():
-        checked = partial(open_checked, open_engine, "labeler", config.feedback.min_yes_no_mass)
+        min_mass = 0.0 if scores.done else config.feedback.min_yes_no_mass  # the labeler of written rows could judge
+        checked = partial(open_checked, open_engine, "labeler", min_mass)
         spec = EngineSpec(model, config.engine, config.seed, checked)
         action = partial(label_chunk, run.path, config, labeler_prompts, revision)
         remaining = count_remaining(run, scores.done, inputs)
@@ -257,15 +278,38 @@ def divide_chunk(
     return rows, drops, metered.cost(claims=0)  # counted when they are verified
 
 
+def try_chunk(path: Path, config: Config, labeler_prompts: LabelerPrompts, engine: Engine, chunk: Chunk) -> None:
+    """Ask about the first responses to the prompts of a chunk as wholes."""
+    prompts = read_prompts_of(path, chunk)
+    requests = [
+        (prompt.image_sha256, labeler_prompts.format_whole(clean(prompt.instruction), clean(row["text"])))
+        for prompt in prompts
+        for row in prompt.responses
+    ]
+    images = {prompt.image_sha256: prompt.image for prompt in prompts}
+    verify(engine, requests[:QUESTIONS], images, config.feedback.answers)
+
+
 def label_chunk(
     path: Path, config: Config, labeler_prompts: LabelerPrompts, revision: str, engine: Engine, chunk: Chunk
 ) -> tuple[Labels, Cost]:
     """Claims, scores and drops of the responses to the prompts of a chunk, and the cost."""
     metered = MeteredEngine(engine)
     labeler = Labeler(metered, labeler_prompts, config.feedback, config.seed, config.labeler.model, revision)
+    prompts = read_prompts_of(path, chunk)
+    splits = None
+    if config.splitter:
+        rows = read_rows_at(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
+        splits = {row["response_id"]: Split(tuple(Claim(**claim) for claim in row["claims"])) for row in rows}
+    labels = labeler.label(prompts, splits)
+    return labels, metered.cost(len(labels.claims))
+
+
+def read_prompts_of(path: Path, chunk: Chunk) -> list[Prompt]:
+    """The prompts of a chunk with their responses."""
     responses = read_rows_at(path / "responses.parquet", chunk.tables["responses"], RESPONSE_COLUMNS)
     by_prompt = {prompt_id: list(rows) for prompt_id, rows in groupby(responses, key=itemgetter("prompt_id"))}
-    prompts = [
+    return [
         Prompt(
             row["prompt_id"],
             row["instruction"],
@@ -277,9 +321,3 @@ def label_chunk(
             path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "instruction", "image", "image_sha256"]
         )
     ]
-    splits = None
-    if config.splitter:
-        rows = read_rows_at(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
-        splits = {row["response_id"]: Split(tuple(Claim(**claim) for claim in row["claims"])) for row in rows}
-    labels = labeler.label(prompts, splits)
-    return labels, metered.cost(len(labels.claims))

@@ -2,11 +2,10 @@
 
 A labeler that thinks first, or answers in another language, puts no probability on yes and no, and its verdicts are
 noise. An endpoint that ignores the JSON schema gives no claims at all. A policy whose numbers overflow writes `!!!!`.
-`open_checked` wraps the engine of a stage: its
-first QUESTIONS questions (all of the first chunk, if those are fewer), and the first answers to that chunk's responses,
-are looked at before more of that kind are requested. With several engines on Ray each looks at its own, and a resumed
-stage looks again. A chunk is written only after that, so that a stage that is stopped leaves no rows that are bound to
-the settings to be changed.
+`open_checked` wraps the engine of a stage: its first QUESTIONS questions (all of the first chunk, if those are fewer),
+and the first answers to that chunk's responses, are looked at before more of that kind are requested. With several
+engines on Ray each looks at its own. A chunk is written only after that, so that a stage that is stopped leaves no rows
+that are bound to the settings to be changed.
 """
 
 import json

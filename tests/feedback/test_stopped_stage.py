@@ -44,10 +44,10 @@ def talker(request: Request) -> Answer:
     return ["Here are the claims:"] if request.json_schema is not None else labeler(request)
 
 
-def run_stage(folder: Path, answer: Callable[[Request], Answer], **settings: Any) -> tuple[Path, ScriptedEngine]:
+def run_stage(folder: Path, answer: Callable[[Request], Answer], **settings: Any) -> tuple[Path, list[str]]:
     models = folder / "models"
     if not models.exists():
-        for name in ("policy", "labeler"):
+        for name in ("policy", "labeler", "splitter"):
             model_folder(models / name, name)
     config = Config.model_validate(
         {"policy": {"model": str(models / "policy")}, "labeler": {"model": str(models / "labeler")}, **settings}
@@ -55,13 +55,14 @@ def run_stage(folder: Path, answer: Callable[[Request], Answer], **settings: Any
     path = folder / "run"
     if not path.exists():
         write_prompts(Run(path, config, "generation"), truth=True)
-    engine = ScriptedEngine(answer, WORDS)
+    opened: list[str] = []
 
     def open_engine(model: ModelSection, engine_section: EngineSection, seed: int) -> ScriptedEngine:
-        return engine
+        opened.append(Path(model.model).name)
+        return ScriptedEngine(answer, WORDS)
 
     stage.feedback(config, path, open_engine)
-    return path, engine
+    return path, opened
 
 
 def test_a_labeler_that_answers_in_another_language(tmp_path: Path) -> None:
@@ -84,3 +85,41 @@ def test_a_labeler_that_does_not_write_claims(tmp_path: Path) -> None:
 def test_the_limit_of_0_goes_on(tmp_path: Path) -> None:
     path, _ = run_stage(tmp_path, labeler, feedback={"min_yes_no_mass": 0})
     assert all(row["p_other"] > 0.99 for row in read_rows(Run(path, CONFIG, "test"), "claims"))
+
+
+def test_a_labeler_that_cannot_judge_is_found_before_a_splitter_divides(tmp_path: Path) -> None:
+    splitter = {"model": str(tmp_path / "models" / "splitter")}
+    requests: list[Request] = []
+
+    def answer(request: Request) -> Answer:
+        requests.append(request)
+        return labeler(request)
+
+    with pytest.raises(ModelError, match=r"puts 0\.0% .* set labeler\."):
+        run_stage(tmp_path, answer, splitter=splitter)
+    assert not any(request.json_schema for request in requests), "nothing was divided yet"
+    _, opened = run_stage(tmp_path, answer, splitter=splitter, feedback={"answers": CHINESE})
+    assert opened == ["labeler", "splitter", "labeler"]
+
+
+def test_a_resumed_stage_does_not_stop_at_odd_questions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The labeler could judge when the first rows were written; more questions like these are weak verdicts."""
+    monkeypatch.setattr(stage, "PROMPTS_PER_CHUNK", 12)
+    asked = 0
+
+    def turns_silent(request: Request) -> Answer:
+        nonlocal asked
+        asked += bool(request.first_words)
+        answer = labeler(request)
+        return {token: -20.0 for token in answer} if asked > 300 and isinstance(answer, dict) else answer
+
+    def is_killed(request: Request) -> Answer:
+        if asked >= 150:
+            raise KeyboardInterrupt
+        return turns_silent(request)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_stage(tmp_path, is_killed, feedback={"answers": CHINESE})
+    assert list((tmp_path / "run" / "scores.parts").glob("part-*.parquet"))
+    asked = 1000
+    run_stage(tmp_path, turns_silent, feedback={"answers": CHINESE})
