@@ -31,11 +31,12 @@ def test_an_image_within_the_limit_is_the_same_object() -> None:
     assert scale_down(image, 300).size == (20, 15)
 
 
-def test_a_photograph_fits_the_labeler_of_the_configuration_for_minicpm_v() -> None:
+@pytest.mark.parametrize("name", ["minicpmv-2.5", "chinese"])
+def test_a_photograph_fits_the_labeler_of_the_configuration(name: str) -> None:
     """The tokens of Qwen2.5-VL by transformers' own rule: a square of 28 pixels each, sides rounded to 28."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
 
-    config = load_config(ROOT / "configs" / "minicpmv-2.5.yaml")
+    config = load_config(ROOT / "configs" / f"{name}.yaml")
     released_limit = 12_845_056  # max_pixels in the preprocessor_config.json of Qwen2.5-VL-7B-Instruct
 
     def tokens(size: tuple[int, int]) -> int:
