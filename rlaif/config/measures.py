@@ -20,7 +20,7 @@ class ShortAnswersSection(Section):
     answer_column: str = Field("answer", description="Column with the answer, or with a list of correct answers.")
     suffix: str = Field("", description="Text after each question, such as ' Answer with one word.'.")
     max_tokens: int = Field(16, ge=1, description="Longest answer, in tokens; a longer one is cut and counts as wrong.")
-    limit: int = Field(600, ge=0, description="Most questions; 0 = none.")
+    limit: int = Field(300, ge=0, description="Most questions; 0 = none.")
 
 
 class EvaluationSection(Section):
