@@ -64,9 +64,10 @@ def test_pairs_follow_from_claims(run: Path) -> None:
     assert len(pairs) > 5
     assert (pairs.chosen_score > pairs.rejected_score).all()
     for _, pair in pairs.iterrows():
-        assert pair.chosen_score == -sum(not claim["verdict"] for claim in pair.chosen_claims)
-        assert pair.rejected_score == -sum(not claim["verdict"] for claim in pair.rejected_claims)
-        assert all(claim["verdict"] == (claim["p_yes"] > claim["p_no"]) for claim in pair.rejected_claims)
+        for score, claims in ((pair.chosen_score, pair.chosen_claims), (pair.rejected_score, pair.rejected_claims)):
+            verified = [claim for claim in claims if claim["outcome"] != "unknown"]
+            assert score == -sum(not claim["verdict"] for claim in verified)
+            assert all(claim["verdict"] == (claim["p_yes"] > claim["p_no"]) for claim in verified)
         assert pair.prompt[0]["role"] == "user" and pair.chosen[0]["content"] != pair.rejected[0]["content"]
 
 
