@@ -21,6 +21,9 @@ def claim(text: str, verdict: bool, p_yes: float = 0.9) -> dict[str, object]:
     }
 
 
+UNKNOWN = {"claim": "There is a bird.", "question": "?", "p_yes": None, "p_no": None, "verdict": None}
+
+
 def pair(chosen: list[dict[str, object]], rejected: list[dict[str, object]]) -> dict[str, object]:
     return {
         "images": [{"bytes": png((56, 112)), "path": None}],
@@ -55,6 +58,13 @@ def test_a_picture_is_whole_and_shows_every_claim() -> None:
     assert "<script" not in svg and "url(" not in svg and "@import" not in svg
 
 
+def test_an_unknown_claim_is_neither_struck_nor_marked_as_true() -> None:
+    svg = draw(pair([claim("There is a dog.", True)], [claim("There is a cat.", False), UNKNOWN]))
+    texts = [text.text for text in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert "There is a bird." in texts and "unknown" in texts
+    assert re.search('tone-margin.*class="claim"[^>]*>There is a bird', svg)
+
+
 def test_the_pair_that_shows_most_is_taken() -> None:
     true, false = claim("a", True), claim("b", False)
     clear = pair([true, true], [true, false, false])
@@ -63,6 +73,7 @@ def test_the_pair_that_shows_most_is_taken() -> None:
         pair([true, true], [false, false]),  # nothing right in the rejected one
         pair([true, true], [true, false]),
         pair([true] * 6, [true, false, false]),  # too long
+        pair([true, true], [true, false, false, UNKNOWN]),
     ]
     assert min([*others, clear], key=preference) is clear
 

@@ -17,8 +17,8 @@ from rlaif.errors import InputError
 from rlaif.report.__main__ import main
 from rlaif.report.charts import Group, Line, histogram, line_chart
 from rlaif.report.page import render, report
-from rlaif.report.pairs import PAIRS_SHOWN, data_uri, pair_cards
-from rlaif.report.sections import headline, signed, tile
+from rlaif.report.pairs import PAIRS_SHOWN, chip, data_uri, pair_cards
+from rlaif.report.sections import headline, outcomes, signed, tile
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.writer import TableWriter
@@ -201,6 +201,27 @@ def test_tile(name: str, better: int, old: float, new: float, shift: str, verdic
     assert figure is not None
     assert (figure["shift"], figure["verdict"]) == (shift, verdict)
     assert all(0 <= width <= 100 for _, _, width in figure["bars"])
+
+
+def test_chips_say_how_a_claim_was_verified() -> None:
+    claim = {
+        "claim": "It is red.",
+        "question": "Is it?",
+        "outcome": "asked",
+        "p_yes": 0.75,
+        "p_no": 0.25,
+        "verdict": True,
+    }
+    assert chip(claim)["detail"] == "Is it? p(yes) 0.750, p(no) 0.250" and chip(claim)["sure"] == 0.5
+    assert chip(claim | {"outcome": "restated"})["detail"].startswith("Verified as a statement. p(yes)")
+    unknown = chip(claim | {"outcome": "unknown", "p_yes": None, "p_no": None, "verdict": None})
+    assert (unknown["detail"], unknown["sure"]) == ("could not be verified", 0.0)
+
+
+def test_outcomes_are_counted_with_their_shares() -> None:
+    counts = outcomes({"feedback": {"asked_claims": 6, "restated_claims": 3, "unknown_claims": 1}})
+    assert counts is not None and [row[1:] for row in counts] == [(6, 0.6), (3, 0.3), (1, 0.1)]
+    assert outcomes({}) is None and outcomes({"feedback": {"asked_claims": 0}}) is None
 
 
 def test_signed() -> None:
