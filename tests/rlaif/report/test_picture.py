@@ -21,7 +21,13 @@ def claim(text: str, verdict: bool, p_yes: float = 0.9) -> dict[str, object]:
     }
 
 
-UNKNOWN = {"claim": "There is a bird.", "question": "?", "p_yes": None, "p_no": None, "verdict": None}
+UNKNOWN: dict[str, object] = {
+    "claim": "There is a bird.",
+    "question": "?",
+    "p_yes": None,
+    "p_no": None,
+    "verdict": None,
+}
 
 
 def pair(chosen: list[dict[str, object]], rejected: list[dict[str, object]]) -> dict[str, object]:
