@@ -21,7 +21,7 @@ Result = TypeVar("Result")
 
 def is_saved_data_set(path: Path) -> bool:
     """Whether a folder was written by `save_to_disk`."""
-    return any((path / name).is_file() for name in ("dataset_info.json", "dataset_dict.json", "state.json"))
+    return any((path / name).is_file() for name in ("state.json", "dataset_dict.json"))
 
 
 def can_stream(split: str) -> bool:
@@ -61,6 +61,8 @@ def open_data_set(
     title = f"data set {path}"
     advice = f"correct {section}.path, or set {section}.config_name"
     folders = [Path(path)]
+    if Path(path).is_file():
+        raise InputError(f"{path} is a file, expected a data set; set {section}.source to table")
     if is_saved_data_set(Path(path)):
         loaded = _or_input_error(partial(load_from_disk, path), f"cannot load {title}", f"correct {section}.path")
     else:

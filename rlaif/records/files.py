@@ -18,6 +18,7 @@ KINDS = {
     ".csv": "CSV",
     ".tsv": "CSV",
 }
+NOT_TABLES = ("dataset_info.json", "dataset_infos.json")  # that describe the tables beside them
 ROWS_FOR_COLUMNS = 100  # rows of JSON may have different columns
 
 
@@ -34,7 +35,10 @@ def open_files(path: Path, setting: str, kind: str | None = None) -> Iterator[Re
 
 
 def table_files(path: Path, setting: str, kind: str | None = None) -> dict[str, Path]:
-    """The tables at a path, by their names relative to it; hidden ones are skipped. Errors: as `open_files`."""
+    """The tables at a path, by their names relative to it, without hidden files and NOT_TABLES.
+
+    Errors: as `open_files`.
+    """
     suffixes = ", ".join(suffix for suffix, of_kind in KINDS.items() if kind in (None, of_kind))
     if path.is_file():
         if kind is None and path.suffix.lower() not in KINDS:
@@ -42,7 +46,7 @@ def table_files(path: Path, setting: str, kind: str | None = None) -> dict[str, 
         return {path.name: path}
     files = {str(file.relative_to(path)): file for file in sorted(path.rglob("*")) if file.suffix.lower() in KINDS}
     kinds = {name: KINDS[file.suffix.lower()] for name, file in files.items() if file.is_file()}
-    kinds = {name: found for name, found in kinds.items() if kind in (None, found) and not _is_hidden(name)}
+    kinds = {name: found for name, found in kinds.items() if kind in (None, found) and not _is_skipped(name)}
     if not kinds:
         raise InputError(
             f"no {kind or 'table'} file at {path}; set {setting} to a file with suffix {suffixes}, or a folder of them"
@@ -54,8 +58,9 @@ def table_files(path: Path, setting: str, kind: str | None = None) -> dict[str, 
     return {name: files[name] for name in kinds}
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") or part == "__MACOSX" for part in Path(name).parts)
+def _is_skipped(name: str) -> bool:
+    parts = Path(name).parts
+    return parts[-1] in NOT_TABLES or any(part.startswith(".") or part == "__MACOSX" for part in parts)
 
 
 def _open(kind: str, name: str, file: Path, folders: list[Path]) -> RecordTable:

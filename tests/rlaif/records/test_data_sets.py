@@ -116,6 +116,12 @@ def test_images_in_files_and_archives(tmp_path: Path, streaming: bool) -> None:
     assert row.values["image"]["bytes"] is None
 
 
+def test_a_file_is_a_table(tmp_path: Path) -> None:
+    (tmp_path / "d.json").write_text("[]")
+    with pytest.raises(InputError, match=r"d\.json is a file, expected a data set; set data\.source to table"):
+        open_data_set(str(tmp_path / "d.json"))
+
+
 def test_unknown_splits_and_slices(tmp_path: Path) -> None:
     path = str(saved(tmp_path / "set"))
     with pytest.raises(InputError, match=r"no split 'dev'; it has: train, test; set data\.split"):

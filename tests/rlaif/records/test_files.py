@@ -81,7 +81,7 @@ def test_bad_rows_have_a_fault_and_change_no_other(tmp_path: Path) -> None:
 
 
 def test_a_folder_of_tables(tmp_path: Path) -> None:
-    for name in ("b/2.jsonl", "1.json", ".hidden.json", "__MACOSX/x.json"):
+    for name in ("b/2.jsonl", "1.json", ".hidden.json", "__MACOSX/x.json", "dataset_info.json"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         write(tmp_path / name)
     (tmp_path / "a.jpg").touch()
