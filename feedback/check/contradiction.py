@@ -47,7 +47,7 @@ def _is_negated_otherwise(facts: Sequence[Term], source: Source) -> bool:
             return True
         if source.says(term, term.negated) or not source.says(term, not term.negated):
             continue
-        is_open = term.negated and source.is_elliptic
+        is_open = source.leaves_out(term.negated)
         if not is_open and not (source.answer == "no" and any(term.covers(other) for other in asked)):
             return True
     return False
@@ -135,7 +135,8 @@ def _is_turned(part: Sentence, source: Source) -> bool:
     if has_word(part, "symmetric", source.language):
         return False
     for triple in _triples(part):
-        turned = [s for s in source.sentences if _in_order(s, triple[::-1], reach=0)]
+        reach = 1 if source.language == "zh" else 0  # a word that the lexicon lacks is two
+        turned = [s for s in source.sentences if _in_order(s, triple[::-1], reach)]
         if source.language == "de":  # the verb may stand last
             turned += [s for s in source.sentences if _in_order(s, (triple[2], triple[0], triple[1]), reach=2)]
         if not turned or any(_in_order(s, triple, 0 if triple[1].role == "position" else 1) for s in source.sentences):

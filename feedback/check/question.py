@@ -94,9 +94,8 @@ def _has_same_properties(claim: Sequence[Sentence], question: Sequence[Sentence]
     rest = [[t for part in text for t in part.terms if t.role != "attribute"] for text in (claim, question)]
     if not _equal(_sequence(rest[0]), _sequence(rest[1])):
         return False
-    pairs = [
-        [pair for part in text for pair in properties_of(part) if ONE not in pair[0].ids] for text in (claim, question)
-    ]
-    return len(pairs[0]) == len(pairs[1]) and all(
-        any(value.equals(other) and noun.equals(owner) for other, owner, _ in pairs[1]) for value, noun, _ in pairs[0]
+    first, second = (
+        [p for part in text for p in properties_of(part) if ONE not in p[0].ids] for text in (claim, question)
     )
+    shared = [value for value, noun, _ in first if any(value.equals(v) and noun.equals(n) for v, n, _ in second)]
+    return all(value in shared for value, *_ in first)

@@ -12,6 +12,7 @@ from rlaif.text import words
 
 # A property and its noun ("head"), or a position and the noun after it ("object").
 Property = tuple[Term, Term, Literal["head", "object"]]
+_AUXILIARIES = {"is", "are", "was", "were", "does", "do", "did", "has", "have", "can", "ist", "sind"}
 _FEW_WORDS = 4  # too few to recognize a language by
 
 
@@ -49,10 +50,13 @@ class Source:
     def sentences(self) -> tuple[Sentence, ...]:
         return (*self.instructed, *self.said)
 
-    @cached_property
-    def is_elliptic(self) -> bool:
-        """Whether a negation leaves out what it negates: "One wears a hat, the other does not."."""
-        return any(part.terms and part.terms[-1].role == "negation" for part in self.sentences)
+    def leaves_out(self, negated: bool) -> bool:
+        """Whether a sentence leaves out what it denies, "The other does not.", or what it says, "The child is."."""
+        return any(
+            part.terms and part.terms[-1].role == "negation" if negated else part.words[-1] in _AUXILIARIES
+            for part in self.sentences
+            if len(part.words) > 1
+        )
 
     @cached_property
     def terms(self) -> tuple[Term, ...]:
@@ -81,10 +85,11 @@ class Source:
 def properties_of(sentence: Sentence) -> Iterator[Property]:
     """What a sentence says of its nouns."""
     for index, term in enumerate(sentence.terms):
-        if term.role == "attribute" and (noun := sentence.head(index)):
-            yield term, noun, "head"
-        elif term.role == "position" and (noun := sentence.object(index)):
-            yield term, noun, "object"
+        if term.role == "attribute":
+            for noun in sentence.heads(index):
+                yield term, noun, "head"
+        elif term.role == "position" and (after := sentence.object(index)):
+            yield term, after, "object"
 
 
 def has_word(sentence: Sentence, section: str, language: str) -> bool:

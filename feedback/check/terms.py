@@ -107,20 +107,23 @@ class Sentence:
             nouns.append(term)
         return nouns
 
-    def head(self, index: int) -> Term | None:
+    def heads(self, index: int) -> list[Term]:
         """What the property at `index` belongs to: "a red and white hat", "the hat is red", "红色的帽子" -> hat.
 
-        The noun that follows at once, behind other properties if need be, or else the noun before.
+        The noun that follows at once, behind other properties if need be, or else any noun before it in the clause.
         """
         last = index
         for position in range(index + 1, len(self.terms)):
-            gap = self.words[self.terms[last].end : self.terms[position].start]
-            if self.terms[position].role == "content" and set(gap) <= _MEASURES:
-                return self.terms[position]
-            if self.terms[position].role != "attribute" or not set(gap) <= _JOINED | _MEASURES:
+            gap = set(self.words[self.terms[last].end : self.terms[position].start])
+            if self.terms[position].role == "content" and gap <= _MEASURES:
+                return [self.terms[position]]
+            joined = _JOINED - {COMMA} if is_unspaced(self.terms[last].text[0]) else _JOINED
+            if self.terms[position].role != "attribute" or not gap <= joined | _MEASURES:
                 break
             last = position
-        return self.subject(index)
+        clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
+        nouns = [term for term in self.terms[:index] if term.role == "content"]
+        return [term for term in nouns if term.start > clause] or nouns[-1:]
 
     def subject(self, index: int) -> Term | None:
         """The noun or verb before the term at `index`."""
@@ -198,6 +201,8 @@ def _terms(tokens: list[str], language: str) -> Iterator[Term]:
         term = _term(tokens[start:end], base, entries, start, tongue)
         if term and term.role == "position" and is_unspaced(term.text) and last != start:
             term = replace(term, role="content")  # in Chinese a place stands behind its noun
+        if language == "de" and end == len(tokens) and token in ("an", "aus"):
+            term = Term(token, frozenset({f"={token}"}), "position", start, end)  # "das Licht ist an"
         if term:
             yield term
             last = end
@@ -265,8 +270,11 @@ def _mark_negated(terms: list[Term], tokens: list[str]) -> list[Term]:
             negated.add(following)
             following += 1
             if terms[following - 1].role == "content":
-                ahead = tokens[terms[following - 1].end :][:1]
-                if not set(ahead) <= _LIST_WORDS or not ahead:
+                end = terms[following - 1].end
+                is_half = (
+                    terms[following : following + 1] and terms[following].start == end and is_unspaced(tokens[end])
+                )
+                if not is_half and (not tokens[end:] or tokens[end] not in _LIST_WORDS):
                     break
         if following == index + 1 and index and negation.text in ("nicht", "not"):
             negated.add(index - 1)
