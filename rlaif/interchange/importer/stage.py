@@ -16,7 +16,8 @@ writes what is missing.
 
 | reason                                   | the row                                                               |
 |------------------------------------------|-----------------------------------------------------------------------|
-| missing_image, several_images, video     | has no image, more than one, or a video                               |
+| no_image, missing_image, several_images  | has no image, one that is not there, or more than one                 |
+| video                                    | has a video                                                           |
 | several_turns                            | is a conversation of several turns, or has a system message           |
 | empty_response, response_too_long        | has an answer without text, or longer than `data.max_response_chars`  |
 | equal_text                               | has equal answers, or a response that its prompt already has          |
