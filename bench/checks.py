@@ -4,8 +4,8 @@
 
 Of a description of an embedded scene it is known which claims it makes. Each description gets its own claims, and the
 same claims with one property exchanged, so that the description does not make them. Each check says of each claim
-whether the description makes it. The rows of real answers, of which nobody said what they claim, come from
-`python -m feedback.check_splits`.
+whether the description makes it. With `--splits FILE`, as `python -m feedback.check_splits` reads it, a second table
+counts what words make of the claims and questions of other answers.
 """
 
 import argparse
@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from feedback.check.claim import Source, check_claim
+from feedback.check_splits import check_file
 from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
 from rlaif.config.load import load_config
@@ -69,6 +70,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
     parser.add_argument("--run", default="runs/demo", type=Path, help="run of the embedded scenes with responses")
     parser.add_argument("--responses", type=int, default=300)
+    parser.add_argument("--splits", type=Path, metavar="FILE", help="JSON lines: instruction, response, claims")
     arguments = parser.parse_args(argv)
     config, file = load_config(arguments.config), arguments.run / "responses.parquet"
     if not file.is_file():
@@ -91,6 +93,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     print("|---|---|---|---|")
     print(row("words", cases, by_words, word_seconds))
     print(row("labeler", cases, by_labeler, labeler_seconds))
+    if arguments.splits:
+        *claims, totals = check_file(arguments.splits)
+        unclear = sum(claim["unclear"] for claim in claims)
+        print("\n| other answers | lost | claims | asked | restated | unknown | of which the labeler would be asked |")
+        print("|---|---|---|---|---|---|---|")
+        names = ("responses", "responses_lost", "claims", "asked", "restated", "unknown")
+        print(f"| {' | '.join(f'{totals[name]:,}' for name in names)} | {unclear:,} |")
 
 
 if __name__ == "__main__":

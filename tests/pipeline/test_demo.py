@@ -85,14 +85,14 @@ def test_metrics(run: Path) -> None:
 
 
 def test_only_evaluation_reads_the_reference() -> None:
-    """generation writes the column, and the schemas list it."""
+    """generation and an import write the column, the latter without a truth, and the schemas list it."""
     users = {
         str(path.relative_to(ROOT))
         for package in ("generation", "feedback", "dpo", "rlaif")
         for path in (ROOT / package).rglob("*.py")
         if '"reference"' in path.read_text() or "'reference'" in path.read_text()
     }
-    assert users == {"generation/prompts.py", "rlaif/storage/schemas.py"}
+    assert users == {"generation/prompts.py", "rlaif/interchange/importer/prompts.py", "rlaif/storage/schemas.py"}
 
 
 def test_another_configuration_is_refused_without_overwriting_anything(run: Path) -> None:
