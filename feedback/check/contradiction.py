@@ -18,7 +18,7 @@ _ARTICLES = {*_POSSESSIVES, "a", "an", "the", "this", "that", "ein", "eine", "ei
     *("der", "die", "das", "den", "dem"),
 }
 
-_THAN = {"than", "als", "\u6bd4"}
+_THAN = {"than", "als", "比"}
 _ANYBODY = {"=person", "=people", "=group", "=crowd", "=couple", "=family", "=team"}
 
 
@@ -237,7 +237,7 @@ def _persons_of(sentence: Sentence, place: int) -> list[Term]:
     thing, after = sentence.terms[place], sentence.terms[place + 1 :]
     if not _POSSESSIVES.isdisjoint(sentence.words[max(0, thing.start - 2) : thing.start]):
         return []
-    described = [term for term in after[:1] if "\u7684" in sentence.words[thing.end : term.start]]
+    described = [term for term in after[:1] if "的" in sentence.words[thing.end : term.start]]
     return [term for term in (*sentence.terms[:place], *described) if _is_somebody(term)]
 
 

@@ -21,9 +21,9 @@ _PRONOUNS = frozenset(
         "er",
         "sie",
         "dies",
-        "\u5b83",
-        "\u4ed6",
-        "\u5979",
+        "它",
+        "他",
+        "她",
     )
 )
 

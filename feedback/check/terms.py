@@ -21,17 +21,13 @@ _NOT = re.compile(r"(?:(?<=ca)n|n)['\u2019]t\b|(?<=can)not\b", re.IGNORECASE)
 # Within a number, and between clauses: the words of a text have no punctuation, so it becomes a letter and a word.
 _DECIMAL, _CLAUSE = re.compile(r"(?<=\d)[.,:](?=\d)"), re.compile("[,:()\uff0c\u3001\uff1a\uff08\uff09]")
 _DECIMAL_LETTER, COMMA = "d", "\u01c1"
-_A_NOT_A = re.compile(r"(.)[\u4e0d\u6ca1](?=\1)")  # Chinese "is or is not": it asks and does not negate
-_LIST_WORDS = frozenset({"or", "nor", "oder", "noch", "\u548c", "\u6216"})  # after a negation, it holds for both
-_JOINED = frozenset({COMMA, "and", "und", "or", "oder", "\u548c", "\u4e0e"})  # between properties of one thing
+_A_NOT_A = re.compile(r"(.)[不没](?=\1)")  # Chinese "is or is not": it asks and does not negate
+_LIST_WORDS = frozenset({"or", "nor", "oder", "noch", "和", "或"})  # after a negation, it holds for both
+_JOINED = frozenset({COMMA, "and", "und", "or", "oder", "和", "与"})  # between properties of one thing
 _COMMON = ("function", "negation", "position")  # the sections by whose words a language is recognized
-_NEXT_NOUN = frozenset(
-    {"and", "und", "\u548c", "\u4e0e", "a", "an", "the", "ein", "eine", "einen", "der", "die", "das", "den"}
-)
+_NEXT_NOUN = frozenset({"and", "und", "和", "与", "a", "an", "the", "ein", "eine", "einen", "der", "die", "das", "den"})
 # Between a Chinese property or number and its noun.
-_MEASURES = frozenset(
-    "\u7684\u4e2a\u53ea\u6761\u5f20\u4f4d\u540d\u8f86\u5ea7\u5e45\u4ef6\u9876\u5339\u6735\u68f5\u53f0\u8258\u67b6\u79cd\u628a\u5757\u7247\u676f\u74f6\u672c\u53cc\u5934\u53e3\u76cf\u76c6"
-)
+_MEASURES = frozenset("的个只条张位名辆座幅件顶匹朵棵台艘架种把块片杯瓶本双头口盏盆")
 # Words after a position that take the place of its noun.
 _OBJECTS = frozenset(("it", "them", "him", "her", "me", "us", "ihm", "ihnen", "ihn", "uns", "and", "und"))
 _ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
