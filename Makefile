@@ -20,6 +20,7 @@ LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: 
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
 LAUNCH ?= $(VENV)/python -m## launcher of training; for several GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
+SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine only
 PORT ?= 8000## port of `make serve`; default 8000
@@ -150,7 +151,7 @@ injections: .venv/.ready ## test the labeler with prompt injections in responses
 	@$(VENV)/python -m bench.injections --config $(CONFIG)
 
 checks: .venv/.ready ## measure the two checks of claims, by words and by the labeler, on the responses of RUN: what each stops, its cost
-	@$(VENV)/python -m bench.checks --config $(CONFIG) --run $(RUN)
+	@$(VENV)/python -m bench.checks --config $(CONFIG) --run $(RUN) $(if $(SPLITS),--splits '$(SPLITS)')
 
 results: .venv/.ready ## record figures of finished runs, or of a command's output, in docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
