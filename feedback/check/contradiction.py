@@ -19,6 +19,7 @@ _ARTICLES = {*_POSSESSIVES, "a", "an", "the", "this", "that", "ein", "eine", "ei
 }
 
 _THAN = {"than", "als", "比"}
+_SIDES = {"=left", "=right"}
 _ANYBODY = {"=person", "=people", "=group", "=crowd", "=couple", "=family", "=team"}
 
 
@@ -179,8 +180,12 @@ def _triples(sentence: Sentence) -> Iterator[tuple[Term, Term, Term]]:
 
 
 def _actors(sentence: Sentence) -> list[Term]:
-    """The terms without properties other than numbers, and without verbs of posture before a place."""
-    terms = [term for term in sentence.terms if term.role in ("content", "position") or term.is_number]
+    """The terms without properties other than numbers and sides, and without verbs of posture before a place."""
+    terms = [
+        term
+        for term in sentence.terms
+        if term.role in ("content", "position") or term.is_number or not term.ids.isdisjoint(_SIDES)
+    ]
     return [
         term
         for term, after in zip_longest(terms, terms[1:])

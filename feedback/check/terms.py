@@ -248,9 +248,11 @@ def _adjective(word: str) -> str:
 @lru_cache(maxsize=2**16)
 def _are_forms(first: str, second: str) -> bool:
     """Whether two words begin alike for most of their length: motorcycle, motorcyclist."""
+    if first[0].isdecimal():
+        return False  # 10:30, 10:35
     shorter, longer = sorted((first, second), key=len)
     shared = next((i for i, (a, b) in enumerate(zip(shorter, longer, strict=False)) if a != b), len(shorter))
-    return shared >= 4 and shared >= 0.7 * len(longer) and not longer.isdecimal()
+    return shared >= 4 and shared >= 0.7 * len(longer)
 
 
 def _mark_negated(terms: list[Term], tokens: list[str]) -> list[Term]:

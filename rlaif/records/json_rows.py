@@ -156,7 +156,12 @@ class _JsonText:
 
     def _read_on(self) -> None:
         rest = self._text[self._position :]
-        more = self._opened.read(max(CHARACTERS, len(rest)))  # twice as much each time, for rows of any length
+        try:
+            more = self._opened.read(max(CHARACTERS, len(rest)))  # twice as much each time, for rows of any length
+        except UnicodeDecodeError as error:  # UTF-16 or UTF-32 that ends within a character
+            raise InputError(
+                f"{self.file} is not {error.encoding}, which its first bytes announce: {error.reason}; write it again"
+            ) from error
         self._text, self._position, self._ended = rest + more, 0, not more
         self._may_be_invalid = "\\ud" in self._text or "\\uD" in self._text or not _is_unicode(self._text)
 

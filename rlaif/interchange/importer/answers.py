@@ -37,7 +37,7 @@ class Answers:
 
 
 class AnswerFile:
-    """Written from start to end, then read; a context manager, which removes the file."""
+    """Written from start to end, then read; a context manager, which removes the file with its folder."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,7 @@ class AnswerFile:
     ) -> None:
         self._close()
         self._path.unlink(missing_ok=True)
+        self._path.parent.rmdir()
 
     def add(self, prompt_id: str, answers: Answers) -> None:
         """Append the answers of a row."""

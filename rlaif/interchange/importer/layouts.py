@@ -17,6 +17,7 @@ A reader turns a row into a `Sample`, or raises UnusableRowError with the reason
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -90,28 +91,35 @@ class Layout:
 def recognize(
     title: str, rows: Iterable[Row], columns: Iterable[str], forced: str | None, text_only: bool = False
 ) -> Layout:
-    """The layout of a table. rows: its first ones; forced: the name of a layout, which must fit.
+    """The layout of a table: that of most of its first rows. forced: the name of a layout, which one of them must fit.
 
     text_only: the table may have no column with images.
     Errors: InputError with the columns that were found, the known layouts, and what the nearest one lacks.
     """
-    examples: dict[str, Value] = dict.fromkeys(columns)
-    for row in rows:
-        for name, cell in row.items():
-            if examples.get(name) is None:
-                examples[name] = cell
-    found = f"{title} has the columns {', '.join(examples) or '(none)'}"
-    faults = {layout.name: layout.faults(examples, text_only) for layout in LAYOUTS}
+    examples = [{**dict.fromkeys(columns), **row} for row in rows]
+    merged: dict[str, Value] = dict.fromkeys(columns)  # the first cell of each column that is not null
+    for row in examples:
+        merged.update({name: cell for name, cell in row.items() if merged.get(name) is None})
+    filled = [sum(cell is not None for cell in row.values()) for row in examples]
+    fitting: Counter[str] = Counter()  # layout -> how many of the rows with the most cells fit it
+    for row, count in zip(examples, filled, strict=True):
+        if count == max(filled):
+            fits = [layout.name for layout in LAYOUTS if not layout.faults(row, text_only)]
+            fitting.update(fits if forced is not None else fits[:1])
+    faults = {layout.name: layout.faults(merged, text_only) for layout in LAYOUTS}
+    if not fitting:  # no row has every cell
+        fitting.update([name for name, lacking in faults.items() if not lacking])
+    found = f"{title} has the columns {', '.join(merged) or '(none)'}"
     if forced is not None:
-        if faults[forced]:
+        if faults[forced] and not fitting[forced]:
             raise InputError(
                 f"{found}; layout {forced} also needs {', '.join(faults[forced])}; rename the columns, or correct "
                 "LAYOUT= (data.layout)"
             )
         return next(layout for layout in LAYOUTS if layout.name == forced)
-    for layout in LAYOUTS:
-        if not faults[layout.name]:
-            return layout
+    if fitting:
+        best = max(fitting.values())
+        return next(layout for layout in LAYOUTS if fitting[layout.name] == best)
     nearest = min(LAYOUTS, key=lambda layout: len(faults[layout.name]) / len(layout.columns))
     raise InputError(
         f"{found}, which fit none of the layouts {', '.join(layout.name for layout in LAYOUTS)}; the nearest, "

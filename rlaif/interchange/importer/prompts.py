@@ -35,9 +35,12 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
     """Write `prompts` from the usable rows, and keep their answers. Errors: InputError if no row is usable."""
     data = run.config.data
     dropped: Counter[str] = Counter()
+    details: list[str] = []
 
     def drop(row_id: str, reason: str, detail: str) -> None:
         dropped[reason] += 1
+        if not details:
+            details.append(f"; the first: {detail}")
         run.drop(row_id, reason, detail)
 
     known: set[str] = set()
@@ -69,7 +72,9 @@ def write_prompts(run: Run[Config], origin: Origin, layout: Layout, answers: Ans
             answers.add(prompt_id, Answers(offer.answers, offer.policy, replace_surrogates(offer.name)))
         if not known:
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
-            raise InputError(f"no usable row in {data.path} ({reasons}); correct it, or give another DATA=")
+            raise InputError(
+                f"no usable row in {data.path} ({reasons}{''.join(details)}); correct it, or give another DATA="
+            )
 
 
 def offers(data: DataSection, origin: Origin, layout: Layout, drop: Drop) -> Iterator[Offer]:

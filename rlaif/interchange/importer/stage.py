@@ -68,7 +68,6 @@ def import_data(config: Config, path: Path) -> None:
     with AnswerFile(path / run.stage / "answers.arrow") as answers:
         write_prompts(run, origin, layout, answers)
         figures = write_pairs(run, answers) if layout.has_pairs else write_responses(run, answers)
-    (path / run.stage).rmdir()
     run.update_metrics(**{"import": {"table": table, "layout": layout.name, **asdict(origin), **figures}})
     stage = "dpo" if layout.has_pairs else "feedback"
     run.finish(

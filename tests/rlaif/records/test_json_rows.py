@@ -90,3 +90,9 @@ def test_a_long_list_is_never_in_memory(tmp_path: Path, monkeypatch: pytest.Monk
     file.write_text(json.dumps(rows, indent=1))
     assert [row for _, row in read_json_rows(file)] == rows
     assert [line for line, _ in read_json_rows(file)] == [2 + 4 * index for index in range(1000)]
+
+
+def test_a_file_that_ends_within_a_character_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_bytes(b"\xff\xfe" + '{"a": 1}'.encode("utf-16-le")[:-1])
+    with pytest.raises(InputError, match=r"x\.jsonl is not utf-16.*truncated data; write it again"):
+        list(read_json_rows(tmp_path / "x.jsonl"))

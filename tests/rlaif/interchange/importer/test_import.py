@@ -172,9 +172,20 @@ def test_a_layout_can_be_forced(tmp_path: Path) -> None:
 
 def test_nothing_usable_is_an_error_that_counts_the_reasons(tmp_path: Path) -> None:
     row = {**mm_rlhf(0), "image": None}
-    with pytest.raises(InputError, match=r"no usable row in .* \(2 no_image\); correct it"):
+    with pytest.raises(InputError, match=r"no usable row in .* \(2 no_image; the first: .*\); correct it"):
         imported(tmp_path, [row, row])
     assert not (tmp_path / "run" / "prompts.parquet").exists()
+    data = write(tmp_path / "other", "mm-rlhf", [mm_rlhf(0)])  # as the error says: the run folder takes other data
+    import_data(config_of(data), tmp_path / "run")
+    assert len(rows_of(tmp_path / "run", "pairs")) == 1
+
+
+@pytest.mark.parametrize("forced", [None, "mm-rlhf"])
+def test_a_bad_first_row_is_dropped_alone(tmp_path: Path, forced: str | None) -> None:
+    path = imported(
+        tmp_path, [{**mm_rlhf(0), "prompt": 5}, mm_rlhf(1), mm_rlhf(2)], **({"layout": forced} if forced else {})
+    )
+    assert len(rows_of(path, "pairs")) == 2 and list(reasons(path).values()) == ["unfit_row"]
 
 
 def test_an_import_that_was_stopped_writes_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
