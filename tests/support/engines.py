@@ -38,9 +38,13 @@ class SharedEngines:
         self.engines: dict[str, VllmEngine] = {}
 
     def __call__(self, model: ModelSection, engine: EngineSection, seed: int) -> SharedEngine:
+        from vllm.distributed.parallel_state import model_parallel_is_initialized
+
         from rlaif.inference.revision import model_revision
         from rlaif.inference.vllm_engine import VllmEngine
 
+        if not model_parallel_is_initialized():  # an engine that a test opened itself took the groups along on closing
+            self.engines.clear()
         key = f"{model_revision(model)} {model.model_dump_json()} {engine.model_dump_json()} {seed}"
         opened = self.engines.pop(key, None)
         while opened is None and len(self.engines) >= self.limit:
