@@ -114,7 +114,7 @@ def _decode_pixels(data: bytes, max_pixels: int) -> Image.Image:
         return _decode(data, max_pixels)
     except _Refused:
         raise
-    except Exception:
+    except Exception:  # damaged bytes can raise almost anything; without notes to leave out it is raised again
         pixels = _without_notes(data)
         if pixels == data:
             raise

@@ -65,7 +65,12 @@ def content_words(text: str) -> list[str]:
 @lru_cache(maxsize=2**16)
 def _content(word: str) -> str:
     """The word without its ending; empty for a function word."""
-    return "" if word in _FUNCTION_WORDS else _ENDING.sub("", word)
+    return "" if word in _FUNCTION_WORDS else without_ending(word)
+
+
+def without_ending(word: str) -> str:
+    """An English word without -s, -es, -ed, -ing or -e, if three letters are left: "barking" -> "bark"."""
+    return _ENDING.sub("", word)
 
 
 def share_in(text: str, vocabulary: set[str]) -> float:

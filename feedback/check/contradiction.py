@@ -3,7 +3,7 @@
 Its negations, colors, numbers and places belong to certain nouns, and somebody does something to somebody.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from itertools import zip_longest
 
@@ -14,10 +14,23 @@ from rlaif.text import is_unspaced
 
 FACTS = ("content", "attribute")
 _POSSESSIVES = {"his", "her", "its", "their", "sein", "seine", "seinen", "seiner", "ihr", "ihre", "ihren", "ihrer"}
-_ARTICLES = {*_POSSESSIVES, "a", "an", "the", "this", "that", "ein", "eine", "einen", "einem", "einer"} | {
-    *("der", "die", "das", "den", "dem"),
+_ARTICLES = {
+    "a",
+    "an",
+    "the",
+    "this",
+    "that",
+    "ein",
+    "eine",
+    "einen",
+    "einem",
+    "einer",
+    "der",
+    "die",
+    "das",
+    "den",
+    "dem",
 }
-
 _THAN = {"than", "als", "比"}
 _SIDES = {"=left", "=right"}
 _ANYBODY = {"=person", "=people", "=group", "=crowd", "=couple", "=family", "=team"}
@@ -174,7 +187,9 @@ def _triples(sentence: Sentence) -> Iterator[tuple[Term, Term, Term]]:
     terms = _actors(sentence)
     for who, what, whom in zip(terms, terms[1:], terms[2:], strict=False):
         gap = sentence.words[what.end : whom.start]
-        is_noun = not _ARTICLES.isdisjoint(gap) or is_unspaced(whom.text[0]) or whom.role == "attribute"
+        is_noun = (
+            not (_ARTICLES | _POSSESSIVES).isdisjoint(gap) or is_unspaced(whom.text[0]) or whom.role == "attribute"
+        )
         if who.role == whom.role and who.role != "position" and not who.equals(whom) and is_noun:
             yield who, what, whom
 
@@ -222,16 +237,16 @@ def _is_about_another(part: Sentence, source: Source) -> bool:
             for place, term in enumerate(sentence.terms)
             if thing.equals(term)
         ]
-        if others and all(persons and not any(map(_are_alike(person), persons)) for persons in others):
+        if others and all(persons and not any(_may_be_one(person, other) for other in persons) for persons in others):
             return True
     return False
 
 
-def _are_alike(person: Term) -> Callable[[Term], bool]:
-    """Whether another word may mean the same person: always for "people" or "group"."""
-    if not person.ids.isdisjoint(_ANYBODY):
-        return lambda other: True
-    return lambda other: person.covers(other) or other.covers(person) or not other.ids.isdisjoint(_ANYBODY)
+def _may_be_one(person: Term, other: Term) -> bool:
+    """Whether two words may mean the same person: always for "people" or "group"."""
+    if not (person.ids | other.ids).isdisjoint(_ANYBODY):
+        return True
+    return person.covers(other) or other.covers(person)
 
 
 def _persons_of(sentence: Sentence, place: int) -> list[Term]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 import simplemma
 
 from feedback.check.lexicon import LANGUAGES, Entry, lexicon
-from rlaif.text import is_unspaced, words
+from rlaif.text import is_unspaced, without_ending, words
 
 ONE = "=1"  # "one" says no more than an article, unless another number stands in its place
 _SENTENCE_END = re.compile(r"[\n;!?\u3002\uff01\uff1f\uff1b]+|\.(?=\s|$)")
@@ -30,7 +30,6 @@ _NEXT_NOUN = frozenset({"and", "und", "和", "与", "a", "an", "the", "ein", "ei
 _MEASURES = frozenset("的个只条张位名辆座幅件顶匹朵棵台艘架种把块片杯瓶本双头口盏盆")
 # Words after a position that take the place of its noun.
 _OBJECTS = frozenset(("it", "them", "him", "her", "me", "us", "ihm", "ihnen", "ihn", "uns", "and", "und"))
-_ENDING = re.compile(r"(?<=\w{3})(?:es|s|ed|ing|e)$")
 
 
 @dataclass(frozen=True)
@@ -121,17 +120,13 @@ class Sentence:
         nouns = [term for term in self.terms[:index] if term.role == "content"]
         return [term for term in nouns if term.start > clause] or nouns[-1:]
 
-    def subject(self, index: int) -> Term | None:
-        """The noun or verb before the term at `index`."""
-        return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
-
     def object(self, index: int) -> Term | None:
         """The noun that a position at `index` refers to: "under the old table" -> table; None for "under it".
 
         In Chinese it stands before the position.
         """
         if is_unspaced(self.terms[index].text[0]):
-            return self.subject(index)
+            return next((term for term in reversed(self.terms[:index]) if term.role == "content"), None)
         last = self.terms[index].end
         for term in self.terms[index + 1 :]:
             gap = self.words[last : term.start]
@@ -236,7 +231,7 @@ def base_form(word: str, language: str) -> str:
 
 
 def _stem(word: str) -> str:
-    stem = _ENDING.sub("", word)
+    stem = without_ending(word)
     return stem[:-1] if stem != word and len(stem) > 3 and stem[-1] == stem[-2] else stem
 
 
