@@ -91,10 +91,11 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         )
     kept |= label_responses(run, labeler_prompts, labeler, revision, open_engine, cost)
     summary, kept["pairs"] = make_pairs(run)
+    summary.lost = sum(reason == "all_claims_unknown" for reason in run.dropped().values())
     for line in summary.lines(config.feedback.min_yes_no_mass):
         print(f"  {line}")
     run.update_metrics(feedback=summary.metrics())
-    run.finish(kept, next_command=f"make dpo RUN={path}, with the same CONFIG and SET")
+    run.finish(kept, f"make dpo RUN={path}, with the same CONFIG and SET" if kept["pairs"] else None)
 
 
 def try_labeler(run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, open_engine: OpenEngine) -> None:

@@ -24,6 +24,7 @@ class Summary:
     pairs: int = 0
     words_chosen: int = 0
     words_rejected: int = 0
+    lost: int = 0  # responses without a score, because all of their claims are unknown
 
     def add_responses(self, responses: ScoredResponses, min_yes_no_mass: float) -> None:
         """Count scored responses and their claims."""
@@ -62,6 +63,7 @@ class Summary:
             "asked_claims": self.asked,
             "restated_claims": self.restated,
             "unknown_claims": self.unknown,
+            "lost_responses": self.lost,
             "restated_share": _mean(self.restated, self.claims),
             "unknown_share": _mean(self.unknown, self.claims),
             "rejected_share": _mean(self.rejected, self.verified),
@@ -73,13 +75,18 @@ class Summary:
 
     def lines(self, min_yes_no_mass: float) -> list[str]:
         """The metrics as lines for the terminal."""
+        lost = [f"{self.lost:,} responses lost, because all of their claims are unknown"] if self.lost else []
         if not self.responses:
-            return ["no response could be scored; the reasons are counted below, dropped.parquet has them row by row"]
+            return [
+                "no response could be scored; the reasons are counted below, dropped.parquet has them row by row",
+                *lost,
+            ]
         lines = [
             f"{self.claims / self.responses:.1f} claims per response, "
             f"with {self.coverage / self.responses:.0%} of its content words",
             f"{self.asked:,} claims verified by their question, {self.restated:,} restated as a statement, "
             f"{self.unknown:,} unknown",
+            *lost,
             f"{self.rejected / self.verified:.1%} of the verified claims rejected; "
             f"{self.weak:,} weak verdicts (p_yes + p_no < {min_yes_no_mass:g})",
         ]

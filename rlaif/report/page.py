@@ -49,6 +49,7 @@ def report(config: Config, path: Path) -> Path:
         "lengths": lengths(run),
         "certainty": certainty(run),
         "outcomes": outcomes(metrics),
+        "lost": metrics.get("feedback", {}).get("lost_responses", 0),
         "stages": metrics.get("stages", {}),
         "pairs": pair_cards(run),
         "total_pairs": count_rows(run, "pairs") if has_table(run, "pairs") else 0,

@@ -104,7 +104,9 @@ def test_verify_statement_asks_no_question(config_file: Path, run_path: Path) ->
     assert [row["verdict"] for row in rows(run_path, "claims")].count(False) == 1 and len(rows(run_path, "pairs")) == 1
 
 
-def test_a_response_of_unknown_claims_only_is_dropped(config_file: Path, run_path: Path) -> None:
+def test_a_response_of_unknown_claims_only_is_dropped(
+    config_file: Path, run_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Also where the labeler takes no request about the image; the reason says which of both it is."""
 
     def inventive(request: Request) -> Any:
@@ -118,6 +120,12 @@ def test_a_response_of_unknown_claims_only_is_dropped(config_file: Path, run_pat
     row = dropped[response_id("red", 1)]
     assert row["reason"] == "all_claims_unknown"
     assert row["detail"] == "1 invented_claim; first 'A yellow dog is running.' | 'Is it?'"
+    lost = [row for row in dropped.values() if row["reason"] == "all_claims_unknown"]
+    metrics = json.loads((run_path / "metrics.json").read_text())["feedback"]
+    assert metrics["lost_responses"] == len(lost) > 1
+    output = capsys.readouterr().out
+    assert f"{len(lost)} responses lost, because all of their claims are unknown" in output
+    assert "next     make dpo" not in output, "there is no pair to train on"
 
 
 def test_a_claim_that_the_labeler_does_not_take_is_unknown(config_file: Path, run_path: Path) -> None:

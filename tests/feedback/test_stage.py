@@ -100,6 +100,7 @@ def test_tables_by_hand(config_file: Path, run_path: Path, capsys: pytest.Captur
         "asked_claims": 6,
         "restated_claims": 0,
         "unknown_claims": 0,
+        "lost_responses": 0,
         "restated_share": 0.0,
         "unknown_share": 0.0,
         "rejected_share": 1 / 6,
