@@ -12,11 +12,12 @@ from functools import lru_cache
 
 import simplemma
 
+from feedback.check.form import sentence_spans
 from feedback.check.lexicon import LANGUAGES, Entry, lexicon
 from rlaif.text import is_unspaced, without_ending, words
 
 ONE = "=1"  # "one" says no more than an article, unless another number stands in its place
-_SENTENCE_END = re.compile(r"[\n;!?\u3002\uff01\uff1f\uff1b]+|\.(?=\s|$)")
+_SEMICOLON = re.compile("[;\uff1b]")
 _NOT = re.compile(r"(?:(?<=ca)n|n)['\u2019]t\b|(?<=can)not\b", re.IGNORECASE)
 # Within a number, and between clauses: the words of a text have no punctuation, so it becomes a letter and a word.
 _DECIMAL, _CLAUSE = re.compile(r"(?<=\d)[.,:](?=\d)"), re.compile("[,:()\uff0c\u3001\uff1a\uff08\uff09]")
@@ -169,7 +170,8 @@ def _languages_with(word: str) -> tuple[str, ...]:
 def sentences(text: str, language: str) -> tuple[Sentence, ...]:
     """The sentences of `text` that have a word."""
     text = _CLAUSE.sub(f" {COMMA} ", _DECIMAL.sub(_DECIMAL_LETTER, _A_NOT_A.sub("", _NOT.sub(" not", text))))
-    parts = (_sentence(part, language) for part in _SENTENCE_END.split(text))
+    ends = (text[start:end] for start, end in sentence_spans(text))
+    parts = (_sentence(part, language) for sentence in ends for part in _SEMICOLON.split(sentence))
     return tuple(part for part in parts if part.words)
 
 
