@@ -23,7 +23,7 @@ from rlaif.imports import gc_paused
 from rlaif.inference.revision import pin_model
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
-from rlaif.storage.tables import answers_are_cut
+from rlaif.storage.tables import answers_are_cut, has_prompts_of
 
 if TYPE_CHECKING:
     from trl import DPOConfig
@@ -89,7 +89,8 @@ def train(run: Run, args: "DPOConfig") -> None:
         model = model.merge_and_unload()
     save_policy(model, collator, config.policy, run.path / "policy")
     shutil.rmtree(run.path / "dpo" / "cache")
-    run.finish({"pairs": len(pairs)}, f"make evaluate RUN={run.path}, with the same CONFIG and SET")
+    following = "evaluate" if has_prompts_of(run, config.evaluation.split) else "report"
+    run.finish({"pairs": len(pairs)}, f"make {following} RUN={run.path}, with the same CONFIG and SET")
 
 
 def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:

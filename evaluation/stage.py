@@ -78,7 +78,7 @@ def evaluate(
             "before": model_settings(*policies["before"]),
             "after": {**model_settings(*policies["after"]), "model": "policy"},  # relative: a run folder may move
         },
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     tables = ["evaluations"]
     if asks_short := has_short_questions(config):

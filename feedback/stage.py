@@ -65,7 +65,7 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         "seed": config.seed,
         "labeler": {**config.labeler.identity(), "revision": revision},
         "feedback": {**config.feedback.model_dump(), "prompts": asdict(labeler_prompts)},
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     tables = ["claims", "scores", "pairs"]
     splitter: ModelSection | None = None

@@ -86,7 +86,7 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
         "rewriter": {**config.rewriter.identity(), "revision": revision},
         "captions": {**config.captions.model_dump(), "files_digest": files_digest(source) if source.exists() else None},
         "rewrite": {**config.rewrite.model_dump(), "prompt": prompt},
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     if not run.begin(["rewrites"], settings, inputs=[]):
         return
@@ -107,7 +107,8 @@ def rewrite(config: RewriteConfig, path: Path, open_engine: OpenEngine = open_en
             reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "it is empty"
             raise InputError(f"no usable caption in {source} ({reasons}); correct captions.path or its files")
     kept = writer.finish()
-    run.finish({"rewrites": kept}, f'make pretrain STAGE=1 SET="data=[{path / "rewrites.parquet"}]"')
+    following = f'make pretrain STAGE=1 SET="data=[{path / "rewrites.parquet"}]"'
+    run.finish({"rewrites": kept}, following if kept else None)
 
 
 def read_prompt(path: str | None) -> str:

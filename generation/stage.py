@@ -44,7 +44,7 @@ def generate(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         "policy": {**config.policy.identity(), "revision": revision},
         "data": {**data.model_dump(), **source_files(data)},
         "generation": sampling.model_dump(),
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     if not run.begin(["prompts", "responses"], settings, inputs=[]):
         return

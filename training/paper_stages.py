@@ -1,6 +1,7 @@
 """The stages of MiniCPM-V's training (arXiv 2408.01800, sections 4.1 and 4.2): what each trains, and after which."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from model.parts import PARTS, Part
@@ -38,6 +39,9 @@ def order_of(config: TrainingConfig) -> Order:
     return config.order or STAGES[config.stage].order
 
 
-def next_command(stage: StageName) -> str | None:
-    """The command of the stage that continues from this one; None after the last."""
-    return next((other.command for other in STAGES.values() if other.after == stage), None)
+def next_command(stage: StageName, run: Path) -> str | None:
+    """The command of the stage that continues from the model of this run; None after the last."""
+    command = next((other.command for other in STAGES.values() if other.after == stage), None)
+    if command is None or run == Path("runs", "training", stage):  # which the configuration of the next stage names
+        return command
+    return f'{command} SET="model={run / "model"}"'

@@ -204,4 +204,4 @@ def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
             "last_loss": next((entry["loss"] for entry in reversed(history) if "loss" in entry), None),
         }
     )
-    run.finish({"rows": rows}, next_command(config.stage))
+    run.finish({"rows": rows}, next_command(config.stage, run.path))

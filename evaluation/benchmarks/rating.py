@@ -65,7 +65,7 @@ def rate(config: Config, folder: Path, mmhal: MMHal, open_engine: OpenEngine) ->
         "prompt": prompt,
         "known": make_id(*(mmhal.request("".join(PLACEHOLDERS), key, "") for key in mmhal.known)),
         **settings.model_dump(include={"runs", "temperature", "max_tokens"}),
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     if run.begin(["ratings"], identity, inputs=["answers"]):
         run.announce(f"{rater.model} rates each answer {settings.runs} times")

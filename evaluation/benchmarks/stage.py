@@ -116,7 +116,7 @@ def answer_questions(
         "questions": digest(questions, images),
         "policy": {**policy.model_dump(include={"dtype"}), "revision": revision},
         "max_tokens": config.evaluation.max_tokens,
-        "max_model_len": config.engine.max_model_len,
+        **config.engine.identity(),
     }
     if run.begin(["answers"], settings, inputs=[]):
         run.announce(f"{len(questions):,} questions of {section.name}, greedy answers of {policy.model}")

@@ -70,6 +70,13 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto", description="Precision of the weights; auto = as stored in the checkpoint."
     )
+    quantization: str | None = Field(
+        None,
+        min_length=1,
+        description="Quantization of the weights under vLLM's name for it: fp8_per_tensor, fp8_per_channel, mxfp4 and "
+        "others quantize while the model is loaded; null = as the checkpoint is stored, which one of awq, gptq or fp8 "
+        "itself says. Not for the policy, which samples with the weights that are trained.",
+    )
     endpoint: EndpointSection | None = Field(
         None, description="Server that runs the model (never the policy, which is trained here); null = vLLM runs it."
     )
@@ -89,6 +96,10 @@ class ModelSection(Section):
     def _server_decides_precision(self) -> Self:
         if self.endpoint is not None and self.dtype != "auto":
             raise ValueError(f"dtype is {self.dtype!r}, which the server of an endpoint decides; set dtype to auto")
+        if self.endpoint is not None and self.quantization is not None:
+            raise ValueError(
+                f"quantization is {self.quantization!r}, which the server of an endpoint decides; remove quantization"
+            )
         return self
 
     def identity(self) -> dict[str, Any]:
@@ -101,8 +112,9 @@ class ModelSection(Section):
             identity["endpoint"] = self.endpoint.model_dump(include={"top_logprobs"})
         if self.chat_template_kwargs:
             identity["chat_template_kwargs"] = self.chat_template_kwargs
-        if self.max_pixels is not None:
-            identity["max_pixels"] = self.max_pixels
+        for name in ("max_pixels", "quantization"):
+            if (value := getattr(self, name)) is not None:
+                identity[name] = value
         return identity
 
 
@@ -129,6 +141,23 @@ class EngineSection(Section):
     kv_cache_gib: int = Field(1, ge=1, description="Memory of the KV cache on a CPU, in GiB.")
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs over which each model is split.")
     max_num_seqs: int = Field(256, ge=1, description="Most sequences that are decoded at the same time.")
+    max_num_batched_tokens: int | None = Field(
+        None,
+        ge=1,
+        description="Most tokens, of prompts and answers, that one step of the engine computes; null = vLLM's default "
+        "for the device. More reads long prompts faster and takes more memory.",
+    )
+    kv_cache_dtype: Literal["auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        "auto",
+        description="Precision of the KV cache; auto = that of the model. fp8 holds twice as many sequences, and the "
+        "answers of all models differ slightly.",
+    )
+    mm_processor_cache_gb: float = Field(
+        4,
+        ge=0,
+        description="Memory of the process, in GiB, for images that the model's processor has already prepared; a "
+        "question about the same image reuses them. 0 = none.",
+    )
     prefix_caching: bool = Field(
         True,
         description="Reuse the KV cache of equal beginnings of prompts. Set false for linear attention on a CPU.",
@@ -136,3 +165,10 @@ class EngineSection(Section):
     enforce_eager: bool = Field(
         False, description="Run without compilation and CUDA graphs: starts faster, decodes more slowly."
     )
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that decide the output of the models, to which tables are bound, as far as they are set."""
+        identity: dict[str, Any] = {"max_model_len": self.max_model_len}
+        if self.kv_cache_dtype != "auto":
+            identity["kv_cache_dtype"] = self.kv_cache_dtype
+        return identity

@@ -54,7 +54,7 @@ class Config(Section):
     def _policy_is_local(self) -> Self:
         if self.policy.endpoint is not None:
             raise ValueError("policy.endpoint is set, but the policy is trained here; only the labeler can be remote")
-        for name in ("chat_template_kwargs", "max_pixels"):
+        for name in ("chat_template_kwargs", "max_pixels", "quantization"):
             if getattr(self.policy, name):
                 raise ValueError(
                     f"policy.{name} is set, but the policy is trained without it; it is for the labeler, the splitter "

@@ -44,7 +44,8 @@ class VllmEngine:
         try:
             self._llm = LLM(model.model, **vllm_options(model, engine, seed, on_cpu))
         except (OSError, ValueError, RuntimeError) as error:
-            raise ModelError(f"vLLM cannot load the model {model.model!r}: {_reason(error)}") from error
+            reason = f"{_reason(error)}{_reduced_precision(model, engine)}"
+            raise ModelError(f"vLLM cannot load the model {model.model!r}: {reason}") from error
         self._model = model.model
         self._max_pixels = model.max_pixels
         self._template_kwargs = model.chat_template_kwargs
@@ -228,9 +229,13 @@ def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: 
         "trust_remote_code": False,
         "load_format": "safetensors",  # no pickles
         "dtype": model.dtype,
+        "quantization": model.quantization,
+        "kv_cache_dtype": engine.kv_cache_dtype,
+        "mm_processor_cache_gb": engine.mm_processor_cache_gb,
         "seed": seed,
         "max_model_len": engine.max_model_len,
         "max_num_seqs": engine.max_num_seqs,
+        "max_num_batched_tokens": engine.max_num_batched_tokens,
         "tensor_parallel_size": engine.tensor_parallel_size,
         "gpu_memory_utilization": engine.gpu_memory_utilization,
         "enforce_eager": engine.enforce_eager or on_cpu,
@@ -281,3 +286,12 @@ def _reason(error: Exception) -> str:
     if "mamba cache" in line:
         line += " Set engine.prefix_caching=false."
     return line
+
+
+def _reduced_precision(model: ModelSection, engine: EngineSection) -> str:
+    """What else to try where a quantization or a KV cache of lower precision is set; empty without."""
+    given = {"quantization": model.quantization, "engine.kv_cache_dtype": engine.kv_cache_dtype}
+    set_to = [f"{name} is {value!r}" for name, value in given.items() if value not in (None, "auto")]
+    if not set_to:
+        return ""
+    return f" ({' and '.join(set_to)}, which not every device and build runs; set another name of vLLM's, or remove it)"

@@ -85,6 +85,11 @@ def read_metadata(run: RunFolder, table: str) -> dict[str, Any]:
     return read_provenance(run.path / f"{table}.parquet")
 
 
+def has_prompts_of(run: RunFolder, split: str) -> bool:
+    """Whether `prompts` is there and has a row of a split. Errors: as `read_rows`."""
+    return has_table(run, "prompts") and any(read_rows(run, "prompts", ["prompt_id"], filter={"split": split}))
+
+
 def answers_are_cut(run: RunFolder) -> bool:
     """Whether the answers of `pairs` end within a response (`feedback.pairs: first_difference`), so that their end is
     not one that a model should learn. Errors: as `read_rows`.

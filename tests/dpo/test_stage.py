@@ -221,7 +221,7 @@ def test_finished_stage_does_nothing_and_other_settings_are_refused(
 ) -> None:
     run = align(tmp_path / "run", config_of(tiny_model))
     before = (run / "policy" / "model.safetensors").stat().st_mtime_ns
-    assert f"next     make evaluate RUN={run}, with the same CONFIG and SET\n" in capsys.readouterr().out
+    assert f"next     make report RUN={run}, with the same CONFIG and SET\n" in capsys.readouterr().out, "no test split"
     run_dpo(Run(run, config_of(tiny_model), "dpo"))
     assert "nothing to do" in capsys.readouterr().out
     with pytest.raises(RunMismatchError, match=r"learning_rate: 0\.01 -> 0\.5"):

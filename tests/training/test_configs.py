@@ -49,7 +49,8 @@ def test_make_passes_config_run_set_and_launcher_to_training() -> None:
 
 def test_each_stage_of_the_paper_names_the_command_of_the_next() -> None:
     following = ["make pretrain STAGE=2", "make pretrain STAGE=3", "make sft PART=1", "make sft PART=2", None, None]
-    assert [next_command(stage) for stage in STAGES] == following
+    assert [next_command(stage, Path("runs/training", stage)) for stage in STAGES] == following
+    assert next_command("sft-1", Path("mine")) == 'make sft PART=2 SET="model=mine/model"'
     for stage, details in STAGES.items():
         if details.command:
             target, setting = details.command.removeprefix("make ").split()

@@ -276,7 +276,7 @@ def test_a_run_folder_with_other_settings_is_not_overwritten(
     common: dict[str, Any] = {"stage": "pretrain-1", "model": str(tiny_model), "data": [tables["captions"]]}
     weights = tmp_path / "run" / "model" / "model.safetensors"
     assert main(command(tmp_path, **common)) == 0
-    assert "next     make pretrain STAGE=2" in capsys.readouterr().out
+    assert 'next     make pretrain STAGE=2 SET="model=' in capsys.readouterr().out
     written = weights.read_bytes()
     assert main(command(tmp_path, {"logging_steps": 5}, **common)) == 0
     assert "training: nothing to do" in capsys.readouterr().out

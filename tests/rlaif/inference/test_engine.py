@@ -306,3 +306,13 @@ def test_the_double_is_an_engine() -> None:
         ["a 0", "a 1"],
         ["b... 0"],
     ]
+
+
+@pytest.mark.engine
+def test_a_quantization_that_vllm_does_not_have_is_one_line(tiny_model: Path) -> None:
+    section = ModelSection(model=str(tiny_model), quantization="bitsandbytes")
+    with pytest.raises(
+        ModelError, match=r"quantization is 'bitsandbytes', which not every device .*or remove it"
+    ) as error:
+        open_engine(section, EngineSection(max_model_len=MAX_MODEL_LEN), seed=0)
+    assert "Must be one of" in str(error.value) and "\n" not in str(error.value)

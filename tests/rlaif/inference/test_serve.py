@@ -1,10 +1,13 @@
 """The arguments of vLLM that `make serve` sets; test_served.py runs a server."""
 
+from typing import get_args
+
 import pytest
 
 import rlaif.inference.serve
 from rlaif.config import EngineSection, ModelSection
 from rlaif.inference.serve import main, serve_arguments
+from rlaif.inference.vllm_engine import vllm_options
 from tests.support import ROOT
 
 
@@ -69,3 +72,34 @@ def test_a_labeler_behind_an_endpoint_cannot_be_served(capsys: pytest.CaptureFix
     error = capsys.readouterr().err
     assert error.startswith("error: the labeler of") and "give one with MODEL=" in error
     assert error.count("\n") == 1
+
+
+def test_precision_and_budgets_are_passed_under_vllms_names() -> None:
+    """Of vLLM's quantizations none runs on every CPU, so that what is tested here is what vLLM gets."""
+    from vllm.config.cache import CacheDType
+    from vllm.engine.arg_utils import EngineArgs
+    from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
+
+    model = ModelSection(model="m", quantization="fp8_per_tensor")
+    engine = EngineSection(kv_cache_dtype="fp8", max_num_batched_tokens=8192, mm_processor_cache_gb=0)
+    options = vllm_options(model, engine, 0, on_cpu=False)
+    assert options.keys() <= EngineArgs.__dataclass_fields__.keys() | {"use_tqdm_on_load"}
+    assert {"quantization": "fp8_per_tensor", "kv_cache_dtype": "fp8"}.items() <= options.items()
+    assert {"max_num_batched_tokens": 8192, "mm_processor_cache_gb": 0}.items() <= options.items()
+    assert "fp8_per_tensor" in QUANTIZATION_METHODS
+    allowed = get_args(EngineSection.model_fields["kv_cache_dtype"].annotation)
+    assert set(allowed) <= set(get_args(CacheDType))
+    flags = serve_arguments(model, engine, 0, "127.0.0.1", 8000, on_cpu=False)
+    assert {"--quantization=fp8_per_tensor", "--kv-cache-dtype=fp8", "--mm-processor-cache-gb=0.0"} <= set(flags)
+    usual = vllm_options(ModelSection(model="m"), EngineSection(), 0, on_cpu=False)
+    defaults = EngineArgs(model="m")
+    names = ("quantization", "kv_cache_dtype", "max_num_batched_tokens", "mm_processor_cache_gb")
+    assert all(usual[name] == getattr(defaults, name) for name in names)
+
+
+def test_tables_are_bound_to_what_lowers_the_precision() -> None:
+    model, engine = ModelSection(model="m"), EngineSection(max_model_len=512)
+    assert "quantization" not in model.identity() and engine.identity() == {"max_model_len": 512}
+    assert model.model_copy(update={"quantization": "fp8_per_tensor"}).identity()["quantization"] == "fp8_per_tensor"
+    other = engine.model_copy(update={"kv_cache_dtype": "fp8", "max_num_batched_tokens": 8192})
+    assert other.identity() == {"max_model_len": 512, "kv_cache_dtype": "fp8"}
