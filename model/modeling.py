@@ -20,6 +20,7 @@ from transformers.cache_utils import Cache
 from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
 
 from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
+from model.output_layer import OutputLayer, mean_loss
 from model.resampler import Resampler
 from model.shared_prefix import fold
 from model.transformers_private import register_released_names
@@ -174,7 +175,7 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
     def __init__(self, config: MiniCPMVConfig):
         super().__init__(config)
         self.model = MiniCPMVModel(config)
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OutputLayer(config.hidden_size, config.vocab_size)
         self.post_init()
 
     @classmethod
@@ -213,8 +214,11 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         head: nn.Module = self.lm_head
         return head
 
-    def set_output_embeddings(self, value: nn.Module) -> None:
-        self.lm_head = value
+    def set_output_embeddings(self, value: Any) -> None:
+        """The weight of `value`, which is a plain linear layer when the vocabulary is resized."""
+        with torch.device("meta"):
+            self.lm_head = OutputLayer(*reversed(value.weight.shape))
+        self.lm_head.weight = value.weight
 
     def forward(
         self,
@@ -227,10 +231,17 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         inputs_embeds: torch.Tensor | None = None,
         image_repeats: int = 1,
         labels: torch.Tensor | None = None,
+        loss_weights: torch.Tensor | None = None,
+        num_items_in_batch: torch.Tensor | int | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         **kwargs: Any,
     ) -> CausalLMOutputWithPast:
-        """As `MiniCPMVModel.forward`, with logits [B, T, V] and, given labels [B, T] (-100: no loss), the mean loss.
+        """As `MiniCPMVModel.forward`, with logits [B, T, V]; or, given labels [B, T] (-100: no loss), with their mean
+        loss and without logits, which are then never held for all tokens (see `model.output_layer`).
+
+        loss_weights [B, T]: of the labels; without them each counts the same.
+        num_items_in_batch: the sum of weights, or number of labels, that the loss is divided by. With gradient
+        accumulation, Trainer passes that of all batches of a step. Default: that of this batch.
 
         The arguments are spelled out because `generate` rejects arguments that are not in the signature.
         """
@@ -245,15 +256,13 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
             image_repeats=image_repeats,
             **kwargs,
         )
-        keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
-        loss = None
-        if labels is not None:
-            # with gradient accumulation, Trainer passes the number of labels in all batches of the step
-            count = kwargs.get("num_items_in_batch")
-            loss = self.loss_function(
-                logits=logits, labels=labels, vocab_size=self.config.vocab_size, num_items_in_batch=count
-            )
+        logits: Any = None
+        loss: Any = None
+        if labels is None:
+            keep = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+            logits = self.lm_head(outputs.last_hidden_state[:, keep, :])
+        else:
+            loss = mean_loss(self.lm_head, outputs.last_hidden_state, labels, loss_weights, num_items_in_batch)
         return CausalLMOutputWithPast(
             loss=loss,
             logits=logits,

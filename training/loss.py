@@ -1,6 +1,4 @@
-"""Averages of the next-token loss over answers of very different lengths."""
-
-from typing import Any
+"""Weights of tokens in the mean of the next-token loss over answers of very different lengths."""
 
 import torch
 
@@ -21,17 +19,3 @@ def answer_weights(labels: torch.Tensor) -> torch.Tensor:
     weights = torch.zeros(labels.shape, device=labels.device)
     weights[labeled] = torch.bincount(answer)[answer] ** -0.5
     return weights
-
-
-def weighted_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """logits [B, T, V], labels and weights [B, T] -> the sum over tokens of weight times next-token loss."""
-    labeled = labels[:, 1:] != NO_LOSS
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1][labeled].float(), labels[:, 1:][labeled], reduction="none"
-    )
-    return (losses * weights[:, 1:][labeled]).sum()
-
-
-def square_averaged(outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor) -> torch.Tensor:
-    """Trainer's `compute_loss_func`. num_items_in_batch: the sum of `answer_weights` over all batches of a step."""
-    return weighted_loss(outputs.logits, labels, answer_weights(labels)) / num_items_in_batch

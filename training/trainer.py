@@ -1,6 +1,7 @@
 """The Trainer of a stage: its arguments, the model with its frozen parts, the sequences, the loss."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from rlaif.config import TrainingConfig
 from rlaif.errors import InputError, ModelError
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
 from training.conversations import Conversations, read_table
-from training.loss import answer_weights, square_averaged
+from training.loss import answer_weights
 from training.packing import Sample, content_tokens, packed_batch
 from training.paper_stages import STAGES, order_of
 from training.sequences import Sequences
@@ -26,6 +27,7 @@ REFUSED = {
     "remove_unused_columns": "samples have no other columns",
     "train_sampling_strategy": "set `order`",
     "include_num_input_tokens_seen": "tokens are always counted",
+    "label_smoothing_factor": "the loss is the plain cross-entropy, which needs no logits of all tokens at once",
 }
 
 
@@ -64,10 +66,27 @@ class StageTrainer(ReleasedCheckpoints, Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, torch.Tensor]], device: torch.device) -> Any:
         """Trainer counts labels, which is right for a mean over tokens only."""
-        if self.compute_loss_func is None:
+        if not batch_samples or "loss_weights" not in batch_samples[0]:
             return super()._get_num_items_in_batch(batch_samples, device)
-        total = sum(answer_weights(batch["labels"]).sum() for batch in batch_samples)
+        total = sum(batch["loss_weights"].sum() for batch in batch_samples)
         return self.accelerator.gather(torch.as_tensor(total, device=device)).sum()
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Sequences of samples -> a batch. A class, because a worker process that is spawned cannot be sent a closure.
+
+    capacity: tokens of a sequence; None: those of the longest. averaging: as in TrainingConfig.
+    """
+
+    capacity: int | None
+    pad_token_id: int
+    averaging: str
+
+    def __call__(self, rows: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:
+        capacity = self.capacity or max(sum(map(len, samples)) for samples in rows)
+        batch = packed_batch(rows, capacity, self.pad_token_id)
+        return batch if self.averaging == "token" else batch | {"loss_weights": answer_weights(batch["labels"])}
 
 
 def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path | None = None) -> StageTrainer:
@@ -86,18 +105,13 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
         why = f"the first: {drops[0].detail}" if drops else "the tables are empty"
         raise InputError(f"no row of {', '.join(config.data)} can be trained on; {why}")
 
-    def collate(rows: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:
-        longest = max(sum(map(len, samples)) for samples in rows)
-        capacity = longest if config.packing == "none" else config.sequence_length
-        return packed_batch(rows, capacity, processor.tokenizer.pad_token_id)
-
+    capacity = None if config.packing == "none" else config.sequence_length
     trainer = StageTrainer(
         model=model,
         args=args,
-        data_collator=collate,
+        data_collator=Collator(capacity, processor.tokenizer.pad_token_id, config.averaging),
         train_dataset=sequences,
         processing_class=processor,
-        compute_loss_func=square_averaged if config.averaging == "square" else None,
     )
     report_as_text(trainer, LOGGED)
     return trainer
