@@ -1,14 +1,16 @@
 """Rows of `pairs` -> a batch for TRL's DPOTrainer.
 
 MiniCPM-V has its own collator, because TRL's sends every image twice, for the chosen and for the rejected answer,
-and truncates whole sequences, so that a long image prompt leaves no answer. Here an image enters a batch once per pair:
-the model either computes the prompt once (`prefix_lengths`) or repeats the image features (`image_repeats`), and only
-answers are cut. Other models use TRL's collator, without truncation. Images are decoded batch by batch.
+and truncates whole sequences, so that a long image prompt leaves no answer. Here an image enters a batch once: the
+model either computes a prompt once for all answers to it in the batch (`folds`), or repeats the image features of a
+pair (`image_repeats`), and only answers are cut. Other models use TRL's collator, without truncation. Images are
+decoded batch by batch.
 """
 
 import copy
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -24,6 +26,7 @@ from model.processing import with_images
 from rlaif.text import break_special_tokens, special_tokens
 
 Row = dict[str, Any]
+SIDES = ("chosen", "rejected")
 
 
 class Collator(Protocol):
@@ -39,6 +42,25 @@ class Collator(Protocol):
         """Why a pair cannot be trained on, as (reason, detail); None: it can."""
 
 
+@dataclass
+class FoldedPrompt:
+    """A prompt of a batch, and where in the row it ends and its answers start."""
+
+    ids: list[int]
+    images: list[Image.Image]
+    end: int = 0
+    starts: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+
+def pad_sequences(
+    sequences: Sequence[tuple[Sequence[int], Sequence[int]]], processor: MiniCPMVProcessor
+) -> dict[str, Any]:
+    """Pairs of a prompt and an answer -> input_ids, attention_mask and completion_mask, padded on the right."""
+    batch: dict[str, Any] = processor.pad([torch.tensor([*prompt, *answer]) for prompt, answer in sequences])
+    masks = [torch.tensor([0] * len(prompt) + [1] * len(answer)) for prompt, answer in sequences]
+    return {**batch, "completion_mask": pad_sequence(masks, batch_first=True)}
+
+
 def open_images(row: Row) -> list[Image.Image]:
     return [open_image(image["bytes"]) for image in row["images"]]
 
@@ -51,7 +73,7 @@ class PairCollator:
         max_answer_tokens: longest answer, with its end token; None: no limit.
         max_length: longest sequence; an answer is cut to what its prompt leaves. Rows whose prompt leaves nothing must
             be dropped before (see `unusable`). None: no limit.
-        shared_prefix: the model computes each prompt once for both answers.
+        shared_prefix: the model computes each prompt once for all answers to it in the batch.
         end_token: answers are whole; False: they are cut within a response, and have no end token.
     """
 
@@ -66,28 +88,73 @@ class PairCollator:
         Returns:
             input_ids, attention_mask, completion_mask [2B, T]: rows r and B + r are one pair, the completion is the
             answer with its end token. With images also pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2]
-            over the slices of the B prompts. With shared_prefix also prefix_lengths [B], otherwise, with images,
-            image_repeats = 2.
+            over the slices of the B prompts, and image_repeats = 2. With shared_prefix see `fold`.
         """
+        if self.shared_prefix:
+            return self.fold(rows)
         images = [open_images(row) for row in rows]
         prompts = [self.encode_prompt(row, row_images) for row, row_images in zip(rows, images, strict=True)]
-        sequences, completions = [], []
-        for side in ("chosen", "rejected"):
-            for row, prompt in zip(rows, prompts, strict=True):
-                answer = self.encode_answer(row, side, len(prompt))
-                sequences.append(torch.tensor(prompt + answer))
-                completions.append(torch.tensor([0] * len(prompt) + [1] * len(answer)))
-        batch: dict[str, Any] = self.processor.pad(sequences)
-        batch["completion_mask"] = pad_sequence(completions, batch_first=True)
-        if any(images):
-            features = self.processor.image_processor(images)
-            batch["pixel_values"] = pack_slices([item for slices in features["pixel_values"] for item in slices])
-            batch["tgt_sizes"] = torch.cat(features["tgt_sizes"])
-        if self.shared_prefix:
-            batch["prefix_lengths"] = torch.tensor([len(prompt) for prompt in prompts])
-        elif any(images):
+        answers = [
+            [self.encode_answer(row, side, len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
+            for side in SIDES
+        ]
+        pairs = [(prompt, answer) for side in answers for prompt, answer in zip(prompts, side, strict=True)]
+        batch = pad_sequences(pairs, self.processor) | self.encode_images([image for row in images for image in row])
+        if "tgt_sizes" in batch:
             batch["image_repeats"] = 2
         return batch
+
+    def fold(self, rows: Sequence[Row]) -> dict[str, Any]:
+        """The batch with each prompt once, an image and a text being one prompt, and each answer to it once.
+
+        Returns:
+            input_ids, completion_mask [2B, T]: the last token of the prompt and the answer, which is all that the loss
+            reads; attention_mask [2B, T']: that of the whole sequences, by which TRL counts tokens. folded_ids [1, F],
+            folds and unfold [2B, T] are what the model computes (see MiniCPMVModel.forward); images are sent once for
+            each prompt.
+        """
+        prompts: dict[Any, FoldedPrompt] = {}
+        pairs: list[list[tuple[FoldedPrompt, tuple[int, ...]]]] = []
+        for row in rows:
+            key = (tuple(image["bytes"] for image in row["images"]), json.dumps(row["prompt"]))
+            if key not in prompts:
+                images = open_images(row)
+                prompts[key] = FoldedPrompt(self.encode_prompt(row, images), images)
+            prompt = prompts[key]
+            answers = [tuple(self.encode_answer(row, side, len(prompt.ids))) for side in SIDES]
+            prompt.starts |= dict.fromkeys(answers, 0)
+            pairs.append([(prompt, answer) for answer in answers])
+        folded: list[int] = []
+        for prompt in prompts.values():
+            folded += prompt.ids
+            prompt.end = len(folded)
+            for answer in prompt.starts:
+                prompt.starts[answer] = len(folded)
+                folded += answer
+        sequences = [pair[side] for side in range(len(SIDES)) for pair in pairs]  # chosen first
+        batch = pad_sequences([(prompt.ids[-1:], answer) for prompt, answer in sequences], self.processor)
+        lengths = torch.tensor([len(prompt.ids) + len(answer) for prompt, answer in sequences])
+        batch["attention_mask"] = (torch.arange(int(lengths.max())) < lengths.unsqueeze(1)).long()
+        batch["folded_ids"] = torch.tensor([folded])
+        batch["folds"] = [[len(prompt.ids), *map(len, prompt.starts)] for prompt in prompts.values()]
+        batch["unfold"] = pad_sequence(
+            [
+                torch.tensor([prompt.end - 1, *range(prompt.starts[answer], prompt.starts[answer] + len(answer))])
+                for prompt, answer in sequences
+            ],
+            batch_first=True,
+        )
+        return batch | self.encode_images([image for prompt in prompts.values() for image in prompt.images])
+
+    def encode_images(self, images: Sequence[Image.Image]) -> dict[str, Any]:
+        """Images -> pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2] over their slices; nothing for no images."""
+        if not images:
+            return {}
+        slices, sizes = zip(*map(self.processor.image_processor.slice, images), strict=True)
+        return {
+            "pixel_values": pack_slices([view for image in slices for view in image]),
+            "tgt_sizes": torch.cat(sizes),
+        }
 
     def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
         """The token ids of generation: images precede the text of the first user turn, as with TRL."""

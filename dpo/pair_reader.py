@@ -1,8 +1,8 @@
 """The pairs of a run as DPO reads them: a small data set of row locations, and pairs.parquet behind it.
 
-TRL shuffles and batches a data set with a few bytes per pair: pair_id, group, row. The pairs of a batch are read from
-pairs.parquet when they are needed, so that no image is copied into a cache of `datasets`. To read a row is to read
-its row group, which is why `feedback` writes `pairs` in small ones.
+TRL batches a data set with a few bytes per pair: pair_id, group, row, and the number of its prompt. The pairs of a
+batch are read from pairs.parquet when they are needed, so that no image is copied into a cache of `datasets`. To read a
+row is to read its row group, which is why `feedback` writes `pairs` in small ones.
 """
 
 import os
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from datasets import Dataset
 
 from dpo.collator import Collator, Row
+from dpo.sampler import in_batches
 from rlaif.errors import InputError
 from rlaif.storage.files import atomic_write
 from rlaif.storage.rows import read_located_parts
@@ -25,24 +26,29 @@ from rlaif.storage.run import Run
 
 PAIR_COLUMNS = ["images", "prompt", "chosen", "rejected"]
 LOCATION_COLUMNS = ["pair_id", "group", "row"]
+PROMPT = "prompt"  # the column of the prompt's number: pairs of one image and instruction have the same
 ROW_GROUPS_IN_MEMORY = 8  # in each process that reads; a small run has no more
 
 
-def locate_pairs(run: Run[Any], split: str, collator: Collator) -> Dataset:
-    """The locations of the usable pairs of a split, in their order; the other pairs are dropped with their reason.
+def locate_pairs(run: Run[Any], split: str, collator: Collator, batch_size: int | None = None) -> Dataset:
+    """The locations of the usable pairs of a split; the other pairs are dropped with their reason.
 
+    batch_size: of a pass in this order, which brings the pairs of a prompt into one batch; None: that of the table.
     Errors: InputError if the split has no pairs, or none that is usable.
     """
     usable: list[pa.Table] = []
     count, last_problem = 0, None
-    for part in read_located_parts(run, "pairs", ["pair_id", "split", *PAIR_COLUMNS]):
+    numbers: dict[str, int] = {}  # of prompts
+    for part in read_located_parts(run, "pairs", ["pair_id", "prompt_id", "split", *PAIR_COLUMNS]):
         part = part.filter(pc.equal(part["split"], split))
         problems = [collator.unusable(row) for row in part.to_pylist()]
         for pair_id, problem in zip(part["pair_id"].to_pylist(), problems, strict=True):
             if problem:
                 run.drop(pair_id, *problem)
                 last_problem = problem
-        usable.append(part.select(LOCATION_COLUMNS).filter(pa.array([not problem for problem in problems], pa.bool_())))
+        prompts = [numbers.setdefault(prompt_id, len(numbers)) for prompt_id in part["prompt_id"].to_pylist()]
+        located = part.select(LOCATION_COLUMNS).append_column(PROMPT, pa.array(prompts, pa.int64()))
+        usable.append(located.filter(pa.array([not problem for problem in problems], pa.bool_())))
         count += part.num_rows
     if not count:
         advice = "make a run with more prompts"
@@ -54,6 +60,9 @@ def locate_pairs(run: Run[Any], split: str, collator: Collator) -> Dataset:
     if not locations.num_rows:
         assert last_problem is not None
         raise InputError(f"none of the {count} pairs of split {split!r} is usable: {': '.join(last_problem)}")
+    if batch_size is not None:
+        order = in_batches(locations[PROMPT].to_pylist(), range(locations.num_rows), batch_size)
+        locations = locations.take(pa.array(order, pa.int64()))
     return _on_disk(locations, run.path / "dpo" / "cache" / f"{split}.arrow")
 
 

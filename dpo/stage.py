@@ -61,14 +61,18 @@ def train(run: Run, args: "DPOConfig") -> None:
     with gc_paused():
         from dpo.pair_reader import locate_pairs
         from dpo.policy import load_collator, save_policy
-        from dpo.trainer import build_trainer, reference_parameters
+        from dpo.trainer import build_trainer, groups_pairs, reference_parameters
         from model.parts import fingerprint, parameter_counts
         from model.transformers_private import last_complete_checkpoint
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length, answers_are_cut(run))
-    pairs = locate_pairs(run, "train", collator)
-    validation = locate_pairs(run, "validation", collator) if args.do_eval else None
+    grouped = groups_pairs(config, collator)
+    beforehand = args.precompute_ref_batch_size or args.per_device_train_batch_size  # training has a sampler
+    pairs = locate_pairs(run, "train", collator, beforehand if grouped else None)
+    validation = None
+    if args.do_eval:
+        validation = locate_pairs(run, "validation", collator, args.per_device_eval_batch_size if grouped else None)
     trainer = build_trainer(config, args, collator, run.path / "pairs.parquet", pairs, validation)
     parts = parameter_counts(trainer.model)
     checkpoint = last_complete_checkpoint(run.path / "dpo")

@@ -8,7 +8,7 @@ policy to reference (arXiv 2305.18290, equation 7).
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import DistributedType
@@ -17,10 +17,11 @@ from torch import nn
 from trl import DPOConfig
 
 from dpo.collator import Collator, PairCollator
-from dpo.pair_reader import PairReader
+from dpo.pair_reader import PROMPT, PairReader
 from dpo.policy import load_policy, lora_config
+from dpo.sampler import PromptSampler
 from dpo.trl_private import LocationCollator, LocationTrainer
-from model.parts import freeze
+from model.parts import freeze, parameters_by_part
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.errors import ModelError
@@ -37,7 +38,8 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
 
     args: DPOConfig
     model: Any
-    shared_vision = False  # whether policy and reference share the output of the frozen vision encoder
+    shared_vision: Literal["no", "states", "features"] = "no"  # what policy and reference share of frozen parts
+    groups_pairs = False  # whether the pairs of a prompt come in one batch
 
     def compute_loss(
         self, model: nn.Module, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -47,7 +49,7 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
         The figures of the first batch become entry 0 of the log, which checkpoints keep.
         Errors: ModelError: rewards are not 0 before the first update.
         """
-        if self.shared_vision and "pixel_values" in inputs:
+        if self.shared_vision != "no" and "pixel_values" in inputs:
             inputs = self.with_vision_states(inputs)
         trainer: Any = super()  # untyped
         loss = trainer.compute_loss(model, inputs, return_outputs, num_items_in_batch)
@@ -67,11 +69,27 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
         return loss
 
     def with_vision_states(self, inputs: dict[str, Any]) -> dict[str, Any]:
-        """The batch with its images encoded, for policy and reference alike."""
-        encoder = self.accelerator.unwrap_model(self.model).get_encoder(modality="image")
-        others = {name: value for name, value in inputs.items() if name != "pixel_values"}
+        """The batch with its images encoded, for policy and reference alike, as far as the parts are frozen."""
+        model = self.accelerator.unwrap_model(self.model)
+        images, others = inputs["pixel_values"], {key: value for key, value in inputs.items() if key != "pixel_values"}
         with torch.no_grad(), self.accelerator.autocast():  # the precision of the forward pass that this replaces
-            return {**others, "vision_states": encoder(inputs["pixel_values"], inputs["tgt_sizes"])}
+            if self.shared_vision == "features":
+                return {**others, "image_features": model.get_image_features(images, inputs["tgt_sizes"])}
+            return {**others, "vision_states": model.get_encoder(modality="image")(images, inputs["tgt_sizes"])}
+
+    def get_train_dataloader(self) -> Any:
+        """Trainer's, with the pairs of a prompt in one batch, unless the arguments ask for another order."""
+        loader: Any = super().get_train_dataloader()
+        if self.groups_pairs and self.args.train_sampling_strategy == "random":
+            dataset: Any = self.train_dataset
+            seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+            loader.set_sampler(PromptSampler(dataset[PROMPT], self.args.train_batch_size, seed))
+        return loader
+
+
+def groups_pairs(config: Config, collator: Collator) -> bool:
+    """Whether the pairs of a prompt come in one batch: the collator of other models would gain nothing."""
+    return config.dpo.group_pairs and isinstance(collator, PairCollator)
 
 
 def build_trainer(
@@ -104,14 +122,20 @@ def build_trainer(
         peft_config=adapter,
     )
     report_as_text(trainer, {**LOGGED, **LOGGED_PAIRS})
-    encoder = trainer.model.get_encoder(modality="image")
-    trainer.shared_vision = (
+    trainer.groups_pairs = groups_pairs(config, collator)
+    if (
         config.dpo.shared_vision
         and isinstance(collator, PairCollator)
         and trainer.accelerator.distributed_type in UNSHARDED
-        and not any(parameter.requires_grad for parameter in encoder.parameters())
-    )
+    ):
+        trainer.shared_vision = frozen_vision(trainer.model)
     return trainer
+
+
+def frozen_vision(model: Any) -> Literal["no", "states", "features"]:
+    """What of the images no training changes: nothing, the vision encoder's output, or that of the resampler too."""
+    training = {part for part, parameter in parameters_by_part(model) if parameter.requires_grad}
+    return "no" if "vision" in training else "states" if "resampler" in training else "features"
 
 
 def reference_parameters(trainer: PairTrainer) -> list[torch.Tensor]:

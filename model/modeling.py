@@ -5,7 +5,8 @@ Notable choices:
   names (`llm.*`, `vpm.*`, `resampler.*`) are a mapping applied when loading and saving, so what is saved has the
   released layout;
 - image features are merged out of place (an in-place scatter breaks LoRA with gradient checkpointing);
-- `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them.
+- `image_repeats` lets a batch of preference pairs send its images once: rows r, r + B / k, ... then share them;
+- `folds` lets all answers to a prompt share its computation (see `model.shared_prefix`).
 """
 
 from collections.abc import Iterable
@@ -22,7 +23,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.output_layer import OutputLayer, mean_loss
 from model.resampler import Resampler
-from model.shared_prefix import fold
+from model.shared_prefix import FoldedMask, Folds
+from model.shared_prefix import position_ids as folded_positions
 from model.transformers_private import register_released_names
 from model.vision import VisionModel, patch_mask
 
@@ -96,13 +98,15 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         features: torch.Tensor = self.resampler(hidden, tgt_sizes, patch_mask(tgt_sizes, hidden.shape[1]))
         return features
 
-    def blank_features(self) -> torch.Tensor:
-        """Features [1, Q, D] of one black patch. In distributed training a process without images must still run vision
-        encoder and resampler, or the other processes wait for it forever.
+    def blank_features(self, encoded: bool) -> torch.Tensor:
+        """Features [1, Q, D] of one black patch; encoded: of one blank state of the vision encoder. In distributed
+        training a process without images must still run what the others run, or they wait for it forever.
         """
         weight = self.vision_model.embeddings.patch_embedding.weight
-        pixels = weight.new_zeros(1, *weight.shape[1:])  # [1, 3, side, side]
-        return self.get_image_features(pixels, torch.ones(1, 2, dtype=torch.int32, device=weight.device))
+        grid = torch.ones(1, 2, dtype=torch.int32, device=weight.device)
+        if encoded:
+            return self.get_image_features(None, grid, weight.new_zeros(1, 1, len(weight)))
+        return self.get_image_features(weight.new_zeros(1, *weight.shape[1:]), grid)  # [1, 3, side, side]
 
     def merge(self, input_ids: torch.Tensor, embeds: torch.Tensor, features: torch.Tensor) -> torch.Tensor:
         """Replace the embeddings of placeholders in input_ids [B, T], in order, by features [S, Q, D] -> [B, T, D].
@@ -129,31 +133,35 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         inputs_embeds: torch.Tensor | None = None,
         image_repeats: int = 1,
         vision_states: torch.Tensor | None = None,
-        prefix_lengths: torch.Tensor | None = None,
+        image_features: torch.Tensor | None = None,
+        folded_ids: torch.Tensor | None = None,
+        folds: Folds = (),
+        unfold: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> BaseModelOutputWithPast:
         """input_ids [B, T] -> last_hidden_state [B, T, D]; images as in `get_image_features`, for the first B /
         image_repeats rows only.
 
         vision_states [S, P, D_vision]: output of the vision encoder, instead of pixel_values.
-        prefix_lengths [B / 2]: rows r and B / 2 + r share so many first tokens, images included, which are computed
-        once (see `model.shared_prefix`).
+        image_features [S, Q, D]: output of the resampler, instead of both.
+        folded_ids [1, F], folds, unfold [B, T]: what is computed instead of input_ids, a row of prompts with their
+        answers (see `model.shared_prefix`), and where in the row each token of the sequences is.
         """
-        folded = None
-        if prefix_lengths is not None:
-            assert input_ids is not None and attention_mask is not None and position_ids is None
-            folded = fold(input_ids, attention_mask, prefix_lengths)
-            input_ids, attention_mask, position_ids = folded.input_ids, folded.attention_mask, folded.position_ids
+        if unfold is not None:
+            assert folded_ids is not None and past_key_values is None
+            input_ids, position_ids = folded_ids, folded_positions(folds).to(folded_ids.device)
+            attention_mask = FoldedMask.of(folds, folded_ids.device)
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("got both or none of input_ids and inputs_embeds; pass exactly one")
         if input_ids is not None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-            if pixel_values is not None or vision_states is not None:
-                assert tgt_sizes is not None, "images need their tgt_sizes"
-                features = self.get_image_features(pixel_values, tgt_sizes, vision_states).repeat(image_repeats, 1, 1)
-                inputs_embeds = self.merge(input_ids, inputs_embeds, features)
-            elif self.training and torch.distributed.is_initialized():
-                inputs_embeds = inputs_embeds + 0.0 * self.blank_features().sum()
+            assert pixel_values is None or tgt_sizes is not None, "images need their tgt_sizes"
+            if tgt_sizes is not None and len(tgt_sizes):
+                if image_features is None:
+                    image_features = self.get_image_features(pixel_values, tgt_sizes, vision_states)
+                inputs_embeds = self.merge(input_ids, inputs_embeds, image_features.repeat(image_repeats, 1, 1))
+            elif self.training and torch.distributed.is_initialized() and image_features is None:
+                inputs_embeds = inputs_embeds + 0.0 * self.blank_features(vision_states is not None).sum()
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
@@ -161,8 +169,8 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
             past_key_values=past_key_values,
             **kwargs,
         )
-        if folded is not None:
-            outputs.last_hidden_state = folded.unfold(outputs.last_hidden_state)
+        if unfold is not None:
+            outputs.last_hidden_state = outputs.last_hidden_state[0][unfold]  # [B, T, D]
         result: BaseModelOutputWithPast = outputs
         return result
 
@@ -219,6 +227,11 @@ class MiniCPMVForConditionalGeneration(MiniCPMVPreTrainedModel, GenerationMixin)
         with torch.device("meta"):
             self.lm_head = OutputLayer(*reversed(value.weight.shape))
         self.lm_head.weight = value.weight
+
+    def get_image_features(self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor) -> torch.Tensor:
+        """As `MiniCPMVModel.get_image_features`."""
+        features: torch.Tensor = self.model.get_image_features(pixel_values, tgt_sizes)
+        return features
 
     def forward(
         self,

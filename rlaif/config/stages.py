@@ -264,10 +264,17 @@ class DpoSection(Section):
     )
     shared_prefix: bool = Field(
         True,
-        description="Compute the prompt and image of a pair once for both answers; MiniCPM-V only. Same loss, faster.",
+        description="Compute a prompt with its image once for all answers to it in a batch; MiniCPM-V only. Same loss, "
+        "faster.",
+    )
+    group_pairs: bool = Field(
+        True,
+        description="Bring the pairs of a prompt into one batch, as far as it has room (`per_device_train_batch_size` "
+        "stays), so that `shared_prefix` computes the prompt once for all of them; the order is random otherwise. "
+        "MiniCPM-V only; another `dpo.trainer.train_sampling_strategy` than random goes first.",
     )
     shared_vision: bool = Field(
         True,
-        description="Encode images once for policy and reference if the vision encoder is frozen; MiniCPM-V only. Same "
-        "loss, faster.",
+        description="Encode images once for policy and reference if the vision encoder is frozen, and resample them "
+        "once if the resampler is frozen too; MiniCPM-V only. Same loss, faster.",
     )

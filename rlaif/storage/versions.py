@@ -13,7 +13,7 @@ STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the 
     "import": 1,
     "generation": 5,
     "feedback": 5,
-    "dpo": 4,
+    "dpo": 5,
     "training": 1,
     "evaluate": 5,
     "benchmark": 4,

@@ -9,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from dpo.collator import PairCollator, StockCollator
+from dpo.collator import PairCollator, StockCollator, open_images
 from model import MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 from scenes.recipe.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
 from tests.support.pair_rows import pair_row
@@ -120,9 +120,49 @@ def test_the_end_token_stays_in_the_loss_if_it_also_pads(processor: MiniCPMVProc
     row = pair_row("a", "hue?", "red", "blue!")
     for shared_prefix in (False, True):
         batch = PairCollator(other, shared_prefix=shared_prefix)([row])
-        assert tokens(other, batch)[0][: 34 + 4] == [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT, *"red", END]
-        assert batch["completion_mask"].tolist() == [[0] * 34 + [1] * 4 + [0] * 2, [0] * 34 + [1] * 6]
+        unread = 33 if shared_prefix else 0  # tokens of the prompt that the loss does not read
+        prompt = [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT]
+        assert tokens(other, batch)[0][: 34 + 4 - unread] == [*prompt, *"red", END][unread:]
+        masks = [[0] * 34 + [1] * 4 + [0] * 2, [0] * 34 + [1] * 6]
+        assert batch["completion_mask"].tolist() == [mask[unread:] for mask in masks]
         assert batch["attention_mask"].tolist() == [[1] * 38 + [0] * 2, [1] * 40]
+
+
+def test_pairs_of_one_prompt_share_it_and_equal_answers_literally(processor: MiniCPMVProcessor) -> None:
+    """The third pair has the prompt of the first, and an answer of it; the second has the text, but another image."""
+    rows = [
+        pair_row("a", "hue?", "red", "blue!", (56, 56)),
+        pair_row("b", "hue?", "no", "a", (40, 90)),
+        pair_row("c", "hue?", "red", "pink", (56, 56)),
+    ]
+    batch = PairCollator(processor, shared_prefix=True)(rows)
+    prompt = [*USER, *VIEW, "Ċ", *"hue?", *ASSISTANT]  # 34 tokens
+    tall = processor.expand(processor.encode_turn("hue?", has_image=True), [(40, 90)])
+    first = [*prompt, *"red", END, *"blue!", END, *"pink", END]  # 34 + 4 + 6 + 5
+    row = processor.tokenizer.convert_ids_to_tokens(batch["folded_ids"][0].tolist())
+    assert row[: len(first)] == first
+    assert row[len(first) + len(tall) :] == [*"no", END, "a", END]
+    assert batch["folds"] == [[34, 4, 6, 5], [len(tall), 3, 2]]
+    assert tokens(processor, batch) == [
+        ["Ċ", *"red", END, PAD, PAD],
+        ["Ċ", *"no", END, PAD, PAD, PAD],
+        ["Ċ", *"red", END, PAD, PAD],
+        ["Ċ", *"blue!", END],
+        ["Ċ", "a", END, PAD, PAD, PAD, PAD],
+        ["Ċ", *"pink", END, PAD],
+    ]
+    end = 49 + len(tall)
+    assert batch["unfold"].tolist() == [
+        [33, 34, 35, 36, 37, 0, 0],
+        [end - 1, end, end + 1, end + 2, 0, 0, 0],
+        [33, 34, 35, 36, 37, 0, 0],
+        [33, 38, 39, 40, 41, 42, 43],
+        [end - 1, end + 3, end + 4, 0, 0, 0, 0],
+        [33, 44, 45, 46, 47, 48, 0],
+    ]
+    assert batch["attention_mask"].sum(1).tolist() == [38, len(tall) + 3, 38, 40, len(tall) + 2, 39]
+    slices = [processor.image_processor.slice(open_images(row)[0])[1] for row in rows[:2]]
+    assert torch.equal(batch["tgt_sizes"], torch.cat(slices))  # once a prompt
 
 
 @pytest.mark.parametrize("pad", [PAD, END, None])

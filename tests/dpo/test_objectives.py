@@ -56,7 +56,7 @@ def loss_of(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Loss:
             weight = trainer.model.lm_head.weight
             weight += 0.2 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
     batches = [trainer._prepare_inputs(next(iter(trainer.get_train_dataloader()))) for trainer in trainers]
-    assert ["prefix_lengths" in batch for batch in batches] == [False, True]
+    assert ["folds" in batch for batch in batches] == [False, True]
 
     @cache
     def loss_of(name: str) -> tuple[float, float]:
@@ -78,7 +78,9 @@ def build(model: Path, folder: Path, shared_prefix: bool) -> PairTrainer:
     # use_weighting: so that the model gives what this loss needs; the others do without
     trainer = {"per_device_train_batch_size": 4, "use_weighting": True}
     config = config_of(model, trainer, shared_prefix=shared_prefix)
-    write_pairs(folder, config, varied_pairs(4))
+    first, *others = varied_pairs(3)
+    same_prompt = {**others[1], "pair_id": "another", **{name: first[name] for name in ("images", "prompt_id")}}
+    write_pairs(folder, config, [first, same_prompt, *others])
     run = Run(folder, config, "dpo")
     assert run.begin(["policy"], {}, inputs=["pairs"])
     arguments = trainer_arguments(config, folder / "dpo")

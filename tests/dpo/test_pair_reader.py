@@ -46,11 +46,24 @@ def run(tmp_path: Path) -> Run[Config]:
 
 def test_usable_pairs_are_located_in_order_and_the_others_dropped(run: Run[Config]) -> None:
     located = locate_pairs(run, "train", Picky())
-    assert located.column_names == ["pair_id", "group", "row"]
-    expected = [("train-0", 0, 0), ("train-1", 0, 1), ("train-3", 0, 3), ("train-4", 0, 4)]
-    expected += [("train-6", 2, 0), ("train-7", 2, 1), ("train-9", 2, 3), ("train-10", 2, 4)]
+    assert located.column_names == ["pair_id", "group", "row", "prompt"]
+    expected = [("train-0", 0, 0, 0), ("train-1", 0, 1, 1), ("train-3", 0, 3, 3), ("train-4", 0, 4, 4)]
+    expected += [("train-6", 2, 0, 6), ("train-7", 2, 1, 7), ("train-9", 2, 3, 9), ("train-10", 2, 4, 10)]
     assert [tuple(row.values()) for row in located.to_list()] == expected
     assert run.dropped() == {f"train-{number}": "third" for number in (2, 5, 8, 11)}
+
+
+def test_pairs_of_a_prompt_come_in_one_batch(tmp_path: Path) -> None:
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    rows = [{**row, "prompt_id": prompt} for row, prompt in zip(varied_pairs(6), "abbcac", strict=True)]
+    write_pairs(tmp_path, config, rows)
+    run = Run(tmp_path, config, "dpo")
+    assert run.begin(["policy"], {}, inputs=["pairs"])
+    orders = [locate_pairs(run, "train", Picky(), batch_size)["pair_id"] for batch_size in (None, 2)]
+    assert [list(order) for order in orders] == [
+        ["train-0", "train-1", "train-3", "train-4"],
+        ["train-0", "train-4", "train-1", "train-3"],
+    ]
 
 
 def test_rows_at_locations_are_those_of_the_table(run: Run[Config]) -> None:

@@ -54,7 +54,7 @@ def test_data_sets_are_still_prepared_by_the_method_that_is_overridden(build: Bu
     assert list(inspect.signature(DPOTrainer._prepare_dataset).parameters)[1] == "dataset", broken
     assert LocationTrainer._prepare_dataset is not DPOTrainer._prepare_dataset
     data: Any = build().train_dataset
-    assert data.column_names == ["pair_id", "group", "row"], broken
+    assert data.column_names == ["pair_id", "group", "row", "prompt"], broken
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Folded pairs: their layout, and the same log-probabilities and gradients as two sequences."""
+"""Folded answers: their layout, and the same log-probabilities and gradients as sequences of their own."""
 
 from functools import partial
 from pathlib import Path
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.nn.functional import scaled_dot_product_attention
 
 from dpo.collator import PairCollator
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from model.shared_prefix import fold
+from model.shared_prefix import FoldedMask, dense_mask, position_ids, segment_ids
 from tests.support.pair_rows import pair_row
 
 ROWS = [
@@ -17,6 +18,8 @@ ROWS = [
     pair_row("b", "is red", "no", "a", (150, 60)),
     pair_row("c", "blue", "yes", "no", None),
     pair_row("d", "star", "a star", "a circle", (40, 90)),
+    pair_row("e", "red", "a star", "yes", (56, 56)),  # of the first one's prompt, with one of its answers
+    pair_row("f", "red", "blue", "a circle", (56, 56)),
 ]
 
 
@@ -26,28 +29,44 @@ def batches(folder: Path, rows: list[Any] = ROWS) -> tuple[dict[str, Any], dict[
     return PairCollator(processor)(rows), PairCollator(processor, shared_prefix=True)(rows)
 
 
-def test_a_pair_and_a_shorter_one_literally() -> None:
-    ids = torch.tensor([[1, 2, 3, 4], [1, 5, 0, 0], [1, 2, 6, 0], [1, 7, 8, 0]])
-    folded = fold(ids, (ids > 0).long(), torch.tensor([2, 1]))
-    assert folded.input_ids.tolist()[0] == [1, 2, 3, 4, 6]  # prompt 1 2, chosen 3 4, rejected 6
-    assert folded.input_ids.tolist()[1][:4] == [1, 5, 7, 8]
-    assert folded.position_ids.tolist() == [[0, 1, 2, 3, 2], [0, 1, 1, 2, 0]]
-    assert folded.attention_mask[0, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],
+def test_two_prompts_literally() -> None:
+    folds = [[2, 2, 1], [1, 2]]  # a prompt of two tokens with answers of two and one, and one of one with one of two
+    assert position_ids(folds).tolist() == [[0, 1, 2, 3, 2, 0, 1, 2]]
+    assert segment_ids(folds).tolist() == [[0, 0, 0, 0, 0, 1, 1, 1], [0, 0, 1, 1, 2, 0, 1, 1]]
+    assert dense_mask(folds)[0, 0].int().tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0],
+        [1, 1, 0, 0, 0, 0, 0, 0],
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [1, 1, 1, 1, 0, 0, 0, 0],
+        [1, 1, 0, 0, 1, 0, 0, 0],
+        [0, 0, 0, 0, 0, 1, 0, 0],
+        [0, 0, 0, 0, 0, 1, 1, 0],
+        [0, 0, 0, 0, 0, 1, 1, 1],
     ]
-    assert folded.attention_mask[1, 0].int().tolist() == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 0, 1, 0, 0],
-        [1, 0, 1, 1, 0],
-        [1, 0, 0, 0, 1],  # padding attends to itself
+
+
+@pytest.mark.parametrize("key_heads", [4, 2])
+def test_attention_equals_that_with_the_dense_mask(key_heads: int) -> None:
+    folds = [[20, 5, 1, 7], [3, 4], [6, 1, 1]]
+    generator = torch.Generator().manual_seed(0)
+    inputs = query, key, value = [
+        torch.randn(1, heads, 48, 16, generator=generator, requires_grad=True) for heads in (4, key_heads, key_heads)
     ]
-    states = folded.unfold(folded.input_ids.unsqueeze(-1).float())[..., 0]
-    assert states[ids > 0].tolist() == ids[ids > 0].tolist()
+    weights = torch.randn(1, 4, 48, 16, generator=generator)
+    results = []
+    for mask in (dense_mask(folds), FoldedMask.of(folds, torch.device("cpu")), dense_mask([[48]])):
+        output = scaled_dot_product_attention(query, key, value, attn_mask=mask, enable_gqa=True)
+        results.append([output, *torch.autograd.grad((output * weights).sum(), inputs)])
+    for expected, actual, causal in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
+        assert (causal - expected).abs().max() > 0.1  # negative control: without the structure it is another result
+
+
+def test_an_attention_that_would_not_mask_is_an_error() -> None:
+    mask = FoldedMask.of([[2, 1]], torch.device("cpu"))
+    assert mask.shape == (1, 1, 3, 3) and mask.dtype == torch.bool
+    with pytest.raises(TypeError, match="a shared prompt needs attention 'sdpa', but another one called add"):
+        torch.add(torch.zeros(3, 3), mask)
 
 
 def log_probs(model: Any, batch: dict[str, Any]) -> torch.Tensor:
@@ -67,7 +86,8 @@ def gradients(model: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
 def test_log_probs_and_gradients_equal_those_of_separate_sequences(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     separate, shared = batches(tiny_model)
-    assert "image_repeats" not in shared and "prefix_lengths" not in separate
+    assert "image_repeats" not in shared and "folds" not in separate
+    assert [len(lengths) - 1 for lengths in shared["folds"]] == [5, 2, 2, 2]  # 12 answers, of which one occurs twice
     with torch.no_grad():
         torch.testing.assert_close(log_probs(model, shared), log_probs(model, separate), rtol=0, atol=1e-5)
     expected, actual = gradients(model, separate), gradients(model, shared)
@@ -84,30 +104,32 @@ def test_log_probs_differ_with_other_masks_or_positions(
     """Negative control: the equality above can fail."""
     import model.modeling as modeling
 
-    def broken_fold(*arguments: Any) -> Any:
-        folded = fold(*arguments)
-        if broken == "mask":
-            folded.attention_mask.copy_(torch.ones_like(folded.attention_mask).tril())
-        else:
-            folded.position_ids.copy_(torch.arange(folded.position_ids.shape[1]))
-        return folded
+    class Causal:
+        @staticmethod
+        def of(folds: Any, device: torch.device) -> torch.Tensor:
+            return dense_mask([[sum(map(sum, folds))]])
 
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     separate, shared = batches(tiny_model)
     with torch.no_grad():
         expected = log_probs(model, separate)
-        monkeypatch.setattr(modeling, "fold", broken_fold)
+        if broken == "mask":
+            monkeypatch.setattr(modeling, "FoldedMask", Causal)
+        else:
+            monkeypatch.setattr(modeling, "folded_positions", lambda folds: position_ids([[sum(map(sum, folds))]]))
         assert (log_probs(model, shared) - expected).abs().max() > 1e-3
 
 
-def test_vision_states_give_the_same_as_pixels(tiny_model: Path) -> None:
+def test_states_and_features_give_the_same_as_pixels(tiny_model: Path) -> None:
     model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
     for batch in batches(tiny_model):
-        pixels = batch.pop("pixel_values")
+        pixels, sizes = batch.pop("pixel_values"), batch["tgt_sizes"]
         with torch.no_grad():
-            states = model.get_encoder(modality="image")(pixels, batch["tgt_sizes"])
             expected = log_probs(model, {**batch, "pixel_values": pixels})
+            states = model.get_encoder(modality="image")(pixels, sizes)
             assert torch.equal(log_probs(model, {**batch, "vision_states": states}), expected)
+            features = model.get_image_features(pixels, sizes)
+            assert torch.equal(log_probs(model, {**batch, "image_features": features}), expected)
 
 
 def test_prompts_without_images_are_shared_too(tiny_model: Path) -> None:
