@@ -3,6 +3,9 @@
 The text of messages is tokenized without special tokens, so `<unk>`, `<image>` or `<|eot_id|>` written by a user or a
 model stay text. Only image markers and the tokens of the chat template become special. Generation, labeling and
 training all use it.
+
+The released tokenizer of 2.5 declares `!` special, because it pads with it. Special tokens are left out of sampled
+text, so "Great! A cat" would become "Great A cat"; `prepare_tokenizer` makes such a token text again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,10 +20,26 @@ from transformers.processing_utils import ProcessorMixin
 
 from model.image_processing import MiniCPMVImageProcessor, pack_slices
 from model.slicing import Size
+from model.transformers_private import declare_text
 
 IMAGE_MARKER = "(<image>./</image>)"  # represents an image in a rendered prompt, until `expand` replaces it
 # Represents the content of a message while the chat template is rendered; the characters are for private use.
 CONTENT_MARKER = "\ue000{}\ue001"
+
+# For a tokenizer without a chat template, by the token that ends a turn.
+TEMPLATES = {
+    "<|im_end|>": (  # ChatML, version 2.6
+        "{% for message in messages %}"
+        "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>\n' }}"
+        "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    ),
+    "<|eot_id|>": (  # Llama 3, version 2.5
+        "{{ bos_token }}{% for message in messages %}"
+        "{{ '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' + message['content'] + '<|eot_id|>' }}"
+        "{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}"
+    ),
+}
 
 NO_LOSS = -100  # label of a token without loss
 
@@ -50,6 +69,36 @@ def with_images(messages: Sequence[dict[str, Any]], count: int) -> list[dict[str
     return copies
 
 
+def prepare_tokenizer(tokenizer: Any) -> None:
+    """Give the tokenizer of a checkpoint a chat template where it has none, and make special tokens that are text
+    ordinary ones: those whose text is one token, the same, where nothing is special. Such a token no longer pads.
+    """
+    if tokenizer.chat_template is None:
+        vocabulary = tokenizer.get_vocab()
+        tokenizer.chat_template = next((TEMPLATES[end] for end in TEMPLATES if end in vocabulary), None)
+    added = [token.content for token in tokenizer.added_tokens_decoder.values() if token.special]
+    text = [
+        token
+        for token in dict.fromkeys([*tokenizer.all_special_tokens, *added])
+        if tokenizer.encode(token, add_special_tokens=False, split_special_tokens=True)
+        == [tokenizer.convert_tokens_to_ids(token)]
+    ]
+    if text:
+        if tokenizer.pad_token in text:
+            tokenizer.pad_token = tokenizer.eos_token
+        declare_text(tokenizer, text)
+
+
+def end_of_turn(tokenizer: Any) -> int:
+    """Id of the token that ends an answer (<|eot_id|> in 2.5, <|im_end|> in 2.6): the first one that the chat template
+    adds.
+    """
+    answer = [{"role": "assistant", "content": CONTENT_MARKER.format(0)}]
+    rendered = tokenizer.apply_chat_template(answer, tokenize=False)
+    ids: list[int] = tokenizer.encode(rendered.partition(CONTENT_MARKER.format(0))[2], add_special_tokens=False)
+    return ids[0]
+
+
 class MiniCPMVProcessor(ProcessorMixin):
     """The image processor and a fast tokenizer whose vocabulary has the image tags and `<unk>`."""
 
@@ -60,6 +109,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         chat_template: str | None = None,
         **kwargs: Any,
     ):
+        prepare_tokenizer(tokenizer)
         super().__init__(image_processor, tokenizer, chat_template=chat_template)
         vocabulary = tokenizer.get_vocab()
         missing = [tag for tag in image_processor.tags if tag not in vocabulary]
@@ -70,9 +120,7 @@ class MiniCPMVProcessor(ProcessorMixin):
             )
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_processor.unk)
         self.marker_ids = self.encode_special(IMAGE_MARKER)
-        # the token that ends an answer (<|eot_id|> in 2.5, <|im_end|> in 2.6): the first one that the template adds
-        answer = [{"role": "assistant", "content": CONTENT_MARKER.format(0)}]
-        self.end_of_turn = self.encode_special(self.render(answer, False).partition(CONTENT_MARKER.format(0))[2])[0]
+        self.end_of_turn = end_of_turn(tokenizer)
 
     def encode_special(self, text: str) -> list[int]:
         """Token ids of trusted text, in which tags and control tokens are special."""

@@ -5,13 +5,15 @@ attributes and hooks that a custom model defines (`_init_weights`, `_no_split_mo
 which its guide for new models documents.
 """
 
+import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from accelerate.utils import is_peft_model
+from tokenizers import Tokenizer
 from torch import nn
 
 # Documented, but not exported by the package: the mask of a bidirectional encoder, for whichever attention is set.
@@ -26,6 +28,7 @@ __all__ = [
     "ReleasedCheckpoints",
     "SiglipEncoder",
     "create_bidirectional_mask",
+    "declare_text",
     "last_complete_checkpoint",
     "register_released_names",
 ]
@@ -47,6 +50,21 @@ def register_released_names(class_name: str, prefixes: Mapping[str, str]) -> Non
         for ours, released in prefixes.items()
     ]
     register_checkpoint_conversion_mapping(class_name, names, overwrite=True)
+
+
+def declare_text(tokenizer: Any, tokens: Collection[str]) -> None:
+    """Make added tokens that are declared special ordinary ones; they keep their ids.
+
+    Private: the attribute that holds the Rust tokenizer, which can declare a token special, but not the reverse; and
+    the arguments that are saved.
+    """
+    values = json.loads(tokenizer.backend_tokenizer.to_str())
+    for added in values["added_tokens"]:
+        added["special"] = added["special"] and added["content"] not in tokens
+    tokenizer._tokenizer = Tokenizer.from_str(json.dumps(values))
+    for added in tokenizer.init_kwargs.get("added_tokens_decoder", {}).values():
+        added.special = added.special and added.content not in tokens
+    tokenizer.extra_special_tokens = [token for token in tokenizer.extra_special_tokens if token not in tokens]
 
 
 class ReleasedCheckpoints:

@@ -91,6 +91,20 @@ def answer_whether_capturing() -> None:
         torch.cuda.is_current_stream_capturing = lambda: False
 
 
+def register_tokenizer_mode(mode: str, module: str, class_name: str) -> None:
+    """Let vLLM load a tokenizer with a class of ours where `tokenizer_mode` is `mode`, as its option documents for
+    plugins.
+
+    Private: the two registries, and the renderer of tokenizers of transformers.
+    """
+    from vllm.renderers.registry import RENDERER_REGISTRY
+    from vllm.tokenizers.registry import TokenizerRegistry
+
+    if mode not in TokenizerRegistry.tokenizers:  # it warns about a second time
+        TokenizerRegistry.register(mode, module, class_name)
+        RENDERER_REGISTRY.register(mode, "vllm.renderers.hf", "HfRenderer")
+
+
 def replace_vision_embeddings(served: Any, embeddings: nn.Module) -> None:
     """Give vLLM's MiniCPM-V other patch and position embeddings, before it loads the weights.
 

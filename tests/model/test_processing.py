@@ -123,6 +123,38 @@ def test_a_tokenizer_without_the_tags_is_an_error() -> None:
         MiniCPMVProcessor(MiniCPMVImageProcessor(), tokenizer)
 
 
+@pytest.fixture(scope="module")
+def padded_with_a_text() -> MiniCPMVProcessor:
+    """The released 2.5 pads with `!`, which so is a special token."""
+    tokenizer = tiny_tokenizer()
+    tokenizer.pad_token = "!"
+    return MiniCPMVProcessor(MiniCPMVImageProcessor(scale_resolution=56, image_feature_size=4), tokenizer)
+
+
+def test_a_special_token_that_is_text_stays_text(padded_with_a_text: MiniCPMVProcessor, tmp_path: Path) -> None:
+    padded_with_a_text.save_pretrained(tmp_path)
+    for processor in (padded_with_a_text, MiniCPMVProcessor.from_pretrained(tmp_path)):
+        tokenizer = processor.tokenizer
+        ids = processor.encode_answer("red! !! <|eot_id|>")
+        assert tokenizer.decode(ids, skip_special_tokens=True) == "red! !! <|eot_id|>"
+        assert ids.count(tokenizer.convert_tokens_to_ids("!")) == 3
+        assert "!" not in tokenizer.all_special_tokens and "<|eot_id|>" in tokenizer.all_special_tokens
+        assert tokenizer.pad_token == tokenizer.eos_token == "<|eot_id|>"
+        assert processor.encode_special("<|eot_id|>") == [processor.end_of_turn]
+
+
+@pytest.mark.parametrize("version", ["2.5", "2.6"])
+def test_a_tokenizer_without_a_chat_template_gets_that_of_its_version(version: str) -> None:
+    images = MiniCPMVImageProcessor(scale_resolution=56, image_feature_size=4)
+    without = tiny_tokenizer(version)
+    without.chat_template = None
+    given, expected = (MiniCPMVProcessor(images, tokenizer) for tokenizer in (without, tiny_tokenizer(version)))
+    messages = [{"role": "user", "content": "red?"}, {"role": "assistant", "content": "no"}]
+    for prompt in (False, True):
+        assert given.encode_chat(messages, prompt) == expected.encode_chat(messages, prompt)
+    assert given.end_of_turn == expected.end_of_turn
+
+
 def test_padding_mask_is_computed_from_lengths_not_from_ids() -> None:
     processor = MiniCPMVProcessor(MiniCPMVImageProcessor(scale_resolution=56, image_feature_size=4), tiny_tokenizer())
     batch = processor(text=["yes", "<|end_of_text|> no star"])  # <|end_of_text|> is the pad token

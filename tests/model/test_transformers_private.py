@@ -51,6 +51,20 @@ def test_conversion_mappings_are_registered_by_class() -> None:
     assert mapping is not None and len(mapping) == len(model.modeling.PREFIXES), "register_released_names"
 
 
+def test_a_special_token_becomes_text_and_keeps_its_id() -> None:
+    from tokenizers import Tokenizer, models
+
+    backend = Tokenizer(models.BPE({"!": 0, "a": 1, "<s>": 2}, []))
+    tokenizer: Any = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", extra_special_tokens=["!"]
+    )
+    assert tokenizer.decode([1, 0, 2], skip_special_tokens=True) == "a", "declare_text: special tokens are skipped"
+    private.declare_text(tokenizer, ["!"])
+    assert tokenizer.decode([1, 0, 2], skip_special_tokens=True).replace(" ", "") == "a!", "declare_text"
+    assert tokenizer.encode("a!<s>", add_special_tokens=False) == [1, 0, 2]
+    assert tokenizer.all_special_tokens == ["<s>"]
+
+
 def test_layers_and_mask_of_the_vision_encoder() -> None:
     config: Any = transformers.SiglipVisionConfig(
         hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1

@@ -124,3 +124,17 @@ def test_our_subclasses_override_what_vllm_calls() -> None:
         "PositionedMiniCPMV2_5: the call"
     )
     assert "def get_hf_processor" in inspect.getsource(minicpmv.MiniCPMVProcessingInfo), "ProcessingInfo: the hook"
+
+
+def test_tokenizer_modes_of_plugins_are_loaded_and_rendered_as_those_of_transformers() -> None:
+    from vllm.renderers.registry import RENDERER_REGISTRY
+    from vllm.tokenizers.registry import TokenizerRegistry
+
+    from model.vllm.plugin import TOKENIZER_MODE, register
+
+    register()
+    register()
+    kind: type = TokenizerRegistry.load_tokenizer_cls(TOKENIZER_MODE)
+    assert kind.__name__ == "MiniCPMVTokenizer", "register_tokenizer_mode: TokenizerRegistry"
+    renderers = [RENDERER_REGISTRY.load_renderer_cls(mode) for mode in ("hf", TOKENIZER_MODE)]
+    assert renderers[0] is renderers[1], "register_tokenizer_mode: RENDERER_REGISTRY"

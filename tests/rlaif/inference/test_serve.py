@@ -1,5 +1,6 @@
 """The arguments of vLLM that `make serve` sets; test_served.py runs a server."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -57,6 +58,7 @@ def test_the_server_binds_to_loopback_by_default(
         raise Started
 
     monkeypatch.setattr(rlaif.inference.serve, "prepare_environment", lambda: True)
+    monkeypatch.setattr(rlaif.inference.serve, "tokenizer_options", lambda model: {"tokenizer_mode": "minicpmv"})
     monkeypatch.setattr("os.execv", start)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(Started):
@@ -64,6 +66,7 @@ def test_the_server_binds_to_loopback_by_default(
     (arguments,) = commands
     assert arguments[1:4] == ["-m", "vllm.entrypoints.openai.api_server", "--model=some/model"]
     assert f"--host={host}" in arguments and "--port=8123" in arguments
+    assert "--tokenizer-mode=minicpmv" in arguments
     assert f"serves some/model at http://{host}:8123/v1" in capsys.readouterr().out
 
 
@@ -74,6 +77,7 @@ def test_a_labeler_behind_an_endpoint_cannot_be_served(capsys: pytest.CaptureFix
     assert error.count("\n") == 1
 
 
+@pytest.mark.filterwarnings("ignore")  # of vLLM's libraries
 def test_precision_and_budgets_are_passed_under_vllms_names() -> None:
     """Of vLLM's quantizations none runs on every CPU, so that what is tested here is what vLLM gets."""
     from vllm.config.cache import CacheDType
@@ -103,3 +107,10 @@ def test_tables_are_bound_to_what_lowers_the_precision() -> None:
     assert model.model_copy(update={"quantization": "fp8_per_tensor"}).identity()["quantization"] == "fp8_per_tensor"
     other = engine.model_copy(update={"kv_cache_dtype": "fp8", "max_num_batched_tokens": 8192})
     assert other.identity() == {"max_model_len": 512, "kv_cache_dtype": "fp8"}
+
+
+def test_a_folder_without_a_model_cannot_be_served(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", str(ROOT / "configs" / "endpoint.yaml"), "--model", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path} cannot be served: no config.json") and "with MODEL=" in error
+    assert error.count("\n") == 1
