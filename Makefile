@@ -18,7 +18,9 @@ STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3; default 1
 PART ?= 1## part of `make sft`: 1 or 2; default 1
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
-LAUNCH ?= $(VENV)/python -m## launcher of training; for several GPUs: ".venv/bin/accelerate launch --config_file FILE -m"
+PROCESSES ?=## processes of `make dpo` and of training, one a GPU (on a machine without GPUs, on its CPU); default 1
+SHARDING ?=## how the processes share the model: ddp, fsdp2, zero2, zero3, or a file of accelerate; default ddp, a copy for each
+LAUNCH ?=## launcher of `make dpo` and of training on several machines, instead of PROCESSES: "accelerate launch --config_file FILE -m"
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
@@ -35,7 +37,9 @@ BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# not from th
 PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRAIN_CONFIG = $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG))
 TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir $(TRAIN_CONFIG))),$(RUN))
-TRAIN = $(LAUNCH) training --config $(TRAIN_CONFIG) --run $(TRAIN_RUN) $(CHANGES)
+ON_PROCESSES = $(VENV)/python -m rlaif.launch --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
+LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(ON_PROCESSES),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
+TRAIN = $(LAUNCHER) training --config $(TRAIN_CONFIG) --run $(TRAIN_RUN) $(CHANGES)
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -66,7 +70,7 @@ feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, with the lab
 	@$(VENV)/python -m feedback $(STAGE_ARGS)
 
 dpo: .venv/.ready ## pairs -> aligned policy in RUN/policy
-	@$(VENV)/python -m dpo $(STAGE_ARGS)
+	@$(LAUNCHER) dpo $(STAGE_ARGS)
 
 evaluate: .venv/.ready ## measure hallucination, recall and length before and after DPO, and the labeler's accuracy where the truth is known
 	@$(VENV)/python -m evaluation $(STAGE_ARGS)

@@ -50,7 +50,6 @@ def trainer_arguments(config: Config, output_dir: Path) -> DPOConfig:
         "remove_unused_columns": False,
         "disable_dropout": config.dpo.method == "full" or not config.dpo.lora.dropout,  # True would disable LoRA's too
         "bf16": gpu and config.policy.dtype != "float32",
-        "dataloader_pin_memory": gpu,
         "report_to": "none",
         "save_total_limit": 2,
     }

@@ -1,6 +1,7 @@
 """Align the policy of a run with its pairs by direct preference optimization (DPO, arXiv 2305.18290).
 
     make dpo CONFIG=configs/demo.yaml RUN=runs/demo
+    make dpo CONFIG=configs/demo.yaml RUN=runs/demo PROCESSES=8
 
 Reads the columns pair_id, images, prompt, chosen, rejected and split of `pairs`: split `train` is trained on, and
 `validation` is evaluated if dpo.trainer.eval_strategy is set. Writes
@@ -10,15 +11,16 @@ Reads the columns pair_id, images, prompt, chosen, rejected and split of `pairs`
     dropped       unusable pairs, with their reason
     metrics.json  section `dpo`
 
-A killed stage resumes from the last checkpoint. The reference is always `policy` of the configuration.
+A killed stage resumes from the last checkpoint. The reference is always `policy` of the configuration. Of several
+processes the first one holds the run folder: it checks, drops, logs and saves.
 """
 
 import os
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from rlaif.config import Config
+from rlaif.config import Config, ModelSection
 from rlaif.imports import gc_paused
 from rlaif.inference.revision import pin_model
 from rlaif.storage.files import write_json
@@ -26,8 +28,10 @@ from rlaif.storage.run import Run
 from rlaif.storage.tables import answers_are_cut, has_prompts_of
 
 if TYPE_CHECKING:
+    from datasets import Dataset
     from trl import DPOConfig
 
+    from dpo.collator import Collator
     from dpo.trainer import PairTrainer
 
 
@@ -39,62 +43,95 @@ def align(config: Config, path: Path) -> None:
 def run_dpo(run: Run) -> None:
     """Train, and write `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
-    policy, revision = pin_model(run.config.policy)  # reports a folder without a model before the slow imports
-    config = run.config = run.config.model_copy(update={"policy": policy})
+    pin_model(run.config.policy)  # reports a folder without a model before the slow imports
     with gc_paused():
         from dpo.arguments import trainer_arguments
-        from dpo.policy import check_policy
+        from rlaif.processes import on_first_process
 
-    args = trainer_arguments(config, run.path / "dpo")
+    args = trainer_arguments(run.config, run.path / "dpo")
+    start = on_first_process(args, lambda: begin(run, args))
+    if start is not None:
+        policy, checkpoint = start
+        run.config = run.config.model_copy(update={"policy": policy})
+        train(run, args, checkpoint)
+
+
+def begin(run: Run, args: "DPOConfig") -> tuple[ModelSection, str | None] | None:
+    """Check the inputs and bind the run folder to them. Returns the policy at its exact revision and the checkpoint to
+    resume from; None if the stage has finished already. Errors: RlaifError.
+    """
+    from dpo.policy import check_policy
+    from model.transformers_private import last_complete_checkpoint
+    from rlaif.processes import check_checkpoint
+
+    policy, revision = pin_model(run.config.policy)
+    config = run.config = run.config.model_copy(update={"policy": policy})
     check_policy(config)
     settings = {
         "seed": config.seed,
         "policy": {**config.policy.identity(), "revision": revision},
         "dpo": config.dpo.model_dump(),
     }
-    if run.begin(["policy"], settings, inputs=["pairs"]):
-        train(run, args)
+    if not run.begin(["policy"], settings, inputs=["pairs"]):
+        return None
+    checkpoint = last_complete_checkpoint(run.path / "dpo")
+    check_checkpoint(run.path / "dpo", checkpoint, args)
+    return policy, checkpoint
 
 
-def train(run: Run, args: "DPOConfig") -> None:
+def train(run: Run, args: "DPOConfig", checkpoint: str | None) -> None:
     """Train on the usable pairs, check that the reference stayed as it was, and save the policy."""
     with gc_paused():
         from dpo.pair_reader import locate_pairs
-        from dpo.policy import load_collator, save_policy
-        from dpo.trainer import build_trainer, groups_pairs, reference_parameters
+        from dpo.policy import load_collator
+        from dpo.trainer import build_trainer, groups_pairs, reference_parameters, whole_model
         from model.parts import fingerprint, parameter_counts
-        from model.transformers_private import last_complete_checkpoint
+        from rlaif.processes import on_first_process, record_processes, unused_gpus
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length, answers_are_cut(run))
-    grouped = groups_pairs(config, collator)
     beforehand = args.precompute_ref_batch_size or args.per_device_train_batch_size  # training has a sampler
-    pairs = locate_pairs(run, "train", collator, beforehand if grouped else None)
-    validation = None
-    if args.do_eval:
-        validation = locate_pairs(run, "validation", collator, args.per_device_eval_batch_size if grouped else None)
-    trainer = build_trainer(config, args, collator, run.path / "pairs.parquet", pairs, validation)
+    batches = {"train": beforehand} | ({"validation": args.per_device_eval_batch_size} if args.do_eval else {})
+
+    def locate() -> dict[str, "Dataset"]:
+        grouped = groups_pairs(config, collator)
+        return {split: locate_pairs(run, split, collator, size if grouped else None) for split, size in batches.items()}
+
+    located = on_first_process(args, locate)
+    pairs = located["train"]
+    trainer = build_trainer(config, args, collator, run.path / "pairs.parquet", pairs, located.get("validation"))
     parts = parameter_counts(trainer.model)
-    checkpoint = last_complete_checkpoint(run.path / "dpo")
-    run.announce(
-        f"aligns {config.policy.model} with {len(pairs):,} pairs",
-        f"method {config.dpo.method}, loss {' + '.join(args.loss_type)}, beta {args.beta}",
-        *(f"{part}: {trained:,} of {total:,} parameters train" for part, (trained, total) in parts.items()),
-        f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
-    )
     reference = fingerprint(reference_parameters(trainer))
+    if trainer.is_world_process_zero():
+        run.announce(
+            f"aligns {config.policy.model} with {len(pairs):,} pairs",
+            f"method {config.dpo.method}, loss {' + '.join(args.loss_type)}, beta {args.beta}",
+            *(f"{part}: {trained:,} of {total:,} parameters train" for part, (trained, total) in parts.items()),
+            f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
+            *filter(None, [unused_gpus(args)]),
+        )
+        record_processes(run.path / "dpo", args)
     trainer.train(resume_from_checkpoint=checkpoint)
     assert fingerprint(reference_parameters(trainer)) == reference, "the reference changed during training"
 
-    record_training(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    model = whole_model(trainer, config)
+    if model is not None:  # on the first process
+        record_training(run, trainer, len(pairs), sum(trained for trained, _ in parts.values()))
+        finish(run, model, collator, len(pairs))
+
+
+def finish(run: Run, model: Any, collator: "Collator", pairs: int) -> None:
+    """Write the policy, with LoRA also its adapter. model: the trained one, with LoRA a PeftModel."""
+    from dpo.policy import save_policy
+
+    config = run.config
     if config.dpo.method == "lora":
         model.save_pretrained(run.path / "dpo" / "adapter")
         model = model.merge_and_unload()
     save_policy(model, collator, config.policy, run.path / "policy")
     shutil.rmtree(run.path / "dpo" / "cache")
     following = "evaluate" if has_prompts_of(run, config.evaluation.split) else "report"
-    run.finish({"pairs": len(pairs)}, f"make {following} RUN={run.path}, with the same CONFIG and SET")
+    run.finish({"pairs": pairs}, f"make {following} RUN={run.path}, with the same CONFIG and SET")
 
 
 def record_training(run: Run, trainer: "PairTrainer", pairs: int, trained_parameters: int) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from accelerate import DistributedType
 from datasets import Dataset
+from peft import get_peft_model
 from torch import nn
 from trl import DPOConfig
 
@@ -25,6 +26,7 @@ from model.parts import freeze, parameters_by_part
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.errors import ModelError
+from rlaif.processes import ShardedTrainer, uses_fsdp, whole_state
 from rlaif.trainer import LOGGED, report_as_text
 
 # Other types shard the weights over devices, so that a part of the model cannot be called alone.
@@ -33,7 +35,7 @@ LOGGED_PAIRS = {"rewards/margins": "margin", "rewards/accuracies": "accuracy"}  
 START_TOLERANCE = 0.01  # nats between policy and reference before the first update, when their weights are equal
 
 
-class PairTrainer(ReleasedCheckpoints, LocationTrainer):
+class PairTrainer(ReleasedCheckpoints, ShardedTrainer, LocationTrainer):
     """DPOTrainer that checks its start and resumes from checkpoints in the released layout."""
 
     args: DPOConfig
@@ -65,7 +67,8 @@ class PairTrainer(ReleasedCheckpoints, LocationTrainer):
                 margin = chosen - rejected
                 rewards = {"rewards/chosen": chosen, "rewards/rejected": rejected, "rewards/margins": margin}
                 sigmoid = math.log1p(math.exp(-margin))  # without other losses of `loss_type`
-                self.state.log_history.append({"loss": loss.item(), "sigmoid_loss": sigmoid, **rewards, "step": 0})
+                mean = self.accelerator.gather(loss.detach()).mean().item()  # rewards are those of all processes too
+                self.state.log_history.append({"loss": mean, "sigmoid_loss": sigmoid, **rewards, "step": 0})
         return loss
 
     def with_vision_states(self, inputs: dict[str, Any]) -> dict[str, Any]:
@@ -105,9 +108,11 @@ def build_trainer(
     full = config.dpo.method == "full"
     model = load_policy(config.policy, trains=full)
     reference, adapter = None, None
+    if isinstance(collator, PairCollator) and args.ddp_find_unused_parameters is None:
+        args.ddp_find_unused_parameters = False  # MiniCPM-V uses all without an image too
     if full:
         freeze(model, config.dpo.freeze)
-        if not args.precompute_ref_log_probs:
+        if not args.precompute_ref_log_probs or uses_fsdp():  # shards the model only when training starts
             reference = load_policy(config.policy, trains=True).requires_grad_(False)
     else:
         adapter = lora_config(config.dpo.lora, model)
@@ -121,6 +126,8 @@ def build_trainer(
         processing_class=collator.processor,
         peft_config=adapter,
     )
+    if args.precompute_ref_log_probs:
+        trainer.ref_model = None
     report_as_text(trainer, {**LOGGED, **LOGGED_PAIRS})
     trainer.groups_pairs = groups_pairs(config, collator)
     if (
@@ -136,6 +143,22 @@ def frozen_vision(model: Any) -> Literal["no", "states", "features"]:
     """What of the images no training changes: nothing, the vision encoder's output, or that of the resampler too."""
     training = {part for part, parameter in parameters_by_part(model) if parameter.requires_grad}
     return "no" if "vision" in training else "states" if "resampler" in training else "features"
+
+
+def whole_model(trainer: PairTrainer, config: Config) -> Any:
+    """The trained model on the first process, None on the others; with LoRA a PeftModel. All processes must call it."""
+    unwrapped = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.accelerator.distributed_type in UNSHARDED:
+        return unwrapped if trainer.is_world_process_zero() else None
+    state = whole_state(trainer)
+    if not trainer.is_world_process_zero():
+        return None
+    full = config.dpo.method == "full"
+    model: Any = load_policy(config.policy, trains=full)
+    if not full:
+        model = get_peft_model(model, unwrapped.peft_config["default"])
+    model.load_state_dict(state)
+    return model
 
 
 def reference_parameters(trainer: PairTrainer) -> list[torch.Tensor]:

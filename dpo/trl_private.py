@@ -4,6 +4,7 @@
 |-------------------------------------|--------------------------------------------------------------------------------|
 | DPOTrainer._prepare_dataset         | overridden: it would tokenize the data set, which our collators do             |
 | DPOTrainer._metrics                 | read: no public API gives the rewards of the current batch                     |
+| DPOTrainer._compute_loss            | overridden: FSDP2 must gather the output layer's weight before                 |
 | columns ref_{chosen,rejected}_logps | `precompute_ref_log_probs` adds them; a custom collator has to pass them on    |
 | columns image, images               | TRL refuses to precompute for a data set that has one; ours has locations only |
 | DataCollatorForVisionPreference     | the collator for other models than MiniCPM-V; TRL does not export it           |
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.distributed.fsdp import FSDPModule
 from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
@@ -30,6 +32,15 @@ class LocationTrainer(DPOTrainer):
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         """The data set as it is."""
         return dataset
+
+    def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+        """TRL multiplies with `lm_head.weight` itself. FSDP2 would hand it a tensor whose gradient is not summed over
+        processes: the weight is gathered before, as in a forward pass of the layer.
+        """
+        head = self.accelerator.unwrap_model(self.model).get_output_embeddings()
+        if isinstance(head, FSDPModule):
+            head.unshard()
+        return super()._compute_loss(model, inputs, return_outputs)
 
     def batch_rewards(self) -> tuple[float, float]:
         """Mean rewards (chosen, rejected) of the training batch whose loss was computed last."""

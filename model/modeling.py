@@ -99,8 +99,9 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         return features
 
     def blank_features(self, encoded: bool) -> torch.Tensor:
-        """Features [1, Q, D] of one black patch; encoded: of one blank state of the vision encoder. In distributed
-        training a process without images must still run what the others run, or they wait for it forever.
+        """Features [1, Q, D] of one black patch; encoded: of one blank state of the vision encoder. A process without
+        images must still run what the others run, or they wait for it forever: for gradients, and under FSDP2 and
+        ZeRO-3 for weights.
         """
         weight = self.vision_model.embeddings.patch_embedding.weight
         grid = torch.ones(1, 2, dtype=torch.int32, device=weight.device)
@@ -160,7 +161,7 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
                 if image_features is None:
                     image_features = self.get_image_features(pixel_values, tgt_sizes, vision_states)
                 inputs_embeds = self.merge(input_ids, inputs_embeds, image_features.repeat(image_repeats, 1, 1))
-            elif self.training and torch.distributed.is_initialized() and image_features is None:
+            elif past_key_values is None and torch.distributed.is_initialized() and image_features is None:
                 inputs_embeds = inputs_embeds + 0.0 * self.blank_features(vision_states is not None).sum()
         outputs = self.language_model(
             inputs_embeds=inputs_embeds,

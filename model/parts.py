@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from safetensors import safe_open
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers.utils import CONFIG_NAME, cached_file
 
 Part = Literal["vision", "resampler", "llm"]
@@ -37,8 +38,9 @@ def parameter_counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
     trained: Counter[Part] = Counter()
     total: Counter[Part] = Counter()
     for part, parameter in parameters_by_part(model):
-        trained[part] += parameter.numel() if parameter.requires_grad else 0
-        total[part] += parameter.numel()
+        size = getattr(parameter, "ds_numel", parameter.numel())  # ZeRO-3 leaves an empty tensor
+        trained[part] += size if parameter.requires_grad else 0
+        total[part] += size
     return {part: (trained[part], total[part]) for part in PARTS}
 
 
@@ -64,9 +66,24 @@ def moved_tensors(
         ]
 
 
+def whole(parameter: torch.Tensor) -> torch.Tensor:
+    """A parameter that may be distributed over processes (FSDP2, ZeRO-3), in full. All processes must call it."""
+    if isinstance(parameter, DTensor):
+        return parameter.full_tensor()
+    if hasattr(parameter, "ds_id"):
+        from deepspeed.zero import GatheredParameters  # of the library that has distributed it
+
+        with GatheredParameters([parameter]):
+            return parameter.detach().clone()
+    return parameter
+
+
 def fingerprint(parameters: Iterable[torch.Tensor]) -> str:
-    """A hash over the first 256 values of each parameter: it changes when one of the parameters is trained."""
+    """A hash over the first 256 values of each parameter: it changes when one of the parameters is trained.
+
+    It does not depend on how the parameters are distributed. All processes must call it.
+    """
     digest = hashlib.sha256()
     for parameter in parameters:
-        digest.update(parameter.detach().flatten()[:256].float().cpu().numpy().tobytes())
+        digest.update(whole(parameter).detach().flatten()[:256].float().cpu().numpy().tobytes())
     return digest.hexdigest()

@@ -1,13 +1,18 @@
 """The command line of every stage: `--config FILE --run FOLDER [--set section.key=value ...]`."""
 
 import argparse
+import json
+import os
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rlaif.config import AnyConfig
 from rlaif.config.load import load_config_of
 from rlaif.errors import RlaifError
+
+SECONDS_FOR_THE_FIRST = 3  # an error of all processes is printed once, by the first of them
 
 
 def run_stage(
@@ -25,12 +30,25 @@ def run_stage(
     try:
         action(*parse_stage_args(kind, stage, summary, argv))
     except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_error(str(error))
         return 2
     except OSError as error:  # a full disk, a deleted file, missing permissions
-        print(f"error: {error}; fix it and run the same command again, which resumes", file=sys.stderr)
+        report_error(f"{error}; fix it and run the same command again, which resumes")
         return 2
     return 0
+
+
+def report_error(message: str) -> None:
+    """Print one line on stderr. Of several processes, only the first does so; another one hands its line to the
+    launcher, after the first has had the time to end with the same error.
+    """
+    if os.environ.get("RANK", "0") == "0":
+        print(f"error: {message}", file=sys.stderr, flush=True)
+        return
+    # where torch.distributed.elastic.multiprocessing.errors looks for it, and in its format
+    if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        Path(file).write_text(json.dumps({"message": message, "timestamp": int(time.time())}), encoding="utf-8")
+    time.sleep(SECONDS_FOR_THE_FIRST)
 
 
 def parse_stage_args(

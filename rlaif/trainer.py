@@ -10,6 +10,7 @@ from tqdm import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback, TrainingArguments
 
 from rlaif.errors import ConfigError
+from rlaif.processes import device_defaults, settle_process
 
 Arguments = TypeVar("Arguments", bound=TrainingArguments)
 
@@ -36,9 +37,11 @@ def parse_trainer_arguments(
     hints = get_type_hints(kind)
     checked = {key: _checked(kind, hints, section, key, value, refused) for key, value in values.items()}
     try:
-        return kind(**{**defaults, **checked})
+        arguments = kind(**{**device_defaults(), **defaults, **checked})
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{section}: {' '.join(str(error).split())}") from error
+    settle_process(arguments)
+    return arguments
 
 
 def _checked(

@@ -11,18 +11,15 @@ reads the training tables that `data` names (columns: training.conversations) an
     training.json     the settings, and whether the stage has finished
     metrics.json      section `training`
 
-A stopped stage resumes from its last checkpoint when the same command is run again. Under
-`accelerate launch` the same command trains on many GPUs: the first process owns the run folder, the others wait for it.
+A stopped stage resumes from its last checkpoint when the same command is run again. With PROCESSES=8 it trains on many
+GPUs: the first process owns the run folder, the others wait for it.
 """
 
 import os
 import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any
 
-from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedConfig, TrainingArguments
 
 from model import MiniCPMVConfig
@@ -30,14 +27,13 @@ from model.modeling import released_name
 from model.parts import moved_tensors, parameter_counts
 from model.transformers_private import last_complete_checkpoint
 from rlaif.config import TrainingConfig
-from rlaif.errors import InputError, ModelError, RlaifError
+from rlaif.errors import InputError, ModelError
 from rlaif.inference.revision import model_revision
+from rlaif.processes import check_checkpoint, on_first_process, record_processes, unused_gpus
 from rlaif.storage.files import read_json, sha256_of, write_json
 from rlaif.storage.run import Run
 from training.paper_stages import STAGES, next_command
 from training.trainer import StageTrainer, build_trainer, training_arguments
-
-Result = TypeVar("Result")
 
 # fields of TrainingArguments that determine the weights; the others may change when a stage is resumed
 RESULT_FIELDS = (
@@ -52,46 +48,35 @@ def train(config: TrainingConfig, path: Path) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
     args = training_arguments(config, path / "training")
     run = Run(path, config, "training")
-    revision = on_first_process(args, lambda: begin(run, args))
-    if revision is None:
+    start = on_first_process(args, lambda: begin(run, args))
+    if start is None:
         return
+    revision, checkpoint = start
     if not Path(config.model).is_dir():  # the hub may have a newer commit by now
         run.config = config = config.model_copy(update={"revision": revision})
     trainer = build_trainer(config, args, path / "cache")
-    checkpoint = last_complete_checkpoint(path / "training")
     if trainer.is_world_process_zero():
         drop_rows(run, trainer)
         announce(run, trainer, checkpoint)
+        record_processes(path / "training", args)
     fit(trainer, checkpoint)
     trainer.save_model(str(path / "training" / "model"))
     if trainer.is_world_process_zero():
         finish(run, trainer)
 
 
-def on_first_process(args: TrainingArguments, action: Callable[[], Result]) -> Result:
-    """The result of `action`, which only the first of all processes runs; an error ends the others too."""
-    outcome: list[Any] = [None]
-    if args.process_index == 0:
-        try:
-            outcome[0] = action()
-        except RlaifError as error:
-            outcome[0] = error
-    broadcast_object_list(outcome)
-    result = outcome[0]
-    if isinstance(result, RlaifError):
-        if args.process_index == 0:
-            raise result
-        sys.exit(2)  # the first process prints the error
-    return cast(Result, result)
-
-
-def begin(run: Run[TrainingConfig], args: TrainingArguments) -> str | None:
-    """Check the inputs and bind the run folder to them. Returns the revision of the start model; None if the stage has
-    finished already. Errors: RlaifError.
+def begin(run: Run[TrainingConfig], args: TrainingArguments) -> tuple[str, str | None] | None:
+    """Check the inputs and bind the run folder to them. Returns the revision of the start model and the checkpoint to
+    resume from; None if the stage has finished already. Errors: RlaifError.
     """
     revision = check_start(run.config)
     settings = {**settings_of(run.config, args), "model_revision": revision}
-    return revision if run.begin(["model"], settings, inputs=[]) else None
+    if not run.begin(["model"], settings, inputs=[]):
+        return None
+    folder = run.path / "training"
+    checkpoint = last_complete_checkpoint(folder)
+    check_checkpoint(folder, checkpoint, args)
+    return revision, checkpoint
 
 
 def check_start(config: TrainingConfig) -> str:
@@ -168,6 +153,8 @@ def announce(run: Run[TrainingConfig], trainer: StageTrainer, checkpoint: str | 
     for part, (trained, total) in parameter_counts(trainer.model).items():
         lines.append(f"{part}: {trained:,} of {total:,} parameters train")
     lines.append(f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {trainer.args.output_dir}")
+    if more := unused_gpus(trainer.args):
+        lines.append(more)
     run.announce(*lines)
 
 

@@ -13,6 +13,7 @@ from model.parts import PARTS, freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import TrainingConfig
 from rlaif.errors import InputError, ModelError
+from rlaif.processes import ShardedTrainer
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
 from training.conversations import Conversations, read_table
 from training.loss import answer_weights
@@ -37,12 +38,9 @@ def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArgu
     Errors: ConfigError for a key that TrainingArguments does not have or that is not set here, or a value of the wrong
     type.
     """
-    gpu = torch.cuda.is_available()
     defaults = {
         "output_dir": str(output_dir),
         "seed": config.seed,
-        "use_cpu": not gpu,  # without a GPU, transformers refuses bf16 otherwise
-        "dataloader_pin_memory": gpu,
         "report_to": "none",
         "remove_unused_columns": False,
         "include_num_input_tokens_seen": "non_padding",
@@ -51,7 +49,7 @@ def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArgu
     return parse_trainer_arguments(TrainingArguments, "trainer", config.trainer, defaults, REFUSED)
 
 
-class StageTrainer(ReleasedCheckpoints, Trainer):
+class StageTrainer(ReleasedCheckpoints, ShardedTrainer, Trainer):
     """Trainer that counts the tokens of samples, whatever token pads, and normalizes the loss by weights of tokens."""
 
     model: MiniCPMVForConditionalGeneration

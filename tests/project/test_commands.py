@@ -17,7 +17,7 @@ MAKEFILE = (ROOT / "Makefile").read_text()
 COMMANDS = sorted(
     {
         name
-        for name in MODULE_ARGUMENT.findall(MAKEFILE.replace("$(LAUNCH) ", "-m "))
+        for name in MODULE_ARGUMENT.findall(MAKEFILE.replace("$(LAUNCHER) ", "-m "))
         if not name.startswith(("pip", "pytest", "venv", "bench"))
     }
     | {"dpo.rewards", "evaluation.selection", "feedback.check_splits"}

@@ -37,15 +37,17 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.records": FOUNDATION,
     "rlaif.inference": (FOUNDATION | MODEL | {"rlaif.imports", "rlaif.progress", "rlaif.storage", "rlaif.command"}),
     "rlaif.sources": SHARED | MODEL,
-    "rlaif.trainer": SHARED,
+    "rlaif.processes": SHARED,
+    "rlaif.launch": FOUNDATION,
+    "rlaif.trainer": SHARED | {"rlaif.processes"},
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
     "rlaif.pipelines": SHARED | {"rlaif.report"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
-    "dpo": MODEL | SHARED | {"rlaif.trainer"},
-    "training": MODEL | SHARED | {"rlaif.trainer"},
+    "dpo": MODEL | SHARED | {"rlaif.processes", "rlaif.trainer"},
+    "training": MODEL | SHARED | {"rlaif.processes", "rlaif.trainer"},
     # scenes: one truth, and its benchmark files
     "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "rlaif.sources", "feedback", "scenes"},
 }

@@ -1,0 +1,179 @@
+"""How a stage is started on several processes: the command line, and what is refused before anything starts."""
+
+import os
+import re
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from accelerate.commands.launch import launch_command_parser
+from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
+
+import rlaif.launch
+from rlaif.command import report_error
+from rlaif.errors import RunMismatchError
+from rlaif.launch import launcher_arguments, main, process_count, report, sharding_file
+from rlaif.processes import check_checkpoint, record_processes, unused_gpus
+from rlaif.trainer import parse_trainer_arguments
+from tests.support.project.make import dry_run
+
+STAGE = ["dpo", "--config", "a.yaml", "--run", "runs/a", "--set", "seed=1"]
+
+
+def test_make_starts_one_process_several_or_a_launcher() -> None:
+    assert ".venv/bin/python -m dpo --config configs/demo.yaml" in dry_run("dpo")
+    started = "-m rlaif.launch --processes '8' --sharding 'zero2' --launch '' {} --config"
+    for target, module in (("dpo", "dpo"), ("pretrain", "training"), ("sft", "training"), ("rewriter", "training")):
+        assert started.format(module) in dry_run(target, "PROCESSES=8", "SHARDING=zero2")
+        assert f"torchrun -m -- {module} --config" in dry_run(target, "LAUNCH=torchrun -m --")
+
+
+def test_the_command_line_is_one_of_accelerate() -> None:
+    arguments = launcher_arguments(Path("configs/accelerate/fsdp2.yaml"), 8, 64, STAGE)
+    parsed = launch_command_parser().parse_args(arguments)
+    assert (parsed.num_processes, parsed.num_cpu_threads_per_process, parsed.module) == (8, 8, True)
+    assert [parsed.training_script, *parsed.training_script_args] == STAGE
+    assert launcher_arguments(Path("a.yaml"), 8, 2, STAGE).count("1") == 2  # machines, threads
+
+
+@pytest.mark.parametrize(
+    ("arguments", "gpus", "message"),
+    [
+        (["--processes", "9"], 8, "PROCESSES is 9, but this machine has 8 GPUs, one a process; set PROCESSES=8, or LA"),
+        (["--processes", "2"], 1, "PROCESSES is 2, but this machine has 1 GPU, one a process; set PROCESSES=1"),
+        (["--processes", "two"], 0, "PROCESSES is 'two'; expected a number from 1 on"),
+        (["--processes", "0"], 0, "PROCESSES is '0'; expected a number from 1 on"),
+        (["--processes", "-2"], 8, "PROCESSES is '-2'; expected a number from 1 on"),
+        (["--sharding", "fsdp2"], 8, "SHARDING is set without PROCESSES; .*: set PROCESSES too"),
+        (["--processes", "1", "--sharding", "fsdp2"], 8, "SHARDING is fsdp2 with one process; set PROCESSES to 2"),
+        (["--processes", "2", "--launch", "torchrun -m"], 8, "LAUNCH and PROCESSES are both set; .*: remove one"),
+        (["--sharding", "ddp", "--launch", "torchrun -m"], 8, "LAUNCH and SHARDING are both set; .*: remove one"),
+        (["--processes", "2", "--sharding", "fsdp"], 8, "SHARDING is 'fsdp'; expected ddp, fsdp2, zero2, zero3, or"),
+        (["--processes", "2", "--sharding", "pyproject.toml"], 8, "pyproject.toml is not a configuration of accelera"),
+        (
+            ["--processes", "2", "--sharding", "zero2"],
+            8,
+            ".*zero2.yaml needs DeepSpeed, which is not installed; install it: .v",
+        ),
+    ],
+)
+def test_bad_input_is_an_error_of_one_line(
+    arguments: list[str], gpus: int, message: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert main([*arguments, *STAGE]) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"^error: {message}", error) and error.count("\n") == 1, error
+
+
+def test_one_process_is_started_without_a_launcher(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Replaced(Exception):
+        pass
+
+    def execv(file: str, command: list[str]) -> None:
+        raise Replaced(command)
+
+    monkeypatch.setattr(os, "execv", execv)
+    with pytest.raises(Replaced) as replaced:
+        main(["--processes", "1", *STAGE])
+    assert replaced.value.args[0][1:] == ["-m", *STAGE]
+
+
+def test_without_gpus_the_processes_share_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process_count("4", gpus=0) == 4
+    launched: list[str] = []
+
+    def launch(arguments: list[str]) -> int:
+        launched.extend(arguments)
+        return 0
+
+    monkeypatch.setattr(rlaif.launch, "launch", launch)
+    assert main(["--processes", "2", *STAGE]) == 0
+    assert launched[:2] == ["--config_file", "configs/accelerate/ddp.yaml"] and launched[-len(STAGE) :] == STAGE
+
+
+def test_a_file_of_accelerate_is_a_sharding_too(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(yaml.safe_dump({"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}}))
+    assert sharding_file(str(file)) == file
+    assert sharding_file("") == Path("configs/accelerate/ddp.yaml")
+
+
+def failure(rank: int, exitcode: int, error_file: Path) -> ProcessFailure:
+    return ProcessFailure(local_rank=rank, pid=1, exitcode=exitcode, error_file=str(error_file))
+
+
+def test_an_error_is_printed_once_by_the_first_process_or_by_the_launcher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("rlaif.command.SECONDS_FOR_THE_FIRST", 0)
+    monkeypatch.setenv("TORCHELASTIC_ERROR_FILE", str(tmp_path / "error.json"))
+    monkeypatch.setenv("RANK", "0")
+    report_error("no such table")
+    assert capsys.readouterr().err == "error: no such table\n" and not (tmp_path / "error.json").exists()
+    monkeypatch.setenv("RANK", "1")
+    report_error("no such row")
+    assert not capsys.readouterr().err
+
+    alone = failure(1, 2, tmp_path / "error.json")
+    waiting = failure(2, 2, tmp_path / "none.json")  # ended because of the first
+    assert report([alone, waiting]) == 2
+    assert capsys.readouterr().err == "error: no such row\n"
+    assert report([failure(0, 2, tmp_path / "none.json"), alone]) == 2
+    assert not capsys.readouterr().err, "the first process has printed its own"
+
+
+def test_a_killed_process_is_named_and_a_defect_keeps_its_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert report([failure(1, -signal.SIGKILL, tmp_path / "none.json")]) == 2
+    message = capsys.readouterr().err
+    assert message.startswith("error: process 1 was ended by SIGKILL and the others were stopped; ")
+    assert message.endswith("run the same command again, which resumes\n") and message.count("\n") == 1
+    assert report([failure(1, 1, tmp_path / "none.json")]) == 1
+    assert not capsys.readouterr().err
+
+
+def arguments_of(folder: Path) -> Any:
+    from transformers import TrainingArguments
+
+    return parse_trainer_arguments(TrainingArguments, "trainer", {}, {"output_dir": str(folder)}, {})
+
+
+def test_a_checkpoint_of_other_processes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    args = arguments_of(tmp_path)
+    folder = tmp_path / "dpo"
+    check_checkpoint(folder, "dpo/checkpoint-2", args)  # of a version that did not record them
+    monkeypatch.setattr(type(args), "world_size", 4)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
+    record_processes(folder, args)
+    check_checkpoint(folder, "dpo/checkpoint-2", args)
+    monkeypatch.setattr(type(args), "world_size", 1)
+    monkeypatch.delenv("ACCELERATE_USE_FSDP")
+    check_checkpoint(folder, None, args)  # nothing to resume
+    message = "dpo/checkpoint-2 was written by 4 processes with fsdp2, and this start has 1 process; resume with "
+    with pytest.raises(RunMismatchError, match=f"{message}PROCESSES=4 SHARDING=fsdp2, or use another RUN=, or delete"):
+        check_checkpoint(folder, "dpo/checkpoint-2", args)
+
+
+def test_one_process_uses_one_of_several_gpus_and_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from transformers import TrainingArguments
+
+    original = TrainingArguments.__post_init__
+
+    def sees_two_gpus(self: Any) -> None:
+        original(self)
+        self._n_gpu = 2
+
+    monkeypatch.setattr(TrainingArguments, "__post_init__", sees_two_gpus)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    args = arguments_of(tmp_path)
+    assert args.n_gpu == 1, "with more, Trainer wraps the model in nn.DataParallel"
+    assert "uses one of 2 GPUs; to use all, add PROCESSES=2 to the command" in str(unused_gpus(args))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert unused_gpus(args) is None
