@@ -23,7 +23,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 from model.configuration import MiniCPMVConfig, MiniCPMVVisionConfig
 from model.output_layer import OutputLayer, mean_loss
 from model.resampler import Resampler
-from model.shared_prefix import FoldedMask, Folds
+from model.shared_prefix import FLEX, FoldedMask, Folds, block_mask
 from model.shared_prefix import position_ids as folded_positions
 from model.transformers_private import register_released_names
 from model.vision import VisionModel, patch_mask
@@ -60,6 +60,7 @@ class MiniCPMVPreTrainedModel(PreTrainedModel):
     _skip_keys_device_placement = ["past_key_values"]  # noqa: RUF012
     _supports_sdpa = True
     _supports_flash_attn = True
+    _supports_flex_attn = True
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -146,12 +147,17 @@ class MiniCPMVModel(MiniCPMVPreTrainedModel):
         vision_states [S, P, D_vision]: output of the vision encoder, instead of pixel_values.
         image_features [S, Q, D]: output of the resampler, instead of both.
         folded_ids [1, F], folds, unfold [B, T]: what is computed instead of input_ids, a row of prompts with their
-        answers (see `model.shared_prefix`), and where in the row each token of the sequences is.
+        answers (see `model.shared_prefix`), and where in the row each token of the sequences is. Without them, folds
+        are those of the row input_ids [1, F], whose position_ids are given.
         """
         if unfold is not None:
-            assert folded_ids is not None and past_key_values is None
+            assert folded_ids is not None
             input_ids, position_ids = folded_ids, folded_positions(folds).to(folded_ids.device)
-            attention_mask = FoldedMask.of(folds, folded_ids.device)
+        if folds:
+            assert input_ids is not None and past_key_values is None
+            flex = self.config._attn_implementation == FLEX
+            mask: Any = block_mask(folds, input_ids.device) if flex else FoldedMask.of(folds, input_ids.device)
+            attention_mask = mask
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("got both or none of input_ids and inputs_embeds; pass exactly one")
         if input_ids is not None:

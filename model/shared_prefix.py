@@ -6,27 +6,25 @@ continue from the prompt, so every token has the hidden state that it has in a s
 answers are then gathered into sequences, so that the code of the loss stays the same.
 
 The mask is never materialized: attention runs once for each prompt and once for each answer, with the causal kernels of
-scaled_dot_product_attention, so that no product of two answers is computed.
+scaled_dot_product_attention, so that no product of two answers is computed; or, where the attention of the model is
+FLEX, FlexAttention computes the blocks that are not empty. Packed training has the same rows, with samples for prompts.
 """
 
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, pairwise
+from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 import torch
+from torch import nn
 from torch.nn.attention.bias import causal_lower_right
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
 
+from model.transformers_private import flex_attention_forward
+
+FLEX = "folded_flex_attention"  # as attn_implementation of a model
 Folds = Sequence[Sequence[int]]  # for each prompt of a row: the number of its tokens, and that of each of its answers
-
-
-def spans(folds: Folds) -> Iterator[list[tuple[int, int]]]:
-    """The (start, end) in the row of each prompt and of its answers."""
-    start = 0
-    for lengths in folds:
-        ends = list(accumulate(lengths, initial=start))
-        yield list(pairwise(ends))
-        start = ends[-1]
 
 
 def position_ids(folds: Folds) -> torch.Tensor:
@@ -63,20 +61,31 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, folds: F
     if torch.is_autocast_enabled(device):  # as the function itself does, but CausalBias looks at the types before
         dtype = torch.get_autocast_dtype(device)
         query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+    lengths = [length for fold in folds for length in fold]
+    # split, because the gradient of each slice would be a row of zeros
+    parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
     outputs = []
-    for (start, end), *answers in spans(folds):
-        prompt_key, prompt_value = key[:, :, start:end], value[:, :, start:end]
-        outputs.append(
-            scaled_dot_product_attention(query[:, :, start:end], prompt_key, prompt_value, is_causal=True, **settings)
-        )
-        for first, last in answers:
-            keys = torch.cat([prompt_key, key[:, :, first:last]], dim=2)
-            values = torch.cat([prompt_value, value[:, :, first:last]], dim=2)
-            causal: Any = causal_lower_right(last - first, keys.shape[2])
-            outputs.append(
-                scaled_dot_product_attention(query[:, :, first:last], keys, values, attn_mask=causal, **settings)
-            )
+    for _, *answers in folds:
+        prompt_query, prompt_key, prompt_value = next(parts)
+        outputs.append(scaled_dot_product_attention(prompt_query, prompt_key, prompt_value, is_causal=True, **settings))
+        for answer_query, answer_key, answer_value in islice(parts, len(answers)):
+            keys = torch.cat([prompt_key, answer_key], dim=2)
+            values = torch.cat([prompt_value, answer_value], dim=2)
+            causal: Any = causal_lower_right(answer_query.shape[2], keys.shape[2])
+            outputs.append(scaled_dot_product_attention(answer_query, keys, values, attn_mask=causal, **settings))
     return torch.cat(outputs, dim=2)
+
+
+def block_mask(folds: Folds, device: torch.device) -> BlockMask:
+    """`dense_mask(folds)` as the blocks that FlexAttention computes."""
+    group, part = segment_ids(folds).to(device)
+
+    def visible(batch: Any, head: Any, query: Any, key: Any) -> torch.Tensor:
+        seen = (part[key] == 0) | (part[query] == part[key])
+        result: torch.Tensor = (query >= key) & (group[query] == group[key]) & seen
+        return result
+
+    return create_block_mask(visible, None, None, len(group), len(group), device, _compile=device.type == "cuda")
 
 
 class FoldedMask(torch.Tensor):
@@ -117,3 +126,17 @@ class FoldedMask(torch.Tensor):
     ) -> torch.Tensor:
         assert not is_causal, "the mask is causal by itself"
         return attend(query, key, value, attn_mask.folds, dropout_p=dropout_p, scale=scale, enable_gqa=enable_gqa)
+
+
+def flex_attend(
+    module: nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: Any, **settings: Any
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """FlexAttention of transformers, which autocast does not know: rotary embeddings leave query and key in float32."""
+    device = query.device.type
+    if torch.is_autocast_enabled(device):
+        dtype = torch.get_autocast_dtype(device)
+        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
+    return flex_attention_forward(module, query, key, value, attention_mask, **settings)
+
+
+AttentionInterface.register(FLEX, flex_attend)

@@ -16,6 +16,9 @@ from accelerate.utils import is_peft_model
 from tokenizers import Tokenizer
 from torch import nn
 
+# FlexAttention as an attention of transformers' models, with the grouped heads and the compiling that it wants.
+from transformers.integrations.flex_attention import flex_attention_forward
+
 # Documented, but not exported by the package: the mask of a bidirectional encoder, for whichever attention is set.
 from transformers.masking_utils import create_bidirectional_mask
 
@@ -29,6 +32,7 @@ __all__ = [
     "SiglipEncoder",
     "create_bidirectional_mask",
     "declare_text",
+    "flex_attention_forward",
     "last_complete_checkpoint",
     "register_released_names",
 ]

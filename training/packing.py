@@ -3,21 +3,23 @@
 A batch is as long as its longest sample. The lengths of captions, questions and long answers differ by a factor of ten,
 so that most of a padded batch is padding.
 
-A packed sequence is `[sample | sample | ... | padding]`. Position ids restart at 0 with each sample, and are 0 for
-padding, so that each padding token is a sample by itself. Without attention mask and cache (`use_cache`), transformers
-derives the boundaries of samples from them and keeps samples apart (a block of the mask with sdpa and flex attention,
-lengths with FlashAttention). The model puts image features at the placeholders in reading order, so the slices of a
+A packed sequence is `[sample | sample | ...]`. Position ids restart at 0 with each sample. A batch is one row of all
+its samples without padding, and the lengths of the samples say who attends to whom (`model.shared_prefix`); or, with
+dense masks, a row for each sequence, `[sample | sample | ... | padding]`. There the position ids of padding are 0, so
+that each padding token is a sample by itself; without attention mask and cache (`use_cache`), transformers derives the
+boundaries of samples from them. The model puts image features at the placeholders in reading order, so the slices of a
 batch are in the order of its samples.
 
 A sample may be several conversations about the same images, `[prefix | branch | branch | ...]`: their common prefix,
-images included, occurs once, and each branch continues it. A mask keeps branches apart, so that each conversation has
-the logits that it would have alone, at the cost of one image.
+images included, occurs once, and each branch continues it. Branches do not attend to one another, so that each
+conversation has the logits that it would have alone, at the cost of one image.
 """
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import takewhile
+from typing import Any
 
 import torch
 
@@ -44,14 +46,17 @@ class Sample:
         return len(self.input_ids)
 
     @property
+    def lengths(self) -> list[int]:
+        """Tokens of the prefix and of each branch."""
+        prefix = int((self.branches == 0).sum())
+        _, counts = self.branches[prefix:].unique_consecutive(return_counts=True)
+        return [prefix, *counts.tolist()]
+
+    @property
     def positions(self) -> torch.Tensor:
         """Position ids [T]: each branch continues those of the prefix."""
-        prefix = int((self.branches == 0).sum())
-        positions = torch.arange(len(self))
-        _, counts = self.branches[prefix:].unique_consecutive(return_counts=True)
-        starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
-        positions[prefix:] -= starts
-        return positions
+        prefix, *branches = self.lengths
+        return torch.cat([torch.arange(prefix), *(torch.arange(prefix, prefix + length) for length in branches)])
 
     def truncated(self, length: int, image_token_id: int) -> "Sample | None":
         """The first `length` tokens or fewer: a slice is kept whole or cut before its first placeholder.
@@ -140,11 +145,30 @@ def share_prefix(conversations: Sequence[tuple[list[int], list[int]]]) -> tuple[
     return ids, joined, branches
 
 
-def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token_id: int) -> dict[str, torch.Tensor]:
-    """Samples of each sequence -> a batch for the model.
+def folded_batch(sequences: Sequence[Sequence[Sample]], pad_token_id: int, length: int | None = None) -> dict[str, Any]:
+    """Samples of each sequence -> a batch for the model, one row of all of them.
+
+    Args:
+        length: tokens of the row, filled with padding; None: no padding.
 
     Returns:
-        input_ids, position_ids, labels [B, capacity]; if a sample has branches, attention_mask
+        input_ids, position_ids, labels [1, F]; folds: of each sample the lengths of its prefix and branches; with
+        images, pixel_values [S, 3, P, Lmax*P] and tgt_sizes [S, 2].
+    """
+    samples = [sample for samples in sequences for sample in samples]
+    folds = [sample.lengths for sample in samples]
+    left = max(length or 1, filled := sum(map(sum, folds))) - filled  # truncated samples may leave nothing
+    row = packed_batch([samples], filled + left, pad_token_id, mask=False)
+    return {**row, "folds": [*folds, [left]] if left else folds}
+
+
+def packed_batch(
+    sequences: Sequence[Sequence[Sample]], capacity: int, pad_token_id: int, mask: bool = True
+) -> dict[str, torch.Tensor]:
+    """Samples of each sequence -> a batch for the model, one row for each sequence.
+
+    Returns:
+        input_ids, position_ids, labels [B, capacity]; if a sample has branches, and with mask, attention_mask
         [B, 1, capacity, capacity]; with images, pixel_values [S, 3, P, Lmax*P] and tgt_sizes [S, 2].
 
     The first token of a sample has no label, as it would be predicted from the sample before it.
@@ -159,7 +183,7 @@ def packed_batch(sequences: Sequence[Sequence[Sample]], capacity: int, pad_token
         rows.append((torch.cat(ids), torch.cat(positions), torch.cat(labels)))
     input_ids, position_ids, targets = (torch.stack(column) for column in zip(*rows, strict=True))
     batch = {"input_ids": input_ids, "position_ids": position_ids, "labels": targets.where(position_ids > 0, NO_LOSS)}
-    if any(sample.branches.any() for samples in sequences for sample in samples):
+    if mask and any(sample.branches.any() for samples in sequences for sample in samples):
         batch["attention_mask"] = branch_mask(sequences, capacity)
     return batch | image_tensors([sample for samples in sequences for sample in samples])
 

@@ -129,7 +129,7 @@ def settings_of(config: TrainingConfig, args: TrainingArguments) -> dict[str, An
             raise InputError(f"no training table {path}; `data` takes parquet files")
     values = args.to_dict()
     return {
-        **config.model_dump(exclude={"revision", "after_any", "trainer"}),
+        **config.model_dump(exclude={"revision", "after_any", "trainer", "attention"}),
         "data_sha256": {path: sha256_of(Path(path)) for path in config.data},
         "trainer": {key: values[key] for key in RESULT_FIELDS},
     }
@@ -149,7 +149,7 @@ def announce(run: Run[TrainingConfig], trainer: StageTrainer, checkpoint: str | 
     for path, table in zip(config.data, sequences.tables, strict=True):
         tokens, dropped = sum(table.lengths), len(table.drops)
         lines.append(f"{path}: {len(table):,} rows, {tokens:,} tokens; {dropped:,} rows dropped")
-    lines.append(f"{len(sequences):,} sequences, packing {config.packing}")
+    lines.append(f"{len(sequences):,} sequences, packing {config.packing}; {trainer.attention}")
     for part, (trained, total) in parameter_counts(trainer.model).items():
         lines.append(f"{part}: {trained:,} of {total:,} parameters train")
     lines.append(f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {trainer.args.output_dir}")

@@ -15,9 +15,10 @@ from rlaif.config import TrainingConfig
 from rlaif.errors import InputError, ModelError
 from rlaif.processes import ShardedTrainer
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
+from training.attention import Attention, choose_attention, set_attention
 from training.conversations import Conversations, read_table
 from training.loss import answer_weights
-from training.packing import Sample, content_tokens, packed_batch
+from training.packing import Sample, content_tokens, folded_batch, packed_batch
 from training.paper_stages import STAGES, order_of
 from training.sequences import Sequences
 
@@ -54,6 +55,7 @@ class StageTrainer(ReleasedCheckpoints, ShardedTrainer, Trainer):
 
     model: MiniCPMVForConditionalGeneration
     train_dataset: Sequences
+    attention: str  # how it was chosen, in words
 
     def _track_num_input_tokens(self, inputs: dict[str, torch.Tensor]) -> None:
         """Trainer would count by the attention mask, which a packed batch does not have, or by the pad token, which may
@@ -80,10 +82,16 @@ class Collator:
     capacity: int | None
     pad_token_id: int
     averaging: str
+    attention: Attention
 
-    def __call__(self, rows: Sequence[Sequence[Sample]]) -> dict[str, torch.Tensor]:
+    def __call__(self, rows: Sequence[Sequence[Sample]]) -> dict[str, Any]:
         capacity = self.capacity or max(sum(map(len, samples)) for samples in rows)
-        batch = packed_batch(rows, capacity, self.pad_token_id)
+        batch: dict[str, Any]
+        if self.attention == "dense":
+            batch = packed_batch(rows, capacity, self.pad_token_id)
+        else:  # rows of one length, or kernels are compiled again
+            length = len(rows) * capacity if self.attention == "flex" else None
+            batch = folded_batch(rows, self.pad_token_id, length)
         return batch if self.averaging == "token" else batch | {"loss_weights": answer_weights(batch["labels"])}
 
 
@@ -97,6 +105,9 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
     """
     set_seed(config.seed)
     model, processor = load_model(config)
+    autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
+    attention, reason = choose_attention(config.attention, args.device, model.config, autocast, model.dtype)
+    set_attention(model, attention)
     sequences = Sequences(load_tables(config, args, processor, cache), config, processor.image_token_id)
     if not len(sequences):
         drops = [drop for table in sequences.tables for drop in table.drops]
@@ -107,10 +118,11 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
     trainer = StageTrainer(
         model=model,
         args=args,
-        data_collator=Collator(capacity, processor.tokenizer.pad_token_id, config.averaging),
+        data_collator=Collator(capacity, processor.tokenizer.pad_token_id, config.averaging, attention),
         train_dataset=sequences,
         processing_class=processor,
     )
+    trainer.attention = reason
     report_as_text(trainer, LOGGED)
     return trainer
 

@@ -44,6 +44,12 @@ class TrainingConfig(Section):
     sequence_length: int = Field(
         2048, ge=1, description="Tokens of a packed sequence; without packing, of the longest sample."
     )
+    attention: Literal["flex", "split", "dense"] | None = Field(
+        None,
+        description="How samples of a batch are kept apart; all give the same losses. flex = FlexAttention, compiled, "
+        "on GPUs; split = one sample after the other; dense = padded rows and a mask; null = flex where it compiles, "
+        "else split.",
+    )
     averaging: Literal["token", "square"] = Field(
         "token",
         description="Weights of the loss. token = every token has the same weight; square = a token of an answer of n "

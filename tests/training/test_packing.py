@@ -2,6 +2,7 @@
 
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,8 +12,17 @@ from hypothesis import strategies as st
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.image_processing import pack_slices
 from model.processing import NO_LOSS
+from model.shared_prefix import dense_mask
 from tests.support.tiny import load_model, noise_image
-from training.packing import Sample, content_tokens, pack_best_fit, pack_in_order, packed_batch, share_prefix
+from training.packing import (
+    Sample,
+    content_tokens,
+    folded_batch,
+    pack_best_fit,
+    pack_in_order,
+    packed_batch,
+    share_prefix,
+)
 
 
 def test_in_order_the_last_sample_of_a_sequence_is_truncated() -> None:
@@ -64,9 +74,7 @@ def samples(tiny_model: Path) -> list[Sample]:
     ]
 
 
-def gradients(
-    model: MiniCPMVForConditionalGeneration, batches: list[dict[str, torch.Tensor]]
-) -> dict[str, torch.Tensor]:
+def gradients(model: MiniCPMVForConditionalGeneration, batches: list[dict[str, Any]]) -> dict[str, torch.Tensor]:
     """Of the summed loss over all labels."""
     model.zero_grad()
     for batch in batches:
@@ -78,7 +86,7 @@ def gradients(
     return {name: value.grad.clone() for name, value in model.named_parameters() if value.grad is not None}
 
 
-def alone(sample: Sample) -> dict[str, torch.Tensor]:
+def alone(sample: Sample) -> dict[str, Any]:
     batch = {"input_ids": sample.input_ids[None], "labels": sample.labels[None]}
     if sample.slices:
         batch |= {"pixel_values": pack_slices(sample.slices), "tgt_sizes": sample.tgt_sizes}
@@ -103,10 +111,13 @@ def test_a_packed_batch_gives_what_its_samples_give_alone(tiny_model: Path, samp
         mixed = model(**inputs | {"position_ids": torch.arange(capacity).expand(2, -1)}).logits
     second = slice(len(samples[0]), len(samples[0]) + len(samples[1]))
     assert (mixed[0, second] - together[0, second]).abs().max() > 1e-3
-    packed, single = gradients(model, [batch]), gradients(model, [alone(item) for item in samples])
-    assert packed.keys() == single.keys() and len(packed) == len(list(model.parameters()))
-    for name in packed:
-        assert torch.allclose(packed[name], single[name], atol=1e-5), name
+    folded = folded_batch([samples[:3], samples[3:]], processor.tokenizer.pad_token_id)
+    single = gradients(model, [alone(item) for item in samples])
+    for layout in (batch, folded):
+        packed = gradients(model, [layout])
+        assert packed.keys() == single.keys() and len(packed) == len(list(model.parameters()))
+        for name in packed:
+            assert torch.allclose(packed[name], single[name], atol=1e-5), name
 
 
 def test_the_first_token_of_a_sample_is_not_learnt_from_the_sample_before() -> None:
@@ -166,6 +177,25 @@ def test_branches_see_the_prefix_and_themselves() -> None:
     assert content_tokens(batch) == 7
 
 
+def test_a_folded_batch_is_one_row_that_lists_the_lengths_of_prefixes_and_branches() -> None:
+    ids = torch.arange(5)
+    branched = Sample(ids, ids, torch.tensor([0, 0, 1, 1, 2]), [], torch.zeros(0, 2))
+    plain = Sample(ids[:2], ids[:2], torch.zeros(2, dtype=torch.long), [], torch.zeros(0, 2))
+    batch = folded_batch([[branched], [plain, plain]], pad_token_id=9)
+    assert batch["input_ids"].tolist() == [[0, 1, 2, 3, 4, 0, 1, 0, 1]]
+    assert batch["position_ids"].tolist() == [[0, 1, 2, 3, 2, 0, 1, 0, 1]]
+    assert batch["labels"].tolist() == [[NO_LOSS, 1, 2, 3, 4, NO_LOSS, 1, NO_LOSS, 1]]
+    assert batch["folds"] == [[2, 2, 1], [2], [2]] and "attention_mask" not in batch
+    # filled up to a length; and a batch whose samples were all truncated to nothing
+    assert folded_batch([[plain]], 9, length=5)["folds"] == [[2], [3]]
+    filled = folded_batch([[plain]], 9, length=5)
+    assert filled["input_ids"].tolist() == [[0, 1, 9, 9, 9]] and content_tokens(filled) == 2
+    assert folded_batch([[]], 9)["folds"] == [[1]]
+    # the mask is the one of the dense layout
+    dense = packed_batch([[branched, plain]], 7, 9)["attention_mask"]
+    assert torch.equal(dense_mask([[2, 2, 1], [2]]), dense)
+
+
 def test_conversations_about_one_image_give_what_they_give_alone(tiny_model: Path) -> None:
     model, processor = load_model(tiny_model)
     model.config.use_cache = False
@@ -179,9 +209,12 @@ def test_conversations_about_one_image_give_what_they_give_alone(tiny_model: Pat
     )
     assert len(shared) < sum(map(len, apart)) - 2 * int((apart[0].input_ids == processor.image_token_id).sum())
     batch = packed_batch([[shared, apart[1]]], len(shared) + len(apart[1]), processor.tokenizer.pad_token_id)
-    packed, single = gradients(model, [batch]), gradients(model, [alone(item) for item in [*apart, apart[1]]])
-    for name in packed:
-        assert torch.allclose(packed[name], single[name], atol=1e-5), name
+    folded = folded_batch([[shared], [apart[1]]], processor.tokenizer.pad_token_id)
+    single = gradients(model, [alone(item) for item in [*apart, apart[1]]])
+    for layout in (batch, folded):
+        packed = gradients(model, [layout])
+        for name in packed:
+            assert torch.allclose(packed[name], single[name], atol=1e-5), name
     # negative control: without the mask, a branch sees those before it
     batch = packed_batch([[shared]], len(shared), processor.tokenizer.pad_token_id)
     del batch["attention_mask"]
