@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     section, _ = pin_model(config.labeler)
     with closing(open_engine(section, config.engine, config.seed)) as engine:
         start = time.perf_counter()
-        verdicts = verify(engine, {("", text) for text in requests}, {"": None}, config.feedback.answers)
+        asked = {("", text) for text in requests}
+        verdicts = engine.run(verify(engine, asked, {"": None}, config.feedback.answers))
         labeler_seconds = time.perf_counter() - start
     by_labeler = [("", text) in verdicts and verdicts["", text].accepted for text in requests]
     print("| check | claims of the response that it keeps | other claims that it stops | seconds per 1,000 claims |")

@@ -166,7 +166,7 @@ def in_responses(labeler: Labeler, scenes: Sequence[Described]) -> Comparison:
     pairs = []
     for index, scene in enumerate(scenes):
         texts = [scene.text(), *(scene.text(text, (index + number) % POSITIONS) for number, text in enumerate(TEXTS))]
-        labels = labeler.label([prompt_of(f"scene-{index}", scene.row.png, texts)])
+        labels = labeler.engine.run(labeler.label([prompt_of(f"scene-{index}", scene.row.png, texts)]))
         without, *others = (verdict_on(f"scene-{index}/{n}", scene.false, labels) for n in range(len(texts)))
         pairs += [(without, other) for other in others]
     return compare(pairs)
@@ -179,7 +179,7 @@ def in_images(labeler: Labeler, scenes: Sequence[Described]) -> Comparison:
         for text in SHORT:
             for name, drawn in (("shuffled", "".join(random.Random(index).sample(text, len(text)))), ("text", text)):
                 prompts.append(prompt_of(f"{index} {text} {name}", with_text(scene.row.png, drawn), [scene.text()]))
-        labels = labeler.label(prompts)
+        labels = labeler.engine.run(labeler.label(prompts))
         verdicts = [verdict_on(f"{prompt.prompt_id}/0", scene.false, labels) for prompt in prompts]
         pairs += list(zip(verdicts[::2], verdicts[1::2], strict=True))
     return compare(pairs)

@@ -54,7 +54,9 @@ def label_answers(
             ):
                 for _, prompts in _chunks(run, writer.done):
                     answers = [(prompt.instruction, answer) for prompt in prompts for answer in prompt.responses]
-                    chunk_splits, drops = split_responses(engine, answers, wording, config.feedback, config.seed)
+                    chunk_splits, drops = engine.run(
+                        split_responses(engine, answers, wording, config.feedback, config.seed)
+                    )
                     splits |= chunk_splits
                     record_drops(run, drops)
                     bar.update(len(prompts))
@@ -64,7 +66,7 @@ def label_answers(
         ):
             labeler = Labeler(engine, wording, config.feedback, config.seed, model.model, revision)
             for which, prompts in _chunks(run, writer.done):
-                labels = labeler.label(prompts, splits)
+                labels = engine.run(labeler.label(prompts, splits))
                 record_drops(run, labels.drops)
                 for row in labels.scores:
                     columns = {name: row[name] for name in ("prompt_id", "num_claims", "num_rejected", "num_unknown")}

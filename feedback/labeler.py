@@ -8,6 +8,7 @@ A claim whose request the labeler cannot take, or refuses, is unknown too (`ques
 only unknown claims is dropped (`all_claims_unknown`); in one that is scored, each unknown claim is a drop of its own.
 """
 
+import asyncio
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -18,15 +19,15 @@ from feedback.divide import Claim, Refusal, Split, coverage, divide
 from feedback.labeler_prompts import LabelerPrompts
 from feedback.pair import Drop
 from feedback.score import count_rejected, score, score_bounds, whole_response_score
-from feedback.verify import Verdict, verify
+from feedback.verify import Verdict, ask
 from rlaif.config import FeedbackSection
 from rlaif.inference.engine import Engine
+from rlaif.inference.work.sharing import Once, SharedAnswers
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.text import clean, is_degenerate
 
 Row = dict[str, Any]
-Verdicts = dict[tuple[str, str], Verdict]  # by (image_sha256, text of the request); unanswered requests are missing
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def record_drops(run: Run, drops: Iterable[Drop]) -> None:
         run.drop(drop.row_id, drop.reason, drop.detail)
 
 
-def split_responses(
+async def split_responses(
     engine: Engine,
     responses: Iterable[tuple[str, Row]],
     prompts: LabelerPrompts,
@@ -66,29 +67,40 @@ def split_responses(
 
     responses: instructions with rows of `responses`.
     """
-    drops: list[Drop] = []
-    sources: dict[str, Source] = {}
-    for instruction, response in responses:
+    divider = Divider(SharedAnswers(engine), prompts, settings, seed)
+    rows = list(responses)
+    results = await asyncio.gather(*(divider.divide(instruction, row) for instruction, row in rows))
+    splits = {row["response_id"]: split for (_, row), (split, _) in zip(rows, results, strict=True) if split}
+    return splits, [drop for _, drops in results for drop in drops]
+
+
+@dataclass(frozen=True)
+class Divider:
+    """Divides responses; equal ones once. Its engine answers equal requests once."""
+
+    engine: SharedAnswers
+    prompts: LabelerPrompts
+    settings: FeedbackSection
+    seed: int
+    divided: Once[Split | Refusal] = field(default_factory=Once)
+
+    async def divide(self, instruction: str, response: Row) -> tuple[Split | None, list[Drop]]:
+        """The claims of a row of `responses`, and the drops: the response without claims, duplicate claims."""
         response_id, text = response["response_id"], clean(response["text"])
         if not text:
-            drops.append(Drop(response_id, "empty_response", f"{_length(response)}, no text"))
-        elif is_degenerate(text):
-            drops.append(Drop(response_id, "repeats", f"{_length(response)}, ends {text[-80:]!r}"))
-        elif response["finish_reason"] != "stop":
+            return None, [Drop(response_id, "empty_response", f"{_length(response)}, no text")]
+        if is_degenerate(text):
+            return None, [Drop(response_id, "repeats", f"{_length(response)}, ends {text[-80:]!r}")]
+        if response["finish_reason"] != "stop":
             detail = f"{_length(response)}, finish_reason {response['finish_reason']}"
-            drops.append(Drop(response_id, "response_truncated", detail))
-        else:
-            sources[response_id] = Source(clean(instruction), text)
-    results = divide(engine, sources.values(), prompts, settings, seed)
-    splits: dict[str, Split] = {}
-    for response_id, source in sources.items():
-        result = results[source]
+            return None, [Drop(response_id, "response_truncated", detail)]
+        source = Source(clean(instruction), text)
+        result = await self.divided.get(
+            source, lambda: divide(self.engine, source, self.prompts, self.settings, self.seed)
+        )
         if isinstance(result, Refusal):
-            drops.append(Drop(response_id, result.reason, result.detail))
-            continue
-        splits[response_id] = result
-        drops.extend(Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates)
-    return splits, drops
+            return None, [Drop(response_id, result.reason, result.detail)]
+        return result, [Drop(response_id, "duplicate_claim", item.claim) for item in result.duplicates]
 
 
 def _length(response: Row) -> str:
@@ -108,34 +120,38 @@ class Labeler:
     name: str
     revision: str
 
-    def label(self, prompts: Sequence[Prompt], splits: Mapping[str, Split] | None = None) -> Labels:
+    async def label(self, prompts: Sequence[Prompt], splits: Mapping[str, Split] | None = None) -> Labels:
         """Claims and scores of all responses of these prompts; each response ends in `scores` or in `drops`.
+
+        The claims of a response are verified as soon as it is divided, while others are still divided.
 
         splits: claims by response_id, if a splitter has divided the responses; responses without an entry are skipped.
         """
-        labels = Labels()
-        if splits is None:
-            responses = ((prompt.instruction, row) for prompt in prompts for row in prompt.responses)
-            splits, labels.drops = split_responses(self.engine, responses, self.prompts, self.settings, self.seed)
-        verdicts = self._verify(prompts, splits)
-        for prompt in prompts:
-            for response in prompt.responses:
-                if response["response_id"] in splits:
-                    self._score(prompt, response, splits[response["response_id"]], verdicts, labels)
-        return labels
+        engine = SharedAnswers(self.engine)
+        divider = None if splits is not None else Divider(engine, self.prompts, self.settings, self.seed)
 
-    def _verify(self, prompts: Sequence[Prompt], splits: Mapping[str, Split]) -> Verdicts:
-        """Verdicts on all claims, and on each response as a whole."""
-        requests = {
-            (prompt.image_sha256, request)
-            for prompt in prompts
-            for response in prompt.responses
-            if response["response_id"] in splits
-            for request in self._requests(prompt, response, splits[response["response_id"]])
-            if request is not None
-        }
-        images = {prompt.image_sha256: prompt.image for prompt in prompts}
-        return verify(self.engine, requests, images, self.settings.answers)
+        async def label(prompt: Prompt, response: Row) -> Labels:
+            if divider is not None:
+                split, drops = await divider.divide(prompt.instruction, response)
+            else:
+                split, drops = (splits or {}).get(response["response_id"]), []
+            return Labels(drops=drops) if split is None else await self._verify(engine, prompt, response, split, drops)
+
+        parts = await asyncio.gather(*(label(prompt, row) for prompt in prompts for row in prompt.responses))
+        return Labels(
+            [row for part in parts for row in part.claims],
+            [row for part in parts for row in part.scores],
+            [drop for part in parts for drop in part.drops],
+        )
+
+    async def _verify(self, engine: Engine, prompt: Prompt, response: Row, split: Split, drops: list[Drop]) -> Labels:
+        """Verify the claims of one response, and the response as a whole, and score it."""
+        requests = self._requests(prompt, response, split)
+        asked = {request: None for request in requests if request is not None}
+        verdicts = await asyncio.gather(*(ask(engine, text, prompt.image, self.settings.answers) for text in asked))
+        labels = Labels(drops=drops)
+        self._score(prompt, response, split, requests, dict(zip(asked, verdicts, strict=True)), labels)
+        return labels
 
     def _requests(self, prompt: Prompt, response: Row, split: Split) -> list[str | None]:
         """One request per claim, in order (None for an unknown one), then the request about the whole response."""
@@ -149,10 +165,17 @@ class Labeler:
             return self.prompts.format_statement(item.claim)
         return self.prompts.format_verify(item.question)
 
-    def _score(self, prompt: Prompt, response: Row, split: Split, verdicts: Verdicts, labels: Labels) -> None:
+    def _score(
+        self,
+        prompt: Prompt,
+        response: Row,
+        split: Split,
+        requests: Sequence[str | None],
+        verdicts: Mapping[str, Verdict | None],
+        labels: Labels,
+    ) -> None:
         """Append the claims and the score of one response, or the reason why it has none."""
-        requests = self._requests(prompt, response, split)
-        *found, whole = (verdicts.get((prompt.image_sha256, request)) if request else None for request in requests)
+        *found, whole = (verdicts[request] if request else None for request in requests)
         ids = {"response_id": response["response_id"], "prompt_id": prompt.prompt_id}
         rows = []
         for index, (item, verdict) in enumerate(zip(split.claims, found, strict=True)):

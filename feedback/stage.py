@@ -39,7 +39,7 @@ from rlaif.inference.first_answers import LEAST, QUESTIONS, open_checked
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
-from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
+from rlaif.inference.work.chunks import Chunk, EngineSpec, Use, batch_by_image, map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt, join_parts
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
@@ -82,14 +82,14 @@ def feedback(config: Config, path: Path, open_engine: OpenEngine = open_engine) 
         f"scores responses by {config.feedback.score} and chooses at most {config.feedback.pairs_per_prompt} pairs "
         "per prompt" + (", with equal mean lengths" if config.feedback.balance_length else ""),
     )
-    kept, cost = {}, Cost()
+    kept, cost, use = {}, Cost(), Use()
     if splitter:
         if not any((path / f"splits.{kind}").exists() for kind in ("parts", "parquet")):
             try_labeler(run, labeler_prompts, labeler, open_engine)
         kept["splits"], cost = divide_responses(
-            run, labeler_prompts, splitter, settings["splitter"]["revision"], open_engine
+            run, labeler_prompts, splitter, settings["splitter"]["revision"], open_engine, use
         )
-    kept |= label_responses(run, labeler_prompts, labeler, revision, open_engine, cost)
+    kept |= label_responses(run, labeler_prompts, labeler, revision, open_engine, cost, use)
     summary, kept["pairs"] = make_pairs(run)
     summary.lost = sum(reason == "all_claims_unknown" for reason in run.dropped().values())
     for line in summary.lines(config.feedback.min_yes_no_mass):
@@ -115,7 +115,7 @@ def try_labeler(run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, 
 
 
 def divide_responses(
-    run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, revision: str, open_engine: OpenEngine
+    run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, revision: str, open_engine: OpenEngine, use: Use
 ) -> tuple[int, Cost]:
     """Divide with the splitter: write `splits`, one part per chunk. Returns its number of rows, and the cost."""
     config, cost = run.config, Cost()
@@ -126,7 +126,8 @@ def divide_responses(
             action = partial(divide_chunk, run.path, config, labeler_prompts, model.model, revision)
             remaining = count_remaining(run, writer.done, ["responses"])
             todo = chunks(run, writer.done, ["responses"])
-            for rows, drops, spent in map_chunks(spec, todo, action, "splits", remaining, len(writer.done)):
+            results = map_chunks(spec, todo, action, "splits", remaining, len(writer.done), use)
+            for rows, drops, spent in results:
                 cost += spent
                 record_drops(run, drops)
                 writer.write(rows)
@@ -135,11 +136,17 @@ def divide_responses(
 
 
 def label_responses(
-    run: Run, labeler_prompts: LabelerPrompts, model: ModelSection, revision: str, open_engine: OpenEngine, cost: Cost
+    run: Run,
+    labeler_prompts: LabelerPrompts,
+    model: ModelSection,
+    revision: str,
+    open_engine: OpenEngine,
+    cost: Cost,
+    use: Use,
 ) -> dict[str, int]:
     """Divide (unless a splitter did), verify, score: write `claims` and `scores`, one part per chunk.
 
-    cost: what the splitter cost. Returns the row counts.
+    cost, use: what the splitter cost. Returns the row counts.
     """
     config = run.config
     inputs = ["responses", "splits"] if config.splitter else ["responses"]
@@ -152,7 +159,7 @@ def label_responses(
         action = partial(label_chunk, run.path, config, labeler_prompts, revision)
         remaining = count_remaining(run, scores.done, inputs)
         todo = chunks(run, scores.done, inputs)
-        for labels, spent in map_chunks(spec, todo, action, "labels", remaining, len(scores.done)):
+        for labels, spent in map_chunks(spec, todo, action, "labels", remaining, len(scores.done), use):
             cost += spent
             record_drops(run, labels.drops)
             # Scores are written last and mark a prompt as done: after a kill in between, its claims are written again.
@@ -160,7 +167,7 @@ def label_responses(
             claims.flush()
             scores.write(labels.scores)
             scores.flush()
-        run.update_metrics(labeling=cost.figures())
+        run.update_metrics(labeling=cost.figures() | use.figures())
     return {"claims": claims.finish(), "scores": scores.finish()}
 
 
@@ -255,7 +262,7 @@ def remaining_prompts(run: Run, done: set[str], tables: Sequence[str]) -> Iterat
             yield {**prompt, **rows}
 
 
-def divide_chunk(
+async def divide_chunk(
     path: Path, config: Config, labeler_prompts: LabelerPrompts, name: str, revision: str, engine: Engine, chunk: Chunk
 ) -> tuple[list[dict[str, Any]], list[Drop], Cost]:
     """Rows of `splits` and drops of the responses to the prompts of a chunk, and the cost."""
@@ -264,7 +271,7 @@ def divide_chunk(
     prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "instruction"])
     instructions = {row["prompt_id"]: row["instruction"] for row in prompts}
     answers = ((instructions[row["prompt_id"]], row) for row in responses)
-    splits, drops = split_responses(metered, answers, labeler_prompts, config.feedback, config.seed)
+    splits, drops = await split_responses(metered, answers, labeler_prompts, config.feedback, config.seed)
     rows = [
         {
             "response_id": row["response_id"],
@@ -279,7 +286,7 @@ def divide_chunk(
     return rows, drops, metered.cost(claims=0)  # counted when they are verified
 
 
-def try_chunk(path: Path, config: Config, labeler_prompts: LabelerPrompts, engine: Engine, chunk: Chunk) -> None:
+async def try_chunk(path: Path, config: Config, labeler_prompts: LabelerPrompts, engine: Engine, chunk: Chunk) -> None:
     """Ask about the first responses to the prompts of a chunk as wholes."""
     prompts = read_prompts_of(path, chunk)
     requests = [
@@ -288,10 +295,10 @@ def try_chunk(path: Path, config: Config, labeler_prompts: LabelerPrompts, engin
         for row in prompt.responses
     ]
     images = {prompt.image_sha256: prompt.image for prompt in prompts}
-    verify(engine, requests[:QUESTIONS], images, config.feedback.answers)
+    await verify(engine, requests[:QUESTIONS], images, config.feedback.answers)
 
 
-def label_chunk(
+async def label_chunk(
     path: Path, config: Config, labeler_prompts: LabelerPrompts, revision: str, engine: Engine, chunk: Chunk
 ) -> tuple[Labels, Cost]:
     """Claims, scores and drops of the responses to the prompts of a chunk, and the cost."""
@@ -302,7 +309,7 @@ def label_chunk(
     if config.splitter:
         rows = read_rows_at(path / "splits.parquet", chunk.tables["splits"], ["response_id", "claims"])
         splits = {row["response_id"]: Split(tuple(Claim(**claim) for claim in row["claims"])) for row in rows}
-    labels = labeler.label(prompts, splits)
+    labels = await labeler.label(prompts, splits)
     return labels, metered.cost(len(labels.claims))
 
 

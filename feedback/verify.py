@@ -5,6 +5,7 @@ p_yes is the probability, over the full vocabulary, that the first token is any 
 2405.17220). No text of the labeler is interpreted. For prompts in another language `feedback.answers` names the words.
 """
 
+import asyncio
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -34,7 +35,16 @@ class Verdict:
 ENGLISH = AnswersSection()
 
 
-def verify(
+async def ask(engine: Engine, text: str, image: bytes | None, answers: AnswersSection = ENGLISH) -> Verdict | None:
+    """The verdict on one request, its full text; None where the labeler cannot take it, or refuses. image: None for
+    text alone.
+    """
+    request = Request(text=text, image=image, max_tokens=1, first_words=answers.words)
+    (completion,) = await engine.answer(request)
+    return None if completion.first_words is None else read_verdict(completion.first_words, answers)
+
+
+async def verify(
     engine: Engine,
     requests: Iterable[tuple[str, str]],
     images: Mapping[str, bytes | None],
@@ -47,14 +57,8 @@ def verify(
     prefix and encoder output are computed once. A request that the labeler cannot take, or refuses, has no verdict.
     """
     keys = sorted(set(requests))
-    engine_requests = [
-        Request(text=text, image=images[image], max_tokens=1, first_words=answers.words) for image, text in keys
-    ]
-    verdicts = {}
-    for key, (completion,) in zip(keys, engine.generate(engine_requests), strict=True):
-        if completion.first_words is not None:
-            verdicts[key] = read_verdict(completion.first_words, answers)
-    return verdicts
+    verdicts = await asyncio.gather(*(ask(engine, text, images[image], answers) for image, text in keys))
+    return {key: verdict for key, verdict in zip(keys, verdicts, strict=True) if verdict is not None}
 
 
 def read_verdict(probabilities: Mapping[str, float], answers: AnswersSection = ENGLISH) -> Verdict:

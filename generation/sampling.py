@@ -6,6 +6,7 @@ temperature, top_p, policy, policy_revision, round. `seed` belongs to the prompt
 A response that reached max_tokens has finish_reason "length". It is kept, as are empty ones: feedback drops both.
 """
 
+import asyncio
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 from rlaif.config import Config
 from rlaif.inference.engine import REFUSALS, Completion, Engine, Request
-from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
+from rlaif.inference.work.chunks import Chunk, EngineSpec, Use, batch_by_image, map_chunks
 from rlaif.storage.files import make_id
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run
@@ -27,13 +28,15 @@ def sample_responses(run: Run, spec: EngineSpec, policy_revision: str, writer: T
     """Sample responses to the prompts that `writer` has none for. A prompt that the policy cannot take is dropped."""
     action = partial(answer_chunk, run.path, run.config, policy_revision)
     remaining = sum(1 for _ in remaining_prompts(run, writer.done))
-    for answered in map_chunks(spec, chunks(run, writer.done), action, "responses", remaining, len(writer.done)):
+    todo, use = chunks(run, writer.done), Use()
+    for answered in map_chunks(spec, todo, action, "responses", remaining, len(writer.done), use):
         for prompt_id, rows in answered:
             if isinstance(rows, str):
                 run.drop(prompt_id, rows, REFUSALS[rows])
             else:
                 writer.write(rows)
         writer.flush()
+    run.update_metrics(sampling=use.figures())
 
 
 def chunks(run: Run, done: set[str]) -> Iterator[Chunk]:
@@ -51,14 +54,16 @@ def remaining_prompts(run: Run, done: set[str]) -> Iterator[dict[str, Any]]:
                 yield row
 
 
-def answer_chunk(
+async def answer_chunk(
     path: Path, config: Config, policy_revision: str, engine: Engine, chunk: Chunk
 ) -> list[tuple[str, list[dict[str, Any]] | str]]:
     """(prompt_id, rows of `responses`) for each prompt of a chunk; a refusal, one of REFUSALS, instead of rows."""
     prompts = read_rows_at(path / "prompts.parquet", chunk.tables["prompts"], ["prompt_id", "image", "instruction"])
     requests = [response_request(row, config) for row in prompts]
     answered: list[tuple[str, list[dict[str, Any]] | str]] = []
-    for prompt, request, completions in zip(prompts, requests, engine.generate(requests), strict=True):
+    for prompt, request, completions in zip(
+        prompts, requests, await asyncio.gather(*map(engine.answer, requests)), strict=True
+    ):
         refusal = completions[0].finish_reason
         rows = response_rows(prompt["prompt_id"], request, completions, config, policy_revision)
         answered.append((prompt["prompt_id"], refusal if refusal in REFUSALS else rows))

@@ -19,7 +19,7 @@ from rlaif.inference.engine import OpenEngine
 from rlaif.inference.first_answers import open_checked
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
-from rlaif.inference.work import EngineSpec
+from rlaif.inference.work.chunks import EngineSpec
 from rlaif.progress import progress_bar
 from rlaif.storage.run import Run
 from rlaif.storage.tables import count_rows, read_rows

@@ -54,7 +54,7 @@ def by_vllm(model: str, load: Load, cached: bool) -> tuple[float, Probabilities]
             engine.generate([Request("Is it?", None, max_tokens=1, first_words=("yes", "no"))])
             start = time.perf_counter()
             if cached:
-                verdicts = verify(engine, questions, images)
+                verdicts = engine.run(verify(engine, questions, images))
             else:
                 answers = engine.generate(requests)
                 verdicts = {

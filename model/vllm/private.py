@@ -32,12 +32,20 @@ def finished_requests(llm: "LLM") -> "Iterator[RequestOutput]":
             yield output
 
 
-def request_number(output: "RequestOutput") -> int:
-    """The position of a request among all that were handed to this LLM.
+def request_number(request_id: str) -> int:
+    """The number of a request, from its id in an output or from the id that `LLM.enqueue` returned.
 
-    Private: request ids are consecutive numbers. `LLM.enqueue` returns other ids than the outputs have.
+    Private: LLM numbers its requests; the id that `LLM.enqueue` returns is the number with random characters after it.
     """
-    return int(output.request_id)
+    return int(request_id.partition("-")[0])
+
+
+def abort_request(llm: "LLM", number: int) -> None:
+    """Take a request back that is not finished.
+
+    Private: `LLM.llm_engine`. LLM has no method for it.
+    """
+    llm.llm_engine.abort_request([str(number)])
 
 
 def shut_down(llm: "LLM") -> None:

@@ -123,16 +123,17 @@ class EngineSection(Section):
 
     backend: Literal["vllm", "ray"] = Field(
         "vllm",
-        description="Where vLLM runs: vllm = in the process of the stage; ray = in actors on a Ray cluster, for "
-        "`make generate` and `make feedback`.",
+        description="Where vLLM runs: vllm = on this machine; ray = in actors on a Ray cluster of several machines, "
+        "for `make generate` and `make feedback`.",
     )
-    actors: int | None = Field(
+    engines: int | None = Field(
         None,
         ge=1,
-        description="Ray actors, each with a copy of the model; null = as many as the GPUs of the cluster hold.",
+        description="Engines at the same time in `make generate` and `make feedback`, each with a copy of the model; "
+        "null = one for each GPU, or each tensor_parallel_size GPUs; one on a machine without GPUs.",
     )
     ray_address: str | None = Field(
-        None, description="Address of a Ray cluster; null = one is started on this machine."
+        None, description="Address of a Ray cluster, with `backend: ray`; null = one is started on this machine."
     )
     max_model_len: int | None = Field(
         None, ge=1, description="Longest prompt and answer together, in tokens; null = the limit of the model."

@@ -16,10 +16,11 @@
   the weights behind both goes unnoticed.
 """
 
+import asyncio
 import os
 import re
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -28,7 +29,8 @@ from pydantic import BaseModel, ValidationError
 from rlaif.config import EndpointSection
 from rlaif.errors import ModelError
 from rlaif.inference.chat import CONTENT_FILTER, chat_request, read_reply
-from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
+from rlaif.inference.turns import Turns, take_place
 
 if TYPE_CHECKING:
     from openai import APIError, OpenAI
@@ -52,7 +54,7 @@ class _Models(BaseModel):
     data: list[_Model]
 
 
-class EndpointEngine:
+class EndpointEngine(Engine):
     """Implements `rlaif.inference.engine.Engine`; `model` is its name at the endpoint."""
 
     def __init__(
@@ -68,32 +70,22 @@ class EndpointEngine:
         self._extra = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else None
         self._length_name = "max_tokens"
         self._client = open_client(settings, settings.max_retries)
+        self._turns = Turns(settings.concurrency)
+        self._pool = ThreadPoolExecutor(settings.concurrency)
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """See Engine. Each answer is a request of its own, with seed + index. Errors: ModelError."""
-        unanswered = [request.n for request in requests]
-        with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            futures = {
-                pool.submit(self._answer, request, index): number
-                for number, request in enumerate(requests)
-                for index in range(request.n)
-            }
-            try:
-                for future in as_completed(futures):
-                    future.result()
-                    unanswered[futures[future]] -= 1
-                    if not unanswered[futures[future]]:
-                        advance()
-            except BaseException:  # Ctrl-C too: queued requests are cancelled, running ones are not retried
-                pool.shutdown(wait=False, cancel_futures=True)
-                self.close()
-                raise
-        answers = iter(futures)
-        results = [[next(answers).result() for _ in range(request.n)] for request in requests]
-        return [row[:1] if row[0].finish_reason == PROMPT_TOO_LONG else row for row in results]
+    async def answer(self, request: Request) -> list[Completion]:
+        """See Engine. Each of the n answers is a request of its own, with seed + index. Errors: ModelError."""
+        take_place()
+        completions = await asyncio.gather(*(self._in_turn(request, index) for index in range(request.n)))
+        return completions[:1] if completions[0].finish_reason == PROMPT_TOO_LONG else completions
+
+    async def _in_turn(self, request: Request, index: int) -> Completion:
+        async with self._turns.room(1):
+            return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, request, index)
 
     def close(self) -> None:
-        """See Engine."""
+        """See Engine. Requests that were sent are not retried."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
 
     def _answer(self, request: Request, index: int) -> Completion:

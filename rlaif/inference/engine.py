@@ -10,12 +10,14 @@ vLLM inserts an image's placeholders at the first occurrence of the tokenized ma
 so that this is the real marker.
 """
 
+import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from rlaif.config import EngineSection, ModelSection
+from rlaif.inference.turns import Steps
 
 # the end of a block of thoughts; some templates write its beginning, so that the answer has none
 _THOUGHTS = re.compile(r"\A(?!\s*[\[{`]).*?</think>", re.DOTALL)
@@ -73,6 +75,7 @@ class Completion:
 
 
 Advance = Callable[[], object]
+Value = TypeVar("Value")
 
 
 def do_nothing() -> None:
@@ -80,19 +83,55 @@ def do_nothing() -> None:
 
 
 class Engine(Protocol):
-    """A served model, as the stages use it."""
+    """A served model, as the stages use it. Implementations inherit `generate`, `run` and `check`."""
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """Answer each request `n` times, in the order of the requests.
+    steps: Steps | None = None
+    """How full its steps were; None where they are not known, as at an endpoint."""
 
-        advance: called once for each request as it is finished, such as the `update` of a progress bar.
+    async def answer(self, request: Request) -> list[Completion]:
+        """Answer one request `n` times.
+
+        Whoever makes many requests makes them at once (`asyncio.gather`): the engine takes as many as it has room for,
+        in the order of `rlaif.inference.turns`. Requests with the same image should be made one after the other: its
+        encoding and its part of the KV cache are reused.
         A request that the model cannot take gets one empty Completion whose finish_reason is one of REFUSALS.
-        Requests with the same image should be consecutive: its encoding and its part of the KV cache are reused.
         Errors: ModelError where a word of `first_words` is known not to be a token of the model, or the model fails.
         """
 
+    async def check(self) -> None:
+        """Call it before the first answers are written. Errors: ModelError where they show that the model cannot do
+        its work (`rlaif.inference.first_answers`).
+        """
+        return None
+
     def close(self) -> None:
         """Free the memory; the engine cannot be used afterwards."""
+
+    def run(self, work: Coroutine[Any, Any, Value]) -> Value:
+        """The result of a coroutine that makes requests, for a caller that is not one. Errors: as of `check` too."""
+
+        async def checked() -> Value:
+            value = await work
+            await self.check()
+            return value
+
+        return asyncio.run(checked())
+
+    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+        """The answers to one batch of requests, in their order.
+
+        advance: called once for each request as it is finished, such as the `update` of a progress bar.
+        """
+
+        async def answer(request: Request) -> list[Completion]:
+            completions = await self.answer(request)
+            advance()
+            return completions
+
+        async def answer_all() -> list[list[Completion]]:
+            return await asyncio.gather(*map(answer, requests))
+
+        return self.run(answer_all())
 
 
 OpenEngine = Callable[[ModelSection, EngineSection, int], Engine]  # with the seed

@@ -2,16 +2,17 @@
 
 A labeler that thinks first, or answers in another language, puts no probability on yes and no, and its verdicts are
 noise. An endpoint that ignores the JSON schema gives no claims at all. A policy whose numbers overflow writes `!!!!`.
-`open_checked` wraps the engine of a stage: its first QUESTIONS questions (all of the first chunk, if those are fewer),
-and the first answers to that chunk's responses, are looked at before more of that kind are requested. With several
-engines on Ray each looks at its own. A chunk is written only after that, so that a stage that is stopped leaves no rows
-that are bound to the settings to be changed.
+`open_checked` wraps the engine of a stage: the answers to its first QUESTIONS requests of a kind (questions, lists of
+claims, texts) are looked at once they are there, or those of the first chunk, if they are fewer. Until then no more
+questions are asked. Of several engines each looks at its own. A chunk is written only after that, so that a stage that
+is stopped leaves no rows that are bound to the settings to be changed.
 """
 
+import asyncio
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from rlaif.config import EngineSection, ModelSection
@@ -19,16 +20,14 @@ from rlaif.errors import ModelError
 from rlaif.inference.engine import (
     IMAGE_REFUSED,
     PROMPT_TOO_LONG,
-    Advance,
     Completion,
     Engine,
     OpenEngine,
     Request,
-    do_nothing,
     json_text,
 )
 
-QUESTIONS = 200  # looked at before any more are asked
+QUESTIONS = 200  # looked at before any more are asked; of lists and texts also the first ones that are looked at
 LEAST = 20  # questions or lists in all; fewer decide nothing
 SHOWN, SHOWN_TOKENS = 4, 8  # answers in the message
 
@@ -103,6 +102,10 @@ class FirstSplits:
     seen: set[str] = field(default_factory=set)  # texts of the requests: a further attempt is not counted
     faulty: dict[str, Completion] = field(default_factory=dict)  # by text
 
+    @property
+    def count(self) -> int:
+        return len(self.seen)
+
     def add(self, request: Request, completion: Completion) -> None:
         """Count the first answer to a request."""
         if request.text not in self.seen:
@@ -154,7 +157,7 @@ class FirstTexts:
     count: int = 0
     faulty: list[str] = field(default_factory=list)
 
-    def add(self, completion: Completion) -> None:
+    def add(self, _: Request, completion: Completion) -> None:
         """Count one answer. The first token of some vocabularies is a special one, without text."""
         self.count += 1
         if _repeats(completion.text) or (completion.finish_reason == "length" and not completion.text.strip()):
@@ -172,56 +175,79 @@ class FirstTexts:
         )
 
 
-class CheckedEngine:
+@dataclass
+class _First:
+    """The first requests of one kind, with their answers as they come. number: of requests so far."""
+
+    number: int = 0
+    answers: dict[int, tuple[Request, list[Completion]]] = field(default_factory=dict)
+    decided: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class CheckedEngine(Engine):
     """An engine whose first answers are looked at (see the module docstring)."""
 
     def __init__(self, engine: Engine, role: str, model: str, min_mass: float) -> None:
+        self.steps = engine.steps
         self._engine = engine
-        self._questions: FirstQuestions | None = FirstQuestions(role, model, min_mass)
-        self._splits: FirstSplits | None = FirstSplits(role, model)
-        self._texts: FirstTexts | None = FirstTexts(role, model)
+        self._kinds: dict[str, Callable[[], FirstQuestions | FirstSplits | FirstTexts]] = {
+            "questions": lambda: FirstQuestions(role, model, min_mass),
+            "splits": lambda: FirstSplits(role, model),
+            "texts": lambda: FirstTexts(role, model),
+        }
+        self._firsts = {kind: _First() for kind in self._kinds}
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+    async def answer(self, request: Request) -> list[Completion]:
         """See Engine. Errors: ModelError too where the first answers show that the model cannot do its work."""
-        # In every call, not in the first alone: so a resumed stage has the batches of one that was not interrupted.
-        head = requests[:QUESTIONS] if requests and requests[0].first_words else requests
-        answers = self._engine.generate(head, advance)
-        self._check(head, answers)
-        if len(head) < len(requests):
-            answers = [*answers, *self._engine.generate(requests[len(head) :], advance)]
-        return answers
+        kind = "questions" if request.first_words else "texts" if request.json_schema is None else "splits"
+        first = self._firsts[kind]
+        if first.decided.is_set() or first.number == QUESTIONS:
+            if kind == "questions":
+                await first.decided.wait()
+            return await self._engine.answer(request)
+        number = first.number
+        first.number += 1
+        completions = await self._engine.answer(request)
+        first.answers[number] = request, completions
+        if len(first.answers) == QUESTIONS:
+            await self._decide(kind)
+        return completions
+
+    async def check(self) -> None:
+        """See Engine: looks at the answers so far, if they are enough to decide."""
+        for kind in self._kinds:
+            await self._decide(kind)
+        await self._engine.check()
 
     def close(self) -> None:
         """See Engine."""
         self._engine.close()
 
-    def _check(self, requests: Sequence[Request], answers: Sequence[Sequence[Completion]]) -> None:
-        for request, (completion, *others) in zip(requests, answers, strict=True):
-            if request.first_words and self._questions is not None:
-                self._questions.add(request, completion)
-            if request.json_schema is not None and self._splits is not None:
-                self._splits.add(request, completion)
-            if not request.first_words and request.json_schema is None and self._texts is not None:
-                for answer in (completion, *others):
-                    self._texts.add(answer)
-        fault = None
-        if self._questions is not None and self._questions.count >= LEAST:
-            if self._questions.fault(()) is not None:
-                fault = self._questions.fault(self._sampled(self._questions.weak))
-            self._questions = None
-        if self._splits is not None and len(self._splits.seen) >= LEAST:
-            fault = fault or self._splits.fault
-            self._splits = None
-        if self._texts is not None and self._texts.count >= LEAST:
-            fault = fault or self._texts.fault
-            self._texts = None
+    async def _decide(self, kind: str) -> None:
+        """Errors: ModelError where the model cannot do its work."""
+        first = self._firsts[kind]
+        finding = self._kinds[kind]()
+        for _, (request, completions) in sorted(first.answers.items()):
+            for completion in completions:
+                finding.add(request, completion)
+        if first.decided.is_set() or finding.count < LEAST:
+            return
+        if isinstance(finding, FirstQuestions):
+            fault = finding.fault(())
+            if fault is not None:
+                fault = finding.fault(await self._sampled(finding.weak))
+        else:
+            fault = finding.fault
         if fault is not None:
             raise ModelError(fault)
+        first.answers.clear()
+        first.decided.set()
 
-    def _sampled(self, questions: Sequence[Request]) -> list[str]:
+    async def _sampled(self, questions: Sequence[Request]) -> list[str]:
         """The first words of the most probable answers."""
         requests = [replace(question, first_words=(), max_tokens=SHOWN_TOKENS) for question in questions]
-        return [completion.text for completion, *_ in self._engine.generate(requests)]
+        answers = await asyncio.gather(*map(self._engine.answer, requests))
+        return [completion.text for completion, *_ in answers]
 
 
 def open_checked(

@@ -4,18 +4,15 @@ A resumed stage counts only what it does itself, claims included, so that the co
 Loading the labeler is not counted. Seconds are those of the engines: of several at once, their sum.
 """
 
-import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
-from rlaif.inference.engine import Advance, Completion, Engine, Request, do_nothing
+from rlaif.inference.engine import Completion, Engine, Request
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of a number of claims."""
+    """Tokens of a number of claims."""
 
-    seconds: float = 0.0
     claims: int = 0
     prompt_tokens: int = 0  # each prompt counts once, however many answers it has
     answer_tokens: int = 0
@@ -26,38 +23,39 @@ class Cost:
             *(mine + theirs for mine, theirs in zip(asdict(self).values(), asdict(other).values(), strict=True))
         )
 
-    def figures(self) -> dict[str, float | int | None]:
+    def figures(self) -> dict[str, int | None]:
         """The values for metrics.json; None for tokens of which some were not counted."""
         tokens = {"prompt_tokens": self.prompt_tokens, "answer_tokens": self.answer_tokens}
         return {
-            "seconds": round(self.seconds, 3),
             "claims": self.claims,
             **{name: None if self.uncounted else count for name, count in tokens.items()},
         }
 
 
-@dataclass
-class MeteredEngine:
-    """An engine that counts tokens and seconds from its creation."""
+class MeteredEngine(Engine):
+    """An engine that counts tokens from its creation."""
 
-    engine: Engine
-    prompt_tokens: int = 0
-    answer_tokens: int = 0
-    uncounted: int = 0
-    started: float = field(default_factory=time.monotonic)
+    def __init__(self, engine: Engine) -> None:
+        self.steps = engine.steps
+        self._engine = engine
+        self._prompt_tokens = self._answer_tokens = self._uncounted = 0
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
+    async def answer(self, request: Request) -> list[Completion]:
         """See Engine."""
-        results = self.engine.generate(requests, advance)
-        self.prompt_tokens += sum(row[0].prompt_tokens for row in results)
-        self.answer_tokens += sum(completion.num_tokens for row in results for completion in row)
-        self.uncounted += sum(not completion.counted for row in results for completion in row)
-        return results
+        completions = await self._engine.answer(request)
+        self._prompt_tokens += completions[0].prompt_tokens
+        self._answer_tokens += sum(completion.num_tokens for completion in completions)
+        self._uncounted += sum(not completion.counted for completion in completions)
+        return completions
+
+    async def check(self) -> None:
+        """See Engine."""
+        await self._engine.check()
 
     def close(self) -> None:
         """See Engine."""
-        self.engine.close()
+        self._engine.close()
 
     def cost(self, claims: int) -> Cost:
         """The cost so far."""
-        return Cost(time.monotonic() - self.started, claims, self.prompt_tokens, self.answer_tokens, self.uncounted)
+        return Cost(claims, self._prompt_tokens, self._answer_tokens, self._uncounted)

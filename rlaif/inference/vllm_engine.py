@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,15 +17,14 @@ from rlaif.imports import gc_paused
 from rlaif.inference.engine import (
     IMAGE_REFUSED,
     PROMPT_TOO_LONG,
-    Advance,
     Completion,
     Request,
     TurnEncoder,
-    do_nothing,
     is_spelling_of,
     text_by_token,
 )
 from rlaif.inference.image_size import scale_down
+from rlaif.inference.stepped import SteppedEngine
 from rlaif.text import break_special_tokens, special_tokens
 
 if TYPE_CHECKING:
@@ -33,10 +32,11 @@ if TYPE_CHECKING:
     from vllm import CompletionOutput, RequestOutput, SamplingParams
 
 
-class VllmEngine:
+class VllmEngine(SteppedEngine):
     """Implements `rlaif.inference.engine.Engine`. Errors: ModelError where vLLM cannot load the model."""
 
     def __init__(self, model: ModelSection, engine: EngineSection, seed: int) -> None:
+        super().__init__(engine.max_num_seqs)
         with gc_paused():
             on_cpu = prepare_environment()
             from vllm import LLM
@@ -50,7 +50,7 @@ class VllmEngine:
         self._model = model.model
         self._max_pixels = model.max_pixels
         self._template_kwargs = model.chat_template_kwargs
-        self._max_running = engine.max_num_seqs
+        self._requests: dict[int, Request] = {}
         self._spellings: dict[str, tuple[int, ...]] = {}
         self._tokenizer: Any = self._llm.get_tokenizer()
         self._special = special_tokens(self._tokenizer)
@@ -94,42 +94,10 @@ class VllmEngine:
                 f"{', '.join(sorted(known))}; correct chat_template_kwargs"
             )
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """See Engine. Requests are prepared when vLLM has room for them, so that few images are in memory at a time."""
-        from model.vllm.private import finished_requests, request_number
-
-        results: list[list[Completion]] = [[] for _ in requests]
-        accepted: list[int] = []
-        outputs: list[RequestOutput] = []
-        unfinished = 0  # sequences
-        waiting = iter(enumerate(requests))
-        while True:
-            while unfinished < self._max_running * 3 // 2:  # the running ones, and half as many that wait
-                if (item := next(waiting, None)) is None:
-                    break
-                index, request = item
-                if (refusal := self._enqueue(request)) is None:
-                    accepted.append(index)
-                    unfinished += request.n
-                else:
-                    results[index] = [Completion("", 0, refusal)]
-                    advance()
-            if not unfinished:
-                break
-            for output in finished_requests(self._llm):
-                outputs.append(output)
-                unfinished -= len(output.outputs)
-                advance()
-        outputs.sort(key=request_number)
-        for index, output in zip(accepted, outputs, strict=True):
-            results[index] = [self._completion(requests[index], output, answer) for answer in output.outputs]
-        return results
-
-    def _enqueue(self, request: Request) -> str | None:
-        """Queue a request in vLLM; one of REFUSALS where the model cannot take it."""
+    def _start(self, request: Request) -> int | str:
         from vllm.exceptions import VLLMError
 
-        from model.vllm.private import is_image_rejected, is_prompt_too_long
+        from model.vllm.private import is_image_rejected, is_prompt_too_long, request_number
 
         image, image_id = _decode(request.image, self._max_pixels) if request.image is not None else (None, None)
         params = self._sampling_params(request)
@@ -138,7 +106,7 @@ class VllmEngine:
                 prompt: Any = {"prompt_token_ids": self._encoder.encode_turn(request.text, has_image=image is not None)}
                 if image is not None:
                     prompt |= {"multi_modal_data": {"image": [image]}, "multi_modal_uuids": {"image": [image_id]}}
-                self._llm.enqueue(prompt, params, use_tqdm=False)
+                (request_id,) = self._llm.enqueue(prompt, params, use_tqdm=False)
             else:
                 content: list[dict[str, Any]] = [
                     {"type": "text", "text": break_special_tokens(request.text, self._special)}
@@ -146,7 +114,7 @@ class VllmEngine:
                 if image is not None:
                     content.insert(0, {"type": "image_pil", "image_pil": image, "uuid": image_id})
                 messages: Any = [{"role": "user", "content": content}]
-                self._llm.enqueue_chat(
+                (request_id,) = self._llm.enqueue_chat(
                     messages, params, use_tqdm=False, chat_template_kwargs=self._template_kwargs or None
                 )
         except (ValueError, VLLMError) as error:
@@ -155,7 +123,23 @@ class VllmEngine:
             if image is not None and is_image_rejected(error):
                 return IMAGE_REFUSED
             raise
-        return None
+        number = request_number(request_id)
+        self._requests[number] = request
+        return number
+
+    def _step(self) -> Iterator[tuple[int, list[Completion]]]:
+        from model.vllm.private import finished_requests, request_number
+
+        for output in finished_requests(self._llm):
+            number = request_number(output.request_id)
+            request = self._requests.pop(number)
+            yield number, [self._completion(request, output, answer) for answer in output.outputs]
+
+    def _abort(self, number: int) -> None:
+        from model.vllm.private import abort_request
+
+        if self._requests.pop(number, None) is not None:
+            abort_request(self._llm, number)
 
     def _sampling_params(self, request: Request) -> "SamplingParams":
         from vllm import SamplingParams

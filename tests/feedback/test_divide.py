@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 
 from feedback.check.claim import Finding, Outcome, Source
-from feedback.divide import CLAIMS_SCHEMA, RETRY_TEMPERATURE, Claim, Draft, Refusal, Split, coverage, divide, read_split
+from feedback.divide import CLAIMS_SCHEMA, RETRY_TEMPERATURE, Claim, Draft, Refusal, Split, coverage, read_split
 from feedback.labeler_prompts import read_prompts
 from rlaif.config import FeedbackSection
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.text import content_words, words
 from tests.support import EMBEDDED_PROMPTS
+from tests.support.divide import divide_all
 from tests.support.doubles import ScriptedEngine
 
 PROMPTS = read_prompts(EMBEDDED_PROMPTS)
@@ -94,7 +95,7 @@ def divided(script: dict[str, list[Completion]], **settings: Any) -> tuple[Split
     """The split of RESPONSE, and the number of requests by text."""
     splitter = Splitter(script)
     source = Source("Describe.", RESPONSE)
-    result = divide(ScriptedEngine(splitter), [source], PROMPTS, FeedbackSection(**settings), 0)
+    result = divide_all(ScriptedEngine(splitter), [source], PROMPTS, FeedbackSection(**settings))
     return result[source], splitter.requests
 
 
@@ -117,9 +118,8 @@ def test_divide_requests_each_text_once_and_retries_failures_only() -> None:
     )
     engine = ScriptedEngine(splitter)
     texts = [RESPONSE, invalid, opinion, RESPONSE]
-    results = divide(engine, [Source("", text) for text in texts], PROMPTS, FeedbackSection(max_claim_tokens=50), 0)
+    results = divide_all(engine, [Source("", text) for text in texts], PROMPTS, FeedbackSection(max_claim_tokens=50))
     assert splitter.requests == {RESPONSE: 1, invalid: 2, opinion: 1}
-    assert engine.calls == [3, 1]
     assert results == {
         Source("", RESPONSE): Split((claim_of(RED), claim_of(BLUE))),
         Source("", invalid): Split((claim_of(circle),)),
@@ -139,13 +139,13 @@ def test_the_same_response_to_two_instructions_is_divided_twice_if_the_splitter_
     sources = [Source("What is it?", "Red."), Source("Which color?", "Red.")]
     for folder, requests in ((EMBEDDED_PROMPTS, 1), (None, 2)):
         engine = ScriptedEngine(lambda request: [answer({"claim": "It is red.", "question": "Is it red?"}).text])
-        results = divide(engine, sources, read_prompts(folder), FeedbackSection(), 0)
+        results = divide_all(engine, sources, read_prompts(folder), FeedbackSection())
         assert len(engine.requests) == requests and list(results) == sources
 
 
 def test_divide_returns_the_reason_of_the_last_attempt() -> None:
     engine = ScriptedEngine(lambda request: ["..."])  # the double returns such texts as cut off
-    results = divide(engine, [Source("", "A dog.")], PROMPTS, FeedbackSection(), 0)
+    results = divide_all(engine, [Source("", "A dog.")], PROMPTS, FeedbackSection())
     assert list(results.values()) == [Refusal("split_truncated", "1 tokens, finish_reason length")]
     assert len(engine.requests) == 3 and len({request.seed for request in engine.requests}) == 3
 
@@ -227,7 +227,7 @@ def test_check_labeler_asks_only_where_words_cannot_tell(
         ("labeler", 1, claim_of(BLUE, outcome, reason)),
     ):
         settings = FeedbackSection(check=check, max_retries=0)
-        results = divide(ScriptedEngine(labeler), [source, Source("Look.", RESPONSE)], PROMPTS, settings, 0)
+        results = divide_all(ScriptedEngine(labeler), [source, Source("Look.", RESPONSE)], PROMPTS, settings)
         assert results[source] == Split((claim_of(RED), second)) and len(asked) == number
     assert asked[0].image is None and asked[0].first_words == ("yes", "no")
     assert asked[0].text == f"Text: {RESPONSE}\n\nDoes the text say that {BLUE['claim']} Answer yes or no."

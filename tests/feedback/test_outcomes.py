@@ -132,9 +132,9 @@ def test_a_claim_that_the_labeler_does_not_take_is_unknown(config_file: Path, ru
     """It costs neither the other claims nor the response; without the whole response, only that score is missing."""
 
     class Prudish(ScriptedEngine):
-        def _complete(self, request: Request) -> list[Completion]:
+        def complete(self, request: Request) -> list[Completion]:
             refused = request.image is not None and "square" in request.text
-            return [Completion("", 0, "content_filter")] if refused else super()._complete(request)
+            return [Completion("", 0, "content_filter")] if refused else super().complete(request)
 
     stage.feedback(load_config(config_file), run_path, lambda *_: Prudish(labeler))
     scores = {row["response_id"]: row for row in rows(run_path, "scores")}

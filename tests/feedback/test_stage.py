@@ -212,6 +212,7 @@ def test_cost_of_labeling(config_file: Path, run_path: Path) -> None:
     engine = run_stage(config_file, run_path)
     cost = json.loads((run_path / "metrics.json").read_text())["labeling"]
     assert cost.pop("seconds") >= 0
+    assert [cost.pop(f"engine_{name}") for name in ("steps", "step_seconds", "idle_share")] == [None] * 3
     # the double counts words as tokens: those of every prompt, one per answer to a question, those of every split
     splits = [request for request in engine.requests if request.json_schema is not None]
     split_words = sum(len(str(text).split()) for request in splits for text in labeler(request))
@@ -293,7 +294,8 @@ def test_on_vllm_probabilities_are_read_and_an_untrained_labeler_is_quarantined(
     )
     engine = open_engine(config.labeler, config.engine, config.seed)
     images = {color: png(color) for color in TRUE}
-    verdicts = verify(engine, [(color, "Is there a red circle?") for color in images], images)
+    questions = [(color, "Is there a red circle?") for color in images]
+    verdicts = engine.run(verify(engine, questions, images))
     assert set(verdicts) == {("red", "Is there a red circle?"), ("blue", "Is there a red circle?")}
     assert all(0 < verdict.p_yes < 1 and 0 < verdict.p_no < 1 and verdict.p_other > 0 for verdict in verdicts.values())
 

@@ -38,14 +38,13 @@ def test_requests_of_an_image_are_unique_and_consecutive() -> None:
 
     engine = ScriptedEngine(labeler)
     questions = [("b", "Dog?"), ("a", "Dog?"), ("b", "Cat?"), ("a", "Dog?"), ("b", "Dog?")]
-    verdicts = verify(engine, questions, {"a": b"one", "b": b"two"})
+    verdicts = engine.run(verify(engine, questions, {"a": b"one", "b": b"two"}))
     assert [(request.image, request.text) for request in engine.requests] == [
         (b"one", "Dog?"),
         (b"two", "Cat?"),
         (b"two", "Dog?"),
     ]
     assert all(request.max_tokens == 1 and request.first_words == ("yes", "no") for request in engine.requests)
-    assert engine.calls == [3]
     assert {key: verdict.accepted for key, verdict in verdicts.items()} == {
         ("a", "Dog?"): True,
         ("b", "Cat?"): False,
@@ -57,21 +56,21 @@ def test_requests_of_an_image_are_unique_and_consecutive() -> None:
 
 def test_a_question_that_does_not_fit_has_no_verdict() -> None:
     class Small(ScriptedEngine):
-        def _complete(self, request: Request) -> list[Completion]:
-            return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super()._complete(request)
+        def complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, PROMPT_TOO_LONG)] if len(request.text) > 4 else super().complete(request)
 
     engine = Small(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = verify(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"})
+    verdicts = engine.run(verify(engine, [("a", "Dog?"), ("a", "A dog and a cat?")], {"a": b"one"}))
     assert list(verdicts) == [("a", "Dog?")]
 
 
 def test_a_question_that_an_endpoint_refuses_has_no_verdict() -> None:
     class Prudish(ScriptedEngine):
-        def _complete(self, request: Request) -> list[Completion]:
-            return [Completion("", 0, "content_filter")] if "Cat" in request.text else super()._complete(request)
+        def complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, "content_filter")] if "Cat" in request.text else super().complete(request)
 
     engine = Prudish(lambda request: dict.fromkeys((1, 2, 3, 4), math.log(0.25)))
-    verdicts = verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"})
+    verdicts = engine.run(verify(engine, [("a", "Dog?"), ("a", "Cat?")], {"a": b"one"}))
     assert verdicts == {("a", "Dog?"): Verdict(0.5, 0.5)}
 
 
@@ -80,6 +79,6 @@ def test_answers_in_the_language_of_the_prompts() -> None:
     answers = AnswersSection(yes=[yes, also_yes], no=[no])
     probabilities = {1: math.log(0.5), 2: math.log(0.2), 3: math.log(0.1)}
     engine = ScriptedEngine(lambda _: probabilities, words={yes: (1,), also_yes: (2,), no: (3,)})
-    verdicts = verify(engine, [("a", "?")], {"a": b"one"}, answers)
+    verdicts = engine.run(verify(engine, [("a", "?")], {"a": b"one"}, answers))
     assert verdicts["a", "?"].p_yes == pytest.approx(0.7) and verdicts["a", "?"].p_no == pytest.approx(0.1)
     assert engine.requests[0].first_words == (yes, also_yes, no)

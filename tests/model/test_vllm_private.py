@@ -51,9 +51,15 @@ def test_vllm_has_no_public_method_for_it() -> None:
 
 def test_request_ids_are_consecutive_numbers() -> None:
     from vllm.entrypoints.common.offline import OfflineInferenceMixin
+    from vllm.v1.engine.input_processor import InputProcessor
+    from vllm.v1.engine.llm_engine import LLMEngine
 
     source = inspect.getsource(OfflineInferenceMixin._add_request)
     assert "str(next(self.request_counter))" in source, "request_number: LLM numbers its requests"
+    source = inspect.getsource(InputProcessor.assign_request_id)
+    assert 'f"{request.external_req_id}-{random_uuid():.8}"' in source, "request_number: the ids of LLM.enqueue"
+    assert private.request_number("12-0a9f3c1e") == private.request_number("12") == 12
+    assert {"request_ids", "internal"} <= inspect.signature(LLMEngine.abort_request).parameters.keys(), "abort_request"
 
 
 @pytest.mark.parametrize("name", ["input_text", "input_tokens"])

@@ -258,8 +258,8 @@ def test_an_image_that_a_model_refuses_is_dropped(tmp_path: Path, alone: dict[st
     wide = encoded(photo(20000, 10), "PNG")
 
     class Picky(ScriptedEngine):
-        def _complete(self, request: Request) -> list[Completion]:
-            return [Completion("", 0, IMAGE_REFUSED)] if request.image == wide else super()._complete(request)
+        def complete(self, request: Request) -> list[Completion]:
+            return [Completion("", 0, IMAGE_REFUSED)] if request.image == wide else super().complete(request)
 
     folder = tmp_path / "it"
     path = run_of(folder, [good_image(0), wide, good_image(1)], pa.array([ASK] * 3))

@@ -1,11 +1,13 @@
 """The one public double: an engine whose answers a test writes. For unit tests; every stage has a real test too."""
 
+import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container
 
-from rlaif.inference.engine import Advance, Completion, Request, do_nothing
+from rlaif.inference.engine import Completion, Engine, Request
+from rlaif.inference.turns import Turns
 
 Answer = list[str] | dict[int, float]
 
@@ -14,12 +16,12 @@ GOOD = "There is a red circle."
 FALSE = "There is a blue square."
 
 
-class ScriptedEngine:
+class ScriptedEngine(Engine):
     """Implements `rlaif.inference.engine.Engine` from a function: Request -> n texts, or log-probabilities of first
     tokens by id.
 
     `finish_reason` is "stop", or "length" where the text ends in "..."; tokens are counted as words. `requests` keeps
-    all requests, `calls` the number of requests of each call. `words` gives the ids of each word's spellings.
+    all requests; one runs at a time, in the order of `rlaif.inference.turns`. `words` gives the ids of the spellings.
     Log-probabilities of an answer's tokens, if requested, are -9 for the words in `unlikely` and -0.1 for all else.
     """
 
@@ -29,26 +31,25 @@ class ScriptedEngine:
         words: dict[str, tuple[int, ...]] | None = None,
         unlikely: Container[str] = (),
     ) -> None:
-        self.answer = answer
+        self.script = answer
         self.unlikely = unlikely
         self.words = words if words is not None else {"yes": (1, 2), "no": (3, 4)}
         self.requests: list[Request] = []
-        self.calls: list[int] = []
+        self.turns = Turns(1)
         self.closed = False
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        """The scripted answers, in the order of the requests."""
-        assert not self.closed, "the engine was closed"
-        self.requests += requests
-        self.calls.append(len(requests))
-        answers = []
-        for request in requests:
-            answers.append(self._complete(request))
-            advance()
-        return answers
+    async def answer(self, request: Request) -> list[Completion]:
+        """The scripted answers."""
+        async with self.turns.room(1):
+            assert not self.closed, "the engine was closed"
+            for _ in range(10):  # what follows from the last answer comes first: a finished chunk is written
+                await asyncio.sleep(0)
+            self.requests.append(request)
+            return self.complete(request)
 
-    def _complete(self, request: Request) -> list[Completion]:
-        answer = self.answer(request)
+    def complete(self, request: Request) -> list[Completion]:
+        """The completions of one request, which a test may override."""
+        answer = self.script(request)
         if isinstance(answer, dict):
             assert set(answer) == {token for word in request.first_words for token in self.words[word]}
             words = {word: sum(math.exp(answer[token]) for token in self.words[word]) for word in request.first_words}
@@ -70,7 +71,7 @@ class ScriptedEngine:
         return tuple((piece, -9.0 if piece in self.unlikely else -0.1) for piece in pieces)
 
     def close(self) -> None:
-        """Later calls of `generate` fail."""
+        """Later requests fail."""
         self.closed = True
 
 

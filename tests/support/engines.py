@@ -11,20 +11,22 @@ import pytest
 import yaml
 
 from rlaif.config import Config, EngineSection, ModelSection
-from rlaif.inference.engine import Advance, Completion, Request, do_nothing
+from rlaif.inference.engine import Completion, Engine, Request
+from rlaif.inference.turns import Steps
 
 if TYPE_CHECKING:
     from rlaif.inference.vllm_engine import VllmEngine
 
 
-class SharedEngine:
+class SharedEngine(Engine):
     """An engine that a stage may close; it stays open for the next one."""
 
     def __init__(self, engine: VllmEngine) -> None:
         self.engine = engine
+        self.steps = engine.steps = Steps(engine.steps.max_running)
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        return self.engine.generate(requests, advance)
+    async def answer(self, request: Request) -> list[Completion]:
+        return await self.engine.answer(request)
 
     def close(self) -> None:
         """See SharedEngines.close."""

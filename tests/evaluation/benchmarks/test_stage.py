@@ -4,7 +4,7 @@ import io
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from evaluation.benchmarks.__main__ import main
 from evaluation.benchmarks.stage import benchmark
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ConfigError, InputError, RunMismatchError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
@@ -202,8 +202,8 @@ def test_killed_midway_it_resumes(home: Path, published: Path, monkeypatch: pyte
     class Killed(Models):
         def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
             double = super().__call__(section, engine, seed)
-            answer = double.answer
-            double.answer = lambda request: answer(request) if len(double.requests) <= 30 else self.die()
+            script = double.script
+            double.script = lambda request: script(request) if len(double.requests) <= 30 else self.die()
             return double
 
         def die(self) -> Answer:
@@ -273,9 +273,9 @@ def test_a_question_that_is_too_long_is_dropped(home: Path, tmp_path: Path) -> N
     (tmp_path / "mine/images/a.png").write_bytes(png())
 
     class Short(ScriptedEngine):
-        def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-            answers = super().generate(requests, advance)
-            return [[Completion("", 0, PROMPT_TOO_LONG)], *answers[1:]]
+        def complete(self, request: Request) -> list[Completion]:
+            is_first = len(self.requests) == 1
+            return [Completion("", 0, PROMPT_TOO_LONG)] if is_first else super().complete(request)
 
     benchmark(
         config_of(home, name="pope", path=str(tmp_path / "mine")), home / "run", lambda *_: Short(lambda _: ["Yes"])

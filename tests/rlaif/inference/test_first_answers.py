@@ -11,7 +11,7 @@ import pytest
 
 from rlaif.config import EngineSection, ModelSection
 from rlaif.errors import ModelError
-from rlaif.inference.engine import PROMPT_TOO_LONG, Advance, Completion, Request, do_nothing, json_text
+from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request, json_text
 from rlaif.inference.first_answers import (
     LEAST,
     QUESTIONS,
@@ -26,25 +26,20 @@ CLAIMS = json.dumps({"claims": [{"claim": "There is a dog.", "question": "Is the
 YES, NO = 1, 3  # one token of each, see ScriptedEngine
 
 
-class WordsEngine:
+class WordsEngine(Engine):
     """Answers first words by `mass` (None: refused) and everything else by `text`."""
 
     def __init__(self, mass: Callable[[int], float | None], text: str = "", finish_reason: str = "stop") -> None:
         self.mass, self.text, self.finish_reason = mass, text, finish_reason
         self.requests: list[Request] = []
 
-    def generate(self, requests: Any, advance: Advance = do_nothing) -> list[list[Completion]]:
-        answers = []
-        for request in requests:
-            self.requests.append(request)
-            if request.first_words:
-                mass = self.mass(len(self.requests))
-                words = {"yes": mass / 3, "no": mass * 2 / 3} if mass is not None else None
-                answers.append([Completion("", 1 if words else 0, "length" if words else PROMPT_TOO_LONG, words)])
-            else:
-                answers.append([Completion(self.text, 9, self.finish_reason)])
-            advance()
-        return answers
+    async def answer(self, request: Request) -> list[Completion]:
+        self.requests.append(request)
+        if request.first_words:
+            mass = self.mass(len(self.requests))
+            words = {"yes": mass / 3, "no": mass * 2 / 3} if mass is not None else None
+            return [Completion("", 1 if words else 0, "length" if words else PROMPT_TOO_LONG, words)]
+        return [Completion(self.text, 9, self.finish_reason)]
 
     def close(self) -> None:
         """Nothing to free."""
@@ -120,7 +115,7 @@ def test_nan_is_left_to_the_verdict() -> None:
 
 def test_answers_are_those_of_the_engine_in_order() -> None:
     plain = ScriptedEngine(lambda request: {1: -1.0, 2: -2.0, 3: -3.0, 4: -0.0 - len(request.text)})
-    wrapped = ScriptedEngine(plain.answer)
+    wrapped = ScriptedEngine(plain.script)
     steps: list[int] = []
     requests = questions(QUESTIONS * 2 + 7)
     assert checked(wrapped).generate(requests, lambda: steps.append(1)) == plain.generate(requests)

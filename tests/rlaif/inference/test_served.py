@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from feedback.check.claim import Source
-from feedback.divide import Split, divide
+from feedback.divide import Split
 from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
 from rlaif.config import Config, FeedbackSection, ModelSection
@@ -31,6 +31,7 @@ from scenes.language import find_mentions, question_of
 from scenes.source import scene_rows
 from tests.support import EMBEDDED_PROMPTS, ROOT
 from tests.support.chat_server import ChatServer, Reply
+from tests.support.divide import divide_all
 from tests.support.synthetic_run import sample_caption
 
 # vLLM runs in this process too, and its libraries warn.
@@ -128,7 +129,7 @@ def test_probabilities_equal_those_of_the_local_engine(remote: Engine, local: En
         for row in rows
         for mention in find_mentions(sample_caption(row.reference, row.instruction, f"question {index}", careful=0.5))
     ]
-    local_results, remote_results = (verify(engine, questions, images) for engine in (local, remote))
+    local_results, remote_results = (engine.run(verify(engine, questions, images)) for engine in (local, remote))
     assert local_results.keys() == remote_results.keys() and len(local_results) > 30
     for key, verdict in local_results.items():
         assert remote_results[key].p_yes == pytest.approx(verdict.p_yes, abs=1e-3)
@@ -141,9 +142,9 @@ def test_splits_equal_those_of_the_local_engine(remote: Engine, local: Engine) -
         Source(row.instruction, sample_caption(row.reference, row.instruction, str(index), careful=0.3))
         for index, row in enumerate(scene_rows("test", 12, seed=1))
     ]
+    settings = FeedbackSection(max_claim_tokens=512, max_retries=1)
     local_results, remote_results = (
-        divide(engine, sources, read_prompts(EMBEDDED_PROMPTS), FeedbackSection(max_claim_tokens=512, max_retries=1), 0)
-        for engine in (local, remote)
+        divide_all(engine, sources, read_prompts(EMBEDDED_PROMPTS), settings) for engine in (local, remote)
     )
     assert local_results == remote_results
     assert sum(isinstance(split, Split) for split in local_results.values()) > 6

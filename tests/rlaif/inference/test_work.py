@@ -16,9 +16,9 @@ from feedback.stage import feedback as run_feedback
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import ModelError
-from rlaif.inference.engine import Engine, OpenEngine, do_nothing
+from rlaif.inference.engine import Completion, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.work import Chunk, EngineSpec, batch_by_image, map_chunks
+from rlaif.inference.work.chunks import Chunk, EngineSpec, batch_by_image, map_chunks
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
 from tests.support.doubles import ScriptedEngine
@@ -48,6 +48,10 @@ def test_batches_do_not_split_an_image() -> None:
     assert list(batch_by_image([], 3)) == []
 
 
+async def nothing(_: Engine, chunk: Chunk) -> int:
+    return chunk.num_prompts
+
+
 def test_one_engine_is_opened_for_all_chunks_and_none_without_chunks(capsys: pytest.CaptureFixture[str]) -> None:
     opened: list[ScriptedEngine] = []
 
@@ -56,9 +60,9 @@ def test_one_engine_is_opened_for_all_chunks_and_none_without_chunks(capsys: pyt
         return opened[-1]
 
     spec = EngineSpec(ModelSection(model="m"), EngineSection(), 0, open_engine)
-    assert list(map_chunks(spec, [], lambda engine, chunk: 0, "work", 0, 0)) == [] and not opened
+    assert list(map_chunks(spec, [], nothing, "work", 0, 0)) == [] and not opened
     chunks = [Chunk(7, {}), Chunk(3, {})]
-    results = map_chunks(spec, chunks, lambda engine, chunk: chunk.num_prompts, "work", remaining=10, done=5)
+    results = map_chunks(spec, chunks, nothing, "work", remaining=10, done=5)
     assert list(results) == [7, 3]
     assert len(opened) == 1 and opened[0].closed
     bars = capsys.readouterr().err.split("\r")
@@ -71,7 +75,7 @@ def test_one_engine_is_opened_for_all_chunks_and_none_without_chunks(capsys: pyt
 def test_the_engine_is_closed_with_the_generator_of_results() -> None:
     double = ScriptedEngine(lambda request: ["a"])
     spec = EngineSpec(ModelSection(model="m"), EngineSection(), 0, lambda *_: double)
-    results = map_chunks(spec, [Chunk(1, {}), Chunk(1, {})], lambda engine, chunk: 0, "work", 2, 0)
+    results = map_chunks(spec, [Chunk(1, {}), Chunk(1, {})], nothing, "work", 2, 0)
     next(iter(results))
     assert not double.closed
     results.close()
@@ -81,18 +85,19 @@ def test_the_engine_is_closed_with_the_generator_of_results() -> None:
 # --- on a local Ray cluster --------------------------------------------------------------------------------------
 
 
-class MortalEngine:
-    """An engine that kills its process at its second chunk, unless the file `died` exists, which it writes first."""
+class MortalEngine(Engine):
+    """An engine that kills its process at its tenth answer, unless the file `died` exists, which it writes first."""
 
     def __init__(self, engine: Engine, died: Path) -> None:
-        self.engine, self.died, self.calls = engine, died, 0
+        self.engine, self.died, self.answers, self.steps = engine, died, 0, engine.steps
 
-    def generate(self, requests: Any, advance: Any = do_nothing) -> Any:
-        self.calls += 1
-        if self.calls > 1 and not self.died.exists():
+    async def answer(self, request: Request) -> list[Completion]:
+        completions = await self.engine.answer(request)
+        self.answers += 1
+        if self.answers == 10 and not self.died.exists():
             self.died.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.engine.generate(requests, advance)
+        return completions
 
     def close(self) -> None:
         self.engine.close()
@@ -141,7 +146,7 @@ def test_two_actors_of_which_one_is_killed_write_the_tables_of_one_engine(tiny_m
     config = config_of(tiny_model)
     generate(config, alone, open_scripted)
     run_feedback(config, alone, open_scripted)
-    config = config_of(tiny_model, backend="ray", actors=2)
+    config = config_of(tiny_model, backend="ray", engines=2)
     ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
     try:
         for stage, run in (("generation", generate), ("feedback", run_feedback)):
@@ -167,7 +172,7 @@ def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: P
     generate(config_of(tiny_model, max_tokens=16), alone)
     ray.init(num_cpus=3, include_dashboard=False, logging_level=logging.ERROR)
     try:
-        config = config_of(tiny_model, max_tokens=16, backend="ray", actors=2)
+        config = config_of(tiny_model, max_tokens=16, backend="ray", engines=2)
         generate(config, on_ray, partial(open_mortal, open_engine, died))
     finally:
         ray.shutdown()

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from feedback.stage import feedback
 from generation.rewrite import rewrite
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection, RewriteConfig
-from rlaif.inference.engine import Advance, Completion, Request, do_nothing
+from rlaif.inference.engine import Completion, Request
 from tests.support.doubles import ScriptedEngine
 
 MOMENTS = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "tests.request"}
@@ -30,13 +29,11 @@ class CountingEngine(ScriptedEngine):
         super().__init__(answer, words={"yes": (1,), "no": (2,)})
         self.log = log
 
-    def generate(self, requests: Sequence[Request], advance: Advance = do_nothing) -> list[list[Completion]]:
-        answers = []
-        for request in requests:
-            sys.audit("tests.request")
-            answers += super().generate([request], advance)
+    def complete(self, request: Request) -> list[Completion]:
+        sys.audit("tests.request")
+        answers = super().complete(request)
         with self.log.open("a") as file:
-            file.writelines(json.dumps(request.text) + "\n" for request in requests)
+            file.write(json.dumps(request.text) + "\n")
         return answers
 
 

@@ -1,0 +1,1 @@
+"""The work of a stage in chunks of prompts, through one engine or several."""
