@@ -39,7 +39,9 @@ from rlaif.inference.first_answers import LEAST, QUESTIONS, open_checked
 from rlaif.inference.metering import Cost, MeteredEngine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
-from rlaif.inference.work.chunks import Chunk, EngineSpec, Use, batch_by_image, map_chunks
+from rlaif.inference.work.chunks import Chunk, EngineSpec, batch_by_image
+from rlaif.inference.work.mapping import map_chunks
+from rlaif.inference.work.workers import Use
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt, join_parts
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations

@@ -14,7 +14,9 @@ from typing import Any
 
 from rlaif.config import Config
 from rlaif.inference.engine import REFUSALS, Completion, Engine, Request
-from rlaif.inference.work.chunks import Chunk, EngineSpec, Use, batch_by_image, map_chunks
+from rlaif.inference.work.chunks import Chunk, EngineSpec, batch_by_image
+from rlaif.inference.work.mapping import map_chunks
+from rlaif.inference.work.workers import Use
 from rlaif.storage.files import make_id
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.run import Run

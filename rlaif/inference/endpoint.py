@@ -84,9 +84,10 @@ class EndpointEngine(Engine):
             return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, request, index)
 
     def close(self) -> None:
-        """See Engine. Requests that were sent are not retried."""
+        """See Engine. Waits for requests that were sent; they are not retried."""
         self._pool.shutdown(wait=False, cancel_futures=True)
         self._client.close()
+        self._pool.shutdown()
 
     def _answer(self, request: Request, index: int) -> Completion:
         from openai import APIError

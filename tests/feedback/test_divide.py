@@ -11,8 +11,7 @@ from rlaif.config import FeedbackSection
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Request
 from rlaif.text import content_words, words
 from tests.support import EMBEDDED_PROMPTS
-from tests.support.divide import divide_all
-from tests.support.doubles import ScriptedEngine
+from tests.support.doubles import ScriptedEngine, divide_all
 
 PROMPTS = read_prompts(EMBEDDED_PROMPTS)
 

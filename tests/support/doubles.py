@@ -4,10 +4,15 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Sequence
 
+from feedback.check.source import Source
+from feedback.divide import Refusal, Split, divide
+from feedback.labeler_prompts import LabelerPrompts
+from rlaif.config import FeedbackSection
 from rlaif.inference.engine import Completion, Engine, Request
 from rlaif.inference.turns import Turns
+from rlaif.inference.work.sharing import SharedAnswers
 
 Answer = list[str] | dict[int, float]
 
@@ -89,3 +94,15 @@ def circle_labeler(request: Request) -> list[str] | dict[int, float]:
         return [json.dumps({"claims": claims})]
     p_yes = 0.1 if "square" in request.text else 0.9
     return {1: math.log(p_yes / 2), 2: math.log(p_yes / 2), 3: math.log(1 - p_yes), 4: -math.inf}
+
+
+def divide_all(
+    engine: Engine, sources: Sequence[Source], prompts: LabelerPrompts, settings: FeedbackSection
+) -> dict[Source, Split | Refusal]:
+    """The claims of each distinct source; equal requests are sent once."""
+    shared, distinct = SharedAnswers(engine), list(dict.fromkeys(sources))
+
+    async def divide_them() -> list[Split | Refusal]:
+        return await asyncio.gather(*(divide(shared, source, prompts, settings, 0) for source in distinct))
+
+    return dict(zip(distinct, engine.run(divide_them()), strict=True))

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rlaif.errors import ModelError, RlaifError
-from rlaif.inference.work.chunks import Action, Chunk, Done, EngineSpec, Result, Use, Worker, Workers
+from rlaif.inference.work.chunks import Chunk, EngineSpec
+from rlaif.inference.work.workers import Action, Done, Result, Use, Worker, Workers
 
 if TYPE_CHECKING:
     pass

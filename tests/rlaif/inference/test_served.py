@@ -31,7 +31,7 @@ from scenes.language import find_mentions, question_of
 from scenes.source import scene_rows
 from tests.support import EMBEDDED_PROMPTS, ROOT
 from tests.support.chat_server import ChatServer, Reply
-from tests.support.divide import divide_all
+from tests.support.doubles import divide_all
 from tests.support.synthetic_run import sample_caption
 
 # vLLM runs in this process too, and its libraries warn.

@@ -1,8 +1,10 @@
 """Work in chunks: row locations, batches by image, and the same tables from a local Ray cluster."""
 
+import json
 import logging
 import os
 import signal
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +17,16 @@ import generation.sampling
 from feedback.stage import feedback as run_feedback
 from generation.stage import generate
 from rlaif.config import Config, EngineSection, ModelSection
-from rlaif.errors import ModelError
+from rlaif.errors import ConfigError, ModelError
 from rlaif.inference.engine import Completion, Engine, OpenEngine, Request
 from rlaif.inference.open import open_engine
-from rlaif.inference.work.chunks import Chunk, EngineSpec, batch_by_image, map_chunks
+from rlaif.inference.work import processes
+from rlaif.inference.work.chunks import Chunk, EngineSpec, batch_by_image
+from rlaif.inference.work.mapping import map_chunks
+from rlaif.inference.work.processes import shares_of
 from rlaif.storage.rows import read_located_parts, read_rows_at, row_locations
 from rlaif.storage.writer import TableWriter
+from tests.support import EMBEDDED_PROMPTS
 from tests.support.doubles import ScriptedEngine
 from tests.support.kills.stages import answer
 from tests.support.pair_rows import open_run, score_rows
@@ -86,7 +92,7 @@ def test_the_engine_is_closed_with_the_generator_of_results() -> None:
 
 
 class MortalEngine(Engine):
-    """An engine that kills its process at its tenth answer, unless the file `died` exists, which it writes first."""
+    """An engine that kills its process at its fifth answer, unless the file `died` exists, which it writes first."""
 
     def __init__(self, engine: Engine, died: Path) -> None:
         self.engine, self.died, self.answers, self.steps = engine, died, 0, engine.steps
@@ -94,7 +100,7 @@ class MortalEngine(Engine):
     async def answer(self, request: Request) -> list[Completion]:
         completions = await self.engine.answer(request)
         self.answers += 1
-        if self.answers == 10 and not self.died.exists():
+        if self.answers == 5 and not self.died.exists():
             self.died.write_text(str(os.getpid()))
             os.kill(os.getpid(), signal.SIGKILL)
         return completions
@@ -131,9 +137,90 @@ def config_of(model: Path, max_tokens: int = 512, **engine: Any) -> Config:
             "labeler": section,
             "data": {"train_prompts": 14, "test_prompts": 2},
             "generation": {"num_responses": 4, "temperature": 1.0, "max_tokens": max_tokens},
+            "feedback": {"prompts": EMBEDDED_PROMPTS},
             "engine": engine,
         }
     )
+
+
+@pytest.mark.parametrize(
+    ("engines", "size", "shares"),
+    [
+        (None, 1, ["4", "5", "7"]),
+        (None, 2, ["4,5"]),
+        (2, 1, ["4", "5"]),
+        (4, 1, "engine.engines is 4 and engine.tensor_parallel_size 1, which need 4 GPUs, but this machine has 3 to"),
+        (None, 4, "engine.engines is 1 and engine.tensor_parallel_size 4, which need 4 GPUs, but this machine has 3"),
+    ],
+)  # fmt: skip
+def test_each_engine_gets_its_gpus(
+    engines: int | None, size: int, shares: list[str] | str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "visible_gpus", lambda: ["4", "5", "7"])
+    section = EngineSection(engines=engines, tensor_parallel_size=size)
+    if isinstance(shares, str):
+        with pytest.raises(ConfigError, match=shares):
+            shares_of(section)
+    else:
+        assert shares_of(section) == [{"CUDA_VISIBLE_DEVICES": share} for share in shares]
+
+
+def test_without_gpus_each_engine_gets_its_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 1, 2, 5, 6})
+    assert len(shares_of(EngineSection())) == 1
+    shares = [share["VLLM_CPU_OMP_THREADS_BIND"] for share in shares_of(EngineSection(engines=2))]
+    assert shares == ["1,2", "3,5,6"]
+    with pytest.raises(ConfigError, match=r"engine\.engines is 6, but there are 5 cores and no GPU; set"):
+        shares_of(EngineSection(engines=6))
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("small_chunks")
+def test_two_processes_write_the_tables_of_one_engine_and_the_death_of_one_ends_the_stage(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    alone, several, died = tmp_path / "alone", tmp_path / "several", tmp_path / "died"
+    config = config_of(tiny_model)
+    generate(config, alone, open_scripted)
+    run_feedback(config, alone, open_scripted)
+    config = config_of(tiny_model, engines=2)
+    with pytest.raises(ModelError, match=r"the process of engine \d of 2 was killed by SIGKILL, .* start again"):
+        generate(config, several, partial(open_mortal, open_scripted, died))
+    assert not (several / "responses.parquet").exists()
+    generate(config, several, open_scripted)
+    for opener, message in ((open_broken, "no such model"), (open_unreadable, "no probability")):
+        with pytest.raises(ModelError, match=message):
+            run_feedback(config, several, opener)
+    run_feedback(config, several, open_scripted)
+    assert_equal_tables(several, alone, [*OUTPUTS["generation"], *OUTPUTS["feedback"]])
+
+
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.usefixtures("small_chunks")
+def test_vllm_in_two_processes(tiny_model: Path, tmp_path: Path) -> None:
+    alone, several = tmp_path / "alone", tmp_path / "several"
+    generate(config_of(tiny_model, max_tokens=16), alone)
+    generate(config_of(tiny_model, max_tokens=16, engines=2), several)
+    assert_equal_tables(several, alone, ["responses"])
+    use = json.loads((several / "metrics.json").read_text())["sampling"]
+    assert use["engine_steps"] > 16 and 0 <= use["engine_idle_share"] < 1
+    assert 0 < use["engine_step_seconds"] < use["seconds"]
+
+
+def assert_equal_tables(actual: Path, expected: Path, tables: Sequence[str]) -> None:
+    for table in tables:
+        rows, others = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (actual, expected))
+        assert rows == others and rows, table
+
+
+def open_unreadable(*_: Any) -> ScriptedEngine:
+    def fail(request: Request) -> list[str]:
+        raise ModelError("no probability")
+
+    return ScriptedEngine(fail)
 
 
 @pytest.mark.engine
@@ -153,9 +240,7 @@ def test_two_actors_of_which_one_is_killed_write_the_tables_of_one_engine(tiny_m
             died = tmp_path / f"died-{stage}"
             run(config, on_ray, partial(open_mortal, open_scripted, died))
             assert died.exists(), "no actor was killed"
-            for table in OUTPUTS[stage]:
-                actual, expected = (pq.read_table(path / f"{table}.parquet").to_pylist() for path in (on_ray, alone))
-                assert actual == expected, table
+            assert_equal_tables(on_ray, alone, OUTPUTS[stage])
         with pytest.raises(ModelError, match="no such model"):
             generate(config, tmp_path / "broken", open_broken)
     finally:
@@ -177,5 +262,4 @@ def test_vllm_in_two_actors_of_which_one_is_killed(tiny_model: Path, tmp_path: P
     finally:
         ray.shutdown()
     assert died.exists(), "no actor was killed"
-    actual, expected = (pq.read_table(path / "responses.parquet").to_pylist() for path in (on_ray, alone))
-    assert actual == expected
+    assert_equal_tables(on_ray, alone, ["responses"])
