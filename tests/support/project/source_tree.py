@@ -86,7 +86,7 @@ def top_level_names(path: Path) -> set[str]:
     """The names that a module defines or imports at its top level."""
     names: set[str] = set()
     for node in syntax_tree(path).body:
-        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names.add(node.name)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             names |= {alias.asname or alias.name.split(".")[0] for alias in node.names}
