@@ -22,6 +22,7 @@ NAMES: dict[str, Callable[[int], Result]] = {
     "responses_batched": partial(responses.compare, responses.LARGE, "batched"),
     "dpo_full": partial(dpo.compare, "full", dpo.Load()),
     "dpo_lora": partial(dpo.compare, "lora", dpo.Load()),
+    "dpo_one_pair": partial(dpo.compare, "full", dpo.ONE_PAIR),
     "dpo_short_text": partial(dpo.compare, "full", dpo.SHORT_TEXT),
     "packing": packing.compare,
     "pairs": pairs.compare,

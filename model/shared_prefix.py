@@ -5,9 +5,10 @@ All prompts of a batch form one row without padding. An answer attends to its pr
 continue from the prompt, so every token has the hidden state that it has in a sequence of its own. The states of the
 answers are then gathered into sequences, so that the code of the loss stays the same.
 
-The mask is never materialized: attention runs once for each prompt and once for each answer, with the causal kernels of
-scaled_dot_product_attention, so that no product of two answers is computed; or, where the attention of the model is
-FLEX, FlexAttention computes the blocks that are not empty. Packed training has the same rows, with samples for prompts.
+The mask of the row is never materialized: attention runs once for each prompt, with the causal kernel, and once for
+each answer, which sees its prompt and a triangle of its own, so that no product of two answers is computed; or, where
+the attention of the model is FLEX, FlexAttention computes the blocks that are not empty. Packed training has the same
+rows, with samples for prompts.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
@@ -57,10 +57,6 @@ def dense_mask(folds: Folds) -> torch.Tensor:
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, folds: Folds, **settings: Any) -> torch.Tensor:
     """Attention of a row with `dense_mask(folds)`: query [1, H, F, D], key and value [1, H or fewer, F, D]."""
-    device = query.device.type
-    if torch.is_autocast_enabled(device):  # as the function itself does, but CausalBias looks at the types before
-        dtype = torch.get_autocast_dtype(device)
-        query, key, value = (tensor.to(dtype) for tensor in (query, key, value))
     lengths = [length for fold in folds for length in fold]
     # split, because the gradient of each slice would be a row of zeros
     parts = zip(*(tensor.split(lengths, dim=2) for tensor in (query, key, value)), strict=True)
@@ -71,8 +67,9 @@ def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, folds: F
         for answer_query, answer_key, answer_value in islice(parts, len(answers)):
             keys = torch.cat([prompt_key, answer_key], dim=2)
             values = torch.cat([prompt_value, answer_value], dim=2)
-            causal: Any = causal_lower_right(answer_query.shape[2], keys.shape[2])
-            outputs.append(scaled_dot_product_attention(answer_query, keys, values, attn_mask=causal, **settings))
+            shape = answer_query.shape[2], keys.shape[2]
+            triangle = torch.ones(shape, dtype=torch.bool, device=keys.device).tril(prompt_key.shape[2])
+            outputs.append(scaled_dot_product_attention(answer_query, keys, values, attn_mask=triangle, **settings))
     return torch.cat(outputs, dim=2)
 
 

@@ -1,17 +1,18 @@
 """DPO steps per second: our trainer against TRL's with its vision collator, and the effect of each part.
 
-    make bench NAME=dpo_full             # or dpo_lora, dpo_short_text
+    make bench NAME=dpo_full             # or dpo_lora, dpo_one_pair, dpo_short_text
 
-Same model, pairs in the same order, losses, precision and seed, no dropout. A photograph has 10 slices of 96 tokens,
-its prompt about 40 tokens more, an answer about 150. Encoding a photograph takes about 0.4 times the work of the
-language model on it, its prompt and both answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens x
-7.5B), and a slice has as many pixels (1344 x 1344 in slices of 448). Attention is out of proportion: at this width it
-is more than a quarter of the language model's work, at full size a twentieth, and masking a shared prefix saves none of
-it. The stock collator sends an image with the chosen and with the rejected answer, and both policy and reference encode
-it each time. Prompts have equal lengths, because TRL puts the padding of a shorter prompt between it and its answer,
-which shifts the positions of the answer. The losses of all variants must be equal, step by step, within 1e-4. The time
-to precompute reference log-probabilities is spread over 4 epochs. Each measurement runs in a new process; its first
-step is a warm-up and not timed.
+Same model, same batches, losses, precision and seed, no dropout. Each prompt has two pairs, as the stages make them,
+and both are in one batch of two (`dpo_one_pair`: a batch has pairs of two prompts). A photograph has 10 slices of 96
+tokens, its prompt about 40 tokens more, an answer about 150. Encoding a photograph takes about 0.4 times the work of
+the language model on it, its prompt and two answers, as at full size (10 x 1024 patches x 0.4B weights to 1,300 tokens
+x 7.5B), and a slice has as many pixels (1344 x 1344 in slices of 448). Attention is out of proportion: at this width it
+is more than a quarter of the language model's work, at full size a twentieth. The stock collator sends an image with
+the chosen and with the rejected answer, and both policy and reference encode it each time. Prompts have equal lengths,
+because TRL puts the padding of a shorter prompt between it and its answer, which shifts the positions of the answer.
+The losses of all variants must be equal, step by step, within 1e-4. The time to precompute reference log-probabilities
+and to fill the cache of images is spread over 4 epochs. Each measurement runs in a new process; its first step is a
+warm-up and not timed.
 """
 
 import io
@@ -29,14 +30,14 @@ from bench.models import picture, save_model
 from bench.result import Result, compare_rates
 
 TOLERANCE = 1e-4
-VARIANTS: dict[str, dict[str, bool] | None] = {  # None: TRL's trainer; otherwise the options of ours
+VARIANTS: dict[str, dict[str, Any] | None] = {  # None: TRL's trainer; otherwise the options of ours
     "stock": None,
     "images once": {"shared_prefix": False, "shared_vision": False},
     "and prompts once": {"shared_prefix": True, "shared_vision": False},
     "and encoded once": {"shared_prefix": True, "shared_vision": True},
     "and references beforehand": {"shared_prefix": True, "shared_vision": True, "beforehand": True},
 }
-EPOCHS = 4  # as many as RLAIF-V trains; the log-probs of the reference are computed once for all of them
+EPOCHS = 4  # as many as RLAIF-V trains; what is computed beforehand is computed once for all of them
 OURS = list(VARIANTS)[-1]
 
 
@@ -56,9 +57,11 @@ class Load:
     steps: int = 20
     dtype: str = "float32"
     checkpointing: bool = False
+    pairs_per_prompt: int = 2
 
 
-SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8)  # without images: ours must not be slower
+ONE_PAIR = Load(pairs_per_prompt=1)
+SHORT_TEXT = Load(side=0, prompt_words=10, answer_words=20, batch=8, pairs_per_prompt=1)  # without images
 
 
 @dataclass(frozen=True)
@@ -76,16 +79,18 @@ def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
     def text(count: int) -> str:
         return " ".join(rng.choices(words, k=count))
 
-    rows = []
-    prompt = text(load.prompt_words)
-    for _ in range(load.batch * load.steps):
-        images = []
-        if load.side:
-            images = [{"bytes": picture(rng, load.side, grain=32), "path": None}]
+    rows: list[dict[str, Any]] = []
+    prompt = text(load.prompt_words).split()
+    for index in range(load.batch * load.steps):
+        if index % load.pairs_per_prompt == 0:
+            prompt = [prompt[0], *rng.sample(prompt[1:], k=len(prompt) - 1)]  # as many tokens
+            images = []
+            if load.side:
+                images = [{"bytes": picture(rng, load.side, grain=32), "path": None}]
         rows.append(
             {
                 "images": images,
-                "prompt": [{"role": "user", "content": prompt}],
+                "prompt": [{"role": "user", "content": " ".join(prompt)}],
                 "chosen": [{"role": "assistant", "content": text(load.answer_words)}],
                 "rejected": [{"role": "assistant", "content": text(load.answer_words)}],
             }
@@ -100,7 +105,9 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
 
     from bench.meter import Meter, peak
     from dpo.arguments import trainer_arguments
+    from dpo.pair_reader import PROMPT
     from dpo.policy import load_collator, load_policy, lora_config
+    from dpo.sampler import PromptSampler
     from dpo.trainer import build_trainer
     from model.parts import freeze
     from rlaif.config import Config
@@ -132,7 +139,15 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     rows = Dataset.from_list(pairs(load, random.Random(0)), features=Features(columns))
     file = folder / "pairs.parquet"
     rows.to_parquet(file)
-    locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows)))})
+    prompts = [index // load.pairs_per_prompt for index in range(len(rows))]
+    locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows))), PROMPT: prompts})
+
+    class SameBatches(DPOTrainer):  # type: ignore[misc]  # untyped
+        def get_train_dataloader(self) -> Any:
+            loader: Any = super().get_train_dataloader()
+            loader.set_sampler(PromptSampler(prompts, load.batch, args.seed))
+            return loader
+
     beforehand = 0.0  # seconds
     trainers: Any = DPOTrainer  # its method is replaced during the measurement
     compute = trainers._precompute_ref_logps
@@ -153,7 +168,7 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
             full = method == "full"
             if full:
                 freeze(model, config.dpo.freeze)
-            trainer = DPOTrainer(
+            trainer = SameBatches(
                 model=model,
                 ref_model=load_policy(config.policy, trains=True).requires_grad_(False) if full else None,
                 args=args,
