@@ -14,7 +14,8 @@ from model import MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, Mini
 from scenes.recipe.tokenizer import CHAT_TEMPLATE, SPECIAL_TOKENS
 from tests.support.pair_rows import pair_row
 
-END, PAD = "<|eot_id|>", "!"  # the released model pads with an ordinary token, and so does this one
+RELEASED_PAD = "!"  # the released model pads with an ordinary token, and so does this one in its files
+END = PAD = "<|eot_id|>"
 USER = ["<|begin_of_text|>", "<|start_header_id|>", *"user", "<|end_header_id|>", "Ċ", "Ċ"]
 ASSISTANT = [END, "<|start_header_id|>", *"assistant", "<|end_header_id|>", "Ċ", "Ċ"]
 VIEW = ["<image>", "<unk>", "<unk>", "<unk>", "<unk>", "</image>"]
@@ -32,7 +33,7 @@ def processor() -> MiniCPMVProcessor:
         bos_token="<|begin_of_text|>",
         eos_token=END,
         unk_token="<unk>",
-        pad_token=PAD,
+        pad_token=RELEASED_PAD,
         extra_special_tokens=[token for token in SPECIAL_TOKENS if token not in ("<|begin_of_text|>", END, "<unk>")],
         chat_template=CHAT_TEMPLATE,
     )
@@ -165,7 +166,7 @@ def test_pairs_of_one_prompt_share_it_and_equal_answers_literally(processor: Min
     assert torch.equal(batch["tgt_sizes"], torch.cat(slices))  # once a prompt
 
 
-@pytest.mark.parametrize("pad", [PAD, END, None])
+@pytest.mark.parametrize("pad", [RELEASED_PAD, END, None])
 def test_the_end_token_stays_in_the_loss_with_the_collator_of_trl(
     processor: MiniCPMVProcessor, pad: str | None
 ) -> None:
