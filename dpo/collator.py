@@ -29,6 +29,16 @@ Row = dict[str, Any]
 SIDES = ("chosen", "rejected")
 
 
+class EncodedImages(Protocol):
+    """What the frozen vision parts make of images (see dpo.vision_cache)."""
+
+    def read(self, image: bytes) -> Any:
+        """An encoded image, with its size (width, height)."""
+
+    def collate(self, images: Sequence[Any]) -> dict[str, Any]:
+        """Encoded images, possibly none -> vision_states or image_features, and tgt_sizes."""
+
+
 class Collator(Protocol):
     """The collator of a model."""
 
@@ -47,7 +57,7 @@ class FoldedPrompt:
     """A prompt of a batch, and where in the row it ends and its answers start."""
 
     ids: list[int]
-    images: list[Image.Image]
+    images: list[Any]  # decoded or encoded
     end: int = 0
     starts: dict[tuple[int, ...], int] = field(default_factory=dict)
 
@@ -75,6 +85,7 @@ class PairCollator:
             be dropped before (see `unusable`). None: no limit.
         shared_prefix: the model computes each prompt once for all answers to it in the batch.
         end_token: answers are whole; False: they are cut within a response, and have no end token.
+        vision: encoded images, in place of pixels; None: images are decoded and cut for each batch.
     """
 
     processor: MiniCPMVProcessor
@@ -82,6 +93,7 @@ class PairCollator:
     max_length: int | None = None
     shared_prefix: bool = False
     end_token: bool = True
+    vision: EncodedImages | None = None
 
     def __call__(self, rows: Sequence[Row]) -> dict[str, Any]:
         """
@@ -92,7 +104,7 @@ class PairCollator:
         """
         if self.shared_prefix:
             return self.fold(rows)
-        images = [open_images(row) for row in rows]
+        images = [self.open_images(row) for row in rows]
         prompts = [self.encode_prompt(row, row_images) for row, row_images in zip(rows, images, strict=True)]
         answers = [
             [self.encode_answer(row, side, len(prompt)) for row, prompt in zip(rows, prompts, strict=True)]
@@ -118,7 +130,7 @@ class PairCollator:
         for row in rows:
             key = (tuple(image["bytes"] for image in row["images"]), json.dumps(row["prompt"]))
             if key not in prompts:
-                images = open_images(row)
+                images = self.open_images(row)
                 prompts[key] = FoldedPrompt(self.encode_prompt(row, images), images)
             prompt = prompts[key]
             answers = [tuple(self.encode_answer(row, side, len(prompt.ids))) for side in SIDES]
@@ -146,17 +158,25 @@ class PairCollator:
         )
         return batch | self.encode_images([image for prompt in prompts.values() for image in prompt.images])
 
-    def encode_images(self, images: Sequence[Image.Image]) -> dict[str, Any]:
-        """Images -> pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2] over their slices; nothing for no images."""
+    def open_images(self, row: Row) -> list[Any]:
+        """The images of a row, decoded or encoded; either have a size."""
+        return (
+            open_images(row) if self.vision is None else [self.vision.read(image["bytes"]) for image in row["images"]]
+        )
+
+    def encode_images(self, images: Sequence[Any]) -> dict[str, Any]:
+        """Images -> pixel_values [N, 3, P, Lmax*P] and tgt_sizes [N, 2] over their slices; nothing for no images. With
+        `vision` what that gives for them.
+        """
+        if self.vision is not None:
+            return self.vision.collate(images)
         if not images:
             return {}
         slices, sizes = zip(*map(self.processor.image_processor.slice, images), strict=True)
-        return {
-            "pixel_values": pack_slices([view for image in slices for view in image]),
-            "tgt_sizes": torch.cat(sizes),
-        }
+        views = [view for image in slices for view in image]
+        return {"pixel_values": pack_slices(views), "tgt_sizes": torch.cat(sizes)}
 
-    def encode_prompt(self, row: Row, images: Sequence[Image.Image]) -> list[int]:
+    def encode_prompt(self, row: Row, images: Sequence[Any]) -> list[int]:
         """The token ids of generation: images precede the text of the first user turn, as with TRL."""
         messages = with_images(row["prompt"], len(images))
         ids: list[int] = self.processor.expand(self.processor.encode_chat(messages), [image.size for image in images])

@@ -38,6 +38,11 @@ def check_policy(config: Config) -> None:
         )
     if dpo.method == "full" and set(PARTS) <= set(dpo.freeze):
         raise ConfigError(f"dpo.freeze names every part ({', '.join(PARTS)}), so that nothing would train; remove one")
+    if dpo.cache_vision is not None and dpo.method == "full" and "vision" not in dpo.freeze:
+        raise ConfigError(
+            f"dpo.cache_vision is {dpo.cache_vision}, but the vision encoder trains (dpo.freeze is {dpo.freeze}), so "
+            "that nothing can be kept; add vision to dpo.freeze, or remove dpo.cache_vision"
+        )
     if dpo.method == "lora":
         with torch.device("meta"):
             decoder: Any = AutoModelForImageTextToText.from_config(settings).get_decoder()
@@ -50,6 +55,7 @@ def check_policy(config: Config) -> None:
             "dpo.max_answer_tokens": dpo.max_answer_tokens is not None,
             "dpo.trainer.max_length": dpo.trainer.get("max_length") is not None,
             "dpo.lora.train_resampler": dpo.method == "lora" and dpo.lora.train_resampler,
+            "dpo.cache_vision": dpo.cache_vision is not None,
         }
         if used := [name for name, is_set in minicpmv_only.items() if is_set]:
             raise ConfigError(

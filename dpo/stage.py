@@ -70,7 +70,7 @@ def begin(run: Run, args: "DPOConfig") -> tuple[ModelSection, str | None] | None
     settings = {
         "seed": config.seed,
         "policy": {**config.policy.identity(), "revision": revision},
-        "dpo": config.dpo.model_dump(),
+        "dpo": config.dpo.model_dump(exclude={"cache_vision"}),  # it changes no result
     }
     if not run.begin(["policy"], settings, inputs=["pairs"]):
         return None

@@ -8,7 +8,7 @@ policy to reference (arXiv 2305.18290, equation 7).
 
 import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from accelerate import DistributedType
@@ -17,12 +17,14 @@ from peft import get_peft_model
 from torch import nn
 from trl import DPOConfig
 
+from dpo import vision_cache
 from dpo.collator import Collator, PairCollator
 from dpo.pair_reader import PROMPT, PairReader
 from dpo.policy import load_policy, lora_config
 from dpo.sampler import PromptSampler
 from dpo.trl_private import LocationCollator, LocationTrainer
-from model.parts import freeze, parameters_by_part
+from dpo.vision_cache import Kind, frozen_vision
+from model.parts import freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.errors import ModelError
@@ -40,7 +42,7 @@ class PairTrainer(ReleasedCheckpoints, ShardedTrainer, LocationTrainer):
 
     args: DPOConfig
     model: Any
-    shared_vision: Literal["no", "states", "features"] = "no"  # what policy and reference share of frozen parts
+    shared_vision: Kind = "no"  # what policy and reference share of frozen parts
     groups_pairs = False  # whether the pairs of a prompt come in one batch
 
     def compute_loss(
@@ -116,11 +118,18 @@ def build_trainer(
             reference = load_policy(config.policy, trains=True).requires_grad_(False)
     else:
         adapter = lora_config(config.dpo.lora, model)
+    read = PairReader(file)
+    if config.dpo.cache_vision is not None:
+        assert isinstance(collator, PairCollator), "checked before"
+        images = collator.processor.image_processor
+        cache = vision_cache.open_cache(Path(config.dpo.cache_vision), frozen_vision(config.dpo), model, images, args)
+        vision_cache.fill(cache, model, args, read, [train] if validation is None else [train, validation])
+        collator.vision = cache
     trainer = PairTrainer(
         model=model,
         ref_model=reference,
         args=args,
-        data_collator=LocationCollator(PairReader(file), collator),
+        data_collator=LocationCollator(read, collator),
         train_dataset=train,
         eval_dataset=validation,
         processing_class=collator.processor,
@@ -135,14 +144,8 @@ def build_trainer(
         and isinstance(collator, PairCollator)
         and trainer.accelerator.distributed_type in UNSHARDED
     ):
-        trainer.shared_vision = frozen_vision(trainer.model)
+        trainer.shared_vision = frozen_vision(config.dpo)
     return trainer
-
-
-def frozen_vision(model: Any) -> Literal["no", "states", "features"]:
-    """What of the images no training changes: nothing, the vision encoder's output, or that of the resampler too."""
-    training = {part for part, parameter in parameters_by_part(model) if parameter.requires_grad}
-    return "no" if "vision" in training else "states" if "resampler" in training else "features"
 
 
 def whole_model(trainer: PairTrainer, config: Config) -> Any:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.nn.utils.rnn import pad_sequence
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
-from model.slicing import Grid, Size, best_grid, slice_image
+from model.slicing import Grid, Size, best_grid, fitted_size, refined_size, slice_image
 
 
 def patch_strip(
@@ -128,6 +128,18 @@ class MiniCPMVImageProcessor(BaseImageProcessor):
             return overview + self.slice_start + "\n".join([view * columns] * rows) + self.slice_end
         tagged_slice = f"{self.slice_start}{placeholders}{self.slice_end}"
         return overview + "\n".join([tagged_slice * columns] * rows)
+
+    def view_sizes(self, size: Size) -> torch.Tensor:
+        """The tgt_sizes [S, 2] of an image of (width, height), without its pixels."""
+        side, resolution = self.patch_size, self.scale_resolution
+        grid = self.get_sliced_grid(size)
+        width, height = fitted_size(*size, resolution, side, upscale=grid is None)
+        sizes = [(height // side, width // side)]
+        if grid is not None:
+            columns, rows = grid
+            width, height = refined_size(size, grid, resolution, side)
+            sizes += [(height // rows // side, width // columns // side)] * (columns * rows)
+        return torch.tensor(sizes, dtype=torch.int32)
 
     def slice(self, image: Image.Image) -> tuple[list[torch.Tensor], torch.Tensor]:
         """An image -> its overview and slices as [3, side, P_i * side] each, and tgt_sizes [S, 2]."""

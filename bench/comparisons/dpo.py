@@ -36,6 +36,7 @@ VARIANTS: dict[str, dict[str, Any] | None] = {  # None: TRL's trainer; otherwise
     "and prompts once": {"shared_prefix": True, "shared_vision": False},
     "and encoded once": {"shared_prefix": True, "shared_vision": True},
     "and references beforehand": {"shared_prefix": True, "shared_vision": True, "beforehand": True},
+    "and images kept": {"shared_prefix": True, "shared_vision": True, "beforehand": True, "kept": True},
 }
 EPOCHS = 4  # as many as RLAIF-V trains; what is computed beforehand is computed once for all of them
 OURS = list(VARIANTS)[-1]
@@ -104,6 +105,7 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     from trl import DPOTrainer
 
     from bench.meter import Meter, peak
+    from dpo import vision_cache
     from dpo.arguments import trainer_arguments
     from dpo.pair_reader import PROMPT
     from dpo.policy import load_collator, load_policy, lora_config
@@ -124,6 +126,8 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     }
     section = {"model": str(folder / "model"), "dtype": load.dtype}
     switches = dict(VARIANTS[variant] or {})
+    if switches.pop("kept", False) and load.side:
+        switches["cache_vision"] = tempfile.mkdtemp(dir=folder)
     trainer_keys["precompute_ref_log_probs"] = switches.pop("beforehand", False)
     config = Config.model_validate(
         {
@@ -142,24 +146,27 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     prompts = [index // load.pairs_per_prompt for index in range(len(rows))]
     locations = Dataset.from_dict({"group": [0] * len(rows), "row": list(range(len(rows))), PROMPT: prompts})
 
-    class SameBatches(DPOTrainer):  # type: ignore[misc]  # untyped
+    class SameBatches(DPOTrainer):
         def get_train_dataloader(self) -> Any:
             loader: Any = super().get_train_dataloader()
             loader.set_sampler(PromptSampler(prompts, load.batch, args.seed))
             return loader
 
     beforehand = 0.0  # seconds
-    trainers: Any = DPOTrainer  # its method is replaced during the measurement
-    compute = trainers._precompute_ref_logps
 
-    def timed(*arguments: Any) -> Any:
-        nonlocal beforehand
-        start = time.perf_counter()
-        log_probs = compute(*arguments)
-        beforehand += time.perf_counter() - start
-        return log_probs
+    def timed(work: Any) -> Any:
+        def measured(*arguments: Any) -> Any:
+            nonlocal beforehand
+            start = time.perf_counter()
+            result = work(*arguments)
+            beforehand += time.perf_counter() - start
+            return result
 
-    trainers._precompute_ref_logps = timed
+        return measured
+
+    trainers: Any = DPOTrainer  # its method is replaced during the measurement, and so is the function
+    compute, fill = trainers._precompute_ref_logps, vision_cache.fill
+    trainers._precompute_ref_logps, vision_cache.fill = timed(compute), timed(fill)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         collator = load_collator(config.policy, config.dpo, None)
         trainer: Any
@@ -178,7 +185,7 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
             )
         else:
             trainer = build_trainer(config, args, collator, file, locations, None)
-        trainers._precompute_ref_logps = compute
+        trainers._precompute_ref_logps, vision_cache.fill = compute, fill
         meter = Meter(trainer, tokens=lambda batch: int(batch["attention_mask"].sum()))
         trainer.train()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry and entry["step"]]

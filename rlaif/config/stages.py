@@ -278,3 +278,10 @@ class DpoSection(Section):
         description="Encode images once for policy and reference if the vision encoder is frozen, and resample them "
         "once if the resampler is frozen too; MiniCPM-V only. Same loss, faster.",
     )
+    cache_vision: str | None = Field(
+        None,
+        description="Folder that keeps what the frozen vision encoder makes of each image, or the resampler where it "
+        "is frozen too, for all epochs, rounds and runs of the same settings; null = nothing is kept. The stage says "
+        "how much it takes before it writes: at full size 24 MB or 8 MB an image of 10 slices. Same loss, faster; "
+        "MiniCPM-V only.",
+    )

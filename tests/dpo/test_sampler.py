@@ -5,7 +5,8 @@ from collections import Counter
 
 import pytest
 import torch
-from accelerate.data_loader import SeedableRandomSampler
+from accelerate.data_loader import SeedableRandomSampler, prepare_data_loader, skip_first_batches
+from torch.utils.data import DataLoader
 
 from dpo.sampler import PromptSampler, in_batches
 
@@ -50,6 +51,38 @@ def test_without_a_second_pair_it_is_the_order_of_trainer() -> None:
         theirs.set_epoch(epoch)
         assert list(ours) == list(theirs)
     assert len(ours) == 50
+
+
+@pytest.mark.parametrize("skipped", [0, 3])
+def test_processes_and_a_resumed_epoch_take_whole_prompts_in_turn(skipped: int) -> None:
+    """As accelerate divides the batches: process r of 2 has every second one, and skips those that are done."""
+    prompts = [index // 2 for index in range(64)]
+
+    def epoch(number: int) -> list[list[list[int]]]:
+        """Of each process, its batches."""
+        parts = []
+        for process in range(2):
+            sampler = PromptSampler(prompts, 4, seed=0)
+            loader = prepare_data_loader(
+                DataLoader(range(64), batch_size=4),  # type: ignore[arg-type]
+                num_processes=2,
+                process_index=process,
+                put_on_device=False,
+            )
+            loader.set_sampler(sampler)
+            loader = skip_first_batches(loader, skipped)
+            loader.set_epoch(number)  # as Trainer does
+            parts.append([batch.tolist() for batch in loader])
+        return parts
+
+    sampler = PromptSampler(prompts, 4, seed=0)
+    sampler.set_epoch(1)
+    order = list(sampler)
+    expected = [order[start : start + 4] for start in range(0, 64, 4)]
+    assert epoch(1) == [expected[2 * skipped :: 2], expected[2 * skipped + 1 :: 2]]
+    assert epoch(0) != epoch(1)
+    for batch in expected:
+        assert Counter(prompts[index] for index in batch).most_common()[-1][1] == 2
 
 
 def test_epochs_differ_and_repeat() -> None:

@@ -195,12 +195,15 @@ def test_killed_training_resumes_to_the_same_weights(
     trainer = {"save_steps": 1, "learning_rate": 1e-3, "lr_scheduler_type": "linear"}
     lora = {"r": 4, "dropout": 0.0, "train_resampler": True}
     config = config_of(tiny_model, trainer, method=method, lora=lora)
-    undisturbed = align(tmp_path / "undisturbed", config)
+    pairs = varied_pairs(8)
+    for first, second in zip(pairs[:4], pairs[4:], strict=True):  # prompts of two pairs, as the stages make them
+        second["prompt_id"] = first["prompt_id"]
+    undisturbed = align(tmp_path / "undisturbed", config, pairs)
 
     with monkeypatch.context() as patch:
         kill_at_step(patch, 3)
         with pytest.raises(KeyboardInterrupt):
-            align(tmp_path / "killed", config)
+            align(tmp_path / "killed", config, pairs)
     killed = tmp_path / "killed"
     (killed / "dpo" / "checkpoint-3" / "trainer_state.json").unlink()  # as if the kill had come while saving it
     assert not (killed / "policy").exists()
