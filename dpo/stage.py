@@ -43,11 +43,14 @@ def align(config: Config, path: Path) -> None:
 def run_dpo(run: Run) -> None:
     """Train, and write `policy`. Errors: RlaifError."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # TRL reports each training to the hub otherwise
-    pin_model(run.config.policy)  # reports a folder without a model before the slow imports
+    policy, _ = pin_model(run.config.policy)  # reports a folder without a model before the slow imports
     with gc_paused():
         from dpo.arguments import trainer_arguments
+        from dpo.policy import check_policy
         from rlaif.processes import on_first_process
 
+    # by all processes, and before the arguments, which for ZeRO-3 distribute every model that is built
+    check_policy(run.config.model_copy(update={"policy": policy}))
     args = trainer_arguments(run.config, run.path / "dpo")
     start = on_first_process(args, lambda: begin(run, args))
     if start is not None:
@@ -60,13 +63,11 @@ def begin(run: Run, args: "DPOConfig") -> tuple[ModelSection, str | None] | None
     """Check the inputs and bind the run folder to them. Returns the policy at its exact revision and the checkpoint to
     resume from; None if the stage has finished already. Errors: RlaifError.
     """
-    from dpo.policy import check_policy
     from model.transformers_private import last_complete_checkpoint
     from rlaif.processes import check_checkpoint
 
     policy, revision = pin_model(run.config.policy)
     config = run.config = run.config.model_copy(update={"policy": policy})
-    check_policy(config)
     settings = {
         "seed": config.seed,
         "policy": {**config.policy.identity(), "revision": revision},

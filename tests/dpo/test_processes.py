@@ -1,0 +1,107 @@
+"""DPO on two processes: the losses and weights of one, a process that is killed, and a start with other processes.
+
+The tests share their cases with the whole matrix of methods and shardings, which takes several minutes:
+`RLAIF_PROCESSES=all .venv/bin/python -m pytest tests/dpo/test_processes.py`.
+"""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from dpo.stage import run_dpo
+from model import MiniCPMVForConditionalGeneration
+from rlaif.config import Config
+from rlaif.errors import RunMismatchError
+from rlaif.storage.run import Run
+from tests.support import ROOT
+from tests.support.alignment import config_of, weights
+from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
+
+QUICK = [("full", "fsdp2"), ("lora", "ddp")]
+ALL = [(method, sharding) for method in ("full", "lora") for sharding in ("ddp", "fsdp2", "zero2", "zero3")]
+CASES = ALL if os.environ.get("RLAIF_PROCESSES") == "all" else QUICK
+
+
+def case_of(model: Path, method: str, batch: int, **trainer: Any) -> Config:
+    """Four steps over eight pairs, one without an image. The large epsilon keeps Adam from taking whole steps on the
+    rounding errors of gradients that are zero.
+    """
+    settings = {"adam_epsilon": 0.01, "save_steps": 1, "lr_scheduler_type": "linear", **trainer}
+    settings |= {"per_device_train_batch_size": batch, "gradient_checkpointing": True}
+    lora = {"r": 4, "dropout": 0.0, "train_resampler": True}
+    return config_of(model, settings, method=method, lora=lora, shared_prefix=method == "full")
+
+
+def pairs() -> list[dict[str, Any]]:
+    without = pair_row("text", "what is red", "a circle", "a star", size=None)
+    return [*varied_pairs(7), without]  # so that no step has no image, where one process would leave vision alone
+
+
+def prepare(run: Path, config: Config) -> list[str]:
+    """A run folder with pairs, which this process does not lock, and the arguments of the stage on it."""
+    write_pairs(run.with_suffix(".pairs"), config, pairs())
+    shutil.copytree(run.with_suffix(".pairs"), run)
+    file = run.with_suffix(".yaml")
+    file.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    return ["--config", str(file), "--run", str(run)]
+
+
+def start(sharding: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """The command on two processes, as `make dpo PROCESSES=2 SHARDING=...` starts it."""
+    launcher = [sys.executable, "-m", "rlaif.launch", "--processes", "2", "--sharding", sharding]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
+    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+
+
+def losses(run: Path) -> list[float]:
+    log = json.loads((run / "dpo" / "log.json").read_text())
+    return [entry[name] for entry in log if "loss" in entry for name in ("loss", "rewards/margins")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "sharding"), CASES)
+def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
+    method: str, sharding: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    if sharding.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
+        pytest.skip("DeepSpeed is not installed")
+    config = case_of(tiny_model, method, batch=2)
+    one, two = tmp_path / "one", tmp_path / "two"
+    prepare(one, config)
+    run_dpo(Run(one, config, "dpo"))
+    arguments = prepare(two, case_of(tiny_model, method, batch=1))
+
+    began = time.monotonic()
+    killed = start(sharding, ["tests.support.kills.process", "2", "dpo", *arguments])
+    assert time.monotonic() - began < 120, "the other process waited for the one that was killed"
+    errors = [line for line in killed.stderr.splitlines() if line.startswith("error: ")]
+    assert killed.returncode == 2 and len(errors) == 1, killed.stderr
+    assert "process 1 was ended by SIGKILL" in errors[0] and "the same command again, which resumes" in errors[0]
+    assert (two / "dpo" / "checkpoint-2").is_dir() and not (two / "policy").exists()
+
+    copy = Path(shutil.copytree(two, tmp_path / "copy"))
+    with pytest.raises(RunMismatchError, match=r"checkpoint-2 was written by 2 processes.*, and this start has 1 proc"):
+        run_dpo(Run(copy, case_of(tiny_model, method, batch=1), "dpo"))
+    done = start(sharding, ["dpo", *arguments])
+    assert done.returncode == 0, done.stderr
+    assert f"resumes from {two}/dpo/checkpoint-2" in done.stdout and done.stdout.count("dpo: done in") == 1
+
+    assert losses(two) == pytest.approx(losses(one), abs=1e-5) and len(losses(one)) == 2 * 5
+    expected, actual = weights(one / "policy"), weights(two / "policy")
+    assert expected.keys() == actual.keys()
+    for name, tensor in expected.items():
+        torch.testing.assert_close(actual[name], tensor, rtol=0, atol=1e-5, msg=name)
+    assert max((expected[name] - tensor).abs().max() for name, tensor in weights(tiny_model).items()) > 1e-3
+    assert {file.name for file in (two / "policy").iterdir()} == {file.name for file in (one / "policy").iterdir()}
+    assert MiniCPMVForConditionalGeneration.from_pretrained(two / "policy").dtype == torch.float32
+    assert (two / "dpo" / "adapter" / "adapter_model.safetensors").is_file() == (method == "lora")
