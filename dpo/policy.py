@@ -25,6 +25,7 @@ from model.parts import PARTS
 from rlaif.config import Config, DpoSection, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
 from rlaif.storage.files import atomic_folder
+from rlaif.storage.model_folder import complete_model
 
 
 def check_policy(config: Config) -> None:
@@ -131,10 +132,15 @@ def lora_config(section: LoraSection, model: PreTrainedModel) -> LoraConfig:
 
 
 def save_policy(model: Any, collator: Collator, section: ModelSection, folder: Path) -> None:
-    """Save model and processor atomically, in the precision of the section; for `auto`, in that of the checkpoint."""
+    """Save model and processor atomically, in the precision of the section; for `auto`, in that of the checkpoint; with
+    what other programs need to load them (`rlaif.storage.model_folder`).
+    """
     start = load_config(section)
     dtype = start.dtype or torch.float32 if section.dtype == "auto" else getattr(torch, section.dtype)
     model.config = start  # Trainer has disabled its cache
     with atomic_folder(folder) as temporary:
         model.to(dtype).save_pretrained(temporary)
-        collator.processor.save_pretrained(temporary)
+        processor: Any = collator.processor
+        processor.save_pretrained(temporary)
+        end_of_turn = processor.end_of_turn if isinstance(processor, MiniCPMVProcessor) else None
+        complete_model(temporary, section, processor.tokenizer, end_of_turn)

@@ -59,7 +59,7 @@ class MiniCPMVConfig(LlamaConfig):
     max_position_embeddings: int = 8192
     bos_token_id: int | None = 128000
     eos_token_id: int | list[int] | None = 128001
-    pad_token_id: int | None = 0
+    pad_token_id: int | None = None  # torch would not train the embedding of a token that pads; 0 is "!"
     image_token_id: int = 128002
     query_num: int = 96
     image_size: int = 448

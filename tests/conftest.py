@@ -37,6 +37,16 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as MiniCPM-Llama3-V 2.5 is published, with tiny widths (70 MB)."""
+    from tests.support.published.minicpmv import save_published
+
+    folder = tmp_path_factory.mktemp("published") / "MiniCPM-Llama3-V-2_5"
+    save_published(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def engines() -> Iterator[SharedEngines]:
     """vLLM's engines of this test run."""
     from tests.support.engines import SharedEngines

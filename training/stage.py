@@ -31,6 +31,7 @@ from rlaif.errors import InputError, ModelError
 from rlaif.inference.revision import model_revision
 from rlaif.processes import check_checkpoint, on_first_process, record_processes, unused_gpus
 from rlaif.storage.files import read_json, sha256_of, write_json
+from rlaif.storage.model_folder import complete_model
 from rlaif.storage.run import Run
 from training.paper_stages import STAGES, next_command
 from training.trainer import StageTrainer, build_trainer, training_arguments
@@ -175,6 +176,8 @@ def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
     moved = moved_tensors(config.model, config.revision, saved, frozen, trainer.model.dtype)
     assert not moved, f"a frozen parameter changed: {moved[0]}"
     (saved / "training_args.bin").unlink()  # a pickle; training.json has the settings
+    processor: Any = trainer.processing_class
+    complete_model(saved, config.start, processor.tokenizer, processor.end_of_turn)
     shutil.rmtree(run.path / "model", ignore_errors=True)  # from a run that was killed before it finished
     os.replace(saved, run.path / "model")
     shutil.rmtree(run.path / "cache")

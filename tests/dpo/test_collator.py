@@ -38,7 +38,9 @@ def processor() -> MiniCPMVProcessor:
         chat_template=CHAT_TEMPLATE,
     )
     images = MiniCPMVImageProcessor(max_slice_nums=4, scale_resolution=56, patch_size=14, image_feature_size=4)
-    return MiniCPMVProcessor(images, tokenizer)
+    made = MiniCPMVProcessor(images, tokenizer)
+    made.tokenizer.pad_token = PAD  # a text, with which the processor itself does not pad
+    return made
 
 
 def tokens(processor: MiniCPMVProcessor, batch: dict[str, Any]) -> list[list[str]]:

@@ -77,16 +77,33 @@ def run_stages_here(stages: Sequence[str], config: Config, folder: Path) -> None
 
 def prompt_tokens(engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The tokens, placeholders included, that vLLM builds from a request."""
-    prompts: list[list[int]] = []
+    (output,) = outputs_of(engine, request, monkeypatch)[1]
+    ids: list[int] = output.prompt_token_ids
+    return ids
+
+
+def sampled_tokens(
+    engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[Completion, list[int]]]:
+    """The answers to a request, each with the tokens that vLLM sampled, its end token included."""
+    answers, outputs = outputs_of(engine, request, monkeypatch)
+    ids = {output.index: list(output.token_ids) for item in outputs for output in item.outputs}
+    return [(answer, ids[index]) for index, answer in enumerate(answers)]
+
+
+def outputs_of(
+    engine: VllmEngine, request: Request, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Completion], list[Any]]:
+    """The answers to a request, and vLLM's finished output."""
+    finished: list[Any] = []
     step = engine._llm.llm_engine.step
 
     def spy() -> list[Any]:
         outputs: list[Any] = step()
-        prompts.extend(output.prompt_token_ids for output in outputs)
+        finished.extend(output for output in outputs if output.finished)
         return outputs
 
     with monkeypatch.context() as patch:
         patch.setattr(engine._llm.llm_engine, "step", spy)
-        engine.generate([request])
-    (ids,) = prompts
-    return ids
+        (answers,) = engine.generate([request])
+    return answers, finished
