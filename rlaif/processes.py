@@ -1,6 +1,7 @@
 """Training on several processes: the first one holds the run folder, the others wait for it and end with it."""
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -21,6 +22,8 @@ from rlaif.storage.files import read_json, write_json
 
 Result = TypeVar("Result")
 
+SHARED_MEMORY, LEAST_SHARED_MEMORY = Path("/dev/shm"), 2**30
+MOST_WORKERS = 4  # 70 ms an image of ten slices: more than a step takes of them
 RECORD = "processes.json"  # beside the checkpoints: by which processes they are written
 
 
@@ -31,6 +34,7 @@ def device_defaults() -> dict[str, Any]:
         # without a GPU, transformers refuses bf16 otherwise; with it, accelerate does not shard
         "use_cpu": not gpu and not uses_fsdp() and not uses_deepspeed(),
         "dataloader_pin_memory": gpu,
+        "dataloader_num_workers": loader_workers(),
         "ddp_timeout": 3 * 3600,  # seconds in which the first process has read all tables, while the others wait
     }
     if not gpu and "LOCAL_RANK" in os.environ:
@@ -40,6 +44,20 @@ def device_defaults() -> dict[str, Any]:
 
             deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # DeepSpeed would compile it
     return defaults
+
+
+def loader_workers() -> int:
+    """Processes that cut images and collate batches while a GPU trains: up to four for each training process.
+
+    None without a GPU, as they would take the cores that train; and none where shared memory, through which batches are
+    handed over, is small, as in a container that was started without --shm-size or --ipc=host.
+    """
+    if not torch.cuda.is_available() or not SHARED_MEMORY.is_dir():
+        return 0
+    if shutil.disk_usage(SHARED_MEMORY).total < LEAST_SHARED_MEMORY:
+        return 0
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return max(0, min(MOST_WORKERS, cores - 1))
 
 
 def uses_fsdp() -> bool:

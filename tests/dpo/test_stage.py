@@ -120,8 +120,10 @@ def test_shared_vision_and_shared_prefix_do_not_change_the_losses(
     losses = []
     for shared in (False, True):
         switches = {"shared_prefix": shared, "shared_vision": shared}
-        precision = {"bf16": True, "use_cpu": True} if bf16 else {}
-        run = align(tmp_path / str(shared), config_of(tiny_model, precision, **switches))
+        trainer: dict[str, Any] = {"dataloader_num_workers": 2 * shared}  # workers change nothing either
+        if bf16:
+            trainer |= {"bf16": True, "use_cpu": True}
+        run = align(tmp_path / str(shared), config_of(tiny_model, trainer, **switches))
         log = json.loads((run / "dpo" / "log.json").read_text())
         losses.append([entry["loss"] for entry in log if "loss" in entry])
     assert same == [True] * 4

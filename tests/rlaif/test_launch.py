@@ -13,10 +13,11 @@ from accelerate.commands.launch import launch_command_parser
 from torch.distributed.elastic.multiprocessing.errors import ProcessFailure
 
 import rlaif.launch
+from rlaif import processes
 from rlaif.command import report_error
 from rlaif.errors import RunMismatchError
 from rlaif.launch import launcher_arguments, main, process_count, report, sharding_file
-from rlaif.processes import check_checkpoint, record_processes, unused_gpus
+from rlaif.processes import check_checkpoint, loader_workers, record_processes, unused_gpus
 from rlaif.trainer import parse_trainer_arguments
 from tests.support.project.make import dry_run
 
@@ -136,6 +137,24 @@ def test_a_killed_process_is_named_and_a_defect_keeps_its_traceback(
     assert message.endswith("run the same command again, which resumes\n") and message.count("\n") == 1
     assert report([failure(1, 1, tmp_path / "none.json")]) == 1
     assert not capsys.readouterr().err
+
+
+def test_images_are_cut_by_workers_beside_a_gpu_that_has_cores_and_shared_memory_for_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(processes, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(processes, "LEAST_SHARED_MEMORY", 1)
+    assert loader_workers() == 0, "without a GPU they would take the cores that train"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    counts = []
+    for cores, count in ((16, "1"), (16, "8"), (3, "1"), (1, "1")):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda process, cores=cores: set(range(cores)))
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
+        counts.append(loader_workers())
+    assert counts == [4, 1, 2, 0]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
+    monkeypatch.setattr(processes, "LEAST_SHARED_MEMORY", 2**60)
+    assert loader_workers() == 0, "a container with 64 MB"
 
 
 def arguments_of(folder: Path) -> Any:

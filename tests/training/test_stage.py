@@ -156,9 +156,11 @@ def test_a_stopped_stage_resumes_to_the_same_losses_and_weights(
     (run / "model" / "model.safetensors").unlink()
     (run / "training" / "checkpoint-4" / "trainer_state.json").unlink()
     capsys.readouterr()
-    assert main(command(stopped, {**trainer, "logging_steps": 1, "save_total_limit": 3}, **common)) == 0
+    changes = {"save_total_limit": 3, "dataloader_num_workers": 2}
+    assert main(command(stopped, {**trainer, **changes}, **common)) == 0
     out = capsys.readouterr().out
     assert "resumes from" in out and "checkpoint-2" in out
+    assert "images are cut by 2 worker processes" in out and "attention split, one sample after the other" in out
     assert losses(stopped) == pytest.approx(losses(straight), abs=1e-6) and len(losses(straight)) == 4
     first, second = (
         MiniCPMVForConditionalGeneration.from_pretrained(folder / "run" / "model").state_dict()
