@@ -53,20 +53,24 @@ STORED_AS = "bfloat16"  # what `dtype: auto` means for them
 class Shape:
     """A model without its weights. source: where the shapes come from, in words.
 
-    parts: part -> parameters. linear: weights of the linear layers of the language model, without its output layer:
-    what LoRA adapts and 4 bits hold. largest: weights of the largest matrix among them.
+    parts: part -> parameters. matrices: (name, inputs, outputs) of each linear layer of the language model, without its
+    output layer: what LoRA adapts and 4 bits hold.
     """
 
     name: str
     source: str
     config: PretrainedConfig
     parts: dict[Part, int]
-    linear: int
-    largest: int
+    matrices: tuple[tuple[str, int, int], ...]
 
     @property
     def parameters(self) -> int:
         return sum(self.parts.values())
+
+    @property
+    def linear(self) -> int:
+        """Weights of `matrices`."""
+        return sum(inputs * outputs for _, inputs, outputs in self.matrices)
 
     @property
     def text(self) -> Any:
@@ -102,14 +106,18 @@ def _shape(name: str, revision: str | None) -> Shape:
     with torch.device("meta"):
         model = build(config)
     decoder: Any = model.get_decoder()
-    matrices = [module.weight.numel() for module in decoder.modules() if isinstance(module, nn.Linear)]
+    matrices = tuple(
+        (name.rpartition(".")[2], module.in_features, module.out_features)
+        for name, module in decoder.named_modules()
+        if isinstance(module, nn.Linear)
+    )
     if type(model).__name__.endswith("ForCausalLM"):
         parts: dict[Part, int] = {"vision": 0, "resampler": 0, "llm": sum(p.numel() for p in model.parameters())}
     else:
         parts = dict.fromkeys(("vision", "resampler", "llm"), 0)
         for part, parameter in parameters_by_part(model):
             parts[part] += parameter.numel()
-    return Shape(name, source, config, parts, sum(matrices), max(matrices))
+    return Shape(name, source, config, parts, matrices)
 
 
 def build(config: PretrainedConfig) -> Any:
