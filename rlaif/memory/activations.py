@@ -47,21 +47,18 @@ NOTHING = Kept(0, 0, 0, 0)
 
 @cache
 def language_model(
-    shape: Shape, rows: int, tokens: int, dtype: str, autocast: bool, trains: bool, dense_mask: bool
+    shape: Shape, rows: int, tokens: int, folds: tuple[tuple[int, ...], ...], dtype: str, autocast: bool, trains: bool
 ) -> Kept:
     """What the language model keeps for `rows` sequences of `tokens` tokens.
 
+    folds: of a row of answers behind their prompts, see `model.shared_prefix`; empty for plain sequences.
     dtype: of the weights. autocast: it computes in bfloat16. trains: its weights need gradients (otherwise its inputs).
-    dense_mask: attention gets a mask [B, 1, T, T] of its own, as folded pairs and packed sequences on a CPU do.
     """
-
     def run(model: Any) -> None:
         decoder, width = model.get_decoder(), shape.text.hidden_size
         decoder.config.use_cache = False
         states = torch.empty(rows, tokens, width, dtype=getattr(torch, dtype), requires_grad=True)
-        mask = torch.ones(rows, 1, tokens, tokens, dtype=torch.bool) if dense_mask else None
-        positions = torch.arange(tokens).expand(rows, -1) if dense_mask else None
-        decoder(inputs_embeds=states, attention_mask=mask, position_ids=positions)
+        decoder(inputs_embeds=states)
 
     def with_layers(config: Any, count: int) -> None:
         text = config.get_text_config()
@@ -71,7 +68,13 @@ def language_model(
 
     one, two = (_kept(shape.config, with_layers, count, run, dtype, autocast, trains) for count in (1, 2))
     states = rows * tokens * shape.text.hidden_size * (4 if dtype == "float32" else 2)
-    return Kept(one - (two - one), two - one, states, shape.text.num_hidden_layers)
+    layer = two - one
+    if folds:  # attention runs for each answer, over a copy of the keys and values of its prompt, and joins the outputs
+        size = 2 if autocast or dtype != "float32" else 4
+        attended = sum(prompt + answer for prompt, *answers in folds for answer in answers)
+        layer += attended * shape.key_value_bytes(size) / shape.text.num_hidden_layers
+        layer += tokens * shape.text.hidden_size * size
+    return Kept(2 * one - two, layer, states, shape.text.num_hidden_layers)
 
 
 @cache

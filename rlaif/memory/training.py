@@ -45,8 +45,8 @@ class Step:
     """A step of one process.
 
     rows, tokens: sequences of the batch and the tokens of each. losses: tokens with a loss in the whole batch.
-    slices, patches: of the batch's images, and of each slice. unfolded: tokens of the sequences that the loss sees, where
-    the model computes a prompt once for several.
+    slices, patches: of the batch's images, and of each slice. folds: (prompt, answer, answer) tokens of each pair, where
+    a prompt is computed once for both answers; rows is 1 then, and tokens their sum.
     """
 
     rows: int
@@ -54,7 +54,7 @@ class Step:
     losses: int
     slices: int
     patches: int
-    unfolded: int = 0
+    folds: tuple[tuple[int, ...], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,6 @@ class Training:
     lora: Lora | None = None
     reference: str | None = None
     four_bits: bool = False
-    dense_mask: bool = False
     processes: int = 1
     sharding: Sharding = "ddp"
 
@@ -138,10 +137,10 @@ def training_memory(shape: Shape, training: Training, step: Step) -> Reckoned:
     first_gradients = gradients if training.accumulation > 1 or buckets else 0.0  # those of earlier batches are there
     forward = first_gradients + kept.forward + copies + head
     backward = max(
-        first_gradients + kept.all + head + head_gradients(shape, training),
+        first_gradients + kept.forward + head + head_gradients(shape, training),
         max(gradients, first_gradients) + kept.last + layer_work,
     )
-    if first_gradients or training.checkpointing:
+    if first_gradients or training.checkpointing:  # then a layer is computed again beside them
         backward = max(backward, gradients + kept.all + layer_work)
     images = frozen_images(shape, training, step, compute)
     peak = weights + reference + optimizer + buckets + max(forward, backward, gradients, first_gradients + images)
@@ -165,9 +164,8 @@ def activations(shape: Shape, training: Training, step: Step, compute: int) -> t
     adapter = training.lora is not None
     dtype = "bfloat16" if training.four_bits else training.dtype
     language = language_model(
-        shape, step.rows, step.tokens, dtype, training.autocast, "llm" in training.trained and not adapter,
-        training.dense_mask,
-    )  # fmt: skip
+        shape, step.rows, step.tokens, step.folds, dtype, training.autocast, "llm" in training.trained and not adapter
+    )
     tokens = step.rows * step.tokens
     if training.lora is not None:
         added = adapter_activations(shape, training.lora, tokens, training.autocast) / text.num_hidden_layers
@@ -213,7 +211,7 @@ def head_bytes(shape: Shape, training: Training, step: Step, compute: int) -> fl
     """
     text = shape.text
     tile = min(step.losses, LOGITS_TILE[0]) * LOGITS_TILE[1] * compute  # also where the vocabulary is smaller
-    return tile + text.hidden_size * (step.losses * (compute + 4) + step.unfolded * 2 * compute)
+    return tile + text.hidden_size * step.losses * (2 * compute + 4)
 
 
 def head_gradients(shape: Shape, training: Training) -> float:

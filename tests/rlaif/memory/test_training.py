@@ -1,0 +1,58 @@
+"""What is reckoned for a step against what torch allocates for it, on a small model whose activations weigh most."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.models import save_model
+from dpo.policy import load_collator
+from dpo.stage import run_dpo
+from rlaif.memory.shapes import shape_of
+from rlaif.memory.training import Lora, Step, Training, training_memory
+from rlaif.storage.run import Run
+from tests.support.alignment import config_of
+from tests.support.memory import peak_of
+from tests.support.pair_rows import pair_row, write_pairs
+
+TOLERANCE = 0.15
+WORDS = "red star the left circle blue green square "
+PAIRS = [
+    pair_row(f"pair {i}", f"what is in {i} {WORDS * 20}", f"{WORDS * 4}{i}", f"{WORDS * 4}x {i}", (168, 168))
+    for i in range(4)
+]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    save_model(folder, width=256, layers=6, vision_layers=2)
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checkpointing", [False, True])
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_the_peak_of_dpo(model: Path, tmp_path: Path, method: str, checkpointing: bool) -> None:
+    trainer = {"gradient_checkpointing": checkpointing, "max_steps": 2, "save_strategy": "no"}
+    config = config_of(model, trainer, method=method, lora={"r": 16})
+    write_pairs(tmp_path, config, PAIRS)
+    measured = peak_of(lambda: run_dpo(Run(tmp_path, config, "dpo")))
+
+    batch: dict[str, Any] = load_collator(config.policy, config.dpo, None)(PAIRS[:2])
+    folds = tuple(map(tuple, batch["folds"]))
+    step = Step(1, sum(map(sum, folds)), batch["input_ids"].numel(), len(batch["tgt_sizes"]), 36, folds)
+    lora = Lora(16, tuple(config.dpo.lora.target_modules), config.dpo.lora.dropout, resampler=False)
+    training = Training(
+        trained=("resampler", "llm"),
+        dtype="float32",
+        autocast=False,
+        checkpointing=checkpointing,
+        accumulation=1,
+        optimizer="adamw_torch_fused",
+        lora=lora if method == "lora" else None,
+        reference="float32" if method == "full" else None,
+    )
+    reckoned = training_memory(shape_of(config.policy), training, step)
+    print(method, checkpointing, measured / 2**20, reckoned.peak / 2**20, {k: round(v / 2**20, 1) for k, v in vars(reckoned).items()}, step)
+    assert reckoned.peak == pytest.approx(measured, rel=TOLERANCE)
