@@ -21,6 +21,7 @@ VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: 
 PROCESSES ?=## processes of `make dpo` and of training, one a GPU (on a machine without GPUs, on its CPU); default 1
 SHARDING ?=## how the processes share the model: ddp, fsdp2, zero2, zero3, or a file of accelerate; default ddp, a copy for each
 LAUNCH ?=## launcher of `make dpo` and of training on several machines, instead of PROCESSES: "accelerate launch --config_file FILE -m"
+GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this machine, or 80
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
@@ -46,7 +47,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export plan best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -83,6 +84,9 @@ report: .venv/.ready ## write RUN/report.html, one page on the whole run
 
 export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
 	@$(VENV)/python -m rlaif.interchange $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
+
+plan: .venv/.ready ## reckon memory and hours of CONFIG, a run or a training stage, before anything runs: GPU_MEMORY=80 PROCESSES=8 SHARDING=fsdp2
+	@$(VENV)/python -m rlaif.pipelines.plan --config $(CONFIG) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
 
 best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)

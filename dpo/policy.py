@@ -77,11 +77,12 @@ def load_config(section: ModelSection) -> PreTrainedConfig:
 
 
 def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
-    """Load a policy. With dtype `auto` a model that trains is float32, as bfloat16 would round DPO's updates away.
+    """Load a policy. A model all of whose weights train is float32, whatever its dtype: DPO's updates are smaller than
+    the rounding step of most weights in bfloat16, and would be lost.
 
     Errors: ModelError if the checkpoint is damaged or incomplete.
     """
-    dtype = "float32" if section.dtype == "auto" and trains else section.dtype
+    dtype = "float32" if trains else section.dtype
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             section.model,

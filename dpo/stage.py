@@ -68,6 +68,7 @@ def begin(run: Run, args: "DPOConfig") -> tuple[ModelSection, str | None] | None
 
     policy, revision = pin_model(run.config.policy)
     config = run.config = run.config.model_copy(update={"policy": policy})
+    check_memory(config, args)
     settings = {
         "seed": config.seed,
         "policy": {**config.policy.identity(), "revision": revision},
@@ -78,6 +79,25 @@ def begin(run: Run, args: "DPOConfig") -> tuple[ModelSection, str | None] | None
     checkpoint = last_complete_checkpoint(run.path / "dpo")
     check_checkpoint(run.path / "dpo", checkpoint, args)
     return policy, checkpoint
+
+
+def check_memory(config: Config, args: "DPOConfig") -> None:
+    """Errors: ConfigError for a training that cannot fit the GPU of this process, with what to change. Not with ZeRO-3,
+    which would distribute the models without memory that are built here.
+    """
+    import torch
+
+    from rlaif.processes import sharding
+
+    if not torch.cuda.is_available() or sharding(args) == "zero3":
+        return
+    from rlaif.memory.settings import Cures, check_card, dpo_step, dpo_training
+    from rlaif.memory.shapes import shape_of
+
+    shared, lora = sharding(args), config.model_copy(update={"dpo": config.dpo.model_copy(update={"method": "lora"})})
+    step, training = dpo_step(config, args), dpo_training(config, args, args.world_size, shared)
+    cures = Cures("dpo.trainer.", step, dpo_training(lora, args, args.world_size, shared))
+    check_card(shape_of(config.policy), training, step, cures)
 
 
 def train(run: Run, args: "DPOConfig", checkpoint: str | None) -> None:

@@ -28,7 +28,7 @@ from model.parts import freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import Config
 from rlaif.errors import ModelError
-from rlaif.processes import ShardedTrainer, uses_fsdp, whole_state
+from rlaif.processes import ShardedTrainer, uses_deepspeed, uses_fsdp, whole_state
 from rlaif.trainer import LOGGED, report_as_text
 
 # Other types shard the weights over devices, so that a part of the model cannot be called alone.
@@ -102,13 +102,13 @@ def build_trainer(
 ) -> PairTrainer:
     """A trainer for the pairs of `file`, at the locations `train` and `validation` (see dpo.pair_reader).
 
-    Full fine-tuning gets a second copy of the weights as its reference (TRL would load it from its path), unless
+    Full fine-tuning trains float32 weights. It gets a second copy as its reference (TRL would load it), unless
     `precompute_ref_log_probs` is set: then the model itself is the reference before it trains. With LoRA the reference
     is the model with its adapter disabled, including the original resampler if that is trained. TRL creates the
     adapter: a PeftModel that is passed in would not be restored from a checkpoint.
     """
     full = config.dpo.method == "full"
-    model = load_policy(config.policy, trains=full)
+    model: Any = load_policy(config.policy, trains=full)
     reference, adapter = None, None
     if isinstance(collator, PairCollator) and args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = False  # MiniCPM-V uses all without an image too
@@ -116,6 +116,8 @@ def build_trainer(
         freeze(model, config.dpo.freeze)
         if not args.precompute_ref_log_probs or uses_fsdp():  # shards the model only when training starts
             reference = load_policy(config.policy, trains=True).requires_grad_(False)
+            if args.bf16 and not uses_fsdp() and not uses_deepspeed():
+                round_matrices(reference)
     else:
         adapter = lora_config(config.dpo.lora, model)
     read = PairReader(file)
@@ -146,6 +148,15 @@ def build_trainer(
     ):
         trainer.shared_vision = frozen_vision(config.dpo)
     return trainer
+
+
+def round_matrices(model: nn.Module) -> None:
+    """Keep the matrices of linear layers in bfloat16, half of their memory: autocast computes with these same values.
+    Embeddings and norms stay float32, so that the hidden states have the precision of those of the policy.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear):
+            module.to(torch.bfloat16)
 
 
 def whole_model(trainer: PairTrainer, config: Config) -> Any:

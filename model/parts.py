@@ -44,10 +44,8 @@ def parameter_counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
     return {part: (trained[part], total[part]) for part in PARTS}
 
 
-def moved_tensors(
-    before: str, revision: str | None, after: Path, names: Iterable[str], dtype: torch.dtype
-) -> list[str]:
-    """The tensors (released names) whose bits differ between two saved models, the first cast to dtype.
+def moved_tensors(before: str, revision: str | None, after: Path, names: Iterable[str]) -> list[str]:
+    """The tensors (released names) whose bits differ between two saved models, the first cast like the second.
 
     before: folder or hub id. Saved files are compared, however a training distributed the parameters.
     """
@@ -61,9 +59,8 @@ def moved_tensors(
             for file in sorted(source.glob("*.safetensors")):
                 handle = stack.enter_context(safe_open(file, framework="pt"))
                 handles |= dict.fromkeys(handle.keys(), handle)
-        return [
-            name for name in names if not torch.equal(old[name].get_tensor(name).to(dtype), new[name].get_tensor(name))
-        ]
+        pairs = ((name, old[name].get_tensor(name), new[name].get_tensor(name)) for name in names)
+        return [name for name, start, end in pairs if not torch.equal(start.to(end.dtype), end)]
 
 
 def whole(parameter: torch.Tensor) -> torch.Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from accelerate.utils import is_peft_model
 from tokenizers import Tokenizer
 from torch import nn
@@ -84,7 +85,8 @@ class ReleasedCheckpoints:
             super()._load_from_checkpoint(resume_from_checkpoint, model)  # type: ignore[misc]
         else:
             kind: Any = type(model)
-            saved = kind.from_pretrained(resume_from_checkpoint, use_safetensors=True, dtype=model.dtype)
+            # float32: frozen weights may be in bfloat16, but not those that train
+            saved = kind.from_pretrained(resume_from_checkpoint, use_safetensors=True, dtype=torch.float32)
             model.load_state_dict(saved.state_dict())
 
     def _load_best_model(self: Any) -> None:

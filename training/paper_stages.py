@@ -1,10 +1,12 @@
-"""The stages of MiniCPM-V's training (arXiv 2408.01800, sections 4.1 and 4.2): what each trains, and after which."""
+"""The stages of MiniCPM-V's training (arXiv 2408.01800, sections 4.1 and 4.2): after which each comes.
+
+What each trains is in rlaif.config.training.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model.parts import PARTS, Part
 from rlaif.config import TrainingConfig
 from rlaif.config.training import StageName
 
@@ -13,9 +15,8 @@ Order = Literal["mixed", "listed"]
 
 @dataclass(frozen=True)
 class PaperStage:
-    """Parts that train, the previous stage, whether images are sliced, the order of rows, and the make command."""
+    """The previous stage, whether images are sliced, the order of rows, and the make command."""
 
-    trains: tuple[Part, ...]
     after: StageName | None
     slicing: bool
     order: Order
@@ -23,14 +24,12 @@ class PaperStage:
 
 
 STAGES: dict[StageName, PaperStage] = {
-    "pretrain-1": PaperStage(("resampler",), None, slicing=False, order="mixed", command="make pretrain STAGE=1"),
-    "pretrain-2": PaperStage(("vision",), "pretrain-1", slicing=False, order="mixed", command="make pretrain STAGE=2"),
-    "pretrain-3": PaperStage(
-        ("vision", "resampler"), "pretrain-2", slicing=True, order="mixed", command="make pretrain STAGE=3"
-    ),
-    "sft-1": PaperStage(PARTS, "pretrain-3", slicing=True, order="listed", command="make sft PART=1"),
-    "sft-2": PaperStage(PARTS, "sft-1", slicing=True, order="listed", command="make sft PART=2"),
-    "finetune": PaperStage(PARTS, None, slicing=True, order="mixed", command=None),
+    "pretrain-1": PaperStage(None, slicing=False, order="mixed", command="make pretrain STAGE=1"),
+    "pretrain-2": PaperStage("pretrain-1", slicing=False, order="mixed", command="make pretrain STAGE=2"),
+    "pretrain-3": PaperStage("pretrain-2", slicing=True, order="mixed", command="make pretrain STAGE=3"),
+    "sft-1": PaperStage("pretrain-3", slicing=True, order="listed", command="make sft PART=1"),
+    "sft-2": PaperStage("sft-1", slicing=True, order="listed", command="make sft PART=2"),
+    "finetune": PaperStage(None, slicing=True, order="mixed", command=None),
 }
 
 

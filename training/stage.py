@@ -20,6 +20,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedConfig, TrainingArguments
 
 from model import MiniCPMVConfig
@@ -29,7 +30,9 @@ from model.transformers_private import last_complete_checkpoint
 from rlaif.config import TrainingConfig
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.revision import model_revision
-from rlaif.processes import check_checkpoint, on_first_process, record_processes, unused_gpus
+from rlaif.memory.settings import Cures, check_card, stage_step, stage_training
+from rlaif.memory.shapes import shape_of
+from rlaif.processes import check_checkpoint, on_first_process, record_processes, sharding, unused_gpus
 from rlaif.storage.files import read_json, sha256_of, write_json
 from rlaif.storage.model_folder import complete_model
 from rlaif.storage.run import Run
@@ -71,6 +74,7 @@ def begin(run: Run[TrainingConfig], args: TrainingArguments) -> tuple[str, str |
     resume from; None if the stage has finished already. Errors: RlaifError.
     """
     revision = check_start(run.config)
+    check_memory(run.config, args)
     settings = {**settings_of(run.config, args), "model_revision": revision}
     if not run.begin(["model"], settings, inputs=[]):
         return None
@@ -78,6 +82,15 @@ def begin(run: Run[TrainingConfig], args: TrainingArguments) -> tuple[str, str |
     checkpoint = last_complete_checkpoint(folder)
     check_checkpoint(folder, checkpoint, args)
     return revision, checkpoint
+
+
+def check_memory(config: TrainingConfig, args: TrainingArguments) -> None:
+    """Errors: ConfigError for a training that cannot fit the GPU of this process, with what to change. Not with ZeRO-3,
+    which would distribute the models without memory that are built here.
+    """
+    if torch.cuda.is_available() and sharding(args) != "zero3":
+        step, training = stage_step(config, args), stage_training(config, args, args.world_size, sharding(args))
+        check_card(shape_of(config.start), training, step, Cures("trainer.", step, None))
 
 
 def check_start(config: TrainingConfig) -> str:
@@ -175,7 +188,7 @@ def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
     frozen = [
         released_name(name) for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad
     ]
-    moved = moved_tensors(config.model, config.revision, saved, frozen, trainer.model.dtype)
+    moved = moved_tensors(config.model, config.revision, saved, frozen)
     assert not moved, f"a frozen parameter changed: {moved[0]}"
     (saved / "training_args.bin").unlink()  # a pickle; training.json has the settings
     processor: Any = trainer.processing_class

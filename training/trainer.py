@@ -12,7 +12,7 @@ from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.parts import PARTS, freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import TrainingConfig
-from rlaif.errors import InputError, ModelError
+from rlaif.errors import ConfigError, InputError, ModelError
 from rlaif.processes import ShardedTrainer
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
 from training.attention import Attention, choose_attention, set_attention
@@ -45,9 +45,16 @@ def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArgu
         "report_to": "none",
         "remove_unused_columns": False,
         "include_num_input_tokens_seen": "non_padding",
+        "bf16": config.dtype == "bfloat16",  # matrices in bfloat16 take no other states
         "train_sampling_strategy": "random" if order_of(config) == "mixed" else "sequential",
     }
-    return parse_trainer_arguments(TrainingArguments, "trainer", config.trainer, defaults, REFUSED)
+    arguments = parse_trainer_arguments(TrainingArguments, "trainer", config.trainer, defaults, REFUSED)
+    if config.dtype == "bfloat16" and not arguments.bf16:
+        raise ConfigError(
+            "trainer.bf16 is false, but with dtype bfloat16 the frozen weights are in bfloat16; set trainer.bf16 to "
+            "true, or dtype to float32"
+        )
+    return arguments
 
 
 class StageTrainer(ReleasedCheckpoints, ShardedTrainer, Trainer):
@@ -135,12 +142,15 @@ def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration
     try:
         processor = MiniCPMVProcessor.from_pretrained(config.model, revision=config.revision)
         model = MiniCPMVForConditionalGeneration.from_pretrained(
-            config.model, revision=config.revision, use_safetensors=True, dtype=config.dtype
+            config.model, revision=config.revision, use_safetensors=True, dtype="float32"
         )
     except (ValueError, OSError) as error:
         raise ModelError(" ".join(str(error).split())) from error
     stage = STAGES[config.stage]
-    freeze(model, config.freeze or set(PARTS) - set(stage.trains))
+    freeze(model, set(PARTS) - set(config.trained))
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, config.dtype))
     images = processor.image_processor
     images.slice_mode = model.config.slice_mode = stage.slicing
     if config.scale_resolution is not None:

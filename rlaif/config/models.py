@@ -68,7 +68,9 @@ class ModelSection(Section):
         description="Commit, tag or branch of a hub model; null = the newest commit. Set a commit to repeat a run.",
     )
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
-        "auto", description="Precision of the weights; auto = as stored in the checkpoint."
+        "auto",
+        description="Precision of the weights; auto = as stored in the checkpoint. `dpo.method: full` trains "
+        "in float32 in any case, and saves in this one.",
     )
     quantization: str | None = Field(
         None,

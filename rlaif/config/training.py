@@ -7,6 +7,15 @@ from pydantic import Field, model_validator
 from rlaif.config.models import ModelSection, Section
 
 StageName = Literal["pretrain-1", "pretrain-2", "pretrain-3", "sft-1", "sft-2", "finetune"]
+PartName = Literal["vision", "resampler", "llm"]
+TRAINED: dict[StageName, tuple[PartName, ...]] = {  # stage -> the parts that it trains
+    "pretrain-1": ("resampler",),
+    "pretrain-2": ("vision",),
+    "pretrain-3": ("vision", "resampler"),
+    "sft-1": ("vision", "resampler", "llm"),
+    "sft-2": ("vision", "resampler", "llm"),
+    "finetune": ("vision", "resampler", "llm"),
+}
 
 
 class TrainingConfig(Section):
@@ -63,13 +72,19 @@ class TrainingConfig(Section):
     )
     dtype: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Precision of the weights in training. trainer.bf16 computes in bfloat16 over float32 weights.",
+        description="Precision of the frozen weights; those that train are always float32, as bfloat16 would round "
+        "most updates away. bfloat16 computes in bfloat16, as trainer.bf16 does over float32 weights.",
     )
     trainer: dict[str, Any] = Field(
         {},
         description="Arguments of transformers' TrainingArguments, such as learning_rate and num_train_epochs; an "
         "unknown one is an error.",
     )
+
+    @property
+    def trained(self) -> tuple[PartName, ...]:
+        """The parts that train."""
+        return tuple(part for part in TRAINED[self.stage] if part not in self.freeze)
 
     @property
     def start(self) -> ModelSection:

@@ -54,6 +54,7 @@ def language_model(
     folds: of a row of answers behind their prompts, see `model.shared_prefix`; empty for plain sequences.
     dtype: of the weights. autocast: it computes in bfloat16. trains: its weights need gradients (otherwise its inputs).
     """
+
     def run(model: Any) -> None:
         decoder, width = model.get_decoder(), shape.text.hidden_size
         decoder.config.use_cache = False

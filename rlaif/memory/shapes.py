@@ -73,6 +73,11 @@ class Shape:
         return sum(inputs * outputs for _, inputs, outputs in self.matrices)
 
     @property
+    def output(self) -> int:
+        """Weights of the output layer: words x width."""
+        return int(self.text.vocab_size * self.text.hidden_size)
+
+    @property
     def text(self) -> Any:
         """The configuration of the language model."""
         return self.config.get_text_config()
@@ -90,9 +95,8 @@ class Shape:
         """Bytes of the keys and values of one token: 2 x layers x KV heads x head width x bytes of a value."""
         text = self.text
         width = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-        return 2 * text.num_hidden_layers * (text.num_key_value_heads or text.num_attention_heads) * width * (
-            bytes_per_value
-        )
+        heads = int(text.num_key_value_heads or text.num_attention_heads)
+        return float(2 * text.num_hidden_layers * heads * width * bytes_per_value)
 
 
 def shape_of(section: ModelSection) -> Shape:

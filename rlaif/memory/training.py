@@ -8,14 +8,12 @@ float32 matrix also has a copy in bfloat16 while it is in use. Activations are c
 """
 
 from dataclasses import dataclass
-from typing import Literal
 
 from model.parts import Part
-from rlaif.memory.activations import NOTHING, Kept, language_model, vision_encoder
+from rlaif.memory.activations import Kept, language_model, vision_encoder
 from rlaif.memory.shapes import Shape
 
-Sharding = Literal["ddp", "fsdp2", "zero2", "zero3"]
-SHARDINGS: tuple[Sharding, ...] = ("ddp", "fsdp2", "zero2", "zero3")
+SHARDINGS = ("ddp", "fsdp1", "fsdp2", "zero1", "zero2", "zero3")  # see rlaif.processes.sharding
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 # bytes of a weight in 4 bits: NF4 with one float32 per 64 weights (Dettmers et al., arXiv 2305.14314, section 3)
 FOUR_BITS = 0.5 + 4 / 64
@@ -45,8 +43,8 @@ class Step:
     """A step of one process.
 
     rows, tokens: sequences of the batch and the tokens of each. losses: tokens with a loss in the whole batch.
-    slices, patches: of the batch's images, and of each slice. folds: (prompt, answer, answer) tokens of each pair, where
-    a prompt is computed once for both answers; rows is 1 then, and tokens their sum.
+    slices, patches: of the batch's images, and of each slice. folds: (prompt, answer, answer) tokens of each pair,
+    where a prompt is computed once for both answers; rows is 1 then, and tokens their sum.
     """
 
     rows: int
@@ -59,8 +57,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Training:
-    """How a model is trained. dtype: of the weights; autocast: computes in bfloat16; reference: precision of a second
-    copy of the weights, None without one; four_bits: the language model's matrices are quantized.
+    """How a model is trained.
+
+    dtype: precision of the weights, and frozen that of the parts that do not train, if it is another.
+    autocast: computes in bfloat16. reference: precision of a second copy of the weights, None without one.
+    four_bits: the language model's matrices are quantized.
     """
 
     trained: tuple[Part, ...]
@@ -71,9 +72,10 @@ class Training:
     optimizer: str
     lora: Lora | None = None
     reference: str | None = None
+    frozen: str = ""
     four_bits: bool = False
     processes: int = 1
-    sharding: Sharding = "ddp"
+    sharding: str = "ddp"
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ class Reckoned:
 
 
 def adapter_parameters(shape: Shape, lora: Lora) -> int:
-    """Parameters of an adapter: r (inputs + outputs) for each adapted layer (Hu et al., arXiv 2106.09685, section 4)."""
+    """Parameters of an adapter: r (inputs + outputs) for each adapted layer (Hu et al., arXiv 2106.09685)."""
     return sum(lora.r * (inputs + outputs) for name, inputs, outputs in shape.matrices if name in lora.targets)
 
 
@@ -110,20 +112,22 @@ def trained_parameters(shape: Shape, training: Training) -> int:
 def training_memory(shape: Shape, training: Training, step: Step) -> Reckoned:
     """The bytes that a process needs on its GPU."""
     size = BYTES[training.dtype]
-    deepspeed = training.sharding in ("zero2", "zero3")
+    deepspeed = training.sharding.startswith("zero")
     shards = training.processes
-    whole = 1 if training.sharding in ("ddp", "zero2") else shards  # into how many parts the weights are divided
+    whole = 1 if training.sharding in ("ddp", "zero1", "zero2") else shards  # parts that the weights are divided into
     if deepspeed and training.autocast:
         size = 2  # DeepSpeed trains in bfloat16 weights and keeps float32 masters with the moments
     trained = trained_parameters(shape, training)
     adapter = training.lora is not None
     weights = float(size * shape.parameters)
+    if training.frozen and not deepspeed:
+        weights += (BYTES[training.frozen] - size) * (shape.parameters - trained)
     if training.four_bits:
         weights += (FOUR_BITS - size) * shape.linear
     grown = trained if adapter else 0  # parameters that the adapter adds
     trained_size = ADAPTER_BYTES if adapter and not deepspeed else size
     weights = (weights + grown * trained_size) / whole
-    gradients = trained * trained_size / (shards if training.sharding != "ddp" else 1)
+    gradients = trained * trained_size / (1 if training.sharding in ("ddp", "zero1") else shards)
     optimizer = moments(training.optimizer, trained_size) * trained / (shards if training.sharding != "ddp" else 1)
     if deepspeed and training.autocast:
         optimizer = (4 + moments(training.optimizer, 4)) * trained / shards
@@ -163,9 +167,9 @@ def activations(shape: Shape, training: Training, step: Step, compute: int) -> t
     text = shape.text
     adapter = training.lora is not None
     dtype = "bfloat16" if training.four_bits else training.dtype
-    language = language_model(
-        shape, step.rows, step.tokens, step.folds, dtype, training.autocast, "llm" in training.trained and not adapter
-    )
+    llm_trains = "llm" in training.trained and not adapter
+    llm_dtype = dtype if llm_trains else training.frozen or dtype
+    language = language_model(shape, step.rows, step.tokens, step.folds, llm_dtype, training.autocast, llm_trains)
     tokens = step.rows * step.tokens
     if training.lora is not None:
         added = adapter_activations(shape, training.lora, tokens, training.autocast) / text.num_hidden_layers
@@ -202,23 +206,23 @@ def frozen_images(shape: Shape, training: Training, step: Step, compute: int) ->
     if not shape.is_minicpmv or not step.slices or ("vision" in training.trained and training.lora is None):
         return 0.0
     vision = shape.config.vision_config
-    return step.slices * step.patches * (2 * vision.intermediate_size + IMAGE_LAYER * vision.hidden_size) * compute
+    values = 2 * vision.intermediate_size + IMAGE_LAYER * vision.hidden_size
+    return float(step.slices * step.patches * values * compute)
 
 
 def head_bytes(shape: Shape, training: Training, step: Step, compute: int) -> float:
     """The output layer computes the logits of a tile at a time, and keeps the states of the tokens with a loss, with
     their gradients in float32.
     """
-    text = shape.text
     tile = min(step.losses, LOGITS_TILE[0]) * LOGITS_TILE[1] * compute  # also where the vocabulary is smaller
-    return tile + text.hidden_size * step.losses * (2 * compute + 4)
+    return float(tile + shape.text.hidden_size * step.losses * (2 * compute + 4))
 
 
 def head_gradients(shape: Shape, training: Training) -> float:
     """Where the output layer trains, its gradient is summed up in float32 before it is one of the gradients."""
     if training.lora is not None or "llm" not in training.trained:
         return 0.0
-    return shape.text.vocab_size * shape.text.hidden_size * (4.0 + BYTES[training.dtype])
+    return shape.output * (4.0 + BYTES[training.dtype])
 
 
 def matrix_copies(shape: Shape, training: Training) -> float:
@@ -229,7 +233,7 @@ def matrix_copies(shape: Shape, training: Training) -> float:
     cached = training.autocast and training.dtype == "float32" and training.lora is None and "llm" in training.trained
     if not cached or not training.checkpointing or training.sharding != "ddp":
         return 0.0
-    return 2.0 * (shape.linear + shape.text.vocab_size * shape.text.hidden_size)
+    return 2.0 * (shape.linear + shape.output)
 
 
 def moments(optimizer: str, size: int) -> float:

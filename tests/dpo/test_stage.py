@@ -251,3 +251,23 @@ def test_best_checkpoint_is_chosen_on_the_validation_pairs(tiny_model: Path, tmp
     assert best < 4
     saved = weights(run / "dpo" / f"checkpoint-{best}")
     assert all(torch.equal(tensor, saved[name]) for name, tensor in weights(run / "policy").items())
+
+
+@pytest.mark.slow
+def test_full_training_of_a_bfloat16_policy_moves_its_weights_and_starts_at_its_reference(
+    tiny_model: Path, tmp_path: Path
+) -> None:
+    """A learning rate of 5e-7 is below the rounding step of nearly all bfloat16 weights: they would not move."""
+    trainer = {"learning_rate": 5e-7, "bf16": True, "save_steps": 4}
+    config = config_of(tiny_model, trainer)
+    config = config.model_copy(update={"policy": config.policy.model_copy(update={"dtype": "bfloat16"})})
+    run = align(tmp_path / "run", config)
+    log = json.loads((run / "dpo" / "log.json").read_text())
+    assert log[0]["rewards/chosen"] == log[0]["rewards/rejected"] == 0, "the reference computes what the policy does"
+    start, trained = weights(tiny_model), weights(run / "dpo" / "checkpoint-4")
+    names = [name for name in start if name.startswith(("resampler.", "llm.model.layers."))]
+    moved_values = sum(int((trained[name] != start[name]).sum()) for name in names)
+    assert moved_values > 0.9 * sum(start[name].numel() for name in names)
+    rounded = sum(int((trained[name].bfloat16() != start[name].bfloat16()).sum()) for name in names)
+    assert rounded < 0.1 * moved_values, "in bfloat16 alone hardly any would have moved"
+    assert {tensor.dtype for tensor in weights(run / "policy").values()} == {torch.bfloat16}

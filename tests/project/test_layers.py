@@ -40,9 +40,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.processes": SHARED,
     "rlaif.launch": FOUNDATION,
     "rlaif.trainer": SHARED | {"rlaif.processes"},
+    "rlaif.memory": FOUNDATION | MODEL,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
-    "rlaif.pipelines": SHARED | {"rlaif.report"},
+    "rlaif.pipelines": SHARED | {"rlaif.report", "rlaif.memory"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,

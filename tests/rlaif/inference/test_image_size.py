@@ -31,7 +31,7 @@ def test_an_image_within_the_limit_is_the_same_object() -> None:
     assert scale_down(image, 300).size == (20, 15)
 
 
-@pytest.mark.parametrize("name", ["minicpmv-2.5", "chinese"])
+@pytest.mark.parametrize("name", ["minicpmv-2.5", "minicpmv-2.6", "chinese"])
 def test_a_photograph_fits_the_labeler_of_the_configuration(name: str) -> None:
     """The tokens of Qwen2.5-VL by transformers' own rule: a square of 28 pixels each, sides rounded to 28."""
     from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize

@@ -54,5 +54,4 @@ def test_the_peak_of_dpo(model: Path, tmp_path: Path, method: str, checkpointing
         reference="float32" if method == "full" else None,
     )
     reckoned = training_memory(shape_of(config.policy), training, step)
-    print(method, checkpointing, measured / 2**20, reckoned.peak / 2**20, {k: round(v / 2**20, 1) for k, v in vars(reckoned).items()}, step)
     assert reckoned.peak == pytest.approx(measured, rel=TOLERANCE)
