@@ -24,8 +24,9 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def arguments(**changes: Any) -> Any:
-    values = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "gradient_checkpointing": True}
-    values |= {"bf16": True, "optim": "adamw_torch_fused", "precompute_ref_log_probs": True, "world_size": 1, "deepspeed_plugin": None}
+    values: dict[str, Any] = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1, "gradient_checkpointing": True}
+    values |= {"bf16": True, "optim": "adamw_torch_fused", "precompute_ref_log_probs": True, "world_size": 1}
+    values["deepspeed_plugin"] = None
     return SimpleNamespace(**{**values, **changes})
 
 
