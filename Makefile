@@ -52,7 +52,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@awk -F ' [?]=|## ' '/^[A-Z]+ [?]=/ { printf "  %-21s %s\n", $$1 "=", $$3 }' Makefile
+	@awk -F ' [?]=|## ' '/^[A-Z_]+ [?]=/ { printf "  %-21s %s\n", $$1 "=", $$3 }' Makefile
 
 help-config: .venv/.ready ## list configuration keys with type, default and description; SECTION=data shows one section
 	@$(VENV)/python -m rlaif.config.describe --section '$(SECTION)'

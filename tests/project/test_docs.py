@@ -82,7 +82,7 @@ def commands(page: Path) -> list[list[str]]:
 def makefile() -> tuple[set[str], set[str]]:
     """The targets and the settings."""
     text = text_of(ROOT / "Makefile")
-    return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE)), set(re.findall(r"^([A-Z]+) \?=", text, re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", text, re.MULTILINE)), set(re.findall(r"^([A-Z_]+) \?=", text, re.MULTILINE))
 
 
 def make_commands(page: Path) -> Iterator[tuple[list[str], dict[str, str]]]:
