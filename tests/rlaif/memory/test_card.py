@@ -25,7 +25,12 @@ def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def arguments(**changes: Any) -> Any:
     values: dict[str, Any] = {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 1}
-    values |= {"gradient_checkpointing": True, "bf16": True, "optim": "adamw_torch_fused", "precompute_ref_log_probs": True}
+    values |= {
+        "gradient_checkpointing": True,
+        "bf16": True,
+        "optim": "adamw_torch_fused",
+        "precompute_ref_log_probs": True,
+    }
     values |= {"world_size": 1, "deepspeed_plugin": None}
     return SimpleNamespace(**{**values, **changes})
 

@@ -1,9 +1,11 @@
 """What is reckoned for a step against what torch allocates for it, on a small model whose activations weigh most."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from torch.profiler import ProfilerActivity, profile
 
 from bench.models import save_model
 from dpo.policy import load_collator
@@ -12,7 +14,6 @@ from rlaif.memory.shapes import shape_of
 from rlaif.memory.training import Lora, Step, Training, training_memory
 from rlaif.storage.run import Run
 from tests.support.alignment import config_of
-from tests.support.memory import peak_of
 from tests.support.pair_rows import pair_row, write_pairs
 
 TOLERANCE = 0.15
@@ -21,6 +22,19 @@ PAIRS = [
     pair_row(f"pair {i}", f"what is in {i} {WORDS * 20}", f"{WORDS * 4}{i}", f"{WORDS * 4}x {i}", (168, 168))
     for i in range(4)
 ]
+
+
+def peak_of(action: Callable[[], object]) -> int:
+    """Bytes of torch's CPU allocator at their highest, over those held before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        action()
+    assert profiled.profiler is not None and profiled.profiler.kineto_results is not None
+    events = [event for event in profiled.profiler.kineto_results.events() if event.name() == "[memory]"]
+    held = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        held += event.nbytes()
+        peak = max(peak, held)
+    return peak
 
 
 @pytest.fixture(scope="module")
