@@ -127,7 +127,6 @@ def advice(shape: Shape, training: Training, step: Step, room: float, cures: Cur
          if lora else (now, size)),
         (f"PROCESSES={shared} SHARDING=fsdp2",
          lambda now, size: (replace(now, processes=shared, sharding="fsdp2"), size)),
-        ("set dpo.quantization=4bit", lambda now, size: (replace(now, four_bits=now.lora is not None), size)),
     ]  # fmt: skip
 
     def peak(chosen: Sequence[int]) -> float:

@@ -61,7 +61,6 @@ class Training:
 
     dtype: precision of the weights, and frozen that of the parts that do not train, if it is another.
     autocast: computes in bfloat16. reference: precision of a second copy of the weights, None without one.
-    four_bits: the language model's matrices are quantized.
     """
 
     trained: tuple[Part, ...]
@@ -73,7 +72,6 @@ class Training:
     lora: Lora | None = None
     reference: str | None = None
     frozen: str = ""
-    four_bits: bool = False
     processes: int = 1
     sharding: str = "ddp"
 
@@ -122,8 +120,6 @@ def training_memory(shape: Shape, training: Training, step: Step) -> Reckoned:
     weights = float(size * shape.parameters)
     if training.frozen and not deepspeed:
         weights += (BYTES[training.frozen] - size) * (shape.parameters - trained)
-    if training.four_bits:
-        weights += (FOUR_BITS - size) * shape.linear
     grown = trained if adapter else 0  # parameters that the adapter adds
     trained_size = ADAPTER_BYTES if adapter and not deepspeed else size
     weights = (weights + grown * trained_size) / whole
@@ -166,7 +162,7 @@ def activations(shape: Shape, training: Training, step: Step, compute: int) -> t
     """What is kept, and what the backward pass of a layer needs beside it: the gradients of its widest tensors."""
     text = shape.text
     adapter = training.lora is not None
-    dtype = "bfloat16" if training.four_bits else training.dtype
+    dtype = training.dtype
     llm_trains = "llm" in training.trained and not adapter
     llm_dtype = dtype if llm_trains else training.frozen or dtype
     language = language_model(shape, step.rows, step.tokens, step.folds, llm_dtype, training.autocast, llm_trains)
@@ -187,8 +183,6 @@ def activations(shape: Shape, training: Training, step: Step, compute: int) -> t
     last = embedded + sum(part.outside for part in parts) + parts[-1].layer
     # the two factors of a gated MLP and their product, and the states around it
     work = tokens * (3 * text.intermediate_size + 4 * text.hidden_size) * compute
-    if training.four_bits:
-        work += 2 * max(inputs * outputs for _, inputs, outputs in shape.matrices)  # one matrix, in bfloat16
     return Activations(forward, every, last), work
 
 

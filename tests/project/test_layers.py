@@ -47,8 +47,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,
-    "dpo": MODEL | SHARED | {"rlaif.processes", "rlaif.trainer"},
-    "training": MODEL | SHARED | {"rlaif.processes", "rlaif.trainer"},
+    "dpo": MODEL | SHARED | {"rlaif.memory", "rlaif.processes", "rlaif.trainer"},
+    "training": MODEL | SHARED | {"rlaif.memory", "rlaif.processes", "rlaif.trainer"},
     # scenes: one truth, and its benchmark files
     "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "rlaif.sources", "feedback", "scenes"},
 }
