@@ -194,6 +194,8 @@ clean: ## remove .venv/ and caches, but not runs/
 # ----- setup: .venv/.ready is newer than the requirements once they are installed
 
 TORCH := $(shell grep '^torch==' requirements/cpu.txt)
+CUDA := 13# of torch 2.13's build
+DRIVER := 580# the first that runs it
 PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
 .venv/.ready: pyproject.toml $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
@@ -209,7 +211,7 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 	$(PIP_INSTALL) --quiet --no-deps -r requirements/docs.txt
 	@touch $@
 
-.PHONY: .check-python .install-cpu .install-cuda
+.PHONY: .check-python .check-driver .install-cpu .install-cuda
 .check-python:
 	@version=$$($(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2])') || exit 2; case "$$version" in \
 		3.11) ;; \
@@ -223,5 +225,14 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 		     $(PIP_INSTALL) --no-deps $(TORCH) --index-url https://download.pytorch.org/whl/cpu; }
 	$(PIP_INSTALL) --no-deps -r requirements/cpu.txt
 
-.install-cuda:
+# the newest CUDA that the driver runs, as nvidia-smi prints it; PyTorch's builds need their own version at least
+.check-driver:
+	@version=$$(nvidia-smi 2>&1 | sed -n 's/.*CUDA Version: *\([0-9]*\)\.\([0-9]*\).*/\1.\2/p' | head -1); \
+	if [ -z "$$version" ]; then \
+		echo "error: nvidia-smi does not say which CUDA the driver runs ($$(nvidia-smi 2>&1 | head -1)); repair the driver, or install the CPU build: make setup BUILD=cpu" >&2; exit 2; \
+	elif [ "$${version%%.*}" -lt $(CUDA) ]; then \
+		echo "error: the NVIDIA driver runs CUDA up to $$version, but torch 2.13 is built for CUDA $(CUDA); install a driver of branch $(DRIVER) or newer, or the CPU build: make setup BUILD=cpu" >&2; exit 2; \
+	fi
+
+.install-cuda: .check-driver
 	$(PIP_INSTALL) -r requirements/cuda.txt
