@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from bench.comparisons import claims, dpo, packing, pairs, responses, startup
+from bench.comparisons import claims, dpo, idle, packing, pairs, responses, startup
 from bench.result import Result, machine, read, table, write
 
 NAMES: dict[str, Callable[[int], Result]] = {
@@ -25,6 +25,8 @@ NAMES: dict[str, Callable[[int], Result]] = {
     "dpo_one_pair": partial(dpo.compare, "full", dpo.ONE_PAIR),
     "dpo_short_text": partial(dpo.compare, "full", dpo.SHORT_TEXT),
     "packing": packing.compare,
+    "idle_generation": partial(idle.compare, "generation"),
+    "idle_feedback": partial(idle.compare, "feedback"),
     "pairs": pairs.compare,
     "startup": startup.compare,
 }

@@ -67,7 +67,9 @@ def open_workers(spec: EngineSpec, action: Action[Result]) -> Workers[Result]:
     return Processes(spec, action, shares) if len(shares) > 1 else Here(spec, action)
 
 
-def in_order(workers: Workers[Result], chunks: Iterable[Chunk]) -> Generator[tuple[int, Result], None, None]:
+def in_order(
+    workers: Workers[Result], chunks: Iterable[Chunk], open_at_once: int = OPEN_AT_ONCE
+) -> Generator[tuple[int, Result], None, None]:
     """(number of prompts, result) of each chunk, in order. A chunk goes to the worker that has the fewest.
 
     An error ends it, after the results that come before it.
@@ -80,9 +82,9 @@ def in_order(workers: Workers[Result], chunks: Iterable[Chunk]) -> Generator[tup
     results: dict[int, Result] = {}
     written = 0
     while following is not None or place or results:
-        while following is not None and min(load) < OPEN_AT_ONCE:
+        while following is not None and min(load) < open_at_once:
             number, chunk = following
-            if number >= written + OPEN_AT_ONCE * AHEAD * workers.count:
+            if number >= written + open_at_once * AHEAD * workers.count:
                 break
             worker = load.index(min(load))
             workers.submit(worker, number, chunk)
