@@ -6,6 +6,7 @@ nothing else, so that answers can be labeled. The keys are written from public d
 
 import json
 import math
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,13 @@ WORDS = [word for words, _ in CHAIN.values() for word in words if word != "<|eot
 
 
 def own_backend() -> Any:
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(own_vocabulary())
+
+
+@cache
+def own_vocabulary() -> str:
     """Byte-level BPE in which the words of the chain, yes, no and "!!" are tokens and "!" is id 0, as in Llama 3."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -82,7 +90,7 @@ def own_backend() -> Any:
     values = json.loads(tokenizer.to_str())
     vocabulary = values["model"]["vocab"]
     vocabulary |= {f"filler{index}": index for index in range(len(vocabulary), FIRST_SPECIAL)}
-    return Tokenizer.from_str(json.dumps(values))
+    return json.dumps(values)
 
 
 def llama_backend() -> Any | None:
