@@ -98,6 +98,11 @@ def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
     info: dict[str, Any] = loaded[1]
     if missing := sorted(info["missing_keys"]):  # of other models; ours raises while it loads
         raise ModelError(f"{section.model} lacks {len(missing)} tensors, such as {missing[0]}; copy it again")
+    if isinstance(model.config, MiniCPMVConfig):  # by its name, as released configurations do not have its id
+        processor: Any = AutoProcessor.from_pretrained(
+            section.model, revision=section.revision, trust_remote_code=False
+        )
+        model.config.image_token_id = processor.image_token_id
     return model
 
 

@@ -148,6 +148,7 @@ def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration
         raise ModelError(" ".join(str(error).split())) from error
     stage = STAGES[config.stage]
     freeze(model, set(PARTS) - set(config.trained))
+    model.config.image_token_id = processor.image_token_id  # released configurations do not have it
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, config.dtype))

@@ -11,13 +11,14 @@ import pytest
 
 from dpo.__main__ import main
 from dpo.arguments import trainer_arguments
-from dpo.policy import load_collator
+from dpo.policy import load_collator, load_policy
 from dpo.stage import run_dpo
 from rlaif.config import Config, DpoSection, FeedbackSection, ModelSection
 from rlaif.errors import ConfigError, InputError, ModelError
 from rlaif.storage.run import Run
 from tests.support.alignment import align, config_of
 from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
+from tests.support.tiny import save_tiny_model
 
 
 def test_unusable_pairs_are_dropped_with_their_reason(tiny_model: Path, tmp_path: Path) -> None:
@@ -171,3 +172,13 @@ def test_command_line_reports_an_unknown_part(tmp_path: Path, capsys: pytest.Cap
     assert error.startswith("error: ")
     assert "'vision', 'resampler' or 'llm'" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_placeholder_of_images_is_found_by_its_name(tmp_path: Path) -> None:
+    """Released configurations do not have its id, which differs between versions."""
+    save_tiny_model(tmp_path, version="2.6")
+    values = json.loads((tmp_path / "config.json").read_text())
+    expected = values.pop("image_token_id")
+    (tmp_path / "config.json").write_text(json.dumps(values))
+    assert load_policy(ModelSection(model=str(tmp_path)), trains=True).config.image_token_id == expected != 128002

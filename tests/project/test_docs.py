@@ -113,7 +113,8 @@ def test_configurations_and_changes_of_commands_load(page: Path) -> None:
         config = ROOT / given.get("CONFIG", DEFAULT_CONFIGS.get(named[0], "configs/demo.yaml"))
         assert config.is_file(), config
         changes = shlex.split(given.get("SET", ""))
-        load_config_of(KINDS.get(named[0], Config), config, changes)
+        of_training = named[0] == "plan" and config.parent.name == "training"
+        load_config_of(TrainingConfig if of_training else KINDS.get(named[0], Config), config, changes)
 
 
 def section_of(annotation: Any) -> type[BaseModel] | None:
