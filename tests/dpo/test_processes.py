@@ -32,14 +32,15 @@ ALL = [(method, sharding) for method in ("full", "lora") for sharding in ("ddp",
 CASES = ALL if os.environ.get("RLAIF_PROCESSES") == "all" else QUICK
 
 
-def case_of(model: Path, method: str, batch: int, **trainer: Any) -> Config:
+def case_of(model: Path, method: str, batch: int, cache: Path | None = None, **trainer: Any) -> Config:
     """Four steps over eight pairs, one without an image. The large epsilon keeps Adam from taking whole steps on the
     rounding errors of gradients that are zero.
     """
     settings = {"adam_epsilon": 0.01, "save_steps": 1, "lr_scheduler_type": "linear", **trainer}
     settings |= {"per_device_train_batch_size": batch, "gradient_checkpointing": True}
     lora = {"r": 4, "dropout": 0.0, "train_resampler": True}
-    return config_of(model, settings, method=method, lora=lora, shared_prefix=method == "full")
+    kept = {"cache_vision": None if cache is None else str(cache)}
+    return config_of(model, settings, method=method, lora=lora, shared_prefix=method == "full", **kept)
 
 
 def pairs() -> list[dict[str, Any]]:
@@ -79,7 +80,7 @@ def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
     one, two = tmp_path / "one", tmp_path / "two"
     prepare(one, config)
     run_dpo(Run(one, config, "dpo"))
-    arguments = prepare(two, case_of(tiny_model, method, batch=1))
+    arguments = prepare(two, case_of(tiny_model, method, batch=1, cache=tmp_path / "cache"))  # one encodes each step
 
     began = time.monotonic()
     killed = start(sharding, ["tests.support.kills.process", "2", "dpo", *arguments])
