@@ -4,13 +4,8 @@ The tests share their cases with the whole matrix of methods and shardings, whic
 `RLAIF_PROCESSES=all .venv/bin/python -m pytest tests/dpo/test_processes.py`.
 """
 
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +18,13 @@ from model import MiniCPMVForConditionalGeneration
 from rlaif.config import Config
 from rlaif.errors import RunMismatchError
 from rlaif.storage.run import Run
-from tests.support import ROOT
 from tests.support.alignment import config_of, weights
+from tests.support.kills.launched import EVERYTHING, SHARDINGS, start, start_and_kill
 from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
 
 QUICK = [("full", "fsdp2"), ("lora", "ddp")]
-ALL = [(method, sharding) for method in ("full", "lora") for sharding in ("ddp", "fsdp2", "zero2", "zero3")]
-CASES = ALL if os.environ.get("RLAIF_PROCESSES") == "all" else QUICK
+ALL = [(method, sharding) for method in ("full", "lora") for sharding in SHARDINGS]
+CASES = ALL if EVERYTHING else QUICK
 
 
 def case_of(model: Path, method: str, batch: int, cache: Path | None = None, **trainer: Any) -> Config:
@@ -57,13 +52,6 @@ def prepare(run: Path, config: Config) -> list[str]:
     return ["--config", str(file), "--run", str(run)]
 
 
-def start(sharding: str, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """The command on two processes, as `make dpo PROCESSES=2 SHARDING=...` starts it."""
-    launcher = [sys.executable, "-m", "rlaif.launch", "--processes", "2", "--sharding", sharding]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}
-    return subprocess.run([*launcher, *command], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
-
-
 def losses(run: Path) -> list[float]:
     log = json.loads((run / "dpo" / "log.json").read_text())
     return [entry[name] for entry in log if "loss" in entry for name in ("loss", "rewards/margins")]
@@ -74,20 +62,13 @@ def losses(run: Path) -> list[float]:
 def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
     method: str, sharding: str, tiny_model: Path, tmp_path: Path
 ) -> None:
-    if sharding.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("DeepSpeed is not installed")
     config = case_of(tiny_model, method, batch=2)
     one, two = tmp_path / "one", tmp_path / "two"
     prepare(one, config)
     run_dpo(Run(one, config, "dpo"))
     arguments = prepare(two, case_of(tiny_model, method, batch=1, cache=tmp_path / "cache"))  # one encodes each step
 
-    began = time.monotonic()
-    killed = start(sharding, ["tests.support.kills.process", "2", "dpo", *arguments])
-    assert time.monotonic() - began < 120, "the other process waited for the one that was killed"
-    errors = [line for line in killed.stderr.splitlines() if line.startswith("error: ")]
-    assert killed.returncode == 2 and len(errors) == 1, killed.stderr
-    assert "process 1 was ended by SIGKILL" in errors[0] and "the same command again, which resumes" in errors[0]
+    start_and_kill(sharding, 2, ["dpo", *arguments])
     assert (two / "dpo" / "checkpoint-2").is_dir() and not (two / "policy").exists()
 
     copy = Path(shutil.copytree(two, tmp_path / "copy"))
