@@ -5,6 +5,7 @@
 | DPOTrainer._prepare_dataset         | overridden: it would tokenize the data set, which our collators do             |
 | DPOTrainer._metrics                 | read: no public API gives the rewards of the current batch                     |
 | DPOTrainer._compute_loss            | overridden: FSDP2 must gather the output layer's weight before                 |
+| DPOTrainer._precompute_ref_logps    | overridden: FSDP leaves the model on the CPU until training starts             |
 | columns ref_{chosen,rejected}_logps | `precompute_ref_log_probs` adds them; a custom collator has to pass them on    |
 | columns image, images               | TRL refuses to precompute for a data set that has one; ours has locations only |
 | DataCollatorForVisionPreference     | the collator for other models than MiniCPM-V; TRL does not export it           |
@@ -41,6 +42,13 @@ class LocationTrainer(DPOTrainer):
         if isinstance(head, FSDPModule):
             head.unshard()
         return super()._compute_loss(model, inputs, return_outputs)
+
+    def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+        """Before training, FSDP has not yet moved the model to the GPU, where the batches are."""
+        if self.is_fsdp_enabled and self.ref_model is None:
+            model: Any = self.model
+            model.to(self.accelerator.device)
+        return super()._precompute_ref_logps(dataset, name, batch_size)
 
     def batch_rewards(self) -> tuple[float, float]:
         """Mean rewards (chosen, rejected) of the training batch whose loss was computed last."""

@@ -100,3 +100,13 @@ def test_the_collator_for_other_models_still_takes_and_gives_the_same(tiny_model
     batch = DataCollatorForVisionPreference(AutoProcessor.from_pretrained(tiny_model))([example])
     assert {"input_ids", "attention_mask", "completion_mask"} <= batch.keys(), broken
     assert len(batch["input_ids"]) == 2 and batch["completion_mask"].sum() > 0, broken
+
+
+def test_methods_that_are_overridden_for_several_processes_still_exist() -> None:
+    """What they do is tested in tests/dpo/test_processes.py."""
+    for name, parameters in {
+        "_compute_loss": ["self", "model", "inputs", "return_outputs"],
+        "_precompute_ref_logps": ["self", "dataset", "name", "batch_size"],
+    }.items():
+        assert list(inspect.signature(getattr(DPOTrainer, name)).parameters) == parameters, f"TRL has changed {name}"
+        assert getattr(LocationTrainer, name) is not getattr(DPOTrainer, name)
