@@ -165,7 +165,7 @@ def announce(run: Run[TrainingConfig], trainer: StageTrainer, checkpoint: str | 
         lines.append(f"{path}: {len(table):,} rows, {tokens:,} tokens; {dropped:,} rows dropped")
     lines.append(f"{len(sequences):,} sequences, packing {config.packing}; {trainer.attention}")
     if workers := trainer.args.dataloader_num_workers:
-        lines.append(f"images are cut by {workers} worker processes")
+        lines.append(f"images are cut in worker processes: {workers}")
     for part, (trained, total) in parameter_counts(trainer.model).items():
         lines.append(f"{part}: {trained:,} of {total:,} parameters train")
     lines.append(f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {trainer.args.output_dir}")

@@ -157,7 +157,7 @@ def test_a_stopped_stage_resumes_to_the_same_losses_and_weights(
     assert main(command(stopped, {**trainer, **changes}, **common)) == 0
     out = capsys.readouterr().out
     assert "resumes from" in out and "checkpoint-2" in out
-    assert "images are cut by 2 worker processes" in out and "attention split, one sample after the other" in out
+    assert "images are cut in worker processes: 2" in out and "attention split, one sample after the other" in out
     assert losses(stopped) == pytest.approx(losses(straight), abs=1e-6) and len(losses(straight)) == 4
     first, second = (
         MiniCPMVForConditionalGeneration.from_pretrained(folder / "run" / "model").state_dict()
