@@ -149,7 +149,7 @@ bench-pairs: .venv/.ready ## benchmark pair building up to a million responses, 
 bench-growth: .venv/.ready ## time each stage by number of images (100 to 800) and of slices (half an hour)
 	@$(VENV)/python -m bench.growth
 
-bench-full-size: .venv/.ready ## time DPO, pre-training 3 and SFT of the 8.5B model: tokens per second, memory, share of the peak matmul rate (without a GPU: a small model)
+bench-full-size: .venv/.ready ## measure the 8.5B model on one GPU in 12 minutes: sampling, verifying, DPO, SFT, pre-training 3 (without a GPU: a test with a small model)
 	@$(VENV)/python -m bench.full_size
 
 cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks, from rates measured on this machine

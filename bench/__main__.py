@@ -2,6 +2,7 @@
 
 make bench                  all benchmarks
 make bench NAME=packing     a single one
+make bench NAME=roofline    not a comparison: the share of the machine's matrix rate, into docs/results/roofline.json
 
 At the end it prints all results in latest.json; `make figures` puts it into the documentation.
 """
@@ -11,10 +12,11 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from bench import roofline
 from bench.comparisons import claims, dpo, idle, packing, pairs, responses, startup
 from bench.result import Result, machine, read, table, write
 
-NAMES: dict[str, Callable[[int], Result]] = {
+NAMES: dict[str, Callable[[int], Result | None]] = {  # None: it has a file of its own
     "claims_small": partial(claims.compare, claims.SMALL, "forward passes"),
     "claims_large": partial(claims.compare, claims.LARGE, "forward passes"),
     "prefix_cache": partial(claims.compare, claims.LARGE, "no cache"),
@@ -29,6 +31,7 @@ NAMES: dict[str, Callable[[int], Result]] = {
     "idle_feedback": partial(idle.compare, "feedback"),
     "pairs": pairs.compare,
     "startup": startup.compare,
+    "roofline": roofline.compare,
 }
 
 
@@ -44,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(machine())
     for name in arguments.names or NAMES:
         print(f"\n{name}", flush=True)
-        write({name: NAMES[name](arguments.repeats)})
+        if (result := NAMES[name](arguments.repeats)) is not None:
+            write({name: result})
     print(f"\n{table(read())}")
     return 0
 

@@ -57,9 +57,17 @@ def pictures(load: Load) -> dict[str, bytes]:
 
 
 def save_model(
-    folder: Path, width: int, layers: int, resolution: int = 84, queries: int = 16, vision_layers: int = 4
+    folder: Path,
+    width: int,
+    layers: int,
+    resolution: int = 84,
+    queries: int = 16,
+    vision_layers: int = 4,
+    vocabulary: int = 0,
 ) -> int:
-    """Returns the number of parameters. resolution: side of a slice in pixels; queries: resampler queries per slice."""
+    """Returns the number of parameters. resolution: side of a slice in pixels; queries: resampler queries per slice;
+    vocabulary: 0 for that of the tokenizer.
+    """
     set_seed(0)
     images = MiniCPMVImageProcessor(scale_resolution=resolution, patch_size=PATCH, image_feature_size=queries)
     processor = MiniCPMVProcessor(images, build_tokenizer(0))
@@ -69,7 +77,7 @@ def save_model(
         num_hidden_layers=layers,
         num_attention_heads=width // 64,
         num_key_value_heads=width // 64,
-        vocab_size=len(processor.tokenizer),
+        vocab_size=vocabulary or len(processor.tokenizer),
         image_token_id=processor.image_token_id,
         query_num=queries,
         image_size=resolution,

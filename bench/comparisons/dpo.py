@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.isolated import run_isolated
+from bench.limits.profile import Profile
 from bench.models import picture, save_model
 from bench.result import Result, compare_rates
 
@@ -72,6 +73,8 @@ class Measured:
     losses: list[float]
     tokens: float = 0.0  # per second, of both sequences of each pair
     operations: float = 0.0  # per second, in the steps themselves
+    products: float = 0.0  # operations of the matrix products of a step
+    profile: Profile | None = None  # of a step
 
 
 def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
@@ -104,7 +107,7 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     from datasets import Dataset, Features, Image, List, Value
     from trl import DPOTrainer
 
-    from bench.meter import Meter, peak
+    from bench.limits.meter import Meter, peak
     from dpo import vision_cache
     from dpo.arguments import trainer_arguments
     from dpo.pair_reader import PROMPT
@@ -193,7 +196,9 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     seconds = meter.seconds + beforehand / EPOCHS * timed_steps / load.steps
     rate = timed_steps / seconds
     operations = meter.operations * timed_steps / meter.seconds
-    return Measured(rate, peak(), [float(loss) for loss in losses], meter.tokens * rate, operations)
+    losses = [float(loss) for loss in losses]
+    products = meter.counted.products if meter.counted else 0
+    return Measured(rate, peak(), losses, meter.tokens * rate, operations, products, meter.profile)
 
 
 def save(load: Load, folder: Path) -> int:

@@ -48,6 +48,15 @@ def abort_request(llm: "LLM", number: int) -> None:
     llm.llm_engine.abort_request([str(number)])
 
 
+def forget_prompts(llm: "LLM") -> None:
+    """Empty the caches of prefixes and encoded images.
+
+    Private: `LLM.llm_engine`. LLM has a method for the prefixes only, and images would still be reused.
+    """
+    llm.reset_prefix_cache()
+    llm.llm_engine.reset_encoder_cache()
+
+
 def shut_down(llm: "LLM") -> None:
     """End vLLM's processes and free its memory.
 

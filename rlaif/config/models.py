@@ -70,7 +70,8 @@ class ModelSection(Section):
     dtype: Literal["float32", "bfloat16", "float16", "auto"] = Field(
         "auto",
         description="Precision of the weights; auto = as stored in the checkpoint. `dpo.method: full` trains "
-        "in float32 in any case, and saves in this one.",
+        "in float32 in any case, and saves in this one. On a CPU without AVX-512, which has no fast half precision, "
+        "vLLM computes in float32 for MiniCPM-V with auto.",
     )
     quantization: str | None = Field(
         None,

@@ -20,7 +20,7 @@ from typing import Any
 from rlaif.config import EngineSection, ModelSection
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, ModelError, RlaifError
-from rlaif.inference.vllm_engine import prepare_environment, tokenizer_options, vllm_options
+from rlaif.inference.vllm_engine import checkpoint_options, prepare_environment, vllm_options
 
 # vLLM allows every host if the list is empty; this name is reserved (RFC 2606) and never resolves
 NO_HOST = "none.invalid"
@@ -35,7 +35,7 @@ def serve_arguments(
     on_cpu: bool,
     tokenizer: Mapping[str, str] = MappingProxyType({}),
 ) -> list[str]:
-    """The arguments of vLLM's API server; tokenizer: the `tokenizer_options` of the model."""
+    """The arguments of vLLM's API server; tokenizer: the `checkpoint_options` of the model."""
     options: dict[str, Any] = {
         **vllm_options(model, engine, seed, on_cpu),
         **tokenizer,
@@ -79,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 "served; give one with MODEL="
             )
         try:
-            tokenizer = tokenizer_options(model)
+            tokenizer = checkpoint_options(model)
         except OSError as error:
             raise ModelError(
                 f"{model.model} cannot be served: no config.json can be read there ({type(error).__name__}); give a "

@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import math
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -42,7 +43,7 @@ class VllmEngine(SteppedEngine):
             from vllm import LLM
 
         try:
-            options = vllm_options(model, engine, seed, on_cpu) | tokenizer_options(model)
+            options = vllm_options(model, engine, seed, on_cpu) | checkpoint_options(model)
             self._llm = LLM(model.model, **options)
         except (OSError, ValueError, RuntimeError) as error:
             reason = f"{_reason(error)}{_reduced_precision(model, engine)}"
@@ -236,8 +237,8 @@ def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: 
     return options
 
 
-def tokenizer_options(model: ModelSection) -> dict[str, str]:
-    """The option with which vLLM loads the tokenizer of MiniCPM-V as we do. Errors: OSError: no config.json."""
+def checkpoint_options(model: ModelSection) -> dict[str, str]:
+    """The options with which vLLM loads MiniCPM-V as we do. Errors: OSError: no config.json."""
     from transformers import PreTrainedConfig
 
     from model.vllm.plugin import TOKENIZER_MODE
@@ -245,7 +246,29 @@ def tokenizer_options(model: ModelSection) -> dict[str, str]:
     config, _ = PreTrainedConfig.get_config_dict(model.model, revision=model.revision)
     if not config:
         raise OSError(f"{model.model} has no config.json")
-    return {"tokenizer_mode": TOKENIZER_MODE} if config.get("model_type") == "minicpmv" else {}
+    is_ours = config.get("model_type") == "minicpmv"
+    return ({"tokenizer_mode": TOKENIZER_MODE} if is_ours else {}) | precision_options(model, is_ours)
+
+
+def precision_options(model: ModelSection, is_ours: bool) -> dict[str, str]:
+    """The precision of a model with `dtype: auto` on a CPU without AVX-512, which has to emulate half precision and is
+    several times slower than in float32: MiniCPM-V computes in float32 there, which changes none of its weights.
+
+    Another architecture may need half precision, and a dtype that is set stays; the better one is said.
+    """
+    import torch
+
+    slow = not torch.backends.cuda.is_built() and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if not slow or model.dtype == "float32" or model.quantization is not None:
+        return {}
+    if is_ours and model.dtype == "auto":
+        return {"dtype": "float32"}
+    print(
+        f"{model.model}: dtype is {model.dtype}; this CPU has no AVX-512 and is several times slower in half precision "
+        "than with dtype=float32",
+        file=sys.stderr,
+    )
+    return {}
 
 
 def prepare_environment() -> bool:

@@ -4,19 +4,15 @@ import io
 import json
 from argparse import Namespace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-import torch
 from PIL import Image
 
-from bench import cost_estimate, full_size, growth
+from bench import cost_estimate, growth
 from bench.__main__ import main as bench
 from bench.comparisons import claims, dpo, packing, pairs, responses, startup
 from bench.figures.pages import pages as pages_of_documentation
-from bench.meter import Meter, matrix_rate
 from bench.models import Load
 from bench.result import Result, compare_rates, read, table, write
 from rlaif.config import Config
@@ -81,41 +77,6 @@ def test_packing_is_measured_against_padding(capsys: pytest.CaptureFixture[str])
     printed = capsys.readouterr().out
     assert "12 rows" in printed and "padded: {" in printed and "packed: {" in printed
     assert result.unit == "content tokens/s" and result.ratio == pytest.approx(result.ours / result.peer, abs=0.01)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_full_size_is_measured_by_what_runs_small(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def alone(work: Any, *arguments: Any) -> Any:
-        if work is matrix_rate:
-            return 1e11  # of the order of a core: with more, a small model on a busy one has a share of 0.0%
-        if arguments[0] == "stock":
-            raise torch.OutOfMemoryError("out of memory. Tried to allocate 20 GiB.")
-        return work(*arguments)
-
-    monkeypatch.setattr(full_size, "run_isolated", alone)
-    full_size.main(["--only", "dpo-lora", "sft-2"])
-    printed = capsys.readouterr().out.splitlines()
-    assert "dpo-lora, stock: does not fit into memory (out of memory. Tried to allocate 20 GiB.)" in printed
-    for name in ("dpo-lora, ours", "sft-2"):
-        (row,) = {line for line in printed if line.startswith(f"| {name} ")}
-        tokens, peak, share = (float(cell.strip(" %").replace(",", "")) for cell in row.split("|")[2:5])
-        assert tokens > 0 and peak > 0 and 0 < share < 100
-
-
-@pytest.mark.slow
-def test_operations_of_a_step_by_hand() -> None:
-    """Of 5 rows through 3 x 2 weights: forward 2 * 5 * 3 * 2, and as much for the gradient of the weights."""
-    net = torch.nn.Linear(3, 2, bias=False)
-    trainer = SimpleNamespace(add_callback=lambda callback: None)
-    trainer.training_step = lambda model, inputs: model(inputs["x"]).sum().backward()
-    meter = Meter(trainer, tokens=lambda batch: len(batch["x"]))  # type: ignore[arg-type]
-    for step in (1, 2, 3):
-        trainer.training_step(net, {"x": torch.ones(5, 3)})
-        meter.on_step_end(None, SimpleNamespace(global_step=step), None)
-    assert (meter.tokens, meter.operations, meter.steps) == (5, 120, 2) and meter.seconds > 0
 
 
 @pytest.mark.slow

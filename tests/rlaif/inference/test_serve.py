@@ -58,7 +58,7 @@ def test_the_server_binds_to_loopback_by_default(
         raise Started
 
     monkeypatch.setattr(rlaif.inference.serve, "prepare_environment", lambda: True)
-    monkeypatch.setattr(rlaif.inference.serve, "tokenizer_options", lambda model: {"tokenizer_mode": "minicpmv"})
+    monkeypatch.setattr(rlaif.inference.serve, "checkpoint_options", lambda model: {"tokenizer_mode": "minicpmv"})
     monkeypatch.setattr("os.execv", start)
     monkeypatch.setenv("VLLM_ENABLE_V1_MULTIPROCESSING", "1")
     with pytest.raises(Started):
