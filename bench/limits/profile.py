@@ -13,7 +13,17 @@ PRODUCTS, ATTENTION, SAMPLER, KERNELS, REST = "matrix products", "attention", "s
 KINDS = (PRODUCTS, ATTENTION, SAMPLER, KERNELS, REST)
 
 # names of operators without their namespace
-_PRODUCTS = {"mm", "addmm", "addmm_", "bmm", "baddbmm", "onednn_mm", "mkldnn_convolution", "convolution_backward"}
+_PRODUCTS = {
+    "mm",
+    "addmm",
+    "addmm_",
+    "bmm",
+    "baddbmm",
+    "onednn_mm",
+    "convolution",
+    "mkldnn_convolution",
+    "convolution_backward",
+}
 _ATTENTION = ("scaled_dot_product", "cpu_attention", "flex_attention", "flash_attn", "varlen_attn")
 _SAMPLER = ("gumbel", "argmax", "multinomial", "topk", "sort", "log_softmax", "exponential")
 

@@ -12,7 +12,7 @@ import torch
 from bench import full_size
 from bench.full_size import Part, card_name, measure, table
 from bench.isolated import PartFailed, reports
-from tests.support.reporting import count, die, fail, hang
+from tests.support.kills.reporting import count, die, fail, hang
 
 SIZE = full_size.SMALL
 
