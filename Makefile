@@ -18,9 +18,9 @@ STAGE ?= 1## stage of `make pretrain`: 1, 2 or 3; default 1
 PART ?= 1## part of `make sft`: 1 or 2; default 1
 LLM ?= meta-llama/Meta-Llama-3-8B-Instruct## language model of `make assemble`: a folder or hub id
 VISION ?= google/siglip-so400m-patch14-384## vision encoder of `make assemble`: a folder or hub id
-PROCESSES ?=## processes of `make dpo` and of training, one a GPU (on a machine without GPUs, on its CPU); default 1
+PROCESSES ?=## processes of DPO (also of `make rounds`) and of training, one a GPU (on a machine without GPUs, on its CPU); default 1
 SHARDING ?=## how the processes share the model: ddp, fsdp2, zero2, zero3, or a file of accelerate; default ddp, a copy for each
-LAUNCH ?=## launcher of `make dpo` and of training on several machines, instead of PROCESSES: "accelerate launch --config_file FILE -m"
+LAUNCH ?=## launcher of DPO and of training on several machines, instead of PROCESSES: "accelerate launch --config_file FILE -m"
 GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this machine, or 80
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
@@ -38,8 +38,8 @@ BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# not from th
 PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRAIN_CONFIG = $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG))
 TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir $(TRAIN_CONFIG))),$(RUN))
-ON_PROCESSES = $(VENV)/python -m rlaif.launch --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
-LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(ON_PROCESSES),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
+LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
+LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
 TRAIN = $(LAUNCHER) training --config $(TRAIN_CONFIG) --run $(TRAIN_RUN) $(CHANGES)
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
@@ -93,11 +93,11 @@ best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt
 
 rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
 rounds: .venv/.ready ## ROUNDS rounds of alignment, each from the policy of the previous one; evaluates the best on validation on the test split
-	@$(VENV)/python -m rlaif.pipelines.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS)
+	@$(VENV)/python -m rlaif.pipelines.rounds $(STAGE_ARGS) --set rounds=$(ROUNDS) $(LAUNCHING)
 
 ablations: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/ablations.yaml,$(CONFIG))
 ablations: .venv/.ready ## ablations: runs that differ in one setting each, in one table
-	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS)
+	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS) $(LAUNCHING)
 
 compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost
 	@$(VENV)/python -m evaluation.compare_labelers $(RUNS)

@@ -4,9 +4,11 @@ import argparse
 import json
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from rlaif.config import AnyConfig
 from rlaif.config.load import load_config_of
@@ -19,16 +21,20 @@ def run_stage(
     kind: type[AnyConfig],
     stage: str,
     summary: str,
-    action: Callable[[AnyConfig, Path], object],
+    action: Callable[..., object],
     argv: Sequence[str] | None = None,
+    options: argparse.ArgumentParser | None = None,
 ) -> int:
     """Runs `action` with the configuration and the run folder that the command line gives.
 
-    stage: the module that `python -m` runs. summary: what it does, for `--help`.
+    stage: the module that `python -m` runs. summary: what it does, for `--help`. options: further ones, whose values
+    `action` gets as keywords.
     Returns the exit status: 2, after one line on stderr, for an error that the user can fix.
     """
+    end_with_launcher()
     try:
-        action(*parse_stage_args(kind, stage, summary, argv))
+        config, run, others = parse_stage_args(kind, stage, summary, argv, options)
+        action(config, run, **others)
     except RlaifError as error:
         report_error(str(error))
         return 2
@@ -36,6 +42,22 @@ def run_stage(
         report_error(f"{error}; fix it and run the same command again, which resumes")
         return 2
     return 0
+
+
+def end_with_launcher() -> None:
+    """End this process when the launcher that started it is killed: otherwise training would go on unseen, and hold
+    its run folder and GPU. torch gives its processes a session of their own, so no signal of the terminal reaches them.
+    """
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        return
+    launcher = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == launcher:
+            time.sleep(1)
+        os._exit(2)  # the stage resumes, as after any other kill
+
+    threading.Thread(target=watch, name="launcher watch", daemon=True).start()
 
 
 def report_error(message: str) -> None:
@@ -52,10 +74,18 @@ def report_error(message: str) -> None:
 
 
 def parse_stage_args(
-    kind: type[AnyConfig], stage: str, summary: str, argv: Sequence[str] | None = None
-) -> tuple[AnyConfig, Path]:
-    """The configuration and the run folder that the command line of a stage gives. Errors: ConfigError."""
-    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary)
+    kind: type[AnyConfig],
+    stage: str,
+    summary: str,
+    argv: Sequence[str] | None = None,
+    options: argparse.ArgumentParser | None = None,
+) -> tuple[AnyConfig, Path, dict[str, Any]]:
+    """What the command line of a stage gives: the configuration, the run folder, the values of further options.
+
+    Errors: ConfigError.
+    """
+    parents = [] if options is None else [options]
+    parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary, parents=parents)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as those in configs/")
     parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as those in runs/")
     parser.add_argument(
@@ -67,5 +97,6 @@ def parse_stage_args(
         metavar="KEY=VALUE",
         help="change single values of the configuration; `make help-config` lists the keys",
     )
-    args = parser.parse_args(argv)
-    return load_config_of(kind, args.config, args.overrides), args.run
+    values = vars(parser.parse_args(argv))
+    config, run, overrides = (values.pop(name) for name in ("config", "run", "overrides"))
+    return load_config_of(kind, config, overrides), run, values

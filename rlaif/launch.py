@@ -11,9 +11,12 @@ import argparse
 import importlib.util
 import logging
 import os
+import shlex
+import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +84,8 @@ def launch(arguments: Sequence[str]) -> int:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 
     os.environ.setdefault("OMP_NUM_THREADS", arguments[arguments.index("--num_cpu_threads_per_process") + 1])
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:  # under nohup; torch would end at the hang-up nevertheless
+        os.environ.setdefault("PET_SIGNALS_TO_HANDLE", "SIGTERM,SIGINT,SIGQUIT")
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # its report is a page long
     try:
         launch_command(launch_command_parser().parse_args(arguments))
@@ -113,36 +118,82 @@ def report(failures: Sequence[Any]) -> int:
     return 2 if explained or killed else 1
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="python -m rlaif.launch", description="Start a training stage on several processes."
-    )
-    parser.add_argument("--processes", default="", metavar="N", help="processes, one a GPU; without GPUs on the CPU")
-    parser.add_argument("--sharding", default="", metavar="NAME", help="ddp, fsdp2, zero2, zero3, or accelerate's file")
-    parser.add_argument("--launch", default="", metavar="COMMAND", help="another launcher; cannot be used together")
-    parser.add_argument("module", help="the stage: dpo or training")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the stage")
-    args = parser.parse_args(argv)
-    try:
-        if args.launch:
-            name = "PROCESSES" if args.processes else "SHARDING"
+@dataclass(frozen=True)
+class Launching:
+    """How training starts: the values of PROCESSES, SHARDING and LAUNCH, "" where they are not set."""
+
+    processes: str = ""
+    sharding: str = ""
+    launch: str = ""
+
+    def check(self) -> None:
+        """Errors: ConfigError for values that cannot start anything on this machine."""
+        if self.launch and (self.processes or self.sharding):
+            name = "PROCESSES" if self.processes else "SHARDING"
             raise ConfigError(
                 f"LAUNCH and {name} are both set; LAUNCH decides on processes and sharding itself: remove one"
             )
+        program = next((word for word in self._words() if "=" not in word), None)
+        if program is not None and shutil.which(program) is None:
+            raise ConfigError(f"LAUNCH starts {program!r}, which is not a program here; set LAUNCH to a launcher")
+        if not (self.processes or self.sharding):
+            return
         import torch  # deferred so that `--help` stays fast
 
-        processes = process_count(args.processes, torch.cuda.device_count())
-        if processes == 1 and args.sharding:
-            raise ConfigError(f"SHARDING is {args.sharding} with one process; set PROCESSES to 2 or more, or remove it")
-        file = sharding_file(args.sharding)
+        if process_count(self.processes, torch.cuda.device_count()) == 1 and self.sharding:
+            raise ConfigError(f"SHARDING is {self.sharding} with one process; set PROCESSES to 2 or more, or remove it")
+        sharding_file(self.sharding)
+
+    def arguments(self) -> list[str]:
+        """The options of a command line that give the same values."""
+        return ["--processes", self.processes, "--sharding", self.sharding, "--launch", self.launch]
+
+    def command(self, module: str) -> list[str]:
+        """What starts a module, as the Makefile does; its arguments follow."""
+        if self.processes or self.sharding:
+            return [sys.executable, "-m", "rlaif.launch", *self.arguments(), module]
+        return ["env", *self._words(), module] if self.launch else [sys.executable, "-m", module]
+
+    def _words(self) -> list[str]:
+        """LAUNCH as a shell reads it; it may begin with variables. Errors: ConfigError."""
+        try:
+            return shlex.split(self.launch)
+        except ValueError as error:
+            raise ConfigError(f"LAUNCH is {self.launch!r}: {error}; expected a command line") from error
+
+
+def launching_options() -> argparse.ArgumentParser:
+    """The options of `Launching`, for other parsers."""
+    options = argparse.ArgumentParser(add_help=False)
+    options.add_argument("--processes", default="", metavar="N", help="processes, one a GPU; without GPUs on the CPU")
+    options.add_argument(
+        "--sharding", default="", metavar="NAME", help="ddp, fsdp2, zero2, zero3, or a file of accelerate"
+    )
+    options.add_argument("--launch", default="", metavar="COMMAND", help="another launcher, instead of --processes")
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m rlaif.launch",
+        description="Start a training stage on several processes.",
+        parents=[launching_options()],
+    )
+    parser.add_argument("module", help="the stage: dpo or training")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the stage")
+    args = parser.parse_args(argv)
+    launching = Launching(args.processes, args.sharding, args.launch)
+    try:
+        launching.check()
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     command = [args.module, *args.arguments]
+    processes = int(launching.processes or 1)
     if processes == 1:
         os.execv(sys.executable, [sys.executable, "-m", *command])
-    return launch(launcher_arguments(file, processes, os.cpu_count() or 1, command))
+    return launch(launcher_arguments(sharding_file(launching.sharding), processes, os.cpu_count() or 1, command))
 
 
 if __name__ == "__main__":

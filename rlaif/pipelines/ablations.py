@@ -1,6 +1,7 @@
 """Ablations: runs that differ from one configuration in one setting each, compared in one table.
 
-    python -m rlaif.pipelines.ablations --config configs/ablations.yaml --run runs/ablations
+    make ablations PROCESSES=8
+    python -m rlaif.pipelines.ablations --config configs/ablations.yaml --run runs/ablations --processes 8
 
 Each variant is a run folder, filled by the commands of the stages (or by `rlaif.pipelines.rounds`). A stopped command
 resumes when it is started again. Writes table.md.
@@ -15,7 +16,8 @@ from rlaif.command import run_stage
 from rlaif.config import AblationsConfig, Config
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError
-from rlaif.pipelines.stages import STAGES, run_stages
+from rlaif.launch import Launching, launching_options
+from rlaif.pipelines.stages import ROUNDS, STAGES, run_stages
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write, read_json
 
@@ -29,14 +31,16 @@ COLUMNS = {  # heading -> section and key of metrics.json
 }
 
 
-def ablations(config: AblationsConfig, path: Path) -> None:
-    """Run every variant, then print the table. Errors: RlaifError."""
+def ablations(config: AblationsConfig, path: Path, **launching: str) -> None:
+    """Run every variant, then print the table. launching: of DPO, see rlaif.launch. Errors: RlaifError."""
+    on = Launching(**launching)
+    on.check()
     variants = {name: load_variant(config, name) for name in config.variants}  # reports errors before the first run
     path.mkdir(parents=True, exist_ok=True)
     for name, variant in variants.items():
         print(f"ablations: {name}", flush=True)
-        stages = ("rlaif.pipelines.rounds",) if config.variants[name].rounds else STAGES
-        run_stages(stages, variant, path / folder_name(name))
+        stages = (ROUNDS,) if config.variants[name].rounds else STAGES
+        run_stages(stages, variant, path / folder_name(name), on)
     content = table({name: read_metrics(path / folder_name(name)) for name in variants})
     with atomic_write(path / "table.md") as temporary:
         temporary.write_text(content + "\n", encoding="utf-8")
@@ -106,7 +110,7 @@ def cell(metrics: Mapping[str, Any], section: str, key: str) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     summary = "Runs that differ in one setting each, compared in one table."
-    return run_stage(AblationsConfig, "rlaif.pipelines.ablations", summary, ablations, argv)
+    return run_stage(AblationsConfig, "rlaif.pipelines.ablations", summary, ablations, argv, launching_options())
 
 
 if __name__ == "__main__":

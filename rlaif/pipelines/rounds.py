@@ -1,10 +1,11 @@
 """Rounds of alignment (RLAIF-V, arXiv 2405.17220, section 3.3).
 
-    python -m rlaif.pipelines.rounds --config configs/rounds.yaml --run runs/rounds --set rounds=4
+    make rounds ROUNDS=4 PROCESSES=8
+    python -m rlaif.pipelines.rounds --config configs/rounds.yaml --run runs/rounds --set rounds=4 --processes 8
 
 Each round samples from, labels and trains the policy of the round before, which is also its reference. `round-1/`,
 `round-2/` and so on are ordinary run folders with the configuration (config.yaml) of their stages, each of which runs
-in its own process. A stopped command resumes when it is started again, as the stages do.
+in its own process, DPO in several with PROCESSES. A stopped command resumes when it is started again, as the stages do.
 
 Nothing is chosen by the test split. Within a round TRL keeps the checkpoint with the lowest loss on validation pairs
 (`dpo.trainer.load_best_model_at_end`). Candidates are the policies of all rounds and the average of the last ones
@@ -18,13 +19,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.errors import ConfigError
-from rlaif.pipelines.stages import STAGES, RunStages, run_stages
+from rlaif.launch import Launching, launching_options
+from rlaif.pipelines.stages import ROUNDS, STAGES, RunStages, run_stages
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write, lock_until_exit, read_json, write_json
 
@@ -158,9 +161,17 @@ def table(candidates: Sequence[Candidate], chosen: int) -> str:
     return "\n".join([*lines, f"chosen: {candidates[chosen].name}"])
 
 
+def rounds_on(config: Config, path: Path, **launching: str) -> None:
+    """`rounds`, with DPO on several processes: see rlaif.launch. Errors: RlaifError."""
+    on = Launching(**launching)
+    on.check()
+    rounds(config, path, partial(run_stages, launching=on))
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return run_stage(Config, "rlaif.pipelines.rounds", "Rounds of alignment, one chosen on validation.", rounds, argv)
+    summary = "Rounds of alignment, one chosen on validation."
+    return run_stage(Config, ROUNDS, summary, rounds_on, argv, launching_options())
 
 
 if __name__ == "__main__":

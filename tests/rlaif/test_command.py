@@ -19,7 +19,7 @@ def config_file(tmp_path: Path) -> str:
 
 def test_stage_arguments(config_file: str) -> None:
     argv = ["--config", config_file, "--run", "runs/x", "--set", "seed=3", "round=2", "--set", "data.limit=5"]
-    config, run = parse_stage_args(Config, "generation", "Sample.", argv)
+    config, run, _ = parse_stage_args(Config, "generation", "Sample.", argv)
     assert run == Path("runs/x")
     assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
 

@@ -1,8 +1,13 @@
 """How a stage is started on several processes: the command line, and what is refused before anything starts."""
 
+import fcntl
 import os
 import re
 import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +24,7 @@ from rlaif.errors import RunMismatchError
 from rlaif.launch import launcher_arguments, main, process_count, report, sharding_file
 from rlaif.processes import check_checkpoint, loader_workers, record_processes, unused_gpus
 from rlaif.trainer import parse_trainer_arguments
+from tests.support import ROOT
 from tests.support.project.make import dry_run
 
 STAGE = ["dpo", "--config", "a.yaml", "--run", "runs/a", "--set", "seed=1"]
@@ -27,9 +33,16 @@ STAGE = ["dpo", "--config", "a.yaml", "--run", "runs/a", "--set", "seed=1"]
 def test_make_starts_one_process_several_or_a_launcher() -> None:
     assert ".venv/bin/python -m dpo --config configs/demo.yaml" in dry_run("dpo")
     started = "-m rlaif.launch --processes '8' --sharding 'zero2' --launch '' {} --config"
-    for target, module in (("dpo", "dpo"), ("pretrain", "training"), ("sft", "training"), ("rewriter", "training")):
-        assert started.format(module) in dry_run(target, "PROCESSES=8", "SHARDING=zero2")
-        assert f"torchrun -m -- {module} --config" in dry_run(target, "LAUNCH=torchrun -m --")
+    for target in ("dpo", "pretrain", "sft", "reading", "rewriter", "language-model", "embedded-models"):
+        module = "dpo" if target == "dpo" else "training"
+        assert started.format(module) in (shown := dry_run(target, "PROCESSES=8", "SHARDING=zero2"))
+        assert "-m training " not in shown, "a training on one process"
+    assert "torchrun -m -- dpo --config" in dry_run("dpo", "LAUNCH=torchrun -m --")
+    assert "torchrun -m -- training --config" in dry_run("pretrain", "LAUNCH=torchrun -m --")
+    for target in ("rounds", "ablations"):
+        shown = dry_run(target, "PROCESSES=8", "SHARDING=zero2")
+        assert f"-m rlaif.pipelines.{target} --config" in shown
+        assert shown.strip().endswith("--processes '8' --sharding 'zero2' --launch ''")
 
 
 def test_the_command_line_is_one_of_accelerate() -> None:
@@ -52,6 +65,12 @@ def test_the_command_line_is_one_of_accelerate() -> None:
         (["--processes", "1", "--sharding", "fsdp2"], 8, "SHARDING is fsdp2 with one process; set PROCESSES to 2"),
         (["--processes", "2", "--launch", "torchrun -m"], 8, "LAUNCH and PROCESSES are both set; .*: remove one"),
         (["--sharding", "ddp", "--launch", "torchrun -m"], 8, "LAUNCH and SHARDING are both set; .*: remove one"),
+        (
+            ["--launch", "srun-nowhere python -m"],
+            8,
+            "LAUNCH starts 'srun-nowhere', which is not a program here; set LAU",
+        ),
+        (["--launch", "env 'X"], 8, 'LAUNCH is "env \'X": No closing quotation; expected a command line'),
         (["--processes", "2", "--sharding", "fsdp"], 8, "SHARDING is 'fsdp'; expected ddp, fsdp2, zero2, zero3, or"),
         (["--processes", "2", "--sharding", "pyproject.toml"], 8, "pyproject.toml is not a configuration of accelera"),
         (
@@ -102,6 +121,61 @@ def test_a_file_of_accelerate_is_a_sharding_too(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump({"distributed_type": "FSDP", "fsdp_config": {"fsdp_version": 2}}))
     assert sharding_file(str(file)) == file
     assert sharding_file("") == Path("configs/accelerate/ddp.yaml")
+
+
+def all_locked(folder: Path) -> bool:
+    return all(is_locked(folder / rank) for rank in ("0", "1"))
+
+
+def none_locked(folder: Path) -> bool:
+    return not any(is_locked(folder / rank) for rank in ("0", "1"))
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds the lock on a file, which may not exist."""
+    if not file.exists():
+        return False
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def until(condition: Callable[[Path], bool], folder: Path, seconds: float) -> bool:
+    """Whether a condition becomes true within a time."""
+    end = time.monotonic() + seconds
+    while not condition(folder) and time.monotonic() < end:
+        time.sleep(0.1)
+    return condition(folder)
+
+
+@pytest.mark.slow
+def test_the_processes_end_with_their_launcher_however_it_ends(tmp_path: Path) -> None:
+    """By the terminal's hang-up or by SIGKILL; under nohup a hang-up ends nothing."""
+    file = tmp_path / "waiting.yaml"
+    file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
+    launchers: dict[str, subprocess.Popen[bytes]] = {}
+    try:
+        for name, prefix in (("plain", []), ("nohup", ["nohup"])):
+            (tmp_path / name).mkdir()
+            command = [*prefix, sys.executable, "-m", "rlaif.launch", "--processes", "2", "tests.support.kills.waiting"]
+            command += ["--config", str(file), "--run", str(tmp_path / name)]
+            launchers[name] = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        assert all(until(all_locked, tmp_path / name, 120) for name in launchers)
+        for launcher in launchers.values():
+            launcher.send_signal(signal.SIGHUP)
+        assert launchers["plain"].wait(60) == 128 + signal.SIGHUP and none_locked(tmp_path / "plain")
+        assert launchers["nohup"].poll() is None and all_locked(tmp_path / "nohup")
+        launchers["nohup"].kill()
+        assert until(none_locked, tmp_path / "nohup", 60)
+    finally:
+        for launcher in launchers.values():
+            launcher.kill()
+            launcher.wait()
 
 
 def failure(rank: int, exitcode: int, error_file: Path) -> ProcessFailure:

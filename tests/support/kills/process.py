@@ -4,6 +4,7 @@ import os
 import runpy
 import signal
 import sys
+import time
 from typing import Any
 
 from transformers import Trainer
@@ -15,6 +16,7 @@ def kill_second_process_at(step: int) -> None:
 
     def training_step(self: Trainer, *args: Any, **kwargs: Any) -> Any:
         if self.state.global_step == step and self.args.process_index == 1:
+            print(f"kills itself at {time.time()}", flush=True)
             os.kill(os.getpid(), signal.SIGKILL)
         return original(self, *args, **kwargs)
 
