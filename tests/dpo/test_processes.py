@@ -1,4 +1,4 @@
-"""DPO on two processes: the losses and weights of one, a process that is killed, and a start with other processes.
+"""DPO on two processes: the losses, weights and served answers of one, and a process that is killed.
 
 The tests share their cases with the whole matrix of methods and shardings, which takes several minutes:
 `RLAIF_PROCESSES=all .venv/bin/python -m pytest tests/dpo/test_processes.py`.
@@ -15,12 +15,14 @@ import yaml
 
 from dpo.stage import run_dpo
 from model import MiniCPMVForConditionalGeneration
-from rlaif.config import Config
+from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import RunMismatchError
+from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from tests.support.alignment import config_of, weights
+from tests.support.engines import SharedEngines
 from tests.support.kills.launched import EVERYTHING, SHARDINGS, start, start_and_kill
-from tests.support.pair_rows import pair_row, varied_pairs, write_pairs
+from tests.support.pair_rows import pair_row, png, varied_pairs, write_pairs
 
 QUICK = [("full", "fsdp2"), ("lora", "ddp")]
 ALL = [(method, sharding) for method in ("full", "lora") for sharding in SHARDINGS]
@@ -57,26 +59,42 @@ def losses(run: Path) -> list[float]:
     return [entry[name] for entry in log if "loss" in entry for name in ("loss", "rewards/margins")]
 
 
+def answers(engines: SharedEngines, policy: Path) -> list[tuple[str, float]]:
+    """What vLLM serves: the tokens of greedy answers with their log-probabilities."""
+    settings = EngineSection.model_validate({"max_model_len": 512, "max_num_seqs": 2})
+    requests = [
+        Request("what is in this picture", png((112, 56)), max_tokens=8, token_logprobs=True),
+        Request("is there a star", max_tokens=8, token_logprobs=True),
+    ]
+    engine = engines(ModelSection(model=str(policy), dtype="float32"), settings, 0)
+    return [token for (completion,) in engine.generate(requests) for token in completion.tokens or ()]
+
+
 @pytest.mark.slow
+@pytest.mark.engine
+@pytest.mark.filterwarnings("ignore")  # of vLLM's libraries
 @pytest.mark.parametrize(("method", "sharding"), CASES)
 def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
-    method: str, sharding: str, tiny_model: Path, tmp_path: Path
+    method: str, sharding: str, tiny_model: Path, tmp_path: Path, engines: SharedEngines
 ) -> None:
+    killed = EVERYTHING or sharding == "fsdp2"
     config = case_of(tiny_model, method, batch=2)
     one, two = tmp_path / "one", tmp_path / "two"
     prepare(one, config)
     run_dpo(Run(one, config, "dpo"))
     arguments = prepare(two, case_of(tiny_model, method, batch=1, cache=tmp_path / "cache"))  # one encodes each step
 
-    start_and_kill(sharding, 2, ["dpo", *arguments])
-    assert (two / "dpo" / "checkpoint-2").is_dir() and not (two / "policy").exists()
+    if killed:
+        start_and_kill(sharding, 2, ["dpo", *arguments])
+        assert (two / "dpo" / "checkpoint-2").is_dir() and not (two / "policy").exists()
 
-    copy = Path(shutil.copytree(two, tmp_path / "copy"))
-    with pytest.raises(RunMismatchError, match=r"checkpoint-2 was written by 2 processes.*, and this start has 1 proc"):
-        run_dpo(Run(copy, case_of(tiny_model, method, batch=1), "dpo"))
+        copy = Path(shutil.copytree(two, tmp_path / "copy"))
+        with pytest.raises(RunMismatchError, match=r"checkpoint-2 was written by 2 proc.*, and this start has 1 proc"):
+            run_dpo(Run(copy, case_of(tiny_model, method, batch=1), "dpo"))
+
     done = start(sharding, ["dpo", *arguments])
     assert done.returncode == 0, done.stderr
-    assert f"resumes from {two}/dpo/checkpoint-2" in done.stdout and done.stdout.count("dpo: done in") == 1
+    assert (f"resumes from {two}/dpo/checkpoint-2" in done.stdout) == killed and done.stdout.count("dpo: done in") == 1
 
     assert losses(two) == pytest.approx(losses(one), abs=1e-5) and len(losses(one)) == 2 * 5
     expected, actual = weights(one / "policy"), weights(two / "policy")
@@ -87,3 +105,8 @@ def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
     assert {file.name for file in (two / "policy").iterdir()} == {file.name for file in (one / "policy").iterdir()}
     assert MiniCPMVForConditionalGeneration.from_pretrained(two / "policy").dtype == torch.float32
     assert (two / "dpo" / "adapter" / "adapter_model.safetensors").is_file() == (method == "lora")
+
+    expected_answers, actual_answers = answers(engines, one / "policy"), answers(engines, two / "policy")
+    assert [text for text, _ in actual_answers] == [text for text, _ in expected_answers] and len(actual_answers) > 8
+    logprobs = [logprob for _, logprob in expected_answers]
+    assert [logprob for _, logprob in actual_answers] == pytest.approx(logprobs, abs=1e-3)

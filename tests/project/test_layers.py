@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.memory": FOUNDATION | MODEL,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
-    "rlaif.pipelines": SHARED | {"rlaif.report", "rlaif.memory"},
+    "rlaif.pipelines": SHARED | {"rlaif.report", "rlaif.memory", "rlaif.launch"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
     "feedback": MODEL | SHARED,

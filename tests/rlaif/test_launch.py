@@ -9,7 +9,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
@@ -22,7 +23,7 @@ from rlaif import processes
 from rlaif.command import report_error
 from rlaif.errors import RunMismatchError
 from rlaif.launch import launcher_arguments, main, process_count, report, sharding_file
-from rlaif.processes import check_checkpoint, loader_workers, record_processes, unused_gpus
+from rlaif.processes import check_checkpoint, loader_workers, on_first_process, record_processes, unused_gpus
 from rlaif.trainer import parse_trainer_arguments
 from tests.support import ROOT
 from tests.support.project.make import dry_run
@@ -155,19 +156,22 @@ def until(condition: Callable[[Path], bool], folder: Path, seconds: float) -> bo
 
 @pytest.mark.slow
 def test_the_processes_end_with_their_launcher_however_it_ends(tmp_path: Path) -> None:
-    """By the terminal's hang-up or by SIGKILL; under nohup a hang-up ends nothing."""
+    """By an error, by the terminal's hang-up or by SIGKILL; under nohup a hang-up ends nothing."""
     file = tmp_path / "waiting.yaml"
     file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
     launchers: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for name, prefix in (("plain", []), ("nohup", ["nohup"])):
-            (tmp_path / name).mkdir()
+        for name, prefix in (("plain", []), ("nohup", ["nohup"]), ("error", [])):
             command = [*prefix, sys.executable, "-m", "rlaif.launch", "--processes", "2", "tests.support.kills.waiting"]
             command += ["--config", str(file), "--run", str(tmp_path / name)]
-            launchers[name] = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        assert all(until(all_locked, tmp_path / name, 120) for name in launchers)
-        for launcher in launchers.values():
-            launcher.send_signal(signal.SIGHUP)
+            with (tmp_path / f"{name}.err").open("wb") as err:
+                launchers[name] = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=err)
+            if name != "error":  # its processes find no folder
+                (tmp_path / name).mkdir()
+        assert launchers["error"].wait(120) == 2 and (tmp_path / "error.err").read_text().count("error: ") == 1
+        assert until(all_locked, tmp_path / "plain", 120) and until(all_locked, tmp_path / "nohup", 120)
+        for name in ("plain", "nohup"):
+            launchers[name].send_signal(signal.SIGHUP)
         assert launchers["plain"].wait(60) == 128 + signal.SIGHUP and none_locked(tmp_path / "plain")
         assert launchers["nohup"].poll() is None and all_locked(tmp_path / "nohup")
         launchers["nohup"].kill()
@@ -229,6 +233,30 @@ def test_images_are_cut_by_workers_beside_a_gpu_that_has_cores_and_shared_memory
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(16)))
     monkeypatch.setattr(processes, "LEAST_SHARED_MEMORY", 2**60)
     assert loader_workers() == 0, "a container with 64 MB"
+
+
+def test_an_error_of_the_first_process_ends_the_others_and_its_result_is_that_of_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sent: list[Any] = []
+
+    def broadcast(outcome: list[Any]) -> None:
+        if outcome == [None]:  # of another process
+            outcome[0] = sent[-1]
+        sent.append(outcome[0])
+
+    def failing() -> int:
+        raise error
+
+    monkeypatch.setattr(processes, "broadcast_object_list", broadcast)
+    monkeypatch.setattr(processes, "SECONDS_FOR_THE_FIRST", 0)
+    first, second = (cast(Any, SimpleNamespace(process_index=index)) for index in range(2))
+    assert on_first_process(first, lambda: 7) == 7 and on_first_process(second, failing) == 7
+    for error in (RunMismatchError("another run"), OSError("disk is full")):
+        with pytest.raises(type(error), match=str(error)):
+            on_first_process(first, failing)
+        with pytest.raises(SystemExit, match="2"):
+            on_first_process(second, failing)
 
 
 def arguments_of(folder: Path) -> Any:

@@ -310,6 +310,6 @@ def test_two_processes_train_as_one_does_also_after_one_of_them_was_killed(
     )
     for name, value in first.items():
         assert torch.allclose(value, second[name], atol=1e-5), name
-
-    refused = start(sharding, ["training", *arguments, "--set", "seed=7"])
-    assert refused.returncode == 2 and refused.stderr.count("error: ") == 1 and "seed: 0 -> 7" in refused.stderr
+    if EVERYTHING:
+        refused = start(sharding, ["training", *arguments, "--set", "seed=7"])
+        assert refused.returncode == 2 and refused.stderr.count("error: ") == 1 and "seed: 0 -> 7" in refused.stderr
