@@ -3,6 +3,7 @@
 Written for MiniCPM-V; other image-text models of transformers are aligned with TRL's collator.
 """
 
+import importlib.util
 import re
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from transformers import (
     AutoConfig,
     AutoModelForImageTextToText,
     AutoProcessor,
+    BitsAndBytesConfig,
     PreTrainedConfig,
     PreTrainedModel,
 )
@@ -24,8 +26,11 @@ from model import MiniCPMVConfig, MiniCPMVProcessor
 from model.parts import PARTS
 from rlaif.config import Config, DpoSection, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
+from rlaif.processes import launched_sharding
 from rlaif.storage.files import atomic_folder
 from rlaif.storage.model_folder import complete_model
+
+INSTALL_BITSANDBYTES = ".venv/bin/python -m pip install --no-deps bitsandbytes==0.50.2"  # as in requirements/cuda.txt
 
 
 def check_policy(config: Config) -> None:
@@ -44,6 +49,13 @@ def check_policy(config: Config) -> None:
             f"dpo.cache_vision is {dpo.cache_vision}, but the vision encoder trains (dpo.freeze is {dpo.freeze}), so "
             "that nothing can be kept; add vision to dpo.freeze, or remove dpo.cache_vision"
         )
+    if dpo.quantization is not None:
+        check_quantization(launched_sharding())
+        if importlib.util.find_spec("bitsandbytes") is None:
+            raise ConfigError(
+                "dpo.quantization is 4bit, which needs bitsandbytes, but it is not installed; install it: "
+                f"{INSTALL_BITSANDBYTES}"
+            )
     if dpo.method == "lora":
         with torch.device("meta"):
             decoder: Any = AutoModelForImageTextToText.from_config(settings).get_decoder()
@@ -65,6 +77,15 @@ def check_policy(config: Config) -> None:
             )
 
 
+def check_quantization(sharding: str) -> None:
+    """Errors: ConfigError: the processes divide the weights."""
+    if sharding != "ddp":
+        raise ConfigError(
+            f"dpo.quantization is 4bit, but SHARDING={sharding} divides the model over the processes, which was not "
+            "tested with 4 bits; use SHARDING=ddp, or remove dpo.quantization"
+        )
+
+
 def load_config(section: ModelSection) -> PreTrainedConfig:
     """The configuration of a checkpoint. Errors: ModelError for a type that transformers does not know."""
     try:
@@ -76,10 +97,11 @@ def load_config(section: ModelSection) -> PreTrainedConfig:
     return config
 
 
-def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
+def load_policy(section: ModelSection, trains: bool, compute: torch.dtype | None = None) -> PreTrainedModel:
     """Load a policy. A model all of whose weights train is float32, whatever its dtype: DPO's updates are smaller than
     the rounding step of most weights in bfloat16, and would be lost.
 
+    compute: the precision in which a language model of 4-bit matrices computes; None: it is not quantized.
     Errors: ModelError if the checkpoint is damaged or incomplete.
     """
     dtype = "float32" if trains else section.dtype
@@ -90,6 +112,7 @@ def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
             trust_remote_code=False,
             use_safetensors=True,
             dtype=dtype,
+            quantization_config=None if compute is None else four_bits(load_config(section), compute),
             output_loading_info=True,
         )
     except (ValueError, OSError) as error:  # OSError: no weights in safetensors
@@ -104,6 +127,23 @@ def load_policy(section: ModelSection, trains: bool) -> PreTrainedModel:
         )
         model.config.image_token_id = processor.image_token_id
     return model
+
+
+def four_bits(config: PreTrainedConfig, compute: torch.dtype) -> BitsAndBytesConfig:
+    """The settings of QLoRA (Dettmers et al., arXiv 2305.14314, section 3): the linear layers of the decoder are held
+    in NF4 with doubly quantized scales, and computed in `compute`. All else keeps its precision.
+    """
+    with torch.device("meta"):
+        model: Any = AutoModelForImageTextToText.from_config(config)
+    decoder = set(model.get_decoder().modules())
+    others = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and module not in decoder]
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+        llm_int8_skip_modules=others,  # for 4 bits too, in spite of its name
+    )
 
 
 def load_collator(

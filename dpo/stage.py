@@ -142,12 +142,20 @@ def train(run: Run, args: "DPOConfig", checkpoint: str | None) -> None:
 
 
 def finish(run: Run, model: Any, collator: "Collator", pairs: int) -> None:
-    """Write the policy, with LoRA also its adapter. model: the trained one, with LoRA a PeftModel."""
-    from dpo.policy import save_policy
+    """Write the policy, with LoRA also its adapter. model: the trained one, with LoRA a PeftModel.
+
+    After training on 4-bit weights, the adapter is merged into those that they were made of.
+    """
+    from peft import PeftModel
+
+    from dpo.policy import load_policy, save_policy
 
     config = run.config
     if config.dpo.method == "lora":
-        model.save_pretrained(run.path / "dpo" / "adapter")
+        adapter = run.path / "dpo" / "adapter"
+        model.save_pretrained(adapter)
+        if config.dpo.quantization is not None:
+            model = PeftModel.from_pretrained(load_policy(config.policy, trains=False), str(adapter))
         model = model.merge_and_unload()
     save_policy(model, collator, config.policy, run.path / "policy")
     shutil.rmtree(run.path / "dpo" / "cache")

@@ -22,7 +22,7 @@ from dpo.collator import Collator, PairCollator
 from dpo.pair_reader import PROMPT, PairReader
 from dpo.policy import load_policy, lora_config
 from dpo.sampler import PromptSampler
-from dpo.trl_private import LocationCollator, LocationTrainer
+from dpo.trl_private import LocationCollator, LocationTrainer, restore_precision
 from dpo.vision_cache import Kind, frozen_vision
 from model.parts import freeze
 from model.transformers_private import ReleasedCheckpoints
@@ -108,7 +108,8 @@ def build_trainer(
     adapter: a PeftModel that is passed in would not be restored from a checkpoint.
     """
     full = config.dpo.method == "full"
-    model: Any = load_policy(config.policy, trains=full)
+    compute = None if config.dpo.quantization is None else torch.bfloat16 if args.bf16 else torch.float32
+    model: Any = load_policy(config.policy, full, compute)
     reference, adapter = None, None
     if isinstance(collator, PairCollator) and args.ddp_find_unused_parameters is None:
         args.ddp_find_unused_parameters = False  # MiniCPM-V uses all without an image too
@@ -137,6 +138,8 @@ def build_trainer(
         processing_class=collator.processor,
         peft_config=adapter,
     )
+    if compute is not None:
+        restore_precision(trainer.model)
     if args.precompute_ref_log_probs:
         trainer.ref_model = None
     report_as_text(trainer, {**LOGGED, **LOGGED_PAIRS})

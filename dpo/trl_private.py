@@ -6,6 +6,7 @@
 | DPOTrainer._metrics                 | read: no public API gives the rewards of the current batch                     |
 | DPOTrainer._compute_loss            | overridden: FSDP2 must gather the output layer's weight before                 |
 | DPOTrainer._precompute_ref_logps    | overridden: FSDP leaves the model on the CPU until training starts             |
+| DPOTrainer.__init__                 | undone: it rounds what trains on a 4-bit base to bfloat16                      |
 | columns ref_{chosen,rejected}_logps | `precompute_ref_log_probs` adds them; a custom collator has to pass them on    |
 | columns image, images               | TRL refuses to precompute for a data set that has one; ours has locations only |
 | DataCollatorForVisionPreference     | the collator for other models than MiniCPM-V; TRL does not export it           |
@@ -16,11 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from peft.utils import ModulesToSaveWrapper
+from torch import nn
 from torch.distributed.fsdp import FSDPModule
 from trl import DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForVisionPreference
 
-__all__ = ["DataCollatorForVisionPreference", "LocationCollator", "LocationTrainer"]
+__all__ = ["DataCollatorForVisionPreference", "LocationCollator", "LocationTrainer", "restore_precision"]
 
 REFERENCE_COLUMNS = ("ref_chosen_logps", "ref_rejected_logps")  # [B] each, summed over the tokens of an answer
 
@@ -54,6 +57,21 @@ class LocationTrainer(DPOTrainer):
         """Mean rewards (chosen, rejected) of the training batch whose loss was computed last."""
         metrics = self._metrics["train"]
         return metrics["rewards/chosen"][-1], metrics["rewards/rejected"][-1]
+
+
+def restore_precision(model: nn.Module) -> None:
+    """Adapters on a 4-bit base are float32 again, and copies of trained parts equal their originals, as on any other.
+
+    TRL rounds them to bfloat16, where small updates are lost, and the copies would differ from their reference.
+    """
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad and ".lora_" in name:
+            parameter.data = parameter.data.float()
+    for wrapper in model.modules():
+        if isinstance(wrapper, ModulesToSaveWrapper):
+            for copy in wrapper.modules_to_save.values():
+                for parameter, original in zip(copy.parameters(), wrapper.original_module.parameters(), strict=True):
+                    parameter.data = original.detach().clone()
 
 
 @dataclass(frozen=True)

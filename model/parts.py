@@ -39,6 +39,8 @@ def parameter_counts(model: nn.Module) -> dict[Part, tuple[int, int]]:
     total: Counter[Part] = Counter()
     for part, parameter in parameters_by_part(model):
         size = getattr(parameter, "ds_numel", parameter.numel())  # ZeRO-3 leaves an empty tensor
+        if (packed := getattr(parameter, "quant_state", None)) is not None:  # two of 4 bits are one number
+            size = packed.shape.numel()
         trained[part] += size if parameter.requires_grad else 0
         total[part] += size
     return {part: (trained[part], total[part]) for part in PARTS}

@@ -70,6 +70,11 @@ def uses_deepspeed() -> bool:
     return os.environ.get("ACCELERATE_USE_DEEPSPEED", "").lower() == "true"
 
 
+def launched_sharding() -> str:
+    """What the launcher asks for, before there are arguments: ddp where the weights are not divided, fsdp or zero."""
+    return "fsdp" if uses_fsdp() else "zero" if uses_deepspeed() else "ddp"
+
+
 def settle_process(args: TrainingArguments) -> None:
     """One GPU for each process, sharding on the CPU too, and progress bars from the first process alone.
 

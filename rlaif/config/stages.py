@@ -259,6 +259,12 @@ class DpoSection(Section):
         ["vision"], description="Parts of the model that are not trained, for `method: full`."
     )
     lora: LoraSection = Field(LoraSection(), description="The adapter, for `method: lora`.")
+    quantization: Literal["4bit"] | None = Field(
+        None,
+        description="Precision of the language model's frozen matrices while an adapter trains, for `method: lora`: "
+        "4bit = NF4 of bitsandbytes (QLoRA), for a small GPU; null = policy.dtype. The adapter is saved merged into "
+        "the weights as they were before.",
+    )
     max_answer_tokens: int | None = Field(
         None, ge=1, description="Longer answers are cut to this many tokens (prompts never are); null = no limit."
     )
@@ -285,3 +291,12 @@ class DpoSection(Section):
         "how much it takes before it writes: at full size 24 MB or 8 MB an image of 10 slices. Same loss, faster; "
         "MiniCPM-V only.",
     )
+
+    @model_validator(mode="after")
+    def _only_adapters_train_on_four_bits(self) -> Self:
+        if self.quantization is not None and self.method != "lora":
+            raise ValueError(
+                f"quantization is {self.quantization!r}, but method {self.method!r} trains the weights themselves; set "
+                "dpo.method=lora, or remove dpo.quantization"
+            )
+        return self

@@ -46,6 +46,7 @@ def dpo_training(config: Config, arguments: Any, processes: int = 1, sharding: s
         reference=reference,
         processes=processes,
         sharding=sharding,
+        four_bits=not full and dpo.quantization == "4bit",
     )
 
 
@@ -125,8 +126,10 @@ def advice(shape: Shape, training: Training, step: Step, room: float, cures: Cur
         (f"set {cures.keys}per_device_train_batch_size=1", lambda now, size: (now, cures.smaller)),
         ("set dpo.method=lora", lambda now, size: (replace(lora, checkpointing=now.checkpointing), size)
          if lora else (now, size)),
-        (f"PROCESSES={shared} SHARDING=fsdp2",
-         lambda now, size: (replace(now, processes=shared, sharding="fsdp2"), size)),
+        ("set dpo.quantization=4bit", lambda now, size: (replace(now, four_bits=True), size)
+         if now.lora and now.sharding == "ddp" else (now, size)),
+        (f"PROCESSES={shared} SHARDING=fsdp2", lambda now, size: (now, size)
+         if now.four_bits else (replace(now, processes=shared, sharding="fsdp2"), size)),
     ]  # fmt: skip
 
     def peak(chosen: Sequence[int]) -> float:

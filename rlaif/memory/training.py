@@ -15,8 +15,10 @@ from rlaif.memory.shapes import Shape
 
 SHARDINGS = ("ddp", "fsdp1", "fsdp2", "zero1", "zero2", "zero3")  # see rlaif.processes.sharding
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
-# bytes of a weight in 4 bits: NF4 with one float32 per 64 weights (Dettmers et al., arXiv 2305.14314, section 3)
+# bytes of a weight in 4 bits: NF4 with one float32 per 64 weights (Dettmers et al., arXiv 2305.14314, section 3); and
+# with these scales in 8 bits, and one float32 per 256 of them (its "double quantization"): 4.127 bits
 FOUR_BITS = 0.5 + 4 / 64
+FOUR_BITS_TWICE = 0.5 + 1 / 64 + 4 / (64 * 256)
 MOMENTS = {  # optimizer -> its bytes per trained parameter, in bytes of the parameter; others are taken for Adam
     "sgd": 0.0,
     "adafactor": 0.0,  # factored: rows and columns
@@ -61,6 +63,7 @@ class Training:
 
     dtype: precision of the weights, and frozen that of the parts that do not train, if it is another.
     autocast: computes in bfloat16. reference: precision of a second copy of the weights, None without one.
+    four_bits: the linear layers of the language model are held in 4 bits.
     """
 
     trained: tuple[Part, ...]
@@ -74,6 +77,7 @@ class Training:
     frozen: str = ""
     processes: int = 1
     sharding: str = "ddp"
+    four_bits: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,8 @@ def training_memory(shape: Shape, training: Training, step: Step) -> Reckoned:
     weights = float(size * shape.parameters)
     if training.frozen and not deepspeed:
         weights += (BYTES[training.frozen] - size) * (shape.parameters - trained)
+    if training.four_bits:
+        weights += (FOUR_BITS_TWICE - size) * shape.linear
     grown = trained if adapter else 0  # parameters that the adapter adds
     trained_size = ADAPTER_BYTES if adapter and not deepspeed else size
     weights = (weights + grown * trained_size) / whole
@@ -134,6 +140,9 @@ def training_memory(shape: Shape, training: Training, step: Step) -> Reckoned:
     kept, layer_work = activations(shape, training, step, compute)
     head = head_bytes(shape, training, step, compute)
     copies = matrix_copies(shape, training)
+    if training.four_bits:  # one at a time, to compute with it
+        copies = float(compute * max(inputs * outputs for _, inputs, outputs in shape.matrices))
+        layer_work += copies
     first_gradients = gradients if training.accumulation > 1 or buckets else 0.0  # those of earlier batches are there
     forward = first_gradients + kept.forward + copies + head
     backward = max(

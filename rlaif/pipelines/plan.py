@@ -53,6 +53,10 @@ def plan_run(config: Config, card: "Card", processes: int, sharding: str, assume
     from rlaif.memory.shapes import shape_of
     from rlaif.pipelines.plan_hours import labeling_hours, sampling_hours
 
+    if config.dpo.quantization is not None:
+        from dpo.policy import check_quantization
+
+        check_quantization(sharding)
     plan = Plan()
     policy = shape_of(config.policy)
     plan.sources[policy.name] = policy.source

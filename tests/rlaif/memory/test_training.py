@@ -46,10 +46,14 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("checkpointing", [False, True])
-@pytest.mark.parametrize("method", ["full", "lora"])
+@pytest.mark.parametrize("method", ["full", "lora", "4bit"])
 def test_the_peak_of_dpo(model: Path, tmp_path: Path, method: str, checkpointing: bool) -> None:
     trainer = {"gradient_checkpointing": checkpointing, "max_steps": 2, "save_strategy": "no"}
-    config = config_of(model, trainer, method=method, lora={"r": 16})
+    settings: dict[str, Any] = {"method": method, "lora": {"r": 16}}
+    if method == "4bit":
+        pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed")
+        settings |= {"method": "lora", "quantization": "4bit"}
+    config = config_of(model, trainer, **settings)
     write_pairs(tmp_path, config, PAIRS)
     measured = peak_of(lambda: run_dpo(Run(tmp_path, config, "dpo")))
 
@@ -64,8 +68,10 @@ def test_the_peak_of_dpo(model: Path, tmp_path: Path, method: str, checkpointing
         checkpointing=checkpointing,
         accumulation=1,
         optimizer="adamw_torch_fused",
-        lora=lora if method == "lora" else None,
+        lora=None if method == "full" else lora,
         reference="float32" if method == "full" else None,
+        four_bits=method == "4bit",
     )
     reckoned = training_memory(shape_of(config.policy), training, step)
+    print(reckoned, measured)
     assert reckoned.peak == pytest.approx(measured, rel=TOLERANCE)

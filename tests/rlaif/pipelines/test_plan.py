@@ -38,6 +38,7 @@ def test_every_training_configuration_is_planned(path: Path, capsys: pytest.Capt
     [
         (["--set", "dpo.method=full"], "set dpo.method=lora"),
         (["--set", "dpo.method=full", "--processes", "8"], "set dpo.method=lora"),
+        (["--set", "dpo.method=full", "--gpu-memory", "16"], "set dpo.method=lora and set dpo.quantization=4bit"),
         (["--set", "engine.max_model_len=8000", "--gpu-memory", "22"], "lower engine.max_model_len"),
     ],
 )
@@ -61,6 +62,11 @@ def test_full_training_fits_eight_gpus_that_share_the_model(capsys: pytest.Captu
     [
         (["--sharding", "zero4"], "SHARDING is 'zero4'; expected one of ddp, fsdp1, fsdp2, zero1, zero2, zero3"),
         (["--processes", "0"], "PROCESSES is '0'; expected a number above 0"),
+        (
+            ["--set", "dpo.quantization=4bit", "--processes", "2", "--sharding", "fsdp2"],
+            "dpo.quantization is 4bit, but SHARDING=fsdp2 divides the model over the processes, which was not tested "
+            "with 4 bits; use SHARDING=ddp, or remove dpo.quantization",
+        ),
         (["--gpu-memory", "large"], "GPU_MEMORY is 'large'; expected a number above 0"),
     ],
 )
