@@ -18,6 +18,7 @@ from dpo.stage import run_dpo
 from model.parts import parameter_counts
 from rlaif.config import Config
 from rlaif.errors import ConfigError
+from rlaif.memory.training import FOUR_BITS_TWICE
 from rlaif.storage.run import Run
 from tests.support import ROOT
 from tests.support.alignment import align, config_of, kill_at_step, moved, weights
@@ -67,7 +68,9 @@ def answer_log_probs(model: Any, config: Config) -> torch.Tensor:
     labels, mask = batch["input_ids"][:, 1:], batch.pop("completion_mask")[:, 1:]
     with torch.no_grad():
         logits = model(**batch).logits[:, :-1]
-    return (logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0] * mask).sum(-1)
+    log_probs: torch.Tensor = logits.log_softmax(-1).gather(-1, labels[..., None])[..., 0]
+    sums: torch.Tensor = (log_probs * mask).sum(-1)
+    return sums
 
 
 @pytest.mark.slow
@@ -92,6 +95,10 @@ def test_an_adapter_trained_on_four_bits_is_merged_into_the_whole_weights(
     quantized: Any = load_policy(config.policy, trains=False, compute=torch.float32)
     packed = [name for name, weight in quantized.named_parameters() if weight.dtype == torch.uint8]
     assert len(packed) == len(projections) and all("language_model" in name for name in packed)
+    weight: Any = quantized.get_decoder().layers[0].self_attn.q_proj.weight
+    scales = weight.quant_state
+    held = sum(tensor.numel() * tensor.element_size() for tensor in (weight, scales.absmax, scales.state2.absmax))
+    assert held == FOUR_BITS_TWICE * scales.shape.numel() == 128 * 128 / 2 + 256 + 4
     whole: Any = load_policy(config.policy, trains=False)
     assert parameter_counts(quantized)["llm"][1] == parameter_counts(whole)["llm"][1]
     before, start = answer_log_probs(quantized, config), answer_log_probs(whole, config)

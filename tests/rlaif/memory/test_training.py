@@ -72,6 +72,8 @@ def test_the_peak_of_dpo(model: Path, tmp_path: Path, method: str, checkpointing
         reference="float32" if method == "full" else None,
         four_bits=method == "4bit",
     )
-    reckoned = training_memory(shape_of(config.policy), training, step)
-    print(reckoned, measured)
+    shape = shape_of(config.policy)
+    if method == "4bit":  # the whole matrices are mapped from their file; the profiler counts them, but never their end
+        measured -= 4 * shape.linear
+    reckoned = training_memory(shape, training, step)
     assert reckoned.peak == pytest.approx(measured, rel=TOLERANCE)
