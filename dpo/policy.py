@@ -26,6 +26,7 @@ from model import MiniCPMVConfig, MiniCPMVProcessor
 from model.parts import PARTS
 from rlaif.config import Config, DpoSection, LoraSection, ModelSection
 from rlaif.errors import ConfigError, ModelError
+from rlaif.memory.settings import check_four_bits
 from rlaif.processes import launched_sharding
 from rlaif.storage.files import atomic_folder
 from rlaif.storage.model_folder import complete_model
@@ -50,7 +51,7 @@ def check_policy(config: Config) -> None:
             "that nothing can be kept; add vision to dpo.freeze, or remove dpo.cache_vision"
         )
     if dpo.quantization is not None:
-        check_quantization(launched_sharding())
+        check_four_bits(launched_sharding())
         if importlib.util.find_spec("bitsandbytes") is None:
             raise ConfigError(
                 "dpo.quantization is 4bit, which needs bitsandbytes, but it is not installed; install it: "
@@ -75,15 +76,6 @@ def check_policy(config: Config) -> None:
                 f"{used[0]} works with MiniCPM-V only, but {section.model} has model type {settings.model_type!r}; "
                 "remove it"
             )
-
-
-def check_quantization(sharding: str) -> None:
-    """Errors: ConfigError: the processes divide the weights."""
-    if sharding != "ddp":
-        raise ConfigError(
-            f"dpo.quantization is 4bit, but SHARDING={sharding} divides the model over the processes, which was not "
-            "tested with 4 bits; use SHARDING=ddp, or remove dpo.quantization"
-        )
 
 
 def load_config(section: ModelSection) -> PreTrainedConfig:

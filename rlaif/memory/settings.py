@@ -26,6 +26,15 @@ class Arguments(Protocol):
     optim: Any
 
 
+def check_four_bits(sharding: str) -> None:
+    """Errors: ConfigError: weights of 4 bits (`dpo.quantization`) would be divided over the processes."""
+    if sharding != "ddp":
+        raise ConfigError(
+            f"dpo.quantization is 4bit, but SHARDING={sharding} divides the model over the processes, which was not "
+            "tested with 4 bits; use SHARDING=ddp, or remove dpo.quantization"
+        )
+
+
 def dpo_training(config: Config, arguments: Any, processes: int = 1, sharding: str = "ddp") -> Training:
     """How `make dpo` trains. arguments: Arguments with precompute_ref_log_probs."""
     dpo, policy = config.dpo, shape_of(config.policy)

@@ -49,14 +49,12 @@ class Plan:
 def plan_run(config: Config, card: "Card", processes: int, sharding: str, assumed: "Assumed") -> Plan:
     """The stages of a run: generate, feedback, dpo, evaluate. Errors: RlaifError."""
     from rlaif.memory.serving import serving_memory
-    from rlaif.memory.settings import Cures, dpo_step, dpo_training, image_of
+    from rlaif.memory.settings import Cures, check_four_bits, dpo_step, dpo_training, image_of
     from rlaif.memory.shapes import shape_of
     from rlaif.pipelines.plan_hours import labeling_hours, sampling_hours
 
     if config.dpo.quantization is not None:
-        from dpo.policy import check_quantization
-
-        check_quantization(sharding)
+        check_four_bits(sharding)
     plan = Plan()
     policy = shape_of(config.policy)
     plan.sources[policy.name] = policy.source
