@@ -1,5 +1,6 @@
 """Runs stages as the Makefile does, each in its own process, and training on several of them."""
 
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -38,6 +39,6 @@ def run_stages(stages: Sequence[str], config: Config, folder: Path, launching: L
         status = subprocess.run(command, check=False).returncode
         if status:
             raise RlaifError(
-                f"`{' '.join(command[1:])}` failed with exit status {status}; fix the error above and run the same "
+                f"`{shlex.join(command[1:])}` failed with exit status {status}; fix the error above and run the same "
                 "command again: finished stages are not repeated"
             )

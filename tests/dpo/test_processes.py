@@ -82,7 +82,8 @@ def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
     one, two = tmp_path / "one", tmp_path / "two"
     prepare(one, config)
     run_dpo(Run(one, config, "dpo"))
-    arguments = prepare(two, case_of(tiny_model, method, batch=1, cache=tmp_path / "cache"))  # one encodes each step
+    cache = None if sharding == "zero3" else tmp_path / "cache"  # refused there; without one, steps encode images
+    arguments = prepare(two, case_of(tiny_model, method, batch=1, cache=cache))
 
     if killed:
         start_and_kill(sharding, 2, ["dpo", *arguments])
