@@ -107,7 +107,7 @@ def train(run: Run, args: "DPOConfig", checkpoint: str | None) -> None:
         from dpo.policy import load_collator
         from dpo.trainer import build_trainer, groups_pairs, reference_parameters, whole_model
         from model.parts import fingerprint, parameter_counts
-        from rlaif.processes import on_first_process, record_processes, unused_gpus
+        from rlaif.processes import on_first_process, record_processes, use_of_processes
 
     config = run.config
     collator = load_collator(config.policy, config.dpo, args.max_length, answers_are_cut(run))
@@ -129,7 +129,7 @@ def train(run: Run, args: "DPOConfig", checkpoint: str | None) -> None:
             f"method {config.dpo.method}, loss {' + '.join(args.loss_type)}, beta {args.beta}",
             *(f"{part}: {trained:,} of {total:,} parameters train" for part, (trained, total) in parts.items()),
             f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {args.output_dir}",
-            *filter(None, [unused_gpus(args)]),
+            *filter(None, [use_of_processes(args, "pairs")]),
         )
         record_processes(run.path / "dpo", args)
     trainer.train(resume_from_checkpoint=checkpoint)

@@ -39,7 +39,7 @@ from rlaif.config import DpoSection
 from rlaif.errors import ConfigError, InputError
 from rlaif.progress import progress_bar
 
-FORMAT = 1  # raise it when the content of a file changes
+FORMAT = 2  # raise it when the content of a file changes
 RESERVE = 1 << 30  # bytes of the disk that are left free
 Kind = Literal["no", "states", "features"]
 Location = dict[str, Any]  # of a pair, with the number of an image in it
@@ -82,7 +82,9 @@ class VisionCache:
             with safe_open(file, framework="pt") as opened:
                 width, height = (int(side) for side in opened.metadata()["size"].split())
                 encoded = opened.get_tensor("encoded")
-        except (OSError, SafetensorError, KeyError) as error:
+                if opened.metadata()["sha256"] != sha256_of(encoded):
+                    raise ValueError("its bytes have changed since it was written")
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
             raise InputError(
                 f"{file} is missing or damaged ({error}); delete it and run the same command, which encodes it again"
             ) from error
@@ -93,8 +95,9 @@ class VisionCache:
         file.parent.mkdir(parents=True, exist_ok=True)
         temporary = file.with_name(f".{uuid.uuid4().hex}.tmp")  # another run may write the same image
         try:
-            content = {"encoded": encoded.to(self.dtype).contiguous().cpu()}
-            save_file(content, temporary, metadata={"size": f"{size[0]} {size[1]}"})
+            content = encoded.to(self.dtype).contiguous().cpu()
+            described = {"size": f"{size[0]} {size[1]}", "sha256": sha256_of(content)}
+            save_file({"encoded": content}, temporary, metadata=described)
             os.replace(temporary, file)
         finally:
             temporary.unlink(missing_ok=True)
@@ -186,14 +189,14 @@ def fill(
     free = shutil.disk_usage(cache.folder).free
     if needed + RESERVE > free:
         raise InputError(
-            f"dpo.cache_vision needs {gigabytes(needed)} for {len(missing):,} images, and {cache.folder} has "
-            f"{gigabytes(free)} free, of which {gigabytes(RESERVE)} stay free; "
+            f"dpo.cache_vision needs {size_in_words(needed)} for {len(missing):,} images, and {cache.folder} has "
+            f"{size_in_words(free)} free, of which {size_in_words(RESERVE)} stay free; "
             "make room, name a folder on another disk, or remove dpo.cache_vision"
         )
     if args.process_index == 0:
         print(
             f"  {cache.folder} keeps the {cache.kind} of {count:,} images; "
-            f"{len(missing):,} are missing and take {gigabytes(needed)} of {gigabytes(free)}",
+            f"{len(missing):,} are missing and take {size_in_words(needed)} of {size_in_words(free)}",
             flush=True,
         )
     state.wait_for_everyone()  # all have counted before one writes
@@ -245,5 +248,10 @@ def encode(cache: VisionCache, model: Any, args: DPOConfig, read: PairReader, lo
     model.train(training)
 
 
-def gigabytes(count: int) -> str:
-    return f"{count / 1e9:.3g} GB"
+def sha256_of(tensor: torch.Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+
+
+def size_in_words(count: int) -> str:
+    """Bytes as GB, or as MB where they are fewer than one GB."""
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"

@@ -108,10 +108,15 @@ class ShardedTrainer:
                 plugin.mixed_precision_policy = replace(policy, reduce_dtype=torch.float32, output_dtype=None)
 
 
-def unused_gpus(args: TrainingArguments) -> str | None:
-    """A line for people: how to use the other GPUs of this machine; None if there are none."""
+def use_of_processes(args: TrainingArguments, samples: str) -> str | None:
+    """A line for people: the processes and what they share; for one of them, how to use the other GPUs of this machine,
+    or None if there are none. samples: what a batch has, such as "pairs".
+    """
+    if args.world_size > 1:
+        size = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+        return f"{args.world_size} processes, sharding {sharding(args)}; a step has {size:,} {samples}"
     gpus = torch.cuda.device_count()
-    if args.world_size > 1 or gpus < 2:
+    if gpus < 2:
         return None
     return f"uses one of {gpus} GPUs; to use all, add PROCESSES={gpus} to the command (one GPU: CUDA_VISIBLE_DEVICES=0)"
 

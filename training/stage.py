@@ -32,7 +32,7 @@ from rlaif.errors import InputError, ModelError
 from rlaif.inference.revision import model_revision
 from rlaif.memory.settings import Cures, check_card, stage_step, stage_training
 from rlaif.memory.shapes import shape_of
-from rlaif.processes import check_checkpoint, on_first_process, record_processes, sharding, unused_gpus
+from rlaif.processes import check_checkpoint, on_first_process, record_processes, sharding, use_of_processes
 from rlaif.storage.files import read_json, sha256_of, write_json
 from rlaif.storage.model_folder import complete_model
 from rlaif.storage.run import Run
@@ -169,8 +169,8 @@ def announce(run: Run[TrainingConfig], trainer: StageTrainer, checkpoint: str | 
     for part, (trained, total) in parameter_counts(trainer.model).items():
         lines.append(f"{part}: {trained:,} of {total:,} parameters train")
     lines.append(f"resumes from {checkpoint}" if checkpoint else f"checkpoints and log in {trainer.args.output_dir}")
-    if more := unused_gpus(trainer.args):
-        lines.append(more)
+    if shared := use_of_processes(trainer.args, "sequences"):
+        lines.append(shared)
     run.announce(*lines)
 
 

@@ -105,6 +105,11 @@ class ModelSection(Section):
             )
         return self
 
+    @property
+    def is_hub_id(self) -> bool:
+        """Whether `model` has the form owner/name of a hub repository."""
+        return re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", self.model) is not None
+
     def identity(self) -> dict[str, Any]:
         """The settings that decide the output of the model, to which tables are bound.
 

@@ -35,12 +35,19 @@ def model_revision(section: ModelSection) -> str:
     folder = Path(section.model)
     if folder.is_dir():
         return _folder_revision(folder)
-    if folder.exists() or not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", section.model):
+    if folder.exists() or not section.is_hub_id:
         raise ModelError(
             f"no model folder {section.model}; give a folder with config.json and *.safetensors, or a hub id"
         )
+    from huggingface_hub.errors import LocalEntryNotFoundError  # deferred so that `--help` stays fast
+
     try:
         return hub_commit(section.model, section.revision, "model", "config.json")
+    except LocalEntryNotFoundError as error:
+        raise ModelError(
+            f"{section.model} is not a folder, and the hub cannot be reached; connect this machine, or name a folder "
+            "with the model"
+        ) from error
     except (OSError, ValueError) as error:
         raise ModelError(
             f"{section.model} is neither a folder nor found on the hub ({type(error).__name__}); "

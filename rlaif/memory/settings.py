@@ -127,9 +127,15 @@ class Cures:
 
 def advice(shape: Shape, training: Training, step: Step, room: float, cures: Cures) -> str:
     """The cheapest changes with which a step fits into so many bytes, in words."""
-    shared = max(training.processes, 8)
+    shared = training.processes if training.processes > 1 else 8
     lora = cures.lora if training.lora is None else None
+
+    def sharded(now: Training, size: Step) -> tuple[Training, Step]:
+        whole = now.four_bits  # which is not divided
+        return (now if whole else replace(now, processes=shared, sharding="fsdp2")), size
+
     changes: list[tuple[str, Callable[[Training, Step], tuple[Training, Step]]]] = [
+        *([("SHARDING=fsdp2", sharded)] if training.processes > 1 else []),  # the GPUs are there
         (f"set {cures.keys}precompute_ref_log_probs=true", lambda now, size: (replace(now, reference=None), size)),
         (f"set {cures.keys}gradient_checkpointing=true", lambda now, size: (replace(now, checkpointing=True), size)),
         (f"set {cures.keys}per_device_train_batch_size=1", lambda now, size: (now, cures.smaller)),
@@ -137,8 +143,7 @@ def advice(shape: Shape, training: Training, step: Step, room: float, cures: Cur
          if lora else (now, size)),
         ("set dpo.quantization=4bit", lambda now, size: (replace(now, four_bits=True), size)
          if now.lora and now.sharding == "ddp" else (now, size)),
-        (f"PROCESSES={shared} SHARDING=fsdp2", lambda now, size: (now, size)
-         if now.four_bits else (replace(now, processes=shared, sharding="fsdp2"), size)),
+        *([] if training.processes > 1 else [(f"PROCESSES={shared} SHARDING=fsdp2", sharded)]),
     ]  # fmt: skip
 
     def peak(chosen: Sequence[int]) -> float:

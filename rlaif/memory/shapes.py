@@ -101,6 +101,11 @@ class Shape:
 
 def shape_of(section: ModelSection) -> Shape:
     """The shape of a model that is not served by an endpoint. Errors: ModelError if its config.json is out of reach."""
+    if not Path(section.model).is_dir() and not section.is_hub_id:
+        raise ModelError(
+            f"there is no model folder {section.model}; run the stage that writes it first, or name a model in its "
+            f"place, such as {next(iter(PUBLISHED))}"
+        )
     return _shape(section.model, section.revision)
 
 

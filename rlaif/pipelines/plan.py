@@ -9,15 +9,16 @@ every answer at full length. The exit status is 2 if a stage does not fit.
 """
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rlaif.config import Config, ModelSection, TrainingConfig
+from rlaif.config import Config, EngineSection, ModelSection, TrainingConfig
 from rlaif.config.load import load_config_of
 from rlaif.errors import ConfigError, RlaifError
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 DEFAULTS = {"per_device_train_batch_size": 8, "gradient_accumulation_steps": 1, "optim": "adamw_torch_fused"}
 DPO_DEFAULTS = {**DEFAULTS, "gradient_checkpointing": True, "precompute_ref_log_probs": False, "num_train_epochs": 3}
 TRAINING_DEFAULTS = {**DEFAULTS, "gradient_checkpointing": False, "num_train_epochs": 3}
+PLANNED = ("ddp", "fsdp2", "zero2", "zero3")  # the files of configs/accelerate
 GIB = 2**30
 
 
@@ -60,30 +62,39 @@ def plan_run(config: Config, card: "Card", processes: int, sharding: str, assume
     plan.sources[policy.name] = policy.source
     slices, patches, tokens = image_of(policy)
     gpus = processes // config.engine.tensor_parallel_size or 1
-    stages = [("generate, evaluate", config.policy), ("feedback", config.labeler)]
+    stages = [("generate, evaluate", "policy", config.policy), ("feedback", "labeler", config.labeler)]
     if config.splitter is not None:
-        stages.append(("feedback, splitting", config.splitter))
-    for stage, section in stages:
+        stages.append(("feedback, splitting", "splitter", config.splitter))
+    for stage, role, section in stages:
         if section.endpoint is not None:
             plan.serving.append([stage, section.model, "an endpoint", "", "", "", "yes"])
             continue
         shape = shape_of(section)
         plan.sources[shape.name] = shape.source
         needed = serving_memory(shape, section, config.engine, card.bytes)
-        running = min(config.engine.max_num_seqs, int(needed.cache // (needed.sequence / needed.longest * 2 * tokens)))
+        held = int(needed.cache // (needed.sequence / needed.longest * 2 * tokens))
+        running = max(1, min(config.engine.max_num_seqs, held))
         figures = [needed.weights, needed.step, max(needed.cache, 0)]
         plan.serving.append(
             [stage, shape.name, *map(gib, figures), f"{needed.sequences:,} of {needed.longest:,} tokens",
              "yes" if needed.fits else "NO"]
         )  # fmt: skip
+        if needed.longest <= tokens and section is config.policy:
+            plan.problems.append(
+                f"{stage}: engine.max_model_len is {needed.longest}, but the largest image alone has {tokens:,} "
+                "tokens; raise it"
+            )
         if not needed.fits:
-            plan.problems.append(f"{stage}: {section.model} leaves no room for its KV cache; {serving_advice(section)}")
-        if section is config.policy:
-            hours = sampling_hours(shape, config, (tokens, slices * patches), max(running, 1), assumed)
+            plan.problems.append(
+                f"{stage}: {section.model} leaves no room for the KV cache of one sequence on {card.title}; "
+                f"{serving_advice(shape, section, config.engine, card.bytes, role)}"
+            )
+        elif section is config.policy:
+            hours = sampling_hours(shape, config, (tokens, slices * patches), running, assumed)
             add_hours(plan, "generate", hours, gpus)
         elif section is config.labeler:
             image = (section.max_pixels // 28**2, section.max_pixels // 14**2) if section.max_pixels else (1280, 5120)
-            add_hours(plan, "feedback", labeling_hours(shape, config, image, max(running, 1), assumed), gpus)
+            add_hours(plan, "feedback", labeling_hours(shape, config, image, running, assumed), gpus)
     arguments = arguments_of(DPO_DEFAULTS, config.dpo.trainer, bf16=config.policy.dtype != "float32")
     training, step = dpo_training(config, arguments, processes, sharding), dpo_step(config, arguments)
     smaller = arguments_of(vars(arguments), {"per_device_train_batch_size": 1}, bf16=arguments.bf16)
@@ -93,7 +104,8 @@ def plan_run(config: Config, card: "Card", processes: int, sharding: str, assume
     usual = config.generation.model_copy(update={"max_tokens": assumed.answer_tokens})
     step = dpo_step(config.model_copy(update={"generation": usual}), arguments)
     batches = assumed.prompts * config.feedback.pairs_per_prompt / arguments.per_device_train_batch_size
-    add_training_hours(plan, "dpo", policy, training, step, batches, arguments, processes, assumed)
+    if not any(problem.startswith("dpo: ") for problem in plan.problems):
+        add_training_hours(plan, "dpo", policy, training, step, batches, arguments, processes, assumed)
     return plan
 
 
@@ -114,8 +126,12 @@ def plan_stage(config: TrainingConfig, card: "Card", processes: int, sharding: s
 
 
 def arguments_of(defaults: dict[str, Any], given: dict[str, Any], bf16: bool) -> Any:
-    """The arguments of a Trainer that a configuration gives, over the defaults on a GPU."""
-    return SimpleNamespace(**{**defaults, "bf16": bf16, **given})
+    """The arguments of a Trainer that a configuration gives, over the defaults on a GPU. Errors: ConfigError."""
+    values = {**defaults, "bf16": bf16, **given}
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps"):
+        if type(values[name]) is not int or values[name] < 1:
+            raise ConfigError(f"trainer.{name} is {values[name]!r}; expected a whole number above 0")
+    return SimpleNamespace(**values)
 
 
 def add_training(
@@ -131,7 +147,7 @@ def add_training(
     plan.training.append([stage, *map(gib, figures), gib(needed.peak), "yes" if fits else "NO"])
     if not fits:
         plan.problems.append(
-            f"{stage}: {gib(needed.peak)} GiB do not fit the {gib(card.usable)} GiB that a training can use of "
+            f"{stage}: {gib(needed.peak)} GiB do not fit the {gib(max(card.usable, 0))} GiB that a training can use of "
             f"{card.title}; {advice(shape, training, step, card.usable, cures)}"
         )
 
@@ -149,16 +165,29 @@ def add_training_hours(
 
 
 def add_hours(plan: Plan, stage: str, hours: float, gpus: int) -> None:
-    plan.hours.append([stage, f"{hours:.1f}", f"{hours / gpus:.1f}"])
+    plan.hours.append([stage, duration(hours), duration(hours / gpus)])
 
 
-def serving_advice(section: ModelSection) -> str:
-    """What leaves more room for a KV cache, the cheapest first."""
-    quantized = ", set labeler.quantization" if section.quantization is None else ""
-    return (
-        "lower engine.max_model_len and engine.max_num_batched_tokens, set engine.kv_cache_dtype to fp8"
-        f"{quantized}, or raise engine.tensor_parallel_size"
-    )
+def duration(hours: float) -> str:
+    """Hours, or minutes where they are fewer than one."""
+    return f"{hours:.1f} h" if hours >= 1 else f"{max(1, round(hours * 60))} min"
+
+
+def serving_advice(shape: "Shape", section: ModelSection, engine: EngineSection, card: float, role: str) -> str:
+    """The changes that leave room for a KV cache, the cheapest first, each enough by itself."""
+    from rlaif.memory.serving import serving_memory
+
+    half = (engine.max_model_len or int(shape.text.max_position_embeddings)) // 2
+    on_engine: list[tuple[str, object]] = [
+        ("max_model_len", half), ("max_num_batched_tokens", 4096), ("kv_cache_dtype", "fp8"),
+        *(("tensor_parallel_size", gpus) for gpus in (2, 4, 8)),
+    ]  # fmt: skip
+    changes = [(f"engine.{key}={value}", engine.model_copy(update={key: value}), section) for key, value in on_engine]
+    if role != "policy" and section.quantization is None:  # the policy is sampled with the weights that train
+        quantized = section.model_copy(update={"quantization": "fp8_per_tensor"})
+        changes.insert(3, (f"{role}.quantization=fp8_per_tensor", engine, quantized))
+    cures = [text for text, served, model in changes if serving_memory(shape, model, served, card).fits]
+    return f"set {' or '.join(cures[:2])}" if cures else "use a larger GPU"
 
 
 def gib(figure: float) -> str:
@@ -196,6 +225,11 @@ def load(path: str, overrides: Sequence[str]) -> Config | TrainingConfig:
         values = None  # the loader below says what is wrong
     if isinstance(values, dict) and "stage" in values:
         return load_config_of(TrainingConfig, path, overrides)
+    if isinstance(values, dict) and "policy" not in values:
+        raise ConfigError(
+            f"{path} is neither the configuration of a run, which has a policy, nor of a training stage, which has a "
+            "stage; only these are planned"
+        )
     return load_config_of(Config, path, overrides)
 
 
@@ -208,26 +242,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--config", required=True, metavar="FILE", help="configuration of a run, or of a training stage")
     add("--gpu-memory", default="", metavar="GIB", help="memory of a GPU; default that of this machine, or 80")
     add("--processes", default="1", metavar="N", help="GPUs, one process each; default 1")
-    add("--sharding", default="ddp", metavar="NAME", help="ddp, fsdp2, zero2 or zero3; default ddp")
+    add("--sharding", default="", metavar="NAME", help="ddp, fsdp2, zero2 or zero3; default ddp")
     add("--set", dest="overrides", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="change values")
     args = parser.parse_args(argv)
     try:
         config = load(args.config, args.overrides)
         gigabytes = positive("GPU_MEMORY", args.gpu_memory) if args.gpu_memory else None
-        processes = int(positive("PROCESSES", args.processes or "1"))
+        processes = int(positive("PROCESSES", args.processes or "1", int))
         from rlaif.memory.card import card_of
-        from rlaif.memory.training import SHARDINGS
         from rlaif.pipelines.plan_hours import Assumed
 
         sharding = args.sharding or "ddp"
-        if sharding not in SHARDINGS:
-            raise ConfigError(f"SHARDING is {args.sharding!r}; expected one of {', '.join(SHARDINGS)}")
+        if sharding not in PLANNED:
+            raise ConfigError(f"SHARDING is {args.sharding!r}; expected one of {', '.join(PLANNED)}")
+        if args.sharding and processes == 1:
+            raise ConfigError(f"SHARDING is {sharding} with one process; set PROCESSES to 2 or more, or remove it")
+        if isinstance(config, Config) and config.engine.tensor_parallel_size > processes:
+            raise ConfigError(
+                f"engine.tensor_parallel_size is {config.engine.tensor_parallel_size}, but PROCESSES is {processes}; "
+                "set PROCESSES to the number of GPUs"
+            )
         card = card_of(gigabytes)
         if isinstance(config, TrainingConfig):
             assumed = Assumed()
             plan = plan_stage(config, card, processes, sharding, assumed)
         else:
-            assumed = Assumed(prompts=config.data.limit or Assumed.prompts)
+            assumed = Assumed(prompts=sampled_prompts(config))
             plan = plan_run(config, card, processes, sharding, assumed)
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -238,14 +278,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 2 if plan.problems else 0
 
 
-def positive(name: str, text: str) -> float:
+def sampled_prompts(config: Config) -> int:
+    """The prompts of `generation.splits`, of `data.limit` or of those that are assumed."""
+    from rlaif.pipelines.plan_hours import Assumed
+
+    data, splits = config.data, config.generation.splits
+    shares = {"validation": data.validation_share, "test": data.test_share}
+    shares["train"] = 1 - sum(shares.values())
+    return round((data.limit or Assumed.prompts) * sum(shares[split] for split in splits))
+
+
+def positive(name: str, text: str, kind: Callable[[str], float] = float) -> float:
     """Errors: ConfigError."""
     try:
-        value = float(text)
+        value = kind(text)
     except ValueError:
         value = 0
-    if value <= 0 or (name == "PROCESSES" and value != int(value)):
-        raise ConfigError(f"{name} is {text!r}; expected a number above 0")
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{name} is {text!r}; expected a {'whole ' if kind is int else ''}number above 0")
     return value
 
 

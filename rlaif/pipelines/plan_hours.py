@@ -31,7 +31,7 @@ class Assumed:
         """What the hours assume, in words."""
         return [
             f"hours: {self.operations / 1e12:.0f} TFLOP/s in bfloat16 and {self.bytes / 1e12:.2f} TB/s (data sheet of "
-            f"an H100), of which {self.computing:.0%} and {self.reading:.0%} are assumed to be reached; not measured",
+            f"an H100, whatever GPU_MEMORY is), of which {self.computing:.0%} and {self.reading:.0%} are assumed",
             f"{self.prompts:,} prompts, answers of {self.answer_tokens} tokens, {self.claims} claims of "
             f"{self.claim_tokens} tokens each",
         ]

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from dpo import vision_cache
 from dpo.policy import check_policy
 from dpo.stage import run_dpo
-from dpo.vision_cache import frozen_vision, gigabytes
+from dpo.vision_cache import frozen_vision, size_in_words
 from model import MiniCPMVImageProcessor
 from rlaif.config import DpoSection
 from rlaif.errors import ConfigError, InputError
@@ -91,7 +91,7 @@ def test_losses_are_the_same_and_each_image_is_encoded_once(
     assert sorted(file.name for file in files) == sorted(encoded)
     tensors = [load_file(file)["encoded"] for file in files]
     assert {tensor.dtype for tensor in tensors} == {torch.bfloat16 if "bf16" in settings else torch.float32}
-    assert f"take {gigabytes(sum(tensor.nbytes for tensor in tensors))} of" in printed
+    assert f"take {size_in_words(sum(tensor.nbytes for tensor in tensors))} of" in printed
 
 
 @pytest.mark.slow
@@ -123,13 +123,17 @@ def test_bad_input_is_one_line(tiny_model: Path, tmp_path: Path, monkeypatch: py
     config = config_of(tiny_model, cache_vision=str(tmp_path / "cache"))
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1_000_000_000))
-        with pytest.raises(InputError, match=r"needs .* GB for 4 images, and .* has 1 GB free, of which 1\.07 GB stay"):
+        with pytest.raises(InputError, match=r"needs .* MB for 4 images, and .* has 1 GB free, of which 1\.07 GB stay"):
             align(tmp_path / "run", config, ROWS)
     assert not list((tmp_path / "cache").rglob("*.safetensors"))
     run_dpo(Run(tmp_path / "run", config, "dpo"))
 
     file = next((tmp_path / "cache").rglob("*.safetensors"))
-    file.write_bytes(file.read_bytes()[:20])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-4] + b"1234")
+    with pytest.raises(InputError, match=r"damaged \(its bytes have changed since it was written\); delete it"):
+        align(tmp_path / "changed", config, ROWS)
+    file.write_bytes(whole[:20])
     with pytest.raises(InputError, match=r"is missing or damaged .*; delete it and run the same command"):
         align(tmp_path / "again", config, ROWS)
 

@@ -23,7 +23,7 @@ from rlaif import processes
 from rlaif.command import report_error
 from rlaif.errors import RunMismatchError
 from rlaif.launch import launcher_arguments, main, process_count, report, sharding_file
-from rlaif.processes import check_checkpoint, loader_workers, on_first_process, record_processes, unused_gpus
+from rlaif.processes import check_checkpoint, loader_workers, on_first_process, record_processes, use_of_processes
 from rlaif.trainer import parse_trainer_arguments
 from tests.support import ROOT
 from tests.support.project.make import dry_run
@@ -295,6 +295,6 @@ def test_one_process_uses_one_of_several_gpus_and_says_so(tmp_path: Path, monkey
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     args = arguments_of(tmp_path)
     assert args.n_gpu == 1, "with more, Trainer wraps the model in nn.DataParallel"
-    assert "uses one of 2 GPUs; to use all, add PROCESSES=2 to the command" in str(unused_gpus(args))
+    assert "uses one of 2 GPUs; to use all, add PROCESSES=2 to the command" in str(use_of_processes(args, "pairs"))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert unused_gpus(args) is None
+    assert use_of_processes(args, "pairs") is None

@@ -54,7 +54,16 @@ def test_hub_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     commit = "0123456789abcdef0123456789abcdef01234567"
     assert model_revision(ModelSection(model="owner/name", revision=commit)) == commit
-    with pytest.raises(ModelError, match="or set its revision"):
-        model_revision(ModelSection(model="no-such-owner/no-such-model", revision="main"))
-    with pytest.raises(ModelError, match="no-such-owner/no-such-model is neither a folder nor found on the hub"):
+    unreachable = "no-such-owner/no-such-model is not a folder, and the hub cannot be reached; connect this machine"
+    for revision in ("main", None):
+        with pytest.raises(ModelError, match=unreachable):
+            model_revision(ModelSection(model="no-such-owner/no-such-model", revision=revision))
+
+
+def test_a_hub_without_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(*_: object, **__: object) -> str:
+        raise OSError("404")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", missing)
+    with pytest.raises(ModelError, match=r"is neither a folder nor found on the hub \(OSError\); correct the name, or"):
         model_revision(ModelSection(model="no-such-owner/no-such-model"))
