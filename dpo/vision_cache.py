@@ -249,7 +249,7 @@ def encode(cache: VisionCache, model: Any, args: DPOConfig, read: PairReader, lo
 
 
 def sha256_of(tensor: torch.Tensor) -> str:
-    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy()).hexdigest()
+    return hashlib.sha256(tensor.contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
 def size_in_words(count: int) -> str:
