@@ -142,19 +142,20 @@ def build(config: PretrainedConfig) -> Any:
 
 def _config(name: str, revision: str | None) -> tuple[PretrainedConfig, str]:
     """The configuration of a model and where it is from. Errors: ModelError."""
-    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": revision}
     try:
         if Path(name).is_dir():
             return AutoConfig.from_pretrained(name, trust_remote_code=False), f"{name}/config.json"
         try:
-            return AutoConfig.from_pretrained(name, local_files_only=True, **options), "config.json in the hub's cache"
+            cached = AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False, **options)
+            return cached, "config.json in the hub's cache"
         except OSError:
             if name in PUBLISHED:
                 values = dict(PUBLISHED[name])
                 return AutoConfig.for_model(values.pop("model_type"), dtype=STORED_AS, **values), (
                     "built-in public shapes: the model is not on this machine yet"
                 )
-            return AutoConfig.from_pretrained(name, **options), "config.json of the hub"
+            return AutoConfig.from_pretrained(name, trust_remote_code=False, **options), "config.json of the hub"
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise ModelError(

@@ -208,7 +208,17 @@ def report(plan: Plan, card: "Card", processes: int, sharding: str, assumed: "As
     if plan.serving:
         columns = ["sampling and labeling", "model", "weights", "a step", "KV cache", "sequences in it", "fits"]
         lines += ["", "GiB on each GPU:", "", table(columns, plan.serving)]
-    columns = ["training", "weights", "reference", "gradients", "optimizer", "activations", "head", "peak", "fits"]
+    columns = [
+        "training",
+        "weights",
+        "reference model",
+        "gradients",
+        "optimizer",
+        "activations",
+        "head",
+        "peak",
+        "fits",
+    ]
     lines += ["", "GiB on each GPU, not all at the same time:", "", table(columns, plan.training)]
     if plan.hours:
         columns = ["stage", "GPU hours", f"hours on {processes} GPU{'s' * (processes > 1)}"]

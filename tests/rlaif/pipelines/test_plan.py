@@ -30,7 +30,7 @@ def test_every_configuration_of_a_run_fits_a_gpu_of_80_gb(path: Path, capsys: py
 @pytest.mark.parametrize("path", TRAINING, ids=lambda path: path.name)
 def test_every_training_configuration_is_planned(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", str(path), "--gpu-memory", "80", "--set", "model=assets/policy"]) == 0
-    assert "| training | weights | reference |" in capsys.readouterr().out
+    assert "| training | weights | reference model |" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
