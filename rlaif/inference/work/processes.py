@@ -126,8 +126,10 @@ def shares_of(settings: EngineSection) -> list[dict[str, str]]:
     if os.environ.get("VLLM_CPU_OMP_THREADS_BIND", "auto") != "auto":
         return [{} for _ in range(count)]
     bounds = [index * len(cores) // count for index in range(count + 1)]
-    names = [",".join(map(str, cores[start:end])) for start, end in pairwise(bounds)]
-    return [{"VLLM_CPU_OMP_THREADS_BIND": share} for share in names]
+    shares = [cores[start:end] for start, end in pairwise(bounds)]
+    return [  # threads: torch would start one for each core of the machine, which then wait for one another
+        {"VLLM_CPU_OMP_THREADS_BIND": ",".join(map(str, share)), "OMP_NUM_THREADS": str(len(share))} for share in shares
+    ]
 
 
 def visible_gpus() -> list[str]:

@@ -169,8 +169,10 @@ def test_without_gpus_each_engine_gets_its_cores(monkeypatch: pytest.MonkeyPatch
     monkeypatch.delenv("VLLM_CPU_OMP_THREADS_BIND", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {3, 1, 2, 5, 6})
     assert len(shares_of(EngineSection())) == 1
-    shares = [share["VLLM_CPU_OMP_THREADS_BIND"] for share in shares_of(EngineSection(engines=2))]
-    assert shares == ["1,2", "3,5,6"]
+    assert shares_of(EngineSection(engines=2)) == [
+        {"VLLM_CPU_OMP_THREADS_BIND": "1,2", "OMP_NUM_THREADS": "2"},
+        {"VLLM_CPU_OMP_THREADS_BIND": "3,5,6", "OMP_NUM_THREADS": "3"},
+    ]
     with pytest.raises(ConfigError, match=r"engine\.engines is 6, but there are 5 cores and no GPU; set"):
         shares_of(EngineSection(engines=6))
 
