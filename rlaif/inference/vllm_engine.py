@@ -251,24 +251,21 @@ def checkpoint_options(model: ModelSection) -> dict[str, str]:
 
 
 def precision_options(model: ModelSection, is_ours: bool) -> dict[str, str]:
-    """The precision of a model with `dtype: auto` on a CPU without AVX-512, which has to emulate half precision and is
-    several times slower than in float32: MiniCPM-V computes in float32 there, which changes none of its weights.
+    """The precision of a model on a CPU without AVX-512, which emulates half precision and is several times slower than
+    in float32: MiniCPM-V with `dtype: auto` computes in float32 there, which changes none of its weights.
 
-    Another architecture may need half precision, and a dtype that is set stays; the better one is said.
+    Another architecture may need half precision, and a dtype that is set stays. Either way it is said.
     """
     import torch
 
     slow = not torch.backends.cuda.is_built() and torch.backends.cpu.get_cpu_capability() == "AVX2"
     if not slow or model.dtype == "float32" or model.quantization is not None:
         return {}
-    if is_ours and model.dtype == "auto":
-        return {"dtype": "float32"}
-    print(
-        f"{model.model}: dtype is {model.dtype}; this CPU has no AVX-512 and is several times slower in half precision "
-        "than with dtype=float32",
-        file=sys.stderr,
-    )
-    return {}
+    is_changed = is_ours and model.dtype == "auto"
+    slower = "this CPU has no AVX-512 and is several times slower in half precision"
+    result = f"computes in float32, as {slower}" if is_changed else f"{slower} than with dtype=float32"
+    print(f"{model.model}: dtype is {model.dtype}; {result}", file=sys.stderr)
+    return {"dtype": "float32"} if is_changed else {}
 
 
 def prepare_environment() -> bool:

@@ -64,7 +64,10 @@ def open_workers(spec: EngineSpec, action: Action[Result]) -> Workers[Result]:
 
         return RayActors(spec, action, OPEN_AT_ONCE)
     shares = shares_of(spec.engine)
-    return Processes(spec, action, shares) if len(shares) > 1 else Here(spec, action)
+    if len(shares) == 1:
+        return Here(spec, action)
+    print(f"  {len(shares)} engines, each in a process of its own", flush=True)
+    return Processes(spec, action, shares)
 
 
 def in_order(

@@ -93,10 +93,7 @@ class RayActors(Workers[Result]):
 
     def use(self) -> Use:
         """See Workers."""
-        total = Use()
-        for use in self._uses:
-            total.add(use)
-        return total
+        return Use.of_all(self._uses)
 
     def close(self) -> None:
         """See Workers."""

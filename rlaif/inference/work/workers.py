@@ -25,6 +25,14 @@ class Use:
     idle: int = 0
     step_seconds: float = 0.0
 
+    @classmethod
+    def of_all(cls, uses: Iterable["Use"]) -> "Use":
+        """What several engines did together."""
+        total = cls()
+        for use in uses:
+            total.add(use)
+        return total
+
     def add(self, other: "Use") -> None:
         """Count what other engines did."""
         self.seconds += other.seconds
