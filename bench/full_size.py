@@ -106,8 +106,9 @@ def train_pairs(report: Report, folder: Path, size: Size, variant: str) -> None:
         load = replace(load, prompt_words=5, answer_words=8)
     counts = pair_counts(MiniCPMVProcessor.from_pretrained(str(folder / "model")), dpo.pairs(load, random.Random(0)))
     run = dpo.train({"ours": dpo.OURS}.get(variant, variant), folder, load, "lora")
-    # of frozen weights a gradient passes the language model only; the reference is computed once for all epochs
-    useful = _weights(folder).operations(counts, Times(2 + 1 / dpo.EPOCHS, 1, 1)) / size.steps
+    # of frozen weights a gradient passes the language model only; the rest and the reference are for all epochs
+    once = 1 / dpo.EPOCHS
+    useful = _weights(folder).operations(counts, Times(2 + once, once, once, once)) / size.steps
     figures: Figures = {
         "pairs_per_second": size.pairs * run.rate,
         "tokens_per_second": counts.tokens / size.steps * run.rate,
@@ -128,7 +129,7 @@ def train_packed(report: Report, folder: Path, size: Size, stage: str) -> None:
         write_rows(size.steps * 2 * max(size.sequence // 256, 4), size.packed_side, rows)
     packed = Packed(size.sequence, 2, size.steps, size.dtype, checkpointing=True)
     meter, steps = train_stage(stage, folder / "model", rows, folder / stage, packed)
-    times = Times(3, 3, 3) if stage.startswith("sft") else Times(2, 3, 3)  # pre-training 3: a frozen language model
+    times = Times(3 if stage.startswith("sft") else 2, 3, 3, 3)  # pre-training 3: a frozen language model
     weights, timed = _weights(folder), steps[UNTIMED:]
     useful = sum(weights.operations(counts, times) for counts in timed) / meter.seconds
     figures: Figures = {"tokens_per_second": sum(counts.tokens for counts in timed) / meter.seconds}

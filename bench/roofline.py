@@ -150,10 +150,10 @@ def dpo_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
     before = matrix_rate(torch.float32)
     measured = dpo.train(dpo.OURS, folder, size.dpo(steps), "full")
     product = (before + matrix_rate(torch.float32)) / 2
-    # the encoder is frozen; the reference is computed once for all epochs
+    # the frozen encoder and the reference are computed once for all epochs
     once = 1 / dpo.EPOCHS
-    useful = weights.operations(counts, Times(3 + once, 1, 3 + once)) / steps
-    in_step = weights.operations(counts, Times(3, 1, 3)) / steps
+    useful = weights.operations(counts, Times(3 + once, once, 3 + once, 2 + once)) / steps
+    in_step = weights.operations(counts, Times(3, 0, 3, 2)) / steps
     assert measured.profile is not None
     return Run([useful * measured.rate], [product], measured.products / in_step, measured.profile)
 
@@ -166,7 +166,7 @@ def sft_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
     before = matrix_rate(torch.float32)
     meter, steps = train_stage("sft-2", folder / "model", folder / "rows.parquet", folder / "sft", packed)
     product = (before + matrix_rate(torch.float32)) / 2
-    useful = [weights.operations(counts, Times(3, 3, 3)) for counts in steps]
+    useful = [weights.operations(counts, Times(3, 3, 3, 3)) for counts in steps]
     assert meter.profile is not None and meter.counted is not None
     computed = meter.counted.products / useful[0]
     return Run([sum(useful[UNTIMED:]) / meter.seconds], [product], computed, meter.profile)

@@ -1,6 +1,7 @@
 """What the time of a piece of work goes to (matrix products, attention, sampler, other kernels), and its operations."""
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ _PRODUCTS = {
     "bmm",
     "baddbmm",
     "onednn_mm",
+    "_linear_cross_entropy_batch_chunked_no_reduction",
     "convolution",
     "mkldnn_convolution",
     "convolution_backward",
@@ -85,13 +87,31 @@ class Operations(TorchDispatchMode):
         self.products = self.total = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        output = func(*args, **(kwargs or {}))
-        packet, count = func._overloadpacket, 0
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry and str(packet) not in _COUNTED:
+            with self:  # in inference a linear layer arrives whole: count the products that it is made of
+                output = func.decompose(*args, **kwargs)
+            if output is not NotImplemented:
+                return output
+        output = func(*args, **kwargs)
+        count = 0
         if packet in flop_registry:
-            count = flop_registry[packet](*args, **(kwargs or {}), out_val=output)
-        elif "onednn_mm" in str(packet):  # vLLM's: output, input, bias, weights
-            count = 2 * args[0].numel() * args[1].shape[-1]
+            count = flop_registry[packet](*args, **kwargs, out_val=output)
+        elif str(packet) in _COUNTED:
+            count = _COUNTED[str(packet)](*args)
         self.total += count
         if kind_of(str(packet).replace(".", "::")) == PRODUCTS:
             self.products += count
         return output
+
+
+# operations of what torch does not count, by name, from the arguments
+_COUNTED: dict[str, Callable[..., int]] = {
+    "_C.onednn_mm": lambda output, rows, *rest: 2 * output.numel() * rows.shape[-1],  # vLLM's
+    "aten.addmm_": lambda output, rows, columns: 2 * output.numel() * rows.shape[-1],
+    # the forward pass alone; the backward pass is made of operators that are counted
+    "torch_nn._linear_cross_entropy_batch_chunked_no_reduction": lambda rows, weights, *rest: (
+        2 * len(rows) * weights.numel()
+    ),
+}

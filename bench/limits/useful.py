@@ -38,20 +38,26 @@ class Counts:
 
 @dataclass(frozen=True)
 class Times:
-    """How often the forward work of a part counts: 1, 2 or 3, more with a reference model."""
+    """How often the forward work of a part counts: 1, 2 or 3, more with a reference model. projection: the resampler's
+    first layer, whose input needs no gradient where the encoder is frozen.
+    """
 
     language: float = 1
     vision: float = 1
     resampler: float = 1
+    projection: float = 1
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Weights that multiply a token, a token with logits, a patch (in the encoder, in the resampler), a slice."""
+    """Weights that multiply a token, a token with logits, a patch (in the encoder, in the resampler's first layer and
+    in the rest of it), a slice.
+    """
 
     language: int
     head: int
     vision: int
+    projection: int
     keys: int
     queries: int
 
@@ -61,6 +67,7 @@ class Weights:
         return 2 * (
             times.language * (counts.tokens * self.language + counts.logits * self.head)
             + times.vision * counts.patches * self.vision
+            + times.projection * counts.patches * self.projection
             + times.resampler * (counts.patches * self.keys + counts.slices * self.queries)
         )
 
@@ -75,12 +82,12 @@ def weights_of(config: MiniCPMVConfig) -> Weights:
         return sum(value.numel() for value in part.parameters() if value.dim() > 1)
 
     positions = backbone.vision_model.embeddings.position_embedding
-    keys = backbone.resampler.kv_proj.weight.numel() + 2 * width**2
     return Weights(
         language=matrices(backbone.language_model) - matrices(model.get_input_embeddings()),
         head=matrices(model.lm_head),
         vision=matrices(backbone.vision_model) - matrices(positions),
-        keys=keys,
+        projection=backbone.resampler.kv_proj.weight.numel(),
+        keys=2 * width**2,
         queries=config.query_num * 3 * width**2,  # query, output and projection
     )
 

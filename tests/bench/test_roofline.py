@@ -24,6 +24,7 @@ from bench.limits.useful import (
 )
 from bench.models import Load, pictures
 from model import MiniCPMVConfig, MiniCPMVImageProcessor
+from model.output_layer import OutputLayer
 from rlaif.inference.engine import Completion, Request
 
 
@@ -32,14 +33,15 @@ def test_weights_of_the_full_size_by_hand() -> None:
     layer = 4096 * (4096 + 2 * 1024 + 4096) + 3 * 4096 * 14336  # queries, keys and values, output; the perceptron
     assert weights.language == 32 * layer and weights.head == 4096 * 128256
     assert weights.vision == 27 * (4 * 1152**2 + 2 * 1152 * 4304) + 3 * 14 * 14 * 1152
-    assert weights.keys == 1152 * 4096 + 2 * 4096**2 and weights.queries == 96 * 3 * 4096**2
+    assert weights.projection == 1152 * 4096
+    assert weights.keys == 2 * 4096**2 and weights.queries == 96 * 3 * 4096**2
 
 
 def test_operations_by_hand() -> None:
-    weights = Weights(language=10, head=3, vision=5, keys=2, queries=7)
+    weights = Weights(language=10, head=3, vision=5, projection=1, keys=2, queries=7)
     counts = Counts(tokens=4, logits=2, patches=6, slices=1) + Counts(tokens=1)
-    assert weights.operations(counts) == 2 * (5 * 10 + 2 * 3 + 6 * 5 + 6 * 2 + 7)
-    assert weights.operations(counts, Times(3, 0, 1)) == 2 * (3 * 56 + 6 * 2 + 7)
+    assert weights.operations(counts) == 2 * (5 * 10 + 2 * 3 + 6 * 5 + 6 * 1 + 6 * 2 + 7)
+    assert weights.operations(counts, Times(3, 0, 1, 2)) == 2 * (3 * 56 + 2 * 6 + 6 * 2 + 7)
 
 
 def test_the_common_beginning_counts_once() -> None:
@@ -104,6 +106,23 @@ def test_a_profile_sees_products_and_what_is_in_no_operator() -> None:
     assert sum(profile.by_kind.values()) == pytest.approx(profile.seconds, rel=0.01)
 
 
+def test_linear_layers_in_inference_and_products_in_place_are_counted() -> None:
+    rows, weights = torch.ones(5, 3), torch.ones(3, 2)
+    with torch.inference_mode(), Operations() as counted:
+        torch.nn.functional.linear(rows, weights.T)
+        rows @ weights
+        torch.zeros(5, 2).addmm_(rows, weights)
+    assert counted.products == counted.total == 3 * 2 * 5 * 3 * 2
+
+
+def test_both_passes_of_the_chunked_loss_are_counted() -> None:
+    """Forward; backward the logits again, the gradient of the rows and that of the weights."""
+    head, hidden = OutputLayer(4, 7), torch.ones(5, 4, requires_grad=True)
+    with Operations() as counted:
+        head(hidden, torch.zeros(5, dtype=torch.long)).sum().backward()
+    assert counted.products == 4 * 2 * 5 * 4 * 7
+
+
 def test_operations_of_a_step_by_hand() -> None:
     """Of 5 rows through 3 x 2 weights: forward 2 * 5 * 3 * 2, and as much for the gradient of the weights."""
     net = torch.nn.Linear(3, 2, bias=False)
@@ -141,7 +160,5 @@ def test_every_work_has_a_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     for row in table["rows"]:
         cells = dict(zip(table["columns"], row, strict=True))
         assert float(cells["useful GFLOP/s"]) > 0
-        assert (
-            int(cells["useful part of products"].rstrip("%")) > 50
-            and float(cells["share of the matrix rate"][:-1]) >= 0
-        )
+        assert 50 < int(cells["useful part of products"].rstrip("%")) <= 101, row[0]
+        assert float(cells["share of the matrix rate"][:-1]) >= 0
