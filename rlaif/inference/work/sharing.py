@@ -1,8 +1,10 @@
 """Equal work is done once: what several responses of a chunk need, the first one that needs it computes."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Hashable
-from typing import Any, Generic, TypeVar
+from dataclasses import replace
+from typing import Generic, TypeVar
 
 from rlaif.inference.engine import Completion, Engine, Request
 
@@ -46,12 +48,9 @@ class SharedAnswers(Engine):
 
     async def answer(self, request: Request) -> list[Completion]:
         """See Engine."""
-        schema: Any = request.json_schema and tuple(request.json_schema)
-        key = (request.image, request.text, request.seed, request.n, request.temperature, request.top_p)
-        return await self._answers.get(
-            (*key, request.max_tokens, schema, request.first_words, request.token_logprobs),
-            lambda: self._engine.answer(request),
-        )
+        schema = json.dumps(request.json_schema, sort_keys=True)  # a dictionary is no key
+        key = (replace(request, json_schema=None), schema)
+        return await self._answers.get(key, lambda: self._engine.answer(request))
 
     async def check(self) -> None:
         """See Engine."""

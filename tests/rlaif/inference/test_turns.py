@@ -1,6 +1,7 @@
 """Who runs next, and how full an engine was: on an engine that counts tokens."""
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
@@ -9,6 +10,7 @@ from bench.comparisons.idle import SimulatedEngine, simulate
 from rlaif.inference.engine import Completion, Request
 from rlaif.inference.turns import Steps, Turns
 from rlaif.inference.work.sharing import SharedAnswers
+from tests.support.doubles import ScriptedEngine
 
 
 def test_what_follows_from_a_request_has_its_place() -> None:
@@ -92,6 +94,14 @@ def test_an_error_of_a_step_is_that_of_every_request_and_the_engine_can_go_on() 
     assert [str(error) for error in asyncio.run(answers())] == ["out of memory"] * 2
     engine.broken = False
     assert engine.generate(requests) == [[Completion("", 1, "stop")]] * 2
+
+
+def test_requests_that_differ_in_any_field_are_not_equal() -> None:
+    engine = ScriptedEngine(lambda request: ["x"])
+    shared, request = SharedAnswers(engine), Request("a", json_schema={"type": "object", "required": ["a"]})
+    others = [replace(request, json_schema={"type": "object", "required": ["b"]}), replace(request, max_tokens=1)]
+    shared.generate([request, *others, replace(request)])
+    assert engine.requests == [request, *others]
 
 
 def test_equal_requests_are_answered_once_and_fail_together() -> None:
