@@ -27,6 +27,11 @@ SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instructio
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine only
 PORT ?= 8000## port of `make serve`; default 8000
+QUANT ?= Q4_K_M## quantisation of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M or Q4_0; default Q4_K_M
+IMAGE ?=## picture of `make edge-answer`: a file
+TEXT ?= Describe this image.## question or instruction of `make edge-answer`
+DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, qnn or torch; default cpu
+TARGET ?= host## machine that `make edge-runtime` compiles llama.cpp for: host, portable or aarch64; default host
 WORKERS ?= 2## parallel processes of `make test`; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter for .venv/: 3.11 (tested), 3.12 or 3.13
@@ -188,8 +193,9 @@ lint: .venv/.ready ## check style, format and types with ruff and mypy
 check: lint ## lint and the fast tests: run it before each commit
 	$(PYTEST) -m "not engine and not slow"
 
-clean: ## remove .venv/ and caches, but not runs/
+clean: ## remove .venv/ and caches, but not runs/ and .edge/, the compiled llama.cpp
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info
+	@if [ -e .edge ]; then echo "clean: .edge/ (compiled llama.cpp) is kept; remove it by hand: rm -rf .edge"; fi
 
 # ----- setup: .venv/.ready is newer than the requirements once they are installed
 
@@ -198,7 +204,7 @@ CUDA := 13# of torch 2.13's build
 DRIVER := 580# the first that runs it
 PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
-.venv/.ready: pyproject.toml $(filter-out %/docs.txt,$(wildcard requirements/*.txt))
+.venv/.ready: pyproject.toml $(filter-out %/docs.txt %/edge.txt,$(wildcard requirements/*.txt))
 	@echo "setup: .venv/ with the $(BUILD) build of vLLM (about 170 packages; some minutes on a fresh machine)"
 	@$(MAKE) --no-print-directory .check-python
 	$(PYTHON) -m venv .venv
@@ -209,6 +215,14 @@ PIP_INSTALL := $(VENV)/python -m pip --disable-pip-version-check install
 
 .venv/.docs-ready: .venv/.ready requirements/docs.txt
 	$(PIP_INSTALL) --quiet --no-deps -r requirements/docs.txt
+	@touch $@
+
+# the bindings first and without the cache: pip would keep this wheel without llama.cpp for others who install the package
+LLAMA_CPP := $(shell grep -o '^llama-cpp-python==[^ ]*' requirements/edge.txt)
+.venv/.edge-ready: .venv/.ready requirements/edge.txt
+	@echo "setup: packages for edge/ (about 300 MB; a minute)"
+	$(PIP_INSTALL) --quiet --no-deps --no-cache-dir --config-settings wheel.cmake=false $(LLAMA_CPP)
+	$(PIP_INSTALL) --quiet --no-deps -r requirements/edge.txt
 	@touch $@
 
 .PHONY: .check-python .check-driver .install-cpu .install-cuda

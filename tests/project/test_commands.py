@@ -12,7 +12,8 @@ from tests.support import ROOT
 from tests.support.project.make import dry_run, make_help
 from tests.support.project.source_tree import MODULE_ARGUMENT
 
-HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas")
+EDGE = ("gguf", "llama_cpp", "onnx", "onnxruntime", "openvino", "xllamacpp")
+HEAVY = ("torch", "vllm", "transformers", "trl", "peft", "datasets", "pandas", *EDGE)
 MAKEFILE = (ROOT / "Makefile").read_text()
 COMMANDS = sorted(
     {

@@ -16,6 +16,7 @@ from tests.support.project.source_tree import (
     module_name,
     modules,
     modules_run_by_name,
+    other_imports,
     source_files,
     strings,
 )
@@ -51,6 +52,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": MODEL | SHARED | {"rlaif.memory", "rlaif.processes", "rlaif.trainer"},
     # scenes: one truth, and its benchmark files
     "evaluation": MODEL | SHARED | {"rlaif.report", "rlaif.records", "rlaif.sources", "feedback", "scenes"},
+    # evaluation: hallucination after quantisation; scenes: pictures whose truth is known
+    "edge": MODEL | SHARED | {"rlaif.report", "rlaif.records", "rlaif.sources", "evaluation", "scenes"},
 }
 RUN_BY_NAME = {
     "rlaif.pipelines": {"generation", "feedback", "dpo", "evaluation"},  # runs each as a process
@@ -58,7 +61,8 @@ RUN_BY_NAME = {
 }
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are named like a package.
-NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model", "scenes.parquet", "tests.request")
+NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model")
+NO_MODULES += ("scenes.parquet", "tests.request", "edge.txt")
 
 
 def package(module: str) -> str:
@@ -79,12 +83,21 @@ def test_module_names_in_strings_respect_the_layers(path: Path) -> None:
     assert named <= MAY_IMPORT[here] | RUN_BY_NAME.get(here, set()) | {here}
 
 
+def test_only_edge_imports_what_its_set_up_installs() -> None:
+    """So that everything else works without requirements/edge.txt. The bench and the tests of edge may."""
+    packages = {"cmake", "gguf", "llama_cpp", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "openvino", "xllamacpp"}
+    allowed = ("edge", "bench", "tests")
+    files = [path for path in source_files() if path.parts[0] not in allowed]
+    assert {str(path): named for path in files if (named := other_imports(path) & packages)} == {}
+    assert "vllm" in other_imports(Path("rlaif/inference/vllm_engine.py"))
+
+
 @pytest.mark.parametrize("path", source_files(), ids=str)
 def test_module_names_in_strings_exist(path: Path) -> None:
     """Targets of monkeypatch, arguments of subprocesses, names in messages. In tests, only names of packages of which
     no section of a configuration has the name: there a wrong key may be what is tested.
     """
-    sections = ("generation.", "feedback.", "dpo.", "evaluation.", "training.")
+    sections = ("generation.", "feedback.", "dpo.", "evaluation.", "training.", "edge.")
     names = [name for _, text in strings(path) for name in DOTTED_NAME.findall(text)]
     wrong = {name for name in names if not name.startswith((*NO_MODULES, *sections)) and not exists(name)}
     assert not wrong

@@ -1,5 +1,6 @@
 """What an installation gets: pinned versions, the packages and their files, the names that `model` exports."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -28,6 +29,17 @@ def test_versions_are_pinned_in_one_place() -> None:
     assert all(name.replace("-", "").replace("_", "").isalnum() for name in named), "pyproject.toml pins nothing"
     assert {name.lower().replace("_", "-") for name in named} <= pins
     assert not {"torchvision", "torchaudio", "torchcodec"} & pins
+
+
+def test_versions_of_edge_are_pinned_apart() -> None:
+    """requirements/edge.txt is complete beside pins.txt, and nothing of it is in the main lock."""
+    text = (ROOT / "requirements" / "edge.txt").read_text()
+    lines = [line for line in text.splitlines() if line[:1] not in ("", "#")]
+    assert all(re.match(r"[\w-]+==[\w.]+( |$)", line) for line in lines)
+    pins = {line.split("==")[0].lower().replace("_", "-") for line in lines}
+    assert set(pyproject()["project"]["optional-dependencies"]["edge"]) <= pins
+    main = "\n".join((ROOT / "requirements" / name).read_text().lower() for name in ("pins.txt", "cpu.txt", "cuda.txt"))
+    assert not {name for name in pins if f"\n{name}==" in main.replace("_", "-")}
 
 
 def test_every_package_is_installed_with_its_files() -> None:

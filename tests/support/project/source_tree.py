@@ -52,6 +52,17 @@ def imports(path: Path) -> set[str]:
     return names & modules().keys()
 
 
+def other_imports(path: Path) -> set[str]:
+    """The top-level packages that a file imports, anywhere in it."""
+    names: set[str] = set()
+    for node in ast.walk(syntax_tree(path)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
 def strings(path: Path) -> Iterator[tuple[int, str]]:
     """Line and value of each string of a file that is not a docstring."""
     tree = syntax_tree(path)
