@@ -61,7 +61,7 @@ RUN_BY_NAME = {
 }
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are named like a package.
-NO_MODULES = ("model.safetensors", "model.language_model", "model.vision_model")
+NO_MODULES: tuple[str, ...] = ("model.safetensors", "model.language_model", "model.vision_model")
 NO_MODULES += ("scenes.parquet", "tests.request", "edge.txt")
 
 
