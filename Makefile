@@ -30,7 +30,8 @@ PORT ?= 8000## port of `make serve`; default 8000
 QUANT ?= Q4_K_M## quantisation of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M or Q4_0; default Q4_K_M
 IMAGE ?=## picture of `make edge-answer`: a file
 TEXT ?= Describe this image.## question or instruction of `make edge-answer`
-DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, qnn or torch; default cpu
+DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, openvino-npu, qnn (fp16), qnn-a16w8 or torch; default cpu
+SOC ?= snapdragon-8-gen-3## Snapdragon that `make edge-vision` compiles for (an unknown name lists all); default snapdragon-8-gen-3
 TARGET ?= host## machine that `make edge-runtime` compiles llama.cpp for: host, portable or aarch64; default host
 WORKERS ?= 2## parallel processes of `make test`; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
@@ -52,7 +53,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export plan best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -89,6 +90,9 @@ report: .venv/.ready ## write RUN/report.html, one page on the whole run
 
 export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
 	@$(VENV)/python -m rlaif.interchange $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
+
+edge-vision: .venv/.edge-ready ## the vision encoder of RUN's policy for CPUs, Intel NPUs and the Snapdragon SOC=, into RUN/edge
+	@$(VENV)/python -m edge.vision $(STAGE_ARGS) --soc '$(SOC)'
 
 plan: .venv/.ready ## reckon memory and hours of CONFIG, a run or a training stage, before anything runs: GPU_MEMORY=80 PROCESSES=8 SHARDING=fsdp2
 	@$(VENV)/python -m rlaif.pipelines.plan --config $(CONFIG) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
