@@ -98,9 +98,8 @@ def test_padding_never_has_the_highest_score(tmp_path: Path) -> None:
             blank[name][:, rows * columns :] = 0
         reference = open_encoder(tmp_path, "torch", policy).encode(Slices([strip], sizes[:1].numpy()))[0]
         for errors, given in ((exact, inputs), (zeros, blank)):
-            errors.append(
-                np.linalg.norm(run_graph(tmp_path / STATIC, given)[0] - reference) / np.linalg.norm(reference)
-            )
+            off = np.linalg.norm(run_graph(tmp_path / STATIC, given)[0] - reference)
+            errors.append(float(off / np.linalg.norm(reference)))
     assert max(exact) < 1e-4
     assert max(zeros) > 0.1
 
