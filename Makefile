@@ -27,12 +27,12 @@ SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instructio
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine only
 PORT ?= 8000## port of `make serve`; default 8000
-QUANT ?= Q4_K_M## quantisation of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M or Q4_0; default Q4_K_M
+QUANT ?= Q4_K_M## quantization of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M or Q4_0; default Q4_K_M
 IMAGE ?=## picture of `make edge-answer`: a file
 TEXT ?= Describe this image.## question or instruction of `make edge-answer`
 DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, openvino-npu, qnn (fp16), qnn-a16w8 or torch; default cpu
 SOC ?= snapdragon-8-gen-3## Snapdragon that `make edge-vision` compiles for (an unknown name lists all); default snapdragon-8-gen-3
-TARGET ?= host## machine that `make edge-runtime` compiles llama.cpp for: host, portable or aarch64; default host
+TARGET ?= host## what `make edge-runtime` compiles llama.cpp for: host, portable, avx2, avx512 or aarch64; default host
 WORKERS ?= 2## parallel processes of `make test`; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter for .venv/: 3.11 (tested), 3.12 or 3.13
@@ -53,7 +53,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan edge-runtime best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,9 @@ edge-vision: .venv/.edge-ready ## the vision encoder of RUN's policy for CPUs, I
 
 plan: .venv/.ready ## reckon memory and hours of CONFIG, a run or a training stage, before anything runs: GPU_MEMORY=80 PROCESSES=8 SHARDING=fsdp2
 	@$(VENV)/python -m rlaif.pipelines.plan --config $(CONFIG) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
+
+edge-runtime: .venv/.edge-ready ## compile llama.cpp for this machine into .edge/ (minutes), and compare the builds: TARGET=host, portable, avx2, avx512 or aarch64
+	@$(VENV)/python -m edge.runtime --target '$(TARGET)'
 
 best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -64,6 +64,17 @@ def shared_engines(engines: SharedEngines, monkeypatch: pytest.MonkeyPatch) -> S
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr("rlaif.inference.open.VllmEngine", engines)
     return engines
+
+
+@pytest.fixture(scope="session")
+def llama_cpp() -> Any:
+    """The bindings over the build of llama.cpp for this machine; tests that need it are skipped without one."""
+    from edge.runtime.installed import read_installed
+    from edge.runtime.library import load
+
+    if read_installed("host") is None:
+        pytest.skip("no compiled llama.cpp: run `make edge-runtime`")
+    return load()
 
 
 @pytest.fixture
