@@ -62,7 +62,7 @@ RUN_BY_NAME = {
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are named like a package.
 NO_MODULES: tuple[str, ...] = ("model.safetensors", "model.language_model", "model.vision_model")
-NO_MODULES += ("scenes.parquet", "tests.request", "edge.txt")
+NO_MODULES += ("model.gguf", "scenes.parquet", "tests.request", "edge.txt")
 
 
 def package(module: str) -> str:
