@@ -53,7 +53,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan edge-runtime best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -96,6 +96,9 @@ edge-vision: .venv/.edge-ready ## the vision encoder of RUN's policy for CPUs, I
 
 plan: .venv/.ready ## reckon memory and hours of CONFIG, a run or a training stage, before anything runs: GPU_MEMORY=80 PROCESSES=8 SHARDING=fsdp2
 	@$(VENV)/python -m rlaif.pipelines.plan --config $(CONFIG) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
+
+export-edge: .venv/.edge-ready ## write the policy of RUN for llama.cpp into RUN/edge: QUANT="Q4_K_M Q8_0", mmproj, Ollama's Modelfile, a card
+	@$(VENV)/python -m edge.gguf $(STAGE_ARGS) --quant '$(QUANT)'
 
 edge-runtime: .venv/.edge-ready ## compile llama.cpp for this machine into .edge/ (minutes), and compare the builds: TARGET=host, portable, avx2, avx512 or aarch64
 	@$(VENV)/python -m edge.runtime --target '$(TARGET)'

@@ -63,6 +63,8 @@ PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are named like a package.
 NO_MODULES: tuple[str, ...] = ("model.safetensors", "model.language_model", "model.vision_model")
 NO_MODULES += ("model.gguf", "scenes.parquet", "tests.request", "edge.txt")
+GGUF_KEYS = ("policy", "revision", "code_version", "llama_cpp", "export_version", "embedding_width", "positions")
+NO_MODULES += tuple(f"rlaif.{key}" for key in (*GGUF_KEYS, "score_error"))
 
 
 def package(module: str) -> str:

@@ -62,8 +62,13 @@ def tiny_tokenizer(version: str = "2.5") -> Any:
     )
 
 
-def save_tiny_model(folder: Path, seed: int = 0, version: str = "2.5", positions: str = "") -> None:
-    """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices."""
+def save_tiny_model(
+    folder: Path, seed: int = 0, version: str = "2.5", positions: str = "", width: int = 128, table_side: int = 10
+) -> None:
+    """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices.
+
+    width: of the language model, a multiple of 128. table_side: of the vision encoder's position table.
+    """
     import torch
 
     from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
@@ -71,11 +76,11 @@ def save_tiny_model(folder: Path, seed: int = 0, version: str = "2.5", positions
     tokenizer = tiny_tokenizer(version)
     config = MiniCPMVConfig(
         version=version,
-        hidden_size=128,
-        intermediate_size=128,
+        hidden_size=width,
+        intermediate_size=width,
         num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=1,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 128,
         vocab_size=len(tokenizer),
         max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,
@@ -90,7 +95,7 @@ def save_tiny_model(folder: Path, seed: int = 0, version: str = "2.5", positions
             "intermediate_size": 64,
             "num_hidden_layers": 2,
             "num_attention_heads": 1,
-            "image_size": 140,
+            "image_size": 14 * table_side,
             "patch_size": 14,
             "position_embedding_type": positions,
         },
