@@ -11,6 +11,7 @@ from edge.gguf.file import read_header
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write, read_json
 
+MMPROJ = "mmproj-f16.gguf"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 POSITIONS = {
     "bucket_1d": "counted row by row",
@@ -26,8 +27,15 @@ TURNS = {
 }
 
 
-def write_modelfile(folder: Path, language: Path, mmproj: Path) -> Path:
-    """Write Modelfile for these two files; returns its path. Errors: InputError: one of them is damaged."""
+def recommended(folder: Path) -> Path:
+    """The language model that a user should run: Q4_K_M, or the smallest that there is."""
+    files = sorted(folder.glob("language-*.gguf"), key=lambda file: file.stat().st_size)
+    return next((file for file in files if file.stem.endswith("Q4_K_M")), files[0])
+
+
+def write_modelfile(folder: Path) -> Path:
+    """Write Modelfile; returns its path. Errors: InputError: the language model is damaged."""
+    language = recommended(folder)
     header = read_header(language)
     tokens = header.metadata["tokenizer.ggml.tokens"]
     architecture = header.metadata["general.architecture"]
@@ -41,7 +49,7 @@ def write_modelfile(folder: Path, language: Path, mmproj: Path) -> Path:
         temporary.write_text(
             f"# ollama create NAME -f Modelfile\n"
             f"FROM ./{language.name}\n"
-            f"FROM ./{mmproj.name}\n"
+            f"FROM ./{MMPROJ}\n"
             f'TEMPLATE """{ollama_template(architecture, first)}"""\n'
             f"PARAMETER stop {json.dumps(stop)}\n"
             f"PARAMETER num_ctx {context}\n"
@@ -64,7 +72,7 @@ def write_card(folder: Path) -> Path:
     """Write README.md; returns its path. Errors: InputError: mmproj or a language model is damaged."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    mmproj = read_header(folder / "mmproj-f16.gguf").metadata
+    mmproj = read_header(folder / MMPROJ).metadata
     language = read_header(folder / "language-f16.gguf").metadata
     architecture = language["general.architecture"]
     environment = Environment(
@@ -73,13 +81,12 @@ def write_card(folder: Path) -> Path:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    smallest = min(folder.glob("language-*.gguf"), key=lambda file: file.stat().st_size)
-    has_check = (folder / "check.json").is_file()
+    rows = read_json(folder / "check.json") if (folder / "check.json").is_file() else []
     content = environment.get_template(TEMPLATE.name).render(
         name=language["rlaif.policy"],
         origin={key: language[key] for key in ("rlaif.revision", "rlaif.code_version", "rlaif.llama_cpp")},
-        files=[(file.name, file.stat().st_size / 1e6) for file in sorted(folder.iterdir()) if is_shown(file)],
-        language=smallest.name,
+        files=[(file.name, file.stat().st_size / 1e6) for file in sorted(folder.iterdir()) if is_model(file)],
+        language=recommended(folder).name,
         version={"llama": "2.5", "qwen2": "2.6"}[architecture],
         image_size=mmproj["clip.vision.image_size"],
         positions=POSITIONS[mmproj["rlaif.positions"]],
@@ -87,7 +94,8 @@ def write_card(folder: Path) -> Path:
         score_error=mmproj["rlaif.score_error"],
         width=language["rlaif.embedding_width"],
         padded=language[f"{architecture}.embedding_length"],
-        checks=[check_cells(row) for row in read_json(folder / "check.json")] if has_check else [],
+        checks=[check_cells(row) for row in rows],
+        remarks=[f"{row['export']}: {row['remark']}" for row in rows if row["remark"]],
     )
     target = folder / "README.md"
     with atomic_write(target) as temporary:
@@ -112,5 +120,6 @@ def check_cells(row: dict[str, Any]) -> list[str]:
     ]
 
 
-def is_shown(file: Path) -> bool:
-    return file.is_file() and not file.name.startswith(".") and file.name != "README.md"
+def is_model(file: Path) -> bool:
+    """Whether a file has weights, rather than text about them."""
+    return file.is_file() and file.suffix in (".gguf", ".onnx", ".data", ".safetensors")

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.gguf.card import write_card, write_modelfile
+from edge.gguf.card import MMPROJ, write_card, write_modelfile
 from edge.gguf.file import Value, read_header, write_file
 from edge.gguf.language import ARCHITECTURES, language_metadata, language_tensors
 from edge.gguf.mmproj import build_mmproj
@@ -76,14 +76,14 @@ def export_gguf(config: Config, run: Path, quants: Sequence[str]) -> list[Path]:
     language = [write_language(policy, folder)]
     language += [quantize(policy, folder, quant) for quant in quants if quant != "f16"]
     mmproj = write_mmproj(policy, folder)
-    modelfile = write_modelfile(folder, language[-1], mmproj)
-    card = write_card(folder)
+    texts = [write_modelfile(folder), write_card(folder)]
     print(f"export-edge: {folder}")
-    files = [*language, mmproj, modelfile, card]
-    for file in files:
+    for file in (*language, mmproj):
         print(f"  has      {file} ({file.stat().st_size / 1e6:,.2f} MB)")
+    for file in texts:
+        print(f"  has      {file}")
     print(f"  next     make edge-answer RUN={run} IMAGE=FILE, with the same CONFIG and SET")
-    return files
+    return [*language, mmproj, *texts]
 
 
 def ensure_language(config: Config, run: Path, quant: str) -> Path:
@@ -104,7 +104,7 @@ def language_file(run: Path, quant: str) -> Path:
 
 
 def mmproj_file(run: Path) -> Path:
-    return run / "edge" / "mmproj-f16.gguf"
+    return run / "edge" / MMPROJ
 
 
 def check_quants(quants: Sequence[str]) -> None:
@@ -166,7 +166,7 @@ def quantize(policy: Policy, folder: Path, quant: str) -> Path:
 
 def write_mmproj(policy: Policy, folder: Path) -> Path:
     """mmproj-f16.gguf. Errors: ModelError: llama.cpp cannot compute this vision part."""
-    file = folder / "mmproj-f16.gguf"
+    file = folder / MMPROJ
     if not is_current(file, policy):
         config = MiniCPMVConfig.from_pretrained(policy.folder)
         processor: MiniCPMVProcessor = load_processor(policy.folder)

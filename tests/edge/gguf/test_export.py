@@ -119,12 +119,13 @@ def test_the_card_says_what_differs_and_what_was_measured(tiny_model: Path, tmp_
     row: dict[str, Any] = {
         "export": "f16", "pictures": 80, "same_answers": 79, "kl_mean": 6.6e-8, "kl_max": None, "feature_error": None,
         "bytes": 5_830_000, "peak_bytes": 445_000_000, "tokens_per_second": 55.4, "mention_rate": 0.25, "recall": None,
-        "intervals": {"mention_rate": [0.2, 0.3]},
+        "intervals": {"mention_rate": [0.2, 0.3]}, "remark": "as it is",
     }  # fmt: skip
     (folder / "check.json").write_text(json.dumps([row]))
     assert export(tmp_path, "f16", tiny_model) == 0
     card = (folder / "README.md").read_text()
     assert "| f16 | 79 of 80 | 6.6e-08 | - | - | 5.83 | 445 | 55 | 25.0% [20.0, 30.0] | - |" in card
+    assert "- f16: as it is" in card
 
 
 def test_quantizations_are_made_from_f16(llama_cpp: Any, tmp_path: Path) -> None:
@@ -142,6 +143,7 @@ def test_quantizations_are_made_from_f16(llama_cpp: Any, tmp_path: Path) -> None
     for header in headers.values():
         assert header.metadata["rlaif.revision"] == headers["f16"].metadata["rlaif.revision"]
         assert header.tensors.keys() == headers["f16"].tensors.keys()
+    assert "FROM ./language-Q4_K_M.gguf" in (run / "edge" / "Modelfile").read_text()  # not the last or the smallest
     written = times(run / "edge")
     assert export(tmp_path, "Q4_K_M", ROOT / "assets" / "policy") == 0
     assert times(run / "edge") == written
