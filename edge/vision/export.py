@@ -22,6 +22,7 @@ from pathlib import Path
 
 from edge.pictures import read_pictures
 from edge.policy import load_processor, policy_folder, run_policy
+from edge.prompt import encode_prompt
 from edge.slices import Slices
 from edge.vision import encoder
 from edge.vision.graph import WEIGHTS, dynamic_graph, static_graph
@@ -30,7 +31,6 @@ from edge.vision.qnn import DEFAULT_SOC, SOCS, check_soc, compile_for, has_npu
 from edge.vision.quantize import CALIBRATION_SLICES, calibration_inputs, quantize_graph
 from edge.vision.shape import POSITION_TABLE
 from edge.vision.weights import read_shape, read_tensors
-from model.images import open_image
 from rlaif.config import Config
 from rlaif.storage.versions import code_version
 
@@ -139,8 +139,9 @@ class Export:
     def _calibration_slices(self) -> Iterator[Slices]:
         processor = load_processor(self.policy)
         for picture in read_pictures(self.config, self.run, CALIBRATION_SPLIT, CALIBRATION_SLICES):
-            strips, sizes = processor.image_processor.slice(open_image(picture.image))
-            yield Slices([strip.numpy() for strip in strips], sizes.numpy())
+            slices = encode_prompt(processor, picture.image, picture.instruction).slices
+            assert slices is not None, "there is a picture"
+            yield slices
 
     def _is_current(self, file: Path) -> bool:
         """Whether a file was written from this revision, by this version."""
