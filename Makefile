@@ -25,11 +25,12 @@ GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this mac
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
-HOST ?= 127.0.0.1## address that `make serve` binds to; default 127.0.0.1, this machine only
-PORT ?= 8000## port of `make serve`; default 8000
+HOST ?= 127.0.0.1## address that `make serve` and `make edge-serve` bind to; default 127.0.0.1, this machine only
+PORT ?= 8000## port of `make serve` and `make edge-serve`; default 8000
 QUANT ?= Q4_K_M## quantization of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M, Q4_0, or several in quotes; default Q4_K_M
 IMAGE ?=## picture of `make edge-answer`: a file
 TEXT ?= Describe this image.## question or instruction of `make edge-answer`
+JOINT ?=## JOINT=1: `make edge-answer` keeps both parts in memory, to compare the peaks
 DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, openvino-npu, qnn (fp16), qnn-a16w8 or torch; default cpu
 SOC ?= snapdragon-8-gen-3## Snapdragon that `make edge-vision` compiles for (an unknown name lists all); default snapdragon-8-gen-3
 TARGET ?= host## what `make edge-runtime` compiles llama.cpp for: host, portable, avx2, avx512 or aarch64; default host
@@ -38,6 +39,7 @@ SECTION ?=## section of `make help-config`, such as data or dpo.lora; default al
 PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)## interpreter for .venv/: 3.11 (tested), 3.12 or 3.13
 
 VENV := .venv/bin
+quoted = '$(subst ','\'',$(1))'# a word of the shell
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
 STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
 BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# not from the environment: some shells export HOST
@@ -53,7 +55,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime edge-answer edge-serve best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -102,6 +104,12 @@ export-edge: .venv/.edge-ready ## write the policy of RUN for llama.cpp into RUN
 
 edge-runtime: .venv/.edge-ready ## compile llama.cpp for this machine into .edge/ (minutes), and compare the builds: TARGET=host, portable, avx2, avx512 or aarch64
 	@$(VENV)/python -m edge.runtime --target '$(TARGET)'
+
+edge-answer: .venv/.edge-ready ## answer TEXT about IMAGE with RUN's export, first the vision part, then the language model: QUANT=, DEVICE=; JOINT=1 keeps both
+	@$(VENV)/python -m edge.answer $(STAGE_ARGS) --image $(call quoted,$(IMAGE)) --text $(call quoted,$(TEXT)) --quant '$(QUANT)' --device '$(DEVICE)' $(if $(JOINT),--joint)
+
+edge-serve: .venv/.edge-ready ## serve RUN's export with the stock server of llama.cpp, for OpenAI clients and as a labeler: QUANT=, PORT=, HOST=
+	@$(VENV)/python -m edge.serve $(STAGE_ARGS) --quant '$(QUANT)' --host $(BIND) --port $(PORT)
 
 best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)

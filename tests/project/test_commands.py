@@ -98,3 +98,22 @@ def test_make_rewrites_captions_with_a_configuration_of_its_own() -> None:
 def test_make_names_the_benchmark() -> None:
     shown = dry_run("benchmark", "NAME=amber", "SET=benchmark.path=files")
     assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in shown
+
+
+def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
+    shown = dry_run("edge-answer", "IMAGE=it's here.png", 'TEXT=What\'s "this"?', "DEVICE=openvino", "JOINT=1")
+    assert (
+        r"""--image 'it'\''s here.png' --text 'What'\''s "this"?' --quant 'Q4_K_M' --device 'openvino' --joint"""
+        in shown
+    )
+    assert "--joint" not in dry_run("edge-answer")
+
+
+def test_make_serves_an_export_on_loopback() -> None:
+    shown = dry_run(
+        "edge-serve", "QUANT=f16", "PORT=9000", HOST="a-machine"
+    )  # of the environment: some shells export it
+    assert (
+        "-m edge.serve --config configs/demo.yaml --run runs/demo  --quant 'f16' --host 127.0.0.1 --port 9000" in shown
+    )
+    assert "--host 0.0.0.0" in dry_run("edge-serve", "HOST=0.0.0.0")

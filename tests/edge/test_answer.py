@@ -1,0 +1,128 @@
+"""`make edge-answer`: the policy's answer, one part after the other or both at once, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edge.answer import (
+    Answer,
+    answer_picture,
+    encode,
+    encode_and_write,
+    find_language,
+    main,
+    summary,
+    write_answer,
+)
+from edge.language import Generated
+from edge.parts import run_part
+from edge.policy import load_processor
+from edge.prompt import encode_prompt
+from edge.settings import Settings
+from rlaif.errors import InputError
+from tests.support import ROOT
+from tests.support.edge.original import MAX_TOKENS, OriginalModel, demo_config, save_middle_model, scenes
+from tests.support.pair_rows import png
+
+CONFIG = str(ROOT / "configs" / "demo.yaml")
+POLICY = ROOT / "assets" / "policy"
+
+
+@pytest.mark.slow
+def test_the_command_prints_the_answer_of_the_policy_and_the_memory(
+    edge_run: Path, original: OriginalModel, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (scene,) = scenes(1)
+    (tmp_path / "scene.png").write_bytes(scene.png)
+    expected = original.answer(scene.png, scene.instruction)
+    arguments = ["--config", CONFIG, "--run", str(edge_run), "--image", str(tmp_path / "scene.png")]
+    assert main([*arguments, "--text", scene.instruction, "--quant", "f16"]) == 0
+    said, answer, _, *rest = capsys.readouterr().out.splitlines()
+    assert said == f"{edge_run} has no aligned policy; takes the one of the configuration, assets/policy"
+    assert answer == expected.text
+    assert [line.split()[0] for line in rest[:4]] == ["prompt", "vision", "language", "at"]
+    assert rest[4].startswith(f"{len(expected.features)} slices encoded in ")
+    assert rest[5].startswith(f"{len(expected.prompt.ids)} tokens of the prompt read in ")
+
+
+@pytest.mark.slow
+def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: OriginalModel) -> None:
+    (scene,) = scenes(1)
+    expected = original.answer(scene.png, scene.instruction)
+    folder = edge_run / "edge"
+    joint = answer_picture(POLICY, folder, scene.png, scene.instruction, MAX_TOKENS, "f16", "cpu", joint=True)
+    assert joint.generated.ids == expected.ids
+    assert joint.encoded is not None
+    assert np.abs(joint.encoded.features - expected.features).max() < 1e-3
+    assert list(joint.peaks) == ["prompt", "vision and language"]
+
+
+@pytest.mark.slow
+def test_a_text_alone_needs_no_vision_part(edge_run: Path) -> None:
+    answer = answer_picture(POLICY, edge_run / "edge", None, "Is there a circle?", 8, "Q4_K_M", "cpu", joint=True)
+    assert answer.encoded is None
+    assert list(answer.peaks) == ["prompt", "language"]
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--text", " "], "the text is empty, expected a question or an instruction; give one with TEXT="),
+        (["--text", "x", "--image", "no.png"], "no.png is not a file, expected a picture such as a JPEG or PNG file;"),
+        (["--text", "x", "--quant", "Q5"], "language-Q5.gguf is missing, "),
+    ],
+)
+def test_wrong_input_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["--config", CONFIG, "--run", str(tmp_path), *arguments]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ") and message in line
+
+
+@pytest.mark.slow
+def test_in_sequence_the_peak_is_that_of_the_larger_part(llama_cpp: Any, tmp_path: Path) -> None:
+    """With a random model of middle size, whose weights outweigh the libraries."""
+    from edge.gguf.export import ensure_language
+    from edge.vision.export import ensure_vision
+
+    save_middle_model(tmp_path / "model")
+    config, run = demo_config(str(tmp_path / "model")), tmp_path / "run"
+    file = ensure_language(config, run, "f16")
+    language_bytes = file.stat().st_size
+    vision_bytes = sum(file.stat().st_size for file in ensure_vision(config, run, "cpu"))
+    prompt = encode_prompt(load_processor(tmp_path / "model"), png((56, 56)), "yes")
+    vision, language = (tmp_path / "model", run / "edge", "cpu"), (file, Settings(threads=1), 2)
+    encoded, vision_peak = run_part("vision", encode, vision, prompt.slices)
+    (text, _), language_peak = run_part("language", write_answer, language, prompt, encoded.features)
+    (joint_text, _, _), joint_peak = run_part("both", encode_and_write, vision, language, prompt)
+    assert text == joint_text
+    assert vision_peak > vision_bytes and language_peak > language_bytes  # each holds its weights
+    smaller = min(vision_bytes, language_bytes)
+    assert smaller > 50_000_000
+    assert max(vision_peak, language_peak) < joint_peak - 0.8 * smaller
+
+
+def test_a_missing_export_names_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no language model; run `make export-edge RUN=.* QUANT=Q4_K_M`"):
+        find_language(tmp_path / "edge", "Q4_K_M")
+    (tmp_path / "edge").mkdir()
+    for quant in ("f16", "Q8_0"):
+        (tmp_path / "edge" / f"language-{quant}.gguf").touch()
+    with pytest.raises(InputError, match="has Q8_0, f16; run `make export-edge"):
+        find_language(tmp_path / "edge", "Q4_K_M")
+    assert find_language(tmp_path / "edge", "f16").name == "language-f16.gguf"
+
+
+def test_the_summary_tells_the_largest_part_and_a_cut_answer() -> None:
+    generated = Generated([1, 2, 3], "length", None, prompt_tokens=40, prompt_seconds=2.0, seconds=0.5)
+    lines = summary(Answer("x", generated, None, {"prompt": 9_000_000, "language": 21_400_000})).splitlines()
+    assert [line.split() for line in lines[:3]] == [
+        ["prompt", "9", "MB", "at", "most"],
+        ["language", "21", "MB", "at", "most"],
+        ["at", "a", "time", "21", "MB", "at", "most"],
+    ]
+    assert lines[3] == "40 tokens of the prompt read in 2.00 s, 3 written in 0.50 s (6.0 a second)"
+    assert lines[4] == "the answer was cut: raise evaluation.max_tokens"

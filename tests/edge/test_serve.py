@@ -1,0 +1,104 @@
+"""`make edge-serve`: the stock server, asked by the OpenAI client and as a labeler."""
+
+import base64
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from openai import OpenAI
+
+from edge.gguf.export import ensure_language, ensure_mmproj
+from edge.serve import Served, main, serving, start_server
+from edge.settings import Settings
+from feedback.divide import CLAIMS_SCHEMA
+from feedback.labeler_prompts import read_prompts
+from rlaif.config import EndpointSection
+from rlaif.errors import InputError, ModelError
+from rlaif.inference.endpoint import EndpointEngine, served_revision
+from rlaif.inference.engine import Request
+from tests.support import ROOT
+from tests.support.edge.original import MAX_TOKENS, OriginalModel, demo_config, scenes
+
+CONFIG = str(ROOT / "configs" / "demo.yaml")
+PICTURES = 12
+ONE_THREAD = Settings(threads=1)  # the other cores have tests of their own
+
+
+@pytest.fixture(scope="module")
+def url(edge_run: Path) -> Iterator[str]:
+    folder = edge_run / "edge"
+    with serving(folder / "language-f16.gguf", folder / "mmproj-f16.gguf", ONE_THREAD, "demo") as (url, _):
+        yield url
+
+
+def ask(url: str, picture: bytes, text: str) -> Any:
+    """The response of the server to a picture with a text, as anybody would ask."""
+    data = f"data:image/png;base64,{base64.b64encode(picture).decode()}"
+    content: list[Any] = [{"type": "image_url", "image_url": {"url": data}}, {"type": "text", "text": text}]
+    with OpenAI(base_url=url, api_key="none", max_retries=0) as client:
+        return client.chat.completions.create(
+            model="demo", messages=[{"role": "user", "content": content}], temperature=0, max_tokens=MAX_TOKENS
+        )
+
+
+@pytest.mark.slow
+def test_answers_are_those_of_the_policy_where_the_slices_agree(url: str, original: OriginalModel) -> None:
+    same_slices = same = 0
+    for scene in scenes(PICTURES):
+        expected = original.answer(scene.png, scene.instruction)
+        response = ask(url, scene.png, scene.instruction)
+        if response.usage.prompt_tokens == len(expected.prompt.ids):
+            same_slices += 1
+            same += response.choices[0].message.content == expected.text
+    assert same_slices >= PICTURES / 2
+    assert same == same_slices
+
+
+@pytest.mark.slow
+def test_an_export_of_the_labeler_is_a_labeler(tmp_path: Path, llama_cpp: Any) -> None:
+    """What `make feedback` asks of labeler.endpoint: claims by a JSON schema, and the probability of yes."""
+    folder, config = ROOT / "assets" / "labeler", demo_config("assets/labeler")
+    files = ensure_language(config, tmp_path / "run", "f16"), ensure_mmproj(config, tmp_path / "run")
+    prompts = read_prompts(str(ROOT / "assets" / "prompts"))
+    (scene,) = scenes(1)
+    split = prompts.format_split(scene.instruction, "There is a red circle at the top. I see a blue star.")
+    odd = prompts.format_split(scene.instruction, "There is a red circle. There is a blue star.")
+    questions = [prompts.format_verify(f"Is there a {thing}?") for thing in ("red circle", "blue star", "green square")]
+    requests = [Request(text, scene.png, max_tokens=1, first_words=("yes", "no")) for text in questions]
+    with serving(*files, ONE_THREAD, "labeler") as (url, _):
+        endpoint = EndpointSection(url=url)
+        assert served_revision("labeler", None, endpoint).startswith("endpoint: ")
+        with pytest.raises(ModelError, match="does not serve 'other', only: labeler"):
+            served_revision("other", None, endpoint)
+        with closing(EndpointEngine("labeler", endpoint)) as engine:
+            splits = [Request(text, json_schema=CLAIMS_SCHEMA) for text in (split, odd)]
+            (claims,), (forced,), *verdicts = engine.generate([*splits, *requests])
+    labeler = OriginalModel(folder)
+    assert claims.text == labeler.answer(None, split).text
+    assert [item["claim"] for item in json.loads(forced.text)["claims"]]
+    assert not labeler.answer(None, odd).text.startswith("{")  # the server held it to the schema
+    for question, (verdict,) in zip(questions, verdicts, strict=True):
+        expected = labeler.answer(scene.png, question)
+        assert verdict.prompt_tokens == len(expected.prompt.ids)  # the same slices
+        assert verdict.first_words is not None
+        assert verdict.first_words["yes"] == pytest.approx(labeler.probability(expected.logits[0], "yes"), abs=0.01)
+
+
+def test_missing_and_broken_files_are_one_line(edge_run: Path, tmp_path: Path) -> None:
+    language, mmproj = edge_run / "edge" / "language-f16.gguf", edge_run / "edge" / "mmproj-f16.gguf"
+    with pytest.raises(InputError, match=r"mmproj\.gguf is missing; write it with `make export-edge`"):
+        start_server(Served(language, tmp_path / "mmproj.gguf", ONE_THREAD, "demo"))
+    (tmp_path / "mmproj.gguf").write_bytes(mmproj.read_bytes()[:5000])
+    with pytest.raises(InputError, match=r"mmproj\.gguf is damaged or cut short") as damaged:
+        start_server(Served(language, tmp_path / "mmproj.gguf", ONE_THREAD, "demo"))
+    with pytest.raises(ModelError, match="expected an export of this version and a free port") as other:
+        start_server(Served(language, language, ONE_THREAD, "demo"))  # which has no vision part
+    assert "\n" not in f"{damaged.value}{other.value}"
+
+
+def test_the_command_names_a_missing_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--config", CONFIG, "--run", str(tmp_path)]) == 2
+    assert "language-Q4_K_M.gguf is missing" in capsys.readouterr().err
