@@ -27,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except RlaifError as error:
         report_error(str(error))
         return 2
+    except OSError as error:  # a full disk, missing permissions
+        report_error(f"{error}; fix it and run the same command again")
+        return 2
     return 0
 
 

@@ -4,6 +4,7 @@ what depends on the instruction sets.
 
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ NATIVE = Path(__file__).parent / "native"
 CROSS = "aarch64-linux-gnu-"
 CROSS_ROOT = "/usr/aarch64-linux-gnu"  # Debian's libraries for that machine, which the emulator needs
 EMULATOR = "qemu-aarch64"
+ERROR = re.compile(r"(?:^|\s)[Ee]rror\b")  # not the option -Werror of a command that is shown
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,8 @@ def build(target: Target, toolchain: Toolchain, folder: Path) -> Installed:
     log = tree / "log.txt"
     log.write_text("", encoding="utf-8")
     print(f"edge-runtime: compiling {target.name} ({', '.join(target.features) or 'no extensions'})", flush=True)
-    _run(configure_command(target, toolchain, source, tree), log)
-    _run([_tool("cmake"), "--build", str(tree), "--target", PROGRAM, "--parallel", str(cores())], log)
+    run_logged(configure_command(target, toolchain, source, tree), log)
+    run_logged([_tool("cmake"), "--build", str(tree), "--target", PROGRAM, "--parallel", str(cores())], log)
     found = Installed(
         target=target.name,
         machine=target.machine,
@@ -140,7 +142,7 @@ def _tool(name: str) -> str:
     return str(path)
 
 
-def _run(command: Sequence[str], log: Path) -> None:
+def run_logged(command: Sequence[str], log: Path) -> None:
     """Run a command, its output appended to the log. Errors: ModelError with the last line that names an error."""
     with log.open("a", encoding="utf-8") as opened:
         status = subprocess.run(command, stdout=opened, stderr=subprocess.STDOUT).returncode
@@ -148,7 +150,7 @@ def _run(command: Sequence[str], log: Path) -> None:
         lines = [
             line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
         ]
-        errors = [line for line in lines if "error" in line.lower()]
+        errors = [line for line in lines if ERROR.search(line)]
         reason = (errors or lines or [f"status {status}"])[0]
         raise ModelError(
             f"llama.cpp could not be compiled: {reason}; expected a C++17 compiler and its libraries; "

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from typing import Any
 
-from edge.runtime.installed import HOST, find_build
+from edge.runtime.installed import HOST, WAITING, find_build
 from rlaif.errors import ModelError
 
 WARN, ERROR = 2, 3  # ggml_log_level
@@ -34,6 +34,8 @@ def load(build: str | None = None) -> Any:
         assert not _loaded, f"{next(iter(_loaded))} is loaded; load {build} in another process"
         found = find_build(build)
         os.environ["LLAMA_CPP_LIB_PATH"] = str(found.folder.resolve())
+        for variable, value in WAITING.items():
+            os.environ.setdefault(variable, value)
         _loaded[build] = _import_bindings()
     return _loaded[build]
 

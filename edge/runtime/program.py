@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edge.runtime.installed import HOST, PROGRAM, find_build
+from edge.runtime.installed import HOST, PROGRAM, WAITING, find_build
 from rlaif.errors import ConfigError, ModelError
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def write_prompt(file: Path, ids: Sequence[int], rows: "np.ndarray | None" = Non
 def _run(folder: Path, arguments: Sequence[str], runner: Sequence[str]) -> str:
     """What the program prints. Errors: ModelError with its last line, or the signal that ended it."""
     command = [*runner, str((folder / PROGRAM).resolve()), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace")
+    environment = {**WAITING, **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment)
     if done.returncode == 0:
         return done.stdout
     lines = [line.removeprefix("error: ") for line in done.stderr.strip().splitlines()]

@@ -3,6 +3,7 @@
 A YAML file in `configs/` gives the sections; `--set section.key=value` changes single values. Unknown keys are errors.
 """
 
+from rlaif.config.edge import EdgeSection
 from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection, ShortAnswersSection
 from rlaif.config.models import EndpointSection, EngineSection, ModelSection, Section
 from rlaif.config.pipeline import (
@@ -23,6 +24,7 @@ from rlaif.config.stages import (
     LoraSection,
 )
 from rlaif.config.training import TrainingConfig
+from rlaif.config.tune import TuneSection
 
 __all__ = [
     "AblationsConfig",
@@ -33,6 +35,7 @@ __all__ = [
     "Config",
     "DataSection",
     "DpoSection",
+    "EdgeSection",
     "EndpointSection",
     "EngineSection",
     "EvaluationSection",
@@ -47,5 +50,6 @@ __all__ = [
     "Section",
     "ShortAnswersSection",
     "TrainingConfig",
+    "TuneSection",
     "VariantSection",
 ]

@@ -5,6 +5,7 @@ from typing import Self
 from pydantic import Field, model_validator
 from typing_extensions import TypeVar
 
+from rlaif.config.edge import EdgeSection
 from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection
 from rlaif.config.models import EngineSection, ModelSection, Section
 from rlaif.config.stages import DataSection, DpoSection, FeedbackSection, GenerationSection
@@ -43,6 +44,7 @@ class Config(Section):
     evaluation: EvaluationSection = Field(EvaluationSection(), description="Hallucination before and after.")
     benchmark: BenchmarkSection = Field(BenchmarkSection(), description="Public benchmarks.")
     export: ExportSection = Field(ExportSection(), description="Pairs for other tools.")
+    edge: EdgeSection = Field(EdgeSection(), description="Exports for laptops and phones.")
     engine: EngineSection = Field(EngineSection(), description="Serving of the models with vLLM.")
 
     @property
@@ -122,6 +124,7 @@ class RewriteConfig(Section):
     rewriter: ModelSection = Field(description="The language model that rewrites.")
     captions: CaptionsSection = Field(description="Images with raw captions.")
     rewrite: RewriteSection = Field(RewriteSection(), description="Prompt and rules.")
+    edge: EdgeSection = Field(EdgeSection(), description="Exports for laptops and phones.")
     engine: EngineSection = Field(EngineSection(), description="Serving of the rewriter with vLLM.")
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.runtime.build import NATIVE, Toolchain, configure_command, find_toolchain, is_of_this_project
+from edge.runtime.build import NATIVE, Toolchain, configure_command, find_toolchain, is_of_this_project, run_logged
 from edge.runtime.targets import Target
 from rlaif.errors import ModelError
 
@@ -43,6 +43,15 @@ def test_a_machine_without_a_compiler_is_told_what_to_install(tmp_path: Path) ->
     other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     with pytest.raises(ModelError, match=r"apt install g\+\+-aarch64-linux-gnu\), then run the same command again"):
         find_toolchain(other)
+
+
+def test_the_compilers_first_error_is_shown(tmp_path: Path) -> None:
+    script = "echo 'FAILED: c++ -Werror=implicit-int'; echo 'a.cpp:1:2: error: no such thing'; exit 1"
+    with pytest.raises(
+        ModelError, match=r"^llama.cpp could not be compiled: a\.cpp:1:2: error: no such thing; expected a"
+    ):
+        run_logged(["/bin/sh", "-c", script], tmp_path / "log.txt")
+    assert (tmp_path / "log.txt").read_text().startswith("FAILED: ")
 
 
 def test_a_tree_of_a_moved_project_is_not_used(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The compiled llama.cpp: through the bindings, through the program, and on another machine in an emulator."""
 
+import os
 import platform
 import shutil
 import subprocess
@@ -42,6 +43,15 @@ def test_loading_needs_neither_torch_nor_the_rest_of_the_package() -> None:
     assert "'llama_cpp.llama_cpp'" in loaded
     for name in ("torch", "numpy", "jinja2", "llama_cpp.llama"):
         assert f"'{name}'" not in loaded
+
+
+def test_waiting_threads_sleep_unless_the_user_says_otherwise() -> None:
+    script = "import os; from edge.runtime.library import load; load(); print(os.environ['OMP_WAIT_POLICY'])"
+    for given, expected in (({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")):
+        environment = {**{name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}, **given}
+        command = [sys.executable, "-c", script]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        assert done.stdout == f"{expected}\n"
 
 
 def test_the_build_passes_its_trial() -> None:
