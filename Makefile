@@ -55,7 +55,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -110,6 +110,9 @@ edge-answer: .venv/.edge-ready ## answer TEXT about IMAGE with RUN's export, fir
 
 edge-serve: .venv/.edge-ready ## serve RUN's export with the stock server of llama.cpp, for OpenAI clients and as a labeler: QUANT=, PORT=, HOST=
 	@$(VENV)/python -m edge.serve $(STAGE_ARGS) --quant '$(QUANT)' --host $(BIND) --port $(PORT)
+
+edge-check: .venv/.edge-ready ## compare every export of RUN with its policy on pictures: answers, KL, features, size, memory, speed, hallucination
+	@$(VENV)/python -m edge.check $(STAGE_ARGS)
 
 edge-tune: .venv/.edge-ready ## search the settings with which this machine runs the export QUANT= of RUN fastest; edge-answer and edge-serve use them
 	@$(VENV)/python -m edge.tuning $(STAGE_ARGS) --quant '$(QUANT)'

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def save_reference(file: Path, reference: Reference) -> None:
 def load_reference(file: Path) -> Reference:
     """Read the file of a picture. Errors: InputError: it is damaged."""
     try:
-        with np.load(file) as arrays:
+        with file.open("rb") as opened, np.load(opened) as arrays:
             strips, sizes = arrays["strips"], arrays["sizes"]  # [3, side, sum of P_i * side], [S, 2]
             ends = np.cumsum(sizes.prod(axis=1) * strips.shape[1])[:-1]
             prompt = Prompt(
@@ -71,5 +72,5 @@ def load_reference(file: Path) -> Reference:
                 str(arrays["text"]),
                 float(arrays["seconds"]),
             )
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise InputError(f"{file} is damaged ({error}); delete its folder and run `make edge-check` again") from error

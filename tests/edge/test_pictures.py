@@ -39,7 +39,7 @@ def test_a_run_without_prompts_has_the_scenes_that_generate_would_write(tmp_path
 
 def test_a_run_without_such_pictures_is_an_error(tmp_path: Path) -> None:
     config, path = make_run(tmp_path)
-    with pytest.raises(InputError, match="no prompts of split 'validation'; set"):
+    with pytest.raises(InputError, match="no prompts of split 'validation', expected one or more; set"):
         read_pictures(config, path, "validation", 80)
     with pytest.raises(InputError, match="the scenes have no split 'dev', only train, validation, test"):
         read_pictures(scenes(), tmp_path / "none", "dev", 80)
