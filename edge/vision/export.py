@@ -36,6 +36,7 @@ from rlaif.storage.versions import code_version
 
 VERSION = "1"  # raise it when other files are written from the same policy
 CALIBRATION_SPLIT = "train"  # not the pictures that exports are measured on
+CALIBRATION_ADVICE = "A16W8 takes its ranges from pictures of that split: run `make generate` on data that has it"
 
 
 def export_vision(config: Config, run: Path, soc: str = DEFAULT_SOC) -> list[Path]:
@@ -138,7 +139,8 @@ class Export:
 
     def _calibration_slices(self) -> Iterator[Slices]:
         processor = load_processor(self.policy)
-        for picture in read_pictures(self.config, self.run, CALIBRATION_SPLIT, CALIBRATION_SLICES):
+        pictures = read_pictures(self.config, self.run, CALIBRATION_SPLIT, CALIBRATION_SLICES, CALIBRATION_ADVICE)
+        for picture in pictures:
             slices = encode_prompt(processor, picture.image, picture.instruction).slices
             assert slices is not None, "there is a picture"
             yield slices
