@@ -55,7 +55,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -180,6 +180,9 @@ bench-growth: .venv/.ready ## time each stage by number of images (100 to 800) a
 
 bench-full-size: .venv/.ready ## measure the 8.5B model on one GPU in 12 minutes: sampling, verifying, DPO, SFT, pre-training 3 (without a GPU: a test with a small model)
 	@$(VENV)/python -m bench.full_size
+
+bench-edge: .venv/.edge-ready ## measure what each difference of stock llama.cpp costs, in answers of the embedded policy (minutes)
+	@$(VENV)/python -m bench.comparisons.stock_llama_cpp
 
 cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks, from rates measured on this machine
 	@$(VENV)/python -m bench.cost_estimate

@@ -1,6 +1,6 @@
 """What each difference of stock llama.cpp costs: its answers with mmproj against those of the policy.
 
-    python -m bench.comparisons.stock_llama_cpp > edge-stock.txt && python -m bench.record edge-stock edge-stock.txt
+    make bench-edge > edge-stock.txt && python -m bench.record edge-stock edge-stock.txt
 
 The embedded policy describes rendered scenes, greedily: in float32 with its own processor, and in f16 in the stock
 server, which cuts and encodes the picture itself. Scenes are grouped by what llama.cpp does with their size. Prints a
