@@ -23,6 +23,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from edge.runtime.installed import WAITING
 from edge.settings import Settings
 from rlaif.command import run_stage
 from rlaif.config import Config
@@ -49,6 +50,8 @@ def start_server(served: Served) -> tuple[Any, str]:
 
     Errors: InputError: a file is missing or damaged; ModelError: llama.cpp cannot load the files or bind to the port.
     """
+    for variable, value in WAITING.items():
+        os.environ.setdefault(variable, value)
     import xllamacpp as llama
 
     for file in (served.language, served.mmproj):

@@ -6,25 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edge.answer import (
-    Answer,
-    answer_picture,
-    encode,
-    encode_and_write,
-    find_language,
-    main,
-    summary,
-    write_answer,
-)
+from bench.comparisons.edge_memory import measure, save_middle_model, table
+from edge.answer import Answer, answer_picture, find_language, main, summary
 from edge.language import Generated
-from edge.parts import run_part
-from edge.policy import load_processor
-from edge.prompt import encode_prompt
-from edge.settings import Settings
 from rlaif.errors import InputError
 from tests.support import ROOT
-from tests.support.edge.original import MAX_TOKENS, OriginalModel, demo_config, save_middle_model, scenes
-from tests.support.pair_rows import png
+from tests.support.edge.original import MAX_TOKENS, OriginalModel, scenes
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
 POLICY = ROOT / "assets" / "policy"
@@ -84,25 +71,14 @@ def test_wrong_input_is_one_line(
 
 @pytest.mark.slow
 def test_in_sequence_the_peak_is_that_of_the_larger_part(llama_cpp: Any, tmp_path: Path) -> None:
-    """With a random model of middle size, whose weights outweigh the libraries."""
-    from edge.gguf.export import ensure_language
-    from edge.vision.export import ensure_vision
-
     save_middle_model(tmp_path / "model")
-    config, run = demo_config(str(tmp_path / "model")), tmp_path / "run"
-    file = ensure_language(config, run, "f16")
-    language_bytes = file.stat().st_size
-    vision_bytes = sum(file.stat().st_size for file in ensure_vision(config, run, "cpu"))
-    prompt = encode_prompt(load_processor(tmp_path / "model"), png((56, 56)), "yes")
-    vision, language = (tmp_path / "model", run / "edge", "cpu"), (file, Settings(threads=1), 2)
-    encoded, vision_peak = run_part("vision", encode, vision, prompt.slices)
-    (text, _), language_peak = run_part("language", write_answer, language, prompt, encoded.features)
-    (joint_text, _, _), joint_peak = run_part("both", encode_and_write, vision, language, prompt)
-    assert text == joint_text
-    assert vision_peak > vision_bytes and language_peak > language_bytes  # each holds its weights
-    smaller = min(vision_bytes, language_bytes)
+    peaks = measure(tmp_path / "model", tmp_path / "run", "f16")
+    smaller = min(peaks.vision_weights, peaks.language_weights)
     assert smaller > 50_000_000
-    assert max(vision_peak, language_peak) < joint_peak - 0.8 * smaller
+    assert peaks.vision > peaks.vision_weights and peaks.language > peaks.language_weights  # each holds its weights
+    assert peaks.sequence < peaks.joint - 0.8 * smaller
+    row = table({"f16": peaks}).splitlines()[-1]
+    assert row.startswith("| f16 | ") and row.endswith(f" | {peaks.joint / 1e6:,.0f} MB |")
 
 
 def test_a_missing_export_names_those_that_exist(tmp_path: Path) -> None:

@@ -63,37 +63,26 @@ def tiny_tokenizer(version: str = "2.5") -> Any:
 
 
 def save_tiny_model(
-    folder: Path,
-    seed: int = 0,
-    version: str = "2.5",
-    positions: str = "",
-    width: int = 128,
-    table_side: int = 10,
-    vision: dict[str, Any] | None = None,
-    **sizes: Any,
+    folder: Path, seed: int = 0, version: str = "2.5", positions: str = "", width: int = 128, table_side: int = 10
 ) -> None:
     """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices.
 
-    width: of the language model, a multiple of 128. table_side: of the vision encoder's position table. sizes, vision:
-    other values of the configuration and of its vision_config.
+    width: of the language model, a multiple of 128. table_side: of the vision encoder's position table.
     """
     import torch
 
     from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVImageProcessor, MiniCPMVProcessor
 
     tokenizer = tiny_tokenizer(version)
-    small = {
-        "hidden_size": width,
-        "intermediate_size": width,
-        "num_hidden_layers": 2,
-        "num_attention_heads": width // 64,
-        "num_key_value_heads": width // 128,
-        "max_position_embeddings": 512,
-    }
     config = MiniCPMVConfig(
-        **{**small, **sizes},
         version=version,
+        hidden_size=width,
+        intermediate_size=width,
+        num_hidden_layers=2,
+        num_attention_heads=width // 64,
+        num_key_value_heads=width // 128,
         vocab_size=len(tokenizer),
+        max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
@@ -109,7 +98,6 @@ def save_tiny_model(
             "image_size": 14 * table_side,
             "patch_size": 14,
             "position_embedding_type": positions,
-            **(vision or {}),
         },
     )
     torch.manual_seed(seed)

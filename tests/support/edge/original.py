@@ -80,16 +80,3 @@ class OriginalModel:
         shares = np.exp(logits - logits.max())
         texts = self.processor.tokenizer.batch_decode([[token] for token in range(len(logits))])
         return float(sum(shares[i] for i, text in enumerate(texts) if is_spelling_of(text, word)) / shares.sum())
-
-
-def save_middle_model(folder: Path) -> None:
-    """A random model of 75 million parameters, half of them in the vision part: enough to see in a process's memory."""
-    from tests.support.tiny import save_tiny_model
-
-    save_tiny_model(
-        folder,
-        width=512,
-        intermediate_size=2048,
-        num_hidden_layers=10,
-        vision={"hidden_size": 512, "intermediate_size": 2048, "num_hidden_layers": 10, "num_attention_heads": 8},
-    )
