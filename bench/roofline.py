@@ -2,11 +2,11 @@
 
     make bench NAME=roofline             # on CPU; writes docs/results/roofline.json, then `make figures`
 
-Verifying claims, sampling ten answers an image, a step of DPO and one of packed SFT, with 103M random weights in
-float32, each in a new process. What counts as useful is said in `bench.limits.useful`: tokens x weights x 2, three
-times that where weights are trained; nothing that is padding or computed again. The product is measured in the same
-process, with the same threads, before and after each repeat; a share is the median of the repeats. Of a training, a
-repeat is a step, and all steps are one measurement. One more run, or step, is profiled:
+Verifying claims, sampling ten answers an image of few images and of many at once, a step of DPO and one of packed SFT,
+with 103M random weights in float32, each in a new process. What counts as useful is said in `bench.limits.useful`:
+tokens x weights x 2, three times that where weights are trained; nothing that is padding or computed again. The product
+is measured in the same process, with the same threads, before and after each repeat; a share is the median of the
+repeats. Of a training, a repeat is a step, and all steps are one measurement. One more run, or step, is profiled:
 
     share = useful part of the products' operations x share of time in products x their rate over that of the large one
 """
@@ -15,7 +15,6 @@ import io
 import random
 import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from contextlib import closing, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -28,7 +27,7 @@ from bench.comparisons import dpo
 from bench.figures.results import RESULTS, ResultFile, write_result
 from bench.figures.tables import markdown_table
 from bench.isolated import run_isolated
-from bench.limits.meter import UNTIMED, matrix_rate
+from bench.limits.meter import UNTIMED, clock, matrix_rate
 from bench.limits.profile import KINDS, PRODUCTS, Operations, Profile
 from bench.limits.useful import Times, pair_counts, request_counts, weights_of
 from bench.models import Load, pictures, save_model
@@ -39,18 +38,20 @@ from model import MiniCPMVConfig
 from model.vllm.private import forget_prompts
 
 COMMAND = "make bench NAME=roofline"
+VERIFYING, SAMPLING_FEW, SAMPLING_MANY = "verifying", "sampling, 30 answers at once", "sampling, 160 answers at once"
 
 
 @dataclass(frozen=True)
 class Size:
-    """Model and work. verified, sampled: images; pairs: of a step of DPO; sequence: tokens of each of two packed
-    sequences; rows: of SFT.
+    """Model and work. verified, few, many: images, whose answers are decoded at the same time; pairs: of a step of DPO;
+    sequence: tokens of each of two packed sequences; rows: of SFT.
     """
 
     width: int = 768
     layers: int = 12
     verified: int = 2
-    sampled: int = 3
+    few: int = 3
+    many: int = 16
     answers: int = 10
     answer_tokens: int = 64
     pairs: int = 2
@@ -60,7 +61,7 @@ class Size:
 
     @property
     def load(self) -> Load:
-        return Load(images=max(self.verified, self.sampled), width=self.width, layers=self.layers, side=self.side)
+        return Load(images=max(self.verified, self.many), width=self.width, layers=self.layers, side=self.side)
 
     def dpo(self, steps: int) -> dpo.Load:
         images = self.load
@@ -106,7 +107,7 @@ COLUMNS += ["useful part of products", "speed of products", *(f"time: {kind}" fo
 
 
 def engine_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
-    """`verifying` or `sampling` through the engine, as the stages do; call it in a new process."""
+    """Verifying or sampling through the engine, as the stages do; call it in a new process."""
     from model import MiniCPMVProcessor
     from rlaif.config import EngineSection, ModelSection
     from rlaif.inference.vllm_engine import VllmEngine
@@ -115,9 +116,11 @@ def engine_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
     weights = weights_of(MiniCPMVConfig.from_pretrained(model))
     processor = MiniCPMVProcessor.from_pretrained(model)
     images = list(pictures(size.load).values())
-    requests = sampling(images[: size.sampled], size.answers, size.answer_tokens)
-    if what == "verifying":
+    if what == VERIFYING:
         requests = verifying(images[: size.verified])
+    else:
+        count = size.few if what == SAMPLING_FEW else size.many
+        requests = sampling(images[:count], size.answers, size.answer_tokens)
     rates, products = [], []
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         engine = VllmEngine(ModelSection(model=model, dtype="float32"), EngineSection(max_model_len=2048), 0)
@@ -127,9 +130,9 @@ def engine_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
             for _ in range(repeats):
                 forget_prompts(engine._llm)
                 before = matrix_rate(torch.float32)
-                start = time.perf_counter()
+                start = clock()
                 rows = engine.generate(requests)
-                seconds = time.perf_counter() - start
+                seconds = clock() - start
                 useful = weights.operations(request_counts(processor, requests, rows))
                 rates.append(useful / seconds)
                 products.append((before + matrix_rate(torch.float32)) / 2)
@@ -173,8 +176,9 @@ def sft_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
 
 
 WORK: dict[str, Callable[[str, Path, Size, int], Run]] = {
-    "verifying": engine_run,
-    "sampling": engine_run,
+    VERIFYING: engine_run,
+    SAMPLING_FEW: engine_run,
+    SAMPLING_MANY: engine_run,
     "DPO, full": dpo_run,
     "SFT, packed": sft_run,
 }

@@ -12,13 +12,13 @@ the chosen and with the rejected answer, and both policy and reference encode it
 because TRL puts the padding of a shorter prompt between it and its answer, which shifts the positions of the answer.
 The losses of all variants must be equal, step by step, within 1e-4. The time to precompute reference log-probabilities
 and to fill the cache of images is spread over 4 epochs. Each measurement runs in a new process; its first step is a
-warm-up and not timed.
+warm-up and not timed. On one thread (OMP_NUM_THREADS=1) seconds are those of the processor, so that other work on the
+machine does not count.
 """
 
 import io
 import random
 import tempfile
-import time
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -107,7 +107,7 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     from datasets import Dataset, Features, Image, List, Value
     from trl import DPOTrainer
 
-    from bench.limits.meter import Meter, peak
+    from bench.limits.meter import Meter, clock, peak
     from dpo import vision_cache
     from dpo.arguments import trainer_arguments
     from dpo.pair_reader import PROMPT
@@ -160,9 +160,9 @@ def train(variant: str, folder: Path, load: Load, method: str) -> Measured:
     def timed(work: Any) -> Any:
         def measured(*arguments: Any) -> Any:
             nonlocal beforehand
-            start = time.perf_counter()
+            start = clock()
             result = work(*arguments)
-            beforehand += time.perf_counter() - start
+            beforehand += clock() - start
             return result
 
         return measured

@@ -65,7 +65,7 @@ def answer_pictures(
     ):
         for file, error in zip(references, errors, strict=True):
             reference = load_reference(file)
-            encoded = np.load(features / f"{file.stem}.npy")
+            encoded = np.load(features / f"{file.stem}.npy", allow_pickle=False)
             generated = model.generate(reference.prompt, encoded, max_tokens, logits=True)
             assert generated.logits is not None
             ids = generated.logits.argmax(axis=-1).tolist()  # with the token that ends the answer

@@ -55,7 +55,7 @@ def save_reference(file: Path, reference: Reference) -> None:
 def load_reference(file: Path) -> Reference:
     """Read the file of a picture. Errors: InputError: it is damaged."""
     try:
-        with file.open("rb") as opened, np.load(opened) as arrays:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             strips, sizes = arrays["strips"], arrays["sizes"]  # [3, side, sum of P_i * side], [S, 2]
             ends = np.cumsum(sizes.prod(axis=1) * strips.shape[1])[:-1]
             prompt = Prompt(

@@ -16,7 +16,7 @@ from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.report.distributions import certainty, falling_rewards, lengths, training
 from rlaif.report.pairs import pair_cards
-from rlaif.report.sections import benchmarks, change, labeler, outcomes, percent, rounds, short_answers
+from rlaif.report.sections import benchmarks, change, labeler, outcomes, percent, rounds, short_answers, stages
 from rlaif.storage.files import atomic_write, read_json
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import COMMANDS, SCHEMAS
@@ -50,7 +50,7 @@ def report(config: Config, path: Path) -> Path:
         "certainty": certainty(run),
         "outcomes": outcomes(metrics),
         "lost": metrics.get("feedback", {}).get("lost_responses", 0),
-        "stages": metrics.get("stages", {}),
+        "stages": stages(metrics),
         "pairs": pair_cards(run),
         "total_pairs": count_rows(run, "pairs") if has_table(run, "pairs") else 0,
         "provenance": provenance(run, metrics),

@@ -170,6 +170,18 @@ def labeler(metrics: dict[str, Any]) -> dict[str, Any] | None:
     }
 
 
+def stages(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """By stage: rows kept and dropped, seconds, and the share of idle steps of its engines (empty without engines, or
+    where their steps are not known).
+    """
+    used = {"generation": metrics.get("sampling", {}), "feedback": metrics.get("labeling", {})}
+    idle = {stage: use.get("engine_idle_share") for stage, use in used.items()}
+    return {
+        stage: counts | {"idle": "" if idle.get(stage) is None else percent(idle[stage])}
+        for stage, counts in metrics.get("stages", {}).items()
+    }
+
+
 def outcomes(metrics: dict[str, Any]) -> list[tuple[str, int, float]] | None:
     """(how, number, share) of the claims of scored responses; None before `make feedback`, or without claims."""
     figures = metrics.get("feedback", {})

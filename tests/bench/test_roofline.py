@@ -153,7 +153,9 @@ def test_every_work_has_a_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """In this process, at a size at which the figures mean nothing."""
     monkeypatch.setattr(roofline, "run_isolated", lambda work, *arguments: work(*arguments))
     monkeypatch.setattr(roofline, "matrix_rate", lambda dtype: 1e11)
-    small = roofline.Size(width=128, layers=1, verified=1, sampled=1, answers=2, answer_tokens=4, sequence=512, rows=24)
+    small = roofline.Size(
+        width=128, layers=1, verified=1, few=1, many=2, answers=2, answer_tokens=4, sequence=512, rows=24
+    )
     roofline.compare(1, replace(small, side=300), tmp_path)
     (table,) = read_result("roofline", tmp_path).figures["tables"]
     assert [row[0] for row in table["rows"]] == list(roofline.WORK)

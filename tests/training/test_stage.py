@@ -1,6 +1,7 @@
 """The stages of training, each run for real on the tiny model."""
 
 import io
+import itertools
 import json
 import re
 from pathlib import Path
@@ -287,14 +288,18 @@ def test_a_run_folder_with_other_settings_is_not_overwritten(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharding", SHARDINGS if EVERYTHING else ["fsdp2"])
+@pytest.mark.parametrize(
+    ("stage", "sharding"),
+    list(itertools.product(("sft-1", "pretrain-1"), SHARDINGS)) if EVERYTHING else [("sft-1", "fsdp2")],
+)
 def test_two_processes_train_as_one_does_also_after_one_of_them_was_killed(
-    sharding: str, tiny_model: Path, tables: dict[str, str], tmp_path: Path
+    stage: str, sharding: str, tiny_model: Path, tables: dict[str, str], tmp_path: Path
 ) -> None:
-    """Some rows have no image, so that a step has one process without. The large epsilon keeps Adam from taking whole
-    steps on the rounding errors of gradients that are zero.
+    """In SFT some rows have no image, so that a step has one process without. The large epsilon keeps Adam from taking
+    whole steps on the rounding errors of gradients that are zero.
     """
-    common: dict[str, Any] = {"stage": "sft-1", "after_any": True, "model": str(tiny_model), "data": [tables["chats"]]}
+    data = tables["chats" if stage == "sft-1" else "captions"]
+    common: dict[str, Any] = {"stage": stage, "after_any": True, "model": str(tiny_model), "data": [data]}
     trainer: dict[str, Any] = {"max_steps": 4, "gradient_checkpointing": True, "adam_epsilon": 0.01}
     trainer |= {"save_strategy": "steps", "save_steps": 1, "learning_rate": 0.01}
     common["packing"] = "none"

@@ -18,7 +18,7 @@ from rlaif.report.__main__ import main
 from rlaif.report.charts import Group, Line, histogram, line_chart
 from rlaif.report.page import render, report
 from rlaif.report.pairs import PAIRS_SHOWN, chip, data_uri, pair_cards
-from rlaif.report.sections import headline, outcomes, signed, tile
+from rlaif.report.sections import headline, outcomes, signed, stages, tile
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from rlaif.storage.writer import TableWriter
@@ -216,6 +216,13 @@ def test_chips_say_how_a_claim_was_verified() -> None:
     assert chip(claim | {"outcome": "restated"})["detail"].startswith("Verified as a statement. p(yes)")
     unknown = chip(claim | {"outcome": "unknown", "p_yes": None, "p_no": None, "verdict": None})
     assert (unknown["detail"], unknown["sure"]) == ("could not be verified", 0.0)
+
+
+def test_idle_engines_are_shown_where_they_are_known() -> None:
+    counts: dict[str, Any] = {"kept": {}, "dropped": {}, "seconds": 1.0}
+    metrics: dict[str, Any] = {"stages": {"generation": counts, "feedback": counts, "dpo": counts}}
+    metrics |= {"sampling": {"engine_idle_share": 0.0312}, "labeling": {"engine_idle_share": None}}
+    assert [row["idle"] for row in stages(metrics).values()] == ["3.1%", "", ""]
 
 
 def test_outcomes_are_counted_with_their_shares() -> None:
