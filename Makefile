@@ -32,7 +32,7 @@ IMAGE ?=## picture of `make edge-answer`: a file
 TEXT ?= Describe this image.## question or instruction of `make edge-answer`
 JOINT ?=## JOINT=1: `make edge-answer` keeps both parts in memory, to compare the peaks
 DEVICE ?= cpu## where the exported vision encoder runs: cpu, openvino, openvino-npu, qnn (fp16), qnn-a16w8 or torch; default cpu
-SOC ?= snapdragon-8-gen-3## Snapdragon that `make edge-vision` compiles for (an unknown name lists all); default snapdragon-8-gen-3
+SOC ?= snapdragon-8-gen-3## Snapdragon of `make edge-vision` and of DEVICE=qnn (an unknown name lists all); default snapdragon-8-gen-3
 TARGET ?= host## what `make edge-runtime` compiles llama.cpp for: host, portable, avx2, avx512 or aarch64; default host
 WORKERS ?= 2## parallel processes of `make test`; default 2
 SECTION ?=## section of `make help-config`, such as data or dpo.lora; default all
@@ -106,7 +106,7 @@ edge-runtime: .venv/.edge-ready ## compile llama.cpp for this machine into .edge
 	@$(VENV)/python -m edge.runtime --target '$(TARGET)'
 
 edge-answer: .venv/.edge-ready ## answer TEXT about IMAGE with RUN's export, first the vision part, then the language model: QUANT=, DEVICE=; JOINT=1 keeps both
-	@$(VENV)/python -m edge.answer $(STAGE_ARGS) --image $(call quoted,$(IMAGE)) --text $(call quoted,$(TEXT)) --quant '$(QUANT)' --device '$(DEVICE)' $(if $(JOINT),--joint)
+	@$(VENV)/python -m edge.answer $(STAGE_ARGS) --image $(call quoted,$(IMAGE)) --text $(call quoted,$(TEXT)) --quant '$(QUANT)' --device '$(DEVICE)' --soc '$(SOC)' $(if $(JOINT),--joint)
 
 edge-serve: .venv/.edge-ready ## serve RUN's export with the stock server of llama.cpp, for OpenAI clients and as a labeler: QUANT=, PORT=, HOST=
 	@$(VENV)/python -m edge.serve $(STAGE_ARGS) --quant '$(QUANT)' --host $(BIND) --port $(PORT)

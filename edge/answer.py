@@ -22,11 +22,12 @@ from rlaif.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from edge.language import Generated
+    from edge.policy import Policy
     from edge.settings import Settings
     from edge.slices import Floats, Prompt, Slices
     from edge.vision.encoder import VisionEncoder
 
-VisionPart: TypeAlias = tuple[Path, Path, str]  # policy folder, export folder, device
+VisionPart: TypeAlias = "tuple[Policy, Path, str, str]"  # policy, run folder, device, Snapdragon
 LanguagePart: TypeAlias = "tuple[Path, Settings, int]"  # file, settings, most tokens of an answer
 
 
@@ -50,19 +51,28 @@ class Answer:
 
 
 def answer_picture(
-    policy: Path, folder: Path, picture: bytes | None, text: str, max_tokens: int, quant: str, device: str, joint: bool
+    policy: "Policy",
+    run: Path,
+    picture: Path | None,
+    text: str,
+    max_tokens: int,
+    quant: str,
+    device: str,
+    soc: str,
+    joint: bool,
 ) -> Answer:
-    """Answer with the export in `folder` of the policy, whose processor is read.
+    """Answer with the export of the policy in RUN/edge.
 
-    picture: an encoded file; None: text alone. joint: keep the vision part beside the language model.
-    Errors: InputError: the picture cannot be read, or a part of the export is missing; ModelError: a part fails.
+    picture: None: text alone. joint: keep the vision part beside the language model.
+    Errors: ConfigError: unknown quantization; InputError: the picture cannot be read, or a part of the export is
+    missing or of another policy; ModelError: a part fails.
     """
     from edge.parts import run_part
     from edge.settings import read_settings
 
-    vision = (policy, folder, device)
-    language = (find_language(folder, quant), read_settings(folder), max_tokens)
-    prompt, prompt_peak = run_part("prompt", read_prompt, policy, picture, text)
+    vision = (policy, run, device, soc)
+    language = (current_language(policy, run, quant), read_settings(run / "edge"), max_tokens)
+    prompt, prompt_peak = run_part("prompt", read_prompt, policy.folder, picture, text)
     peaks = {"prompt": prompt_peak}
     if joint and prompt.slices is not None:
         both, peaks["vision and language"] = run_part("vision and language", encode_and_write, vision, language, prompt)
@@ -75,24 +85,26 @@ def answer_picture(
     return Answer(*written, encoded, peaks)
 
 
-def find_language(folder: Path, quant: str) -> Path:
-    """The language model of an export. Errors: InputError where it does not exist."""
-    file = folder / f"language-{quant}.gguf"
-    if not file.is_file():
-        known = ", ".join(sorted(path.stem.removeprefix("language-") for path in folder.glob("language-*.gguf")))
-        raise InputError(
-            f"{file} is missing, {folder} has {known or 'no language model'}; run "
-            f"`make export-edge RUN={folder.parent} QUANT={quant}`"
-        )
+def current_language(policy: "Policy", run: Path, quant: str) -> Path:
+    """The language model of a run's export. Errors: see `answer_picture`."""
+    from edge.gguf.file import read_text
+    from edge.gguf.names import REVISION, export_command, find_language
+    from edge.policy import check_exported
+
+    file = find_language(run, quant)
+    check_exported(file, read_text(file, REVISION), policy, export_command(run, quant))
     return file
 
 
-def read_prompt(policy: Path, picture: bytes | None, text: str) -> "Prompt":
-    """The part that needs the processor of the policy."""
+def read_prompt(policy: Path, picture: Path | None, text: str) -> "Prompt":
+    """The part that needs the processor of the policy. Errors: InputError where the picture cannot be read."""
     from edge.policy import load_processor
     from edge.prompt import encode_prompt
 
-    return encode_prompt(load_processor(policy), picture, text)
+    processor = load_processor(policy)
+    if picture is None:
+        return encode_prompt(processor, None, text)
+    return encode_prompt(processor, picture.read_bytes(), text, name=str(picture))
 
 
 def encode(vision: VisionPart, slices: "Slices") -> Encoded:
@@ -129,10 +141,15 @@ def encode_and_write(vision: VisionPart, language: LanguagePart, prompt: "Prompt
 
 
 def open_vision(vision: VisionPart) -> "VisionEncoder":
-    from edge.vision.encoder import open_encoder
+    from edge.policy import check_exported
+    from edge.vision.encoder import device_files, open_encoder
 
-    policy, folder, device = vision
-    return open_encoder(folder, device, policy)
+    policy, run, device, soc = vision
+    encoder = open_encoder(run / "edge", device, policy.folder, soc)
+    if device != "torch":  # which reads the policy itself
+        file = device_files(run / "edge", device, soc)[0]
+        check_exported(file, encoder.revision, policy, f"make edge-vision RUN={run}")
+    return encoder
 
 
 def features_of(encoder: "VisionEncoder", slices: "Slices") -> Encoded:
@@ -163,26 +180,26 @@ def megabytes(size: int) -> str:
     return f"{size / 1e6:,.0f} MB"
 
 
-def run(config: Config, path: Path, image: str, text: str, quant: str, device: str, joint: bool) -> None:
-    from edge.policy import policy_folder, run_policy
+def run(config: Config, path: Path, image: str, text: str, quant: str, device: str, soc: str, joint: bool) -> None:
+    from edge.policy import Policy
+    from edge.vision.encoder import check_device
 
     if not text.strip():
         raise ConfigError("the text is empty, expected a question or an instruction; give one with TEXT=")
-    picture = read_picture(Path(image)) if image else None
-    section, _ = run_policy(config, path)
-    answer = answer_picture(
-        policy_folder(section), path / "edge", picture, text, config.evaluation.max_tokens, quant, device, joint
-    )
+    device = check_device(device)
+    picture = find_picture(Path(image)) if image else None
+    policy = Policy.of(config, path)
+    answer = answer_picture(policy, path, picture, text, config.evaluation.max_tokens, quant, device, soc, joint)
     print(answer.text)
     print()
     print(summary(answer))
 
 
-def read_picture(file: Path) -> bytes:
-    """The bytes of a picture. Errors: InputError where there is no such file."""
+def find_picture(file: Path) -> Path:
+    """Errors: InputError where there is no such file."""
     if not file.is_file():
         raise InputError(f"{file} is not a file, expected a picture such as a JPEG or PNG file; correct IMAGE=")
-    return file.read_bytes()
+    return file
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,6 +209,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--text", required=True, help="question or instruction")
     options.add_argument("--quant", default="Q4_K_M", help="which of the exported language models; default Q4_K_M")
     options.add_argument("--device", default="cpu", help="what encodes the picture; default cpu")
+    options.add_argument(
+        "--soc",
+        default="snapdragon-8-gen-3",
+        metavar="NAME",
+        help="Snapdragon that the graphs of the devices qnn and qnn-a16w8 were compiled for",
+    )
     options.add_argument("--joint", action="store_true", help="keep both parts in memory, to compare the peaks")
     return run_stage(
         Config, "edge.answer", "Answers a text about a picture with the export of a run.", run, argv, options

@@ -25,6 +25,7 @@ DEFAULT = Settings()
 WIDTH_KEY = "rlaif.embedding_width"  # the width of features, where an export padded that of the model with zeros
 FLASH_ATTENTION = {"auto": -1, "off": 0, "on": 1}  # enum llama_flash_attn_type
 KV_TYPES = {"f16": 1, "q4_0": 2, "q8_0": 8}  # enum ggml_type
+NOT_LOADED = "cannot be loaded"
 PIECE_BYTES = 256  # room for the text of a token; a longer one is asked for again
 
 
@@ -48,12 +49,13 @@ class LanguageModel:
     """A GGUF file, loaded. One answer at a time; use it as a context manager, or call `close`.
 
     context: most tokens of a prompt and its answer together; None: as many as the model was trained on.
-    Errors: InputError: no such file; ModelError: llama.cpp cannot load it, or there is no llama.cpp.
+    Errors: InputError: no such file, or one that is cut short; ModelError: llama.cpp cannot load it, or there is no
+    llama.cpp.
     """
 
     def __init__(self, file: Path, settings: Settings = DEFAULT, context: int | None = None) -> None:
         if not file.is_file():
-            raise InputError(f"{file} is missing; write it with `make export-edge`")
+            raise InputError(f"{file} is missing; write it with `make export-edge RUN={file.parent.parent}`")
         self._llama = llama = load(settings.build)
         self._file = file
         self._model = self._context = None
@@ -61,7 +63,7 @@ class LanguageModel:
         options.use_extra_bufts = settings.repack
         self._model = llama.llama_model_load_from_file(str(file).encode(), options)
         if not self._model:
-            raise self._failure("cannot be loaded")
+            raise self._failure(NOT_LOADED)
         self._vocabulary = llama.llama_model_get_vocab(self._model)
         self._embedding_width = int(llama.llama_model_n_embd(self._model))
         self.vocabulary_size = int(llama.llama_vocab_n_tokens(self._vocabulary))
@@ -222,8 +224,12 @@ class LanguageModel:
             size = -length
 
     def _failure(self, what: str) -> ModelError:
+        if what == NOT_LOADED:
+            from edge.gguf.file import read_header
+
+            read_header(self._file)  # says so where the file is cut short
         reason = next((line for line in reversed(messages()) if "error" in line), "llama.cpp gives no reason")
         return ModelError(
             f"{self._file} {what} ({reason}); expected a whole export of this version: write it again with "
-            "`make export-edge`"
+            f"`make export-edge RUN={self._file.parent.parent}`"
         )

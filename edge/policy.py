@@ -1,45 +1,88 @@
 """The policy of a run that leaves for a device, and its processor."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlaif.config import Config, ModelSection
-from rlaif.errors import ModelError
-from rlaif.inference.revision import pin_model
-from rlaif.storage.files import read_json
+from rlaif.errors import InputError, ModelError
+from rlaif.inference.revision import model_files, model_revision, pin_model
+from rlaif.storage.files import lock_until_exit, read_json, write_json
 
 if TYPE_CHECKING:
     from model import MiniCPMVProcessor
 
 VERSIONS = ("2.5", "2.6")
+REVISION = "revision.json"
 
 
-def run_policy(config: Config, run: Path) -> tuple[ModelSection, str]:
-    """The policy that `make dpo` wrote into the run folder, an adapter merged, and its revision; without one, after a
-    line that says so, the policy of the configuration.
+@dataclass(frozen=True)
+class Policy:
+    """A policy that leaves for a device.
 
-    Errors: ModelError: it is not MiniCPM-V of one of VERSIONS, or has no weights.
+    folder: its files. name: of the run that aligned it, or of the model that the configuration names. revision: as of
+    `rlaif.inference.revision.model_revision`.
     """
-    folder = run / "policy"
-    section = config.policy
-    if folder.is_dir():
-        section = section.model_copy(update={"model": str(folder), "revision": None})
-    else:
+
+    folder: Path
+    name: str
+    revision: str
+
+    @classmethod
+    def of(cls, config: Config, run: Path) -> "Policy":
+        """The policy that `make dpo` wrote into the run folder, an adapter merged; without one, after a line that says
+        so, the policy of the configuration, which is downloaded where it is not cached.
+
+        Errors: InputError: there is no such run folder; ModelError: the policy is not MiniCPM-V of one of VERSIONS, or
+        has no weights.
+        """
+        if not run.is_dir():
+            raise InputError(f"{run} is not a folder, expected that of a run; correct RUN=, or create it")
+        aligned, section = run / "policy", config.policy
+        if aligned.is_dir():
+            return cls(aligned, run.resolve().name, _folder_revision(aligned, run))
         print(f"{run} has no aligned policy; takes the one of the configuration, {section.model}")
-    section, revision = pin_model(section)
-    check_version(section)
-    return section, revision
+        name = Path(section.model).name
+        if Path(section.model).is_dir():
+            return cls(Path(section.model), name, _folder_revision(Path(section.model), run))
+        section, revision = pin_model(section)
+        from huggingface_hub import hf_hub_download, snapshot_download
+
+        check_version(section.model, Path(hf_hub_download(section.model, "config.json", revision=revision)))
+        return cls(Path(snapshot_download(section.model, revision=revision)), name, revision)
 
 
-def check_version(section: ModelSection) -> None:
-    """Errors: ModelError for a model that is not MiniCPM-V of one of VERSIONS."""
-    settings = _model_config(section)
+def begin(run: Path) -> Path:
+    """The folder RUN/edge, in which no other process writes. Errors: InputError."""
+    folder = run / "edge"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot write to {folder} ({error.strerror}); use another RUN=") from error
+    lock_until_exit(folder.resolve() / ".lock")
+    return folder
+
+
+def check_version(model: str, file: Path) -> None:
+    """Errors: ModelError where the config.json of a model is not that of MiniCPM-V of one of VERSIONS."""
+    settings: dict[str, Any] = read_json(file)
     kind, version = settings.get("model_type"), str(settings.get("version"))
     if kind != "minicpmv" or version not in VERSIONS:
         what = f"MiniCPM-V {version}" if kind == "minicpmv" else f"a model of type {kind!r}"
         raise ModelError(
-            f"{section.model} is {what}, expected MiniCPM-V {' or '.join(VERSIONS)}; give such a policy with CONFIG= "
-            "or RUN="
+            f"{model} is {what}, expected MiniCPM-V {' or '.join(VERSIONS)}; give such a policy with CONFIG= or RUN="
+        )
+
+
+def check_exported(file: Path, revision: str | None, policy: Policy, command: str) -> None:
+    """Errors: InputError where a file was not written from the policy that the run has now.
+
+    revision: what the file says. command: what writes it again.
+    """
+    if revision != policy.revision:
+        raise InputError(
+            f"{file} was written from another policy ({revision or 'it does not say which'}), expected the one that is "
+            f"in {policy.folder} now ({policy.revision}); run `{command}`"
         )
 
 
@@ -51,20 +94,20 @@ def load_processor(folder: Path) -> "MiniCPMVProcessor":
     return processor
 
 
-def policy_folder(section: ModelSection) -> Path:
-    """The folder of a policy; a hub id with its commit is downloaded if it is not cached."""
-    if Path(section.model).is_dir():
-        return Path(section.model)
-    from huggingface_hub import snapshot_download
+def _folder_revision(folder: Path, run: Path) -> str:
+    """The revision of a model folder. To read all weights takes long, so RUN/edge/revision.json keeps the revision for
+    as long as the names, sizes and times of the files are the same.
 
-    return Path(snapshot_download(section.model, revision=section.revision))
-
-
-def _model_config(section: ModelSection) -> dict[str, Any]:
-    file = Path(section.model) / "config.json"
-    if not file.is_file():
-        from huggingface_hub import hf_hub_download
-
-        file = Path(hf_hub_download(section.model, "config.json", revision=section.revision))
-    content: dict[str, Any] = read_json(file)
-    return content
+    Errors: ModelError: see `Policy.of`.
+    """
+    files = model_files(folder)
+    check_version(str(folder), folder / "config.json")
+    state = [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]
+    kept = run / "edge" / REVISION
+    known: dict[str, Any] = read_json(kept) if kept.is_file() else {}
+    if known.get("folder") == str(folder.resolve()) and known.get("files") == state:
+        return str(known["revision"])
+    revision = model_revision(ModelSection(model=str(folder)))
+    kept.parent.mkdir(exist_ok=True)
+    write_json(kept, {"revision": revision, "folder": str(folder.resolve()), "files": state})
+    return revision

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from model import MiniCPMVProcessor
 
 
-def encode_prompt(processor: "MiniCPMVProcessor", picture: bytes | None, text: str) -> Prompt:
+def encode_prompt(processor: "MiniCPMVProcessor", picture: bytes | None, text: str, name: str = "picture") -> Prompt:
     """The prompt of one user turn, the picture first.
 
-    picture: an encoded file; None: text alone. Errors: InputError for a picture that cannot be read.
+    picture: an encoded file, `name` in messages; None: text alone.
+    Errors: InputError for a picture that cannot be read.
     """
     from model.images import open_image
 
@@ -29,7 +30,7 @@ def encode_prompt(processor: "MiniCPMVProcessor", picture: bytes | None, text: s
     try:
         image = open_image(picture)
     except ValueError as error:
-        raise InputError(f"{error}; expected a picture such as a JPEG or PNG file; give another one") from error
+        raise InputError(f"{name}: {error}; expected a picture such as a JPEG or PNG file; give another one") from error
     strips, sizes = processor.image_processor.slice(image)
     ids = processor.expand(ids, [image.size])
     slices = Slices([strip.numpy() for strip in strips], sizes.numpy())

@@ -13,11 +13,12 @@ Private: names of CommonParams in xllamacpp 2026.10.11549.
 
 import argparse
 import os
+import socket
 import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -27,7 +28,7 @@ from edge.runtime.installed import WAITING
 from edge.settings import Settings
 from rlaif.command import run_stage
 from rlaif.config import Config
-from rlaif.errors import InputError, ModelError, RlaifError
+from rlaif.errors import ConfigError, InputError, ModelError, RlaifError
 
 LOOPBACK = "127.0.0.1"
 KEY = "LLAMA_API_KEY"  # as of the stock server
@@ -48,7 +49,8 @@ class Served:
 def start_server(served: Served) -> tuple[Any, str]:
     """Start the server in this process; it answers until it is deleted. Returns it and its base URL.
 
-    Errors: InputError: a file is missing or damaged; ModelError: llama.cpp cannot load the files or bind to the port.
+    Errors: InputError: a file is missing or damaged, or the address cannot be bound to; ModelError: llama.cpp cannot
+    load the files.
     """
     for variable, value in WAITING.items():
         os.environ.setdefault(variable, value)
@@ -56,7 +58,8 @@ def start_server(served: Served) -> tuple[Any, str]:
 
     for file in (served.language, served.mmproj):
         if not file.is_file():
-            raise InputError(f"{file} is missing; write it with `make export-edge`")
+            raise InputError(f"{file} is missing; write it with `make export-edge RUN={file.parent.parent}`")
+    check_address(served.host, served.port)
     settings, params = served.settings, llama.CommonParams()
     params.model.path, params.mmproj.path = str(served.language), str(served.mmproj)
     params.model_alias = {served.name}
@@ -87,10 +90,22 @@ def start_server(served: Served) -> tuple[Any, str]:
         for file in (served.language, served.mmproj):
             read_header(file)
         raise ModelError(
-            f"llama.cpp cannot serve {served.language} with {served.mmproj.name} at {served.host}:{served.port}, "
-            "expected an export of this version and a free port; run `make export-edge` again, or give another PORT="
+            f"llama.cpp cannot serve {served.language} with {served.mmproj}, expected an export of this version and "
+            f"memory for both; run `make export-edge RUN={served.language.parent.parent}`, or give a smaller QUANT="
         ) from error
     return server, f"{server.listening_address}/v1"
+
+
+def check_address(host: str, port: int) -> None:
+    """Errors: InputError: another program listens there, or this machine does not have the address."""
+    try:
+        socket.create_server((host, port)).close()
+    except OSError as error:  # also of names that do not resolve
+        reason = str(error.strerror).partition(" (while")[0]
+        raise InputError(
+            f"cannot listen at {host}:{port} ({reason}), expected an address of this machine and a free port; "
+            "give another PORT= or HOST="
+        ) from error
 
 
 @contextmanager
@@ -112,7 +127,7 @@ def serving(language: Path, mmproj: Path, settings: Settings, name: str) -> Iter
             process.join()
             raise ModelError(
                 f"the server of {language} ended with status {process.exitcode} while it was starting; write "
-                "the export again with `make export-edge`"
+                f"the export again with `make export-edge RUN={language.parent.parent}`"
             ) from None
         if isinstance(outcome, RlaifError):
             raise outcome
@@ -136,13 +151,20 @@ def _serve(sender: Connection, served: Served) -> None:
     del server
 
 
-def run(config: Config, path: Path, quant: str, host: str, port: int) -> None:
-    from edge.answer import find_language
+def run(config: Config, path: Path, quant: str, host: str, port: str) -> None:
+    from edge.gguf.file import read_text
+    from edge.gguf.names import REVISION, export_command, find_language, mmproj_file
+    from edge.policy import Policy, check_exported
     from edge.settings import read_settings
 
-    folder = path / "edge"
-    served = Served(find_language(folder, quant), folder / "mmproj-f16.gguf", read_settings(folder), path.name)
-    server, url = start_server(replace(served, host=host, port=port))
+    number = read_port(port)
+    policy = Policy.of(config, path)
+    files = find_language(path, quant), mmproj_file(path)
+    for file in files:
+        if file.is_file():
+            check_exported(file, read_text(file, REVISION), policy, export_command(path, quant))
+    served = Served(*files, read_settings(path / "edge"), path.resolve().name, host, number)
+    server, url = start_server(served)
     print(f"serves {served.language.name} as {served.name!r} at {url}; Ctrl-C stops it", flush=True)
     try:
         threading.Event().wait()
@@ -150,12 +172,19 @@ def run(config: Config, path: Path, quant: str, host: str, port: int) -> None:
         del server
 
 
+def read_port(text: str) -> int:
+    """Errors: ConfigError: it is not the number of a port."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ConfigError(f"PORT is {text!r}, expected a number from 1 to 65535; correct PORT=")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     options = argparse.ArgumentParser(add_help=False)
     options.add_argument("--quant", default="Q4_K_M", help="which of the exported language models; default Q4_K_M")
     options.add_argument("--host", default=LOOPBACK, help="address to bind to; default 127.0.0.1, this machine alone")
-    options.add_argument("--port", default=8000, type=int, help="default 8000")
+    options.add_argument("--port", default="8000", help="1 to 65535; default 8000")
     return run_stage(
         Config, "edge.serve", "Serves the export of a run with the server of llama.cpp.", run, argv, options
     )

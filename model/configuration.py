@@ -109,6 +109,13 @@ class MiniCPMVConfig(LlamaConfig):
         output["architectures"] = ["MiniCPMV"]
         if self.rope_parameters is not None:
             output["rope_theta"] = self.rope_parameters["rope_theta"]
+        return output
+
+    def to_diff_dict(self) -> dict[str, Any]:
+        """What is saved: as of transformers 5, plus the older name of dtype, which `to_dict` must not have:
+        transformers would read each of its keys as an attribute, and warn of this one.
+        """
+        output = super().to_diff_dict()
         if output.get("dtype") is not None:
             output["torch_dtype"] = output["dtype"]
         return output

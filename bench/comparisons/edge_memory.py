@@ -17,9 +17,10 @@ from pathlib import Path
 
 from edge.answer import encode, encode_and_write, write_answer
 from edge.parts import run_part
-from edge.policy import load_processor
+from edge.policy import Policy, load_processor
 from edge.prompt import encode_prompt
 from edge.settings import Settings
+from edge.vision.qnn import DEFAULT_SOC
 from rlaif.config import Config
 from rlaif.progress import progress_bar
 
@@ -50,17 +51,19 @@ def save_middle_model(folder: Path) -> None:
     save_model(folder, width=768, layers=4, vision_layers=14)
 
 
-def measure(policy: Path, run: Path, quant: str) -> Peaks:
-    """The peaks of an answer by the export of a policy, which is written into the run folder where it is missing."""
+def measure(folder: Path, run: Path, quant: str) -> Peaks:
+    """The peaks of an answer by the export of the policy in `folder`, written into the run where it is missing."""
     from bench.models import picture
     from edge.gguf.export import ensure_language
     from edge.vision.export import ensure_vision
 
-    config = Config.model_validate({"policy": {"model": str(policy)}, "labeler": {"model": str(policy)}})
-    language_file = ensure_language(config, run, quant)
-    vision_files = ensure_vision(config, run, DEVICE)
-    prompt = encode_prompt(load_processor(policy), picture(random.Random(0), side=200), "Describe this image.")
-    vision, language = (policy, run / "edge", DEVICE), (language_file, Settings(threads=1), MAX_TOKENS)
+    config = Config.model_validate({"policy": {"model": str(folder)}, "labeler": {"model": str(folder)}})
+    run.mkdir(exist_ok=True)
+    policy = Policy.of(config, run)
+    language_file = ensure_language(policy, run, quant)
+    vision_files = ensure_vision(config, policy, run, DEVICE)
+    prompt = encode_prompt(load_processor(folder), picture(random.Random(0), side=200), "Describe this image.")
+    vision, language = (policy, run, DEVICE, DEFAULT_SOC), (language_file, Settings(threads=1), MAX_TOKENS)
     encoded, vision_peak = run_part("vision", encode, vision, prompt.slices)
     (text, _), language_peak = run_part("language", write_answer, language, prompt, encoded.features)
     (joint_text, _, _), joint_peak = run_part("both", encode_and_write, vision, language, prompt)

@@ -20,12 +20,12 @@ import torch
 from openai import OpenAI
 from PIL import Image
 
-from edge.gguf.export import Policy, write_language, write_mmproj
+from edge.gguf.export import write_language, write_mmproj
 from edge.gguf.file import Tensor, write_file
 from edge.gguf.mmproj import build_mmproj
 from edge.gguf.positions import fit_table
 from edge.gguf.weights import Weights
-from edge.policy import load_processor
+from edge.policy import Policy, load_processor
 from edge.serve import serving
 from edge.settings import Settings
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor

@@ -26,10 +26,11 @@ from edge.check.reference import load_reference, reference_file
 from edge.check.stock import ask_pictures
 from edge.check.table import Row, make_row, rows_table
 from edge.gguf.card import write_card
-from edge.gguf.export import begin, ensure_language, ensure_mmproj, mmproj_file
+from edge.gguf.export import ensure_language, ensure_mmproj
+from edge.gguf.names import mmproj_file
 from edge.parts import run_part
 from edge.pictures import Picture, read_pictures
-from edge.policy import policy_folder, run_policy
+from edge.policy import Policy, begin
 from edge.settings import read_settings
 from edge.vision.export import ensure_vision
 from evaluation.hallucination import answer_counts
@@ -46,18 +47,17 @@ POLICY = "policy"
 def check(config: Config, path: Path) -> None:
     """Run the command. Errors: RlaifError; rows of the exports that could be measured are written even so."""
     pictures = read_pictures(config, path, config.evaluation.split, config.edge.pictures)
-    policy, revision = run_policy(config, path)
-    policy_files = policy_folder(policy)
+    policy = Policy.of(config, path)
     exports = list(dict.fromkeys(config.edge.exports))
     print(f"edge-check: {len(pictures):,} pictures of split {config.evaluation.split!r}, exports {', '.join(exports)}")
     folder = begin(path) / "check"
-    peak = answer_with_policy(policy_files, revision, pictures, config.evaluation.max_tokens, folder)
+    peak = answer_with_policy(policy.folder, policy.revision, pictures, config.evaluation.max_tokens, folder)
     references = [reference_file(folder, index) for index in range(len(pictures))]
-    rows = [_policy_row(config, pictures, references, policy_files, peak)]
+    rows = [_policy_row(config, pictures, references, policy.folder, peak)]
     failures: dict[str, RlaifError] = {}
     features = folder / "features"
     shutil.rmtree(features, ignore_errors=True)  # left by a killed check
-    checker = _Checker(config, path, pictures, references, features)
+    checker = _Checker(config, policy, path, pictures, references, features)
     for export in exports:
         try:
             rows.append(checker.measure(export))
@@ -65,8 +65,8 @@ def check(config: Config, path: Path) -> None:
             failures[export] = error
     shutil.rmtree(features, ignore_errors=True)
     provenance = {
-        "policy": policy.model,
-        "revision": revision,
+        "policy": policy.name,
+        "revision": policy.revision,
         "code_version": code_version(),
         "split": config.evaluation.split,
         "max_tokens": config.evaluation.max_tokens,
@@ -98,9 +98,15 @@ class _Checker:
     """Measures exports of one run; each device encodes the pictures once."""
 
     def __init__(
-        self, config: Config, path: Path, pictures: Sequence[Picture], references: Sequence[Path], features: Path
+        self,
+        config: Config,
+        policy: Policy,
+        path: Path,
+        pictures: Sequence[Picture],
+        references: Sequence[Path],
+        features: Path,
     ) -> None:
-        self.config, self.path, self.pictures, self.references = config, path, pictures, references
+        self.config, self.policy, self.path, self.pictures, self.references = config, policy, path, pictures, references
         self._features = features
         self._encoded: dict[str, _Encoded] = {}
 
@@ -111,7 +117,7 @@ class _Checker:
     def _parts(self, export: str) -> Row:
         """Vision part and language model one after the other; one of them is the export, the other is the plain one."""
         device, quant = (export, "f16") if export in DEVICES else ("cpu", export)
-        language = ensure_language(self.config, self.path, quant)
+        language = ensure_language(self.policy, self.path, quant)
         encoded = self._encode(device)
         answers, peak = run_part(
             language.name,
@@ -129,7 +135,7 @@ class _Checker:
 
     def _encode(self, device: str) -> _Encoded:
         if device not in self._encoded:
-            files = ensure_vision(self.config, self.path, device)
+            files = ensure_vision(self.config, self.policy, self.path, device)
             folder = self._features / device
             folder.mkdir(parents=True)
             (errors, where), peak = run_part(
@@ -140,7 +146,7 @@ class _Checker:
         return self._encoded[device]
 
     def _stock(self) -> Row:
-        language, mmproj = ensure_language(self.config, self.path, "f16"), ensure_mmproj(self.config, self.path)
+        language, mmproj = ensure_language(self.policy, self.path, "f16"), ensure_mmproj(self.policy, self.path)
         answers, peak = ask_pictures(
             language,
             mmproj,

@@ -1,1 +1,1 @@
-"""The policy as GGUF for llama.cpp: the language model in several quantisations, and the vision part as mmproj."""
+"""The policy as GGUF for llama.cpp: the language model in several quantizations, and the vision part as mmproj."""

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-from edge.gguf.file import read_header
+from edge.gguf.file import read_header, read_text
+from edge.gguf.names import MMPROJ, REVISION
 from rlaif.report.figures import format_with_interval
 from rlaif.storage.files import atomic_write, read_json
 
-MMPROJ = "mmproj-f16.gguf"
 TEMPLATE = Path(__file__).with_name("card.md.j2")
 POSITIONS = {
     "bucket_1d": "counted row by row",
@@ -28,9 +28,15 @@ TURNS = {
 
 
 def recommended(folder: Path) -> Path:
-    """The language model that a user should run: Q4_K_M, or the smallest that there is."""
-    files = sorted(folder.glob("language-*.gguf"), key=lambda file: file.stat().st_size)
+    """The language model that a user should run: Q4_K_M, or the smallest that there is, of the current policy."""
+    files = sorted(current_languages(folder), key=lambda file: file.stat().st_size)
     return next((file for file in files if file.stem.endswith("Q4_K_M")), files[0])
+
+
+def current_languages(folder: Path) -> list[Path]:
+    """The language models of the same policy as language-f16.gguf, itself among them."""
+    revision = read_text(folder / "language-f16.gguf", REVISION)
+    return [file for file in sorted(folder.glob("language-*.gguf")) if read_text(file, REVISION) == revision]
 
 
 def write_modelfile(folder: Path) -> Path:
@@ -81,11 +87,14 @@ def write_card(folder: Path) -> Path:
         trim_blocks=True,
         keep_trailing_newline=True,
     )
-    rows = read_json(folder / "check.json") if (folder / "check.json").is_file() else []
+    checked = read_json(folder / "check.json") if (folder / "check.json").is_file() else []
+    rows = [row for row in checked if row["revision"] == language[REVISION]]
+    models = [*current_languages(folder), folder / MMPROJ]
     content = environment.get_template(TEMPLATE.name).render(
         name=language["rlaif.policy"],
-        origin={key: language[key] for key in ("rlaif.revision", "rlaif.code_version", "rlaif.llama_cpp")},
-        files=[(file.name, file.stat().st_size / 1e6) for file in sorted(folder.iterdir()) if is_model(file)],
+        run=folder.parent,
+        origin={key: language[key] for key in (REVISION, "rlaif.code_version", "rlaif.llama_cpp")},
+        files=[(file.name, file.stat().st_size / 1e6) for file in models],
         language=recommended(folder).name,
         version={"llama": "2.5", "qwen2": "2.6"}[architecture],
         image_size=mmproj["clip.vision.image_size"],
@@ -118,8 +127,3 @@ def check_cells(row: dict[str, Any]) -> list[str]:
         number("tokens_per_second", ",.0f"),
         *(format_with_interval(name, row[name], row["intervals"].get(name)) for name in ("mention_rate", "recall")),
     ]
-
-
-def is_model(file: Path) -> bool:
-    """Whether a file has weights, rather than text about them."""
-    return file.is_file() and file.suffix in (".gguf", ".onnx", ".data", ".safetensors")

@@ -17,114 +17,80 @@ A file of the same policy is kept, any other is written again. Each names its or
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from edge.gguf.card import MMPROJ, write_card, write_modelfile
+from edge.gguf.card import current_languages, write_card, write_modelfile
 from edge.gguf.file import Value, read_header, write_file
 from edge.gguf.language import ARCHITECTURES, language_metadata, language_tensors
 from edge.gguf.mmproj import build_mmproj
+from edge.gguf.names import MMPROJ, REVISION, check_quants
 from edge.gguf.tokenizer import tokenizer_metadata
 from edge.gguf.weights import Weights
-from edge.policy import load_processor, policy_folder, run_policy
+from edge.policy import Policy, begin, load_processor
 from edge.runtime import program
 from edge.runtime.installed import PACKAGE, package_version
 from model import MiniCPMVConfig, MiniCPMVProcessor
 from rlaif.config import Config
-from rlaif.errors import ConfigError, InputError
-from rlaif.storage.files import atomic_write, lock_until_exit
+from rlaif.errors import InputError
+from rlaif.storage.files import atomic_write
 from rlaif.storage.versions import code_version
 
-QUANTS = ("f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0")
 EXPORT_VERSION = 1  # raise it when other files are written from the same policy
 
 
-@dataclass(frozen=True)
-class Policy:
-    """The policy that is exported: its folder, the name and revision that the files record."""
+def origin(policy: Policy) -> dict[str, Value]:
+    """What decides the content of each file: one with other values is written again."""
+    return {
+        "rlaif.policy": policy.name,
+        REVISION: policy.revision,
+        "rlaif.export_version": EXPORT_VERSION,
+        "rlaif.llama_cpp": f"{PACKAGE} {package_version()}",
+    }
 
-    folder: Path
-    name: str
-    revision: str
 
-    @classmethod
-    def of(cls, config: Config, run: Path) -> "Policy":
-        """Errors: ModelError, see `edge.policy.run_policy`."""
-        section, revision = run_policy(config, run)
-        folder = policy_folder(section)
-        name = run.resolve().name if folder == run / "policy" else Path(section.model).name
-        return cls(folder, name, revision)
-
-    def origin(self) -> dict[str, Value]:
-        """What decides the content of each file: one with other values is written again."""
-        return {
-            "rlaif.policy": self.name,
-            "rlaif.revision": self.revision,
-            "rlaif.export_version": EXPORT_VERSION,
-            "rlaif.llama_cpp": f"{PACKAGE} {package_version()}",
-        }
-
-    def recorded(self) -> dict[str, Value]:
-        """What each file records."""
-        return {**self.origin(), "rlaif.code_version": code_version()}
+def recorded(policy: Policy) -> dict[str, Value]:
+    """What each file records."""
+    return {**origin(policy), "rlaif.code_version": code_version()}
 
 
 def export_gguf(config: Config, run: Path, quants: Sequence[str]) -> list[Path]:
     """Write f16, these quantizations, mmproj, Modelfile and card; returns the files. Errors: RlaifError."""
     check_quants(quants)
     policy, folder = Policy.of(config, run), begin(run)
+    before = _times(folder)
     language = [write_language(policy, folder)]
     language += [quantize(policy, folder, quant) for quant in quants if quant != "f16"]
     mmproj = write_mmproj(policy, folder)
     texts = [write_modelfile(folder), write_card(folder)]
     print(f"export-edge: {folder}")
     for file in (*language, mmproj):
-        print(f"  has      {file} ({file.stat().st_size / 1e6:,.2f} MB)")
+        what = "kept" if _times(folder)[file] == before.get(file) else "wrote"
+        print(f"  {what:8} {file} ({file.stat().st_size / 1e6:,.2f} MB)")
     for file in texts:
-        print(f"  has      {file}")
-    print(f"  next     make edge-answer RUN={run} IMAGE=FILE, with the same CONFIG and SET")
+        print(f"  wrote    {file}")
+    for file in sorted({*folder.glob("language-*.gguf")} - {*current_languages(folder)}):
+        print(
+            f"  old      {file} is of another policy; write it again with QUANT={file.stem.removeprefix('language-')}"
+        )
+    print(f"  next     make edge-vision RUN={run}, then make edge-answer RUN={run} IMAGE=FILE TEXT=QUESTION")
     return [*language, mmproj, *texts]
 
 
-def ensure_language(config: Config, run: Path, quant: str) -> Path:
+def _times(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.glob("*.gguf")}
+
+
+def ensure_language(policy: Policy, run: Path, quant: str) -> Path:
     """The language model in a quantization, written where it is missing or of another policy."""
     check_quants([quant])
-    policy, folder = Policy.of(config, run), begin(run)
+    folder = begin(run)
     file = write_language(policy, folder)
     return file if quant == "f16" else quantize(policy, folder, quant)
 
 
-def ensure_mmproj(config: Config, run: Path) -> Path:
+def ensure_mmproj(policy: Policy, run: Path) -> Path:
     """The vision part, written where it is missing or of another policy."""
-    return write_mmproj(Policy.of(config, run), begin(run))
-
-
-def language_file(run: Path, quant: str) -> Path:
-    return run / "edge" / f"language-{quant}.gguf"
-
-
-def mmproj_file(run: Path) -> Path:
-    return run / "edge" / MMPROJ
-
-
-def check_quants(quants: Sequence[str]) -> None:
-    """Errors: ConfigError: one of them is unknown, or there is none."""
-    if not quants:
-        raise ConfigError(f"QUANT is empty, expected one or more of {', '.join(QUANTS)}; give one with QUANT=")
-    for quant in quants:
-        if quant not in QUANTS:
-            raise ConfigError(f"QUANT is {quant!r}, expected one or more of {', '.join(QUANTS)}; correct QUANT=")
-
-
-def begin(run: Path) -> Path:
-    """The folder RUN/edge, in which no other process writes. Errors: InputError."""
-    folder = run / "edge"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError, PermissionError) as error:
-        raise InputError(f"cannot write to {folder} ({error.strerror}); use another RUN=") from error
-    lock_until_exit(folder.resolve() / ".lock")
-    return folder
+    return write_mmproj(policy, begin(run))
 
 
 def is_current(file: Path, policy: Policy) -> bool:
@@ -136,7 +102,7 @@ def is_current(file: Path, policy: Policy) -> bool:
     except InputError as error:
         print(f"{error}; it is written again")
         return False
-    return policy.origin().items() <= header.metadata.items()
+    return origin(policy).items() <= header.metadata.items()
 
 
 def write_language(policy: Policy, folder: Path) -> Path:
@@ -148,7 +114,7 @@ def write_language(policy: Policy, folder: Path) -> Path:
             tensors = language_tensors(weights, config)
             values = language_metadata(config, policy.name)
             values |= tokenizer_metadata(load_processor(policy.folder), config.vocab_size)
-            write_file(file, ARCHITECTURES[config.version], values | policy.recorded(), tensors)
+            write_file(file, ARCHITECTURES[config.version], values | recorded(policy), tensors)
     return file
 
 
@@ -172,5 +138,5 @@ def write_mmproj(policy: Policy, folder: Path) -> Path:
         processor: MiniCPMVProcessor = load_processor(policy.folder)
         with Weights.open(policy.folder) as weights:
             mmproj = build_mmproj(weights, config, processor.image_processor, policy.name)
-            write_file(file, "clip", mmproj.metadata | policy.recorded(), mmproj.tensors)
+            write_file(file, "clip", mmproj.metadata | recorded(policy), mmproj.tensors)
     return file

@@ -3,19 +3,24 @@
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The package `gguf` is used here alone.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from rlaif.errors import InputError, ModelError
 from rlaif.storage.files import atomic_write
 
+if TYPE_CHECKING:
+    import torch
+
 HALF_LIMIT = 65504.0  # the largest float16
+TEXT_TYPE = 8  # GGUF_TYPE_STRING
+HEAD_BYTES = 2**26  # more than the metadata of any vocabulary
 Shape = tuple[int, ...]
 Value = str | bool | int | float | np.int32 | Sequence[Any]
 
@@ -27,7 +32,7 @@ class Tensor:
     name: str
     shape: Shape
     half: bool  # float16, else float32
-    read: Callable[[], torch.Tensor]
+    read: "Callable[[], torch.Tensor]"
 
     def array(self) -> np.ndarray:
         """Its values in the type of the file. Errors: ModelError: a value does not fit into float16."""
@@ -99,19 +104,35 @@ def _add(writer: Any, key: str, value: Value) -> None:
         writer.add_array(key, value)
 
 
+def read_text(path: Path, key: str) -> str | None:
+    """The value of a text in the metadata of a GGUF file; None where there is no such key.
+
+    Its bytes are looked up, because `GGUFReader` takes seconds for the vocabulary of a released model.
+    """
+    name = key.encode()
+    with path.open("rb") as file:
+        head = file.read(HEAD_BYTES)
+    start = head.find(struct.pack("<Q", len(name)) + name + struct.pack("<I", TEXT_TYPE))
+    if start < 0:
+        return None
+    start += 8 + len(name) + 4
+    (length,) = struct.unpack_from("<Q", head, start)
+    return head[start + 8 : start + 8 + length].decode("utf-8", "replace")
+
+
 def read_header(path: Path) -> Header:
     """Metadata and tensors of a GGUF file. Errors: InputError: it is missing, not GGUF, or cut short."""
     import gguf
 
+    again = f"make export-edge RUN={path.parent.parent}"
     if not path.is_file():
-        raise InputError(f"{path} is missing, expected a GGUF file; run `make export-edge`")
+        raise InputError(f"{path} is missing, expected a GGUF file; run `{again}`")
     try:
         reader = gguf.GGUFReader(path)
     except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(
-            f"{path} is damaged or cut short ({reason}), expected a whole GGUF file; delete it and run "
-            "`make export-edge` again"
+            f"{path} is damaged or cut short ({reason}), expected a whole GGUF file; delete it and run `{again}`"
         ) from error
     return Header(
         {name: field.contents() for name, field in reader.fields.items()},

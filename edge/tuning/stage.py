@@ -20,6 +20,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from edge.gguf.names import find_language
 from edge.runtime.installed import find_build, package_version, read_installed
 from edge.runtime.targets import TARGETS
 from edge.settings import Settings, write_settings
@@ -41,8 +42,7 @@ PATIENCE = 5  # a trial is ended after this many times the default's seconds
 def tune(config: Config, run: Path, quant: str, search_all: bool = False) -> Settings:
     """Search, print, and write; returns the settings that were written. Errors: RlaifError."""
     section = config.edge.tune
-    work = Work(run / "edge" / f"language-{quant}.gguf", section.prompt, section.answer)
-    check_file(work.file, quant)
+    work = Work(find_language(run, quant), section.prompt, section.answer)
     builds = builds_here()
     cores = len(os.sched_getaffinity(0))
     configurations = choose(space(section, cores, builds), section.configurations, config.seed)
@@ -72,15 +72,6 @@ def tune(config: Config, run: Path, quant: str, search_all: bool = False) -> Set
     write_json(run / "edge" / "tuning.json", record(noise, candidates, comparison, chosen, work, provenance))
     write_settings(run / "edge", chosen, **provenance)
     return chosen
-
-
-def check_file(file: Path, quant: str) -> None:
-    """Errors: ModelError if the export is missing."""
-    if not file.is_file():
-        raise ModelError(
-            f"no {file}; expected the export whose speed is searched; run `make export-edge QUANT={quant}` with the "
-            "same RUN"
-        )
 
 
 def builds_here() -> list[str]:

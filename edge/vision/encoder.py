@@ -12,6 +12,7 @@ Files of RUN/edge and the device that reads them:
 from pathlib import Path
 
 from edge.vision.graph import WEIGHTS
+from edge.vision.qnn import DEFAULT_SOC, check_soc, open_qnn
 from edge.vision.sliced import VisionEncoder
 from rlaif.errors import ConfigError, InputError
 
@@ -35,28 +36,33 @@ def binary_name(device: str, soc: str) -> str:
     return f"vision-{device.removeprefix('qnn-')}-{soc}.onnx"
 
 
-def device_files(folder: Path, device: str) -> list[Path]:
-    """The files in RUN/edge that a device reads. Errors: InputError: some are missing."""
+def device_files(folder: Path, device: str, soc: str = DEFAULT_SOC) -> list[Path]:
+    """The files in RUN/edge that a device reads; soc: of the qnn devices. Errors: InputError: some are missing."""
     device = check_device(device)
-    names = {"cpu": [DYNAMIC], "openvino": [DYNAMIC], "openvino-npu": [STATIC, HOST], "torch": []}.get(device)
-    files = [folder / name for name in names or []]
-    if device.startswith("qnn"):
-        pattern = binary_name(device, "snapdragon-*")
-        files = [*(sorted(folder.glob(pattern)) or [folder / pattern]), folder / HOST]
+    names = {
+        "cpu": [DYNAMIC],
+        "openvino": [DYNAMIC],
+        "openvino-npu": [STATIC, HOST],
+        "qnn-fp16": [binary_name("qnn-fp16", soc), HOST],
+        "qnn-a16w8": [binary_name("qnn-a16w8", soc), HOST],
+        "torch": [],
+    }[device]
+    files = [folder / name for name in names]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
-        raise InputError(f"no {' or '.join(missing)}; write what DEVICE={device} reads with `make edge-vision RUN=...`")
+        command = f"make edge-vision RUN={folder.parent}" + (f" SOC={soc}" if device.startswith("qnn") else "")
+        raise InputError(f"no {' or '.join(missing)}; write what DEVICE={device} reads with `{command}`")
     return files + [data for file in files if (data := file.with_name(file.name + WEIGHTS)).is_file()]
 
 
-def open_encoder(folder: Path, device: str, policy: Path | None = None) -> VisionEncoder:
+def open_encoder(folder: Path, device: str, policy: Path | None = None, soc: str = DEFAULT_SOC) -> VisionEncoder:
     """The vision encoder of RUN/edge on a device.
 
-    policy: the folder of the policy, which only the device torch reads.
-    Errors: ConfigError: unknown device; InputError: files are missing or damaged; ModelError: no such hardware.
+    policy: the folder of the policy, which only the device torch reads. soc: of the qnn devices.
+    Errors: ConfigError: unknown device or SoC; InputError: files are missing or damaged; ModelError: no such hardware.
     """
     device = check_device(device)
-    files = [file for file in device_files(folder, device) if file.suffix != WEIGHTS]
+    files = [file for file in device_files(folder, device, check_soc(soc)) if file.suffix != WEIGHTS]
     if device == "torch":
         from edge.vision.runtimes import open_torch
 
@@ -70,6 +76,5 @@ def open_encoder(folder: Path, device: str, policy: Path | None = None) -> Visio
         from edge.vision.runtimes import open_openvino_npu
 
         return open_openvino_npu(*files)
-    from edge.vision.qnn import open_qnn
-
-    return open_qnn(files[:-1], files[-1], device.removeprefix("qnn-"))
+    binary, host = files
+    return open_qnn(binary, host, device.removeprefix("qnn-"))

@@ -16,12 +16,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 from edge.pictures import read_pictures
-from edge.policy import load_processor, policy_folder, run_policy
+from edge.policy import Policy, begin, load_processor
 from edge.prompt import encode_prompt
 from edge.slices import Slices
 from edge.vision import encoder
@@ -42,7 +41,8 @@ CALIBRATION_ADVICE = "A16W8 takes its ranges from pictures of that split: run `m
 def export_vision(config: Config, run: Path, soc: str = DEFAULT_SOC) -> list[Path]:
     """Write the files of every device; returns them. Errors: RlaifError for anything that the user can fix."""
     print(f"edge-vision: {run}")
-    export = Export.of(config, run, soc)
+    check_soc(soc)
+    export = Export(config, run, soc, Policy.of(config, run))
     for device in encoder.DEVICES:
         export.files(device)
     files = sorted(export.folder.glob("vision*"))
@@ -57,33 +57,27 @@ def export_vision(config: Config, run: Path, soc: str = DEFAULT_SOC) -> list[Pat
     return files
 
 
-def ensure_vision(config: Config, run: Path, device: str, soc: str = DEFAULT_SOC) -> list[Path]:
+def ensure_vision(config: Config, policy: Policy, run: Path, device: str, soc: str = DEFAULT_SOC) -> list[Path]:
     """Write what a device reads where it is missing or of another revision of the policy; returns its files."""
-    return Export.of(config, run, soc).files(device)
+    return Export(config, run, soc, policy).files(device)
 
 
-@dataclass
 class Export:
-    """RUN/edge and the policy that its files are written from."""
+    """RUN/edge, in which no other process writes, and the policy that its files are written from.
 
-    config: Config
-    run: Path
-    soc: str
-    policy: Path
-    origin: dict[str, str]
-    written: list[Path]
+    written: what has been written so far. Errors: InputError: see `begin`.
+    """
 
-    @classmethod
-    def of(cls, config: Config, run: Path, soc: str) -> "Export":
-        check_soc(soc)
-        section, revision = run_policy(config, run)
-        origin = {
-            "policy": section.model,
-            "revision": revision,
+    def __init__(self, config: Config, run: Path, soc: str, policy: Policy) -> None:
+        self.config, self.run, self.soc, self.policy = config, run, soc, policy
+        self.folder = begin(run)
+        self.origin = {
+            "policy": policy.name,
+            "revision": policy.revision,
             "export_version": VERSION,
             "code_version": code_version(),
         }
-        return cls(config, run, soc, policy_folder(section), origin, [])
+        self.written: list[Path] = []
 
     def files(self, device: str) -> list[Path]:
         """The files of a device, those that it reads last."""
@@ -97,17 +91,13 @@ class Export:
             self._quantized()
         if device.startswith("qnn"):
             self._binary(device)
-        return encoder.device_files(self.folder, device)
-
-    @property
-    def folder(self) -> Path:
-        return self.run / "edge"
+        return encoder.device_files(self.folder, device, self.soc)
 
     def _graph(self, name: str) -> None:
         file = self.folder / name
         if self._is_current(file):
             return
-        shape, tensors = read_shape(self.policy), read_tensors(self.policy)
+        shape, tensors = read_shape(self.policy.folder), read_tensors(self.policy.folder)
         with self._writing(file, "onnx") as temporary:
             if name == encoder.STATIC:
                 static_graph(shape, tensors, static_length(shape)).save(temporary)
@@ -117,8 +107,8 @@ class Export:
     def _host(self) -> None:
         file = self.folder / encoder.HOST
         if not self._is_current(file):
-            shape = read_shape(self.policy)
-            table = read_tensors(self.policy)[POSITION_TABLE]
+            shape = read_shape(self.policy.folder)
+            table = read_tensors(self.policy.folder)[POSITION_TABLE]
             Host(shape, static_length(shape), table).save(file, self.origin)
             self.written.append(file)
 
@@ -138,7 +128,7 @@ class Export:
                 compile_for(self.folder / graph, temporary, self.soc)
 
     def _calibration_slices(self) -> Iterator[Slices]:
-        processor = load_processor(self.policy)
+        processor = load_processor(self.policy.folder)
         pictures = read_pictures(self.config, self.run, CALIBRATION_SPLIT, CALIBRATION_SLICES, CALIBRATION_ADVICE)
         for picture in pictures:
             slices = encode_prompt(processor, picture.image, picture.instruction).slices

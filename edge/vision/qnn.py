@@ -16,9 +16,9 @@ from typing import Any
 
 from edge.slices import Floats
 from edge.vision.host import read_host
-from edge.vision.runtimes import damaged
+from edge.vision.runtimes import damaged, revision_in
 from edge.vision.sliced import SliceBySlice, VisionEncoder
-from rlaif.errors import ConfigError, InputError, ModelError
+from rlaif.errors import ConfigError, ModelError
 
 PROVIDER = "QNNExecutionProvider"
 
@@ -69,28 +69,23 @@ def compile_for(model: Path, target: Path, soc: str) -> None:
         raise ModelError(f"QNN compiled {model} for {soc} and wrote no context binary; check the disk, and try again")
 
 
-def open_qnn(binaries: list[Path], host: Path, precision: str) -> VisionEncoder:
-    """An encoder over one context binary, on the NPU where there is one, else on the emulator.
+def open_qnn(binary: Path, host: Path, precision: str) -> VisionEncoder:
+    """An encoder over a context binary, on the NPU where there is one, else on the emulator.
 
-    Errors: InputError: several binaries, or a damaged one.
+    Errors: InputError: it is damaged.
     """
-    if len(binaries) > 1:
-        raise InputError(
-            f"context binaries for several SoCs: {', '.join(file.name for file in binaries)}; expected one in "
-            f"{binaries[0].parent}; move the others away"
-        )
     inputs_of = read_host(host)
     try:
-        session = _session(binaries[0], {}, {})
+        session = _session(binary, {}, {})
     except Exception as error:  # as above
-        raise damaged(binaries[0], error) from error
+        raise damaged(binary, error) from error
 
     def encode_slice(strip: Floats, size: tuple[int, int]) -> Floats:
         features: Floats = session.run(None, inputs_of.inputs(strip, size))[0][0]
         return features
 
     where = f"QNN {'HTP' if has_npu() else 'HTP emulator'}, {precision}"
-    return SliceBySlice(where, inputs_of.features_shape, encode_slice)
+    return SliceBySlice(where, inputs_of.features_shape, encode_slice, revision_in(session))
 
 
 def has_npu() -> bool:

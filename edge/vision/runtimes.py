@@ -31,12 +31,12 @@ def open_cpu(model: Path) -> VisionEncoder:
         return features
 
     shape = session.get_outputs()[0].shape
-    return SliceBySlice("onnxruntime, CPU, f32", (shape[1], shape[2]), encode_slice)
+    return SliceBySlice("onnxruntime, CPU, f32", (shape[1], shape[2]), encode_slice, revision_in(session))
 
 
 def open_openvino(model: Path) -> VisionEncoder:
     """OpenVINO's CPU plugin in float32. model: `graph.dynamic_graph` in a file."""
-    compiled = _compile(model, "CPU", PRECISION)
+    compiled, revision = _compile(model, "CPU", PRECISION)
 
     def encode_slice(strip: Floats, size: tuple[int, int]) -> Floats:
         result = compiled({"pixel_values": strip[None], "tgt_sizes": np.array([size], dtype=np.int64)})
@@ -44,7 +44,8 @@ def open_openvino(model: Path) -> VisionEncoder:
         return features
 
     shape = compiled.output(0).partial_shape
-    return SliceBySlice(f"OpenVINO, CPU, {PRECISION}", (shape[1].get_length(), shape[2].get_length()), encode_slice)
+    features_shape = (shape[1].get_length(), shape[2].get_length())
+    return SliceBySlice(f"OpenVINO, CPU, {PRECISION}", features_shape, encode_slice, revision)
 
 
 def open_openvino_npu(model: Path, host: Path) -> VisionEncoder:
@@ -61,13 +62,13 @@ def open_openvino_npu(model: Path, host: Path) -> VisionEncoder:
             "the NPU of an Intel Core Ultra, or use DEVICE=openvino, its CPU"
         )
     inputs_of = read_host(host)
-    compiled = _compile(model, "NPU", "f16")
+    compiled, revision = _compile(model, "NPU", "f16")
 
     def encode_slice(strip: Floats, size: tuple[int, int]) -> Floats:
         features: Floats = compiled(inputs_of.inputs(strip, size))[0][0]
         return features
 
-    return SliceBySlice("OpenVINO, NPU, f16", inputs_of.features_shape, encode_slice)
+    return SliceBySlice("OpenVINO, NPU, f16", inputs_of.features_shape, encode_slice, revision)
 
 
 def open_torch(policy: Path) -> VisionEncoder:
@@ -105,18 +106,28 @@ def open_torch(policy: Path) -> VisionEncoder:
     return SliceBySlice("torch, CPU, f32", (config.query_num, config.hidden_size), encode_slice)
 
 
+def revision_in(session: Any) -> str | None:
+    """What a file that a session of onnxruntime has opened says about its policy."""
+    revision: str | None = session.get_modelmeta().custom_metadata_map.get("revision")
+    return revision
+
+
 def damaged(file: Path, error: Exception) -> InputError:
     """The error of a file that a runtime cannot load."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return InputError(f"{file} cannot be loaded ({reason}); delete it and run `make edge-vision` again")
 
 
-def _compile(model: Path, device: str, precision: str) -> Any:
-    """Errors: InputError: the file is damaged."""
+def _compile(model: Path, device: str, precision: str) -> tuple[Any, str | None]:
+    """The model on a device, and the revision of its policy. Errors: InputError: the file is damaged."""
     import openvino
 
     try:
         settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
-        return openvino.Core().compile_model(str(model), device, settings)
+        core = openvino.Core()
+        read = core.read_model(str(model))
+        path = ["framework", "revision"]  # where OpenVINO keeps what an ONNX file says about itself
+        revision = read.get_rt_info(path).astype(str) if read.has_rt_info(path) else None
+        return core.compile_model(read, device, settings), revision
     except RuntimeError as error:
         raise damaged(model, error) from error

@@ -11,9 +11,13 @@ EncodeSlice = Callable[[Floats, tuple[int, int]], Floats]
 
 
 class VisionEncoder(Protocol):
-    """The vision encoder and the resampler of a policy, on some device. `where` says which, for people."""
+    """The vision encoder and the resampler of a policy, on some device.
+
+    where: the device, for people. revision: of the policy that the file was written from; None where it says nothing.
+    """
 
     where: str
+    revision: str | None
 
     def encode(self, slices: Slices) -> Floats:
         """The features of each slice, float32 [S, Q, D]."""
@@ -28,11 +32,14 @@ class SliceBySlice:
     """Encodes one slice after the other: so memory is that of one slice, and no slice is padded for another.
 
     encode_slice: strip [3, side, P * side] and its (rows, columns) in patches -> [Q, D], float32. Whatever it holds is
-    freed by `close`. shape: queries and width, for pictures without slices.
+    freed by `close`. shape: queries and width, for pictures without slices. where, revision: see `VisionEncoder`.
     """
 
-    def __init__(self, where: str, shape: tuple[int, int], encode_slice: EncodeSlice) -> None:
+    def __init__(
+        self, where: str, shape: tuple[int, int], encode_slice: EncodeSlice, revision: str | None = None
+    ) -> None:
         self.where = where
+        self.revision = revision
         self._shape = shape
         self._encode_slice: EncodeSlice | None = encode_slice
 

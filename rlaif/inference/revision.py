@@ -80,7 +80,8 @@ def pin_model(section: ModelSection) -> tuple[ModelSection, str]:
     return section.model_copy(update={"revision": revision}), revision
 
 
-def _folder_revision(folder: Path) -> str:
+def model_files(folder: Path) -> list[Path]:
+    """The files of a model folder that decide its revision. Errors: ModelError for a folder without a model."""
     if not (folder / "config.json").is_file():
         raise ModelError(
             f"{folder} is not a model folder: it has no config.json; give a folder with config.json and *.safetensors"
@@ -89,8 +90,12 @@ def _folder_revision(folder: Path) -> str:
         raise ModelError(
             f"{folder} is not a model folder: it has no *.safetensors; convert its weights, other formats are not read"
         )
+    return sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)})
+
+
+def _folder_revision(folder: Path) -> str:
     digest = hashlib.sha256()
-    for path in sorted({path for pattern in MODEL_FILES for path in folder.glob(pattern)}):
+    for path in model_files(folder):
         with path.open("rb") as file:
             digest.update(f"{path.name}\x1f{hashlib.file_digest(file, 'sha256').hexdigest()}\x1f".encode())
     return digest.hexdigest()[:16]

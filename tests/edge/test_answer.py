@@ -1,5 +1,6 @@
 """`make edge-answer`: the policy's answer, one part after the other or both at once, and what is refused."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -7,14 +8,17 @@ import numpy as np
 import pytest
 
 from bench.comparisons.edge_memory import measure, save_middle_model, table
-from edge.answer import Answer, answer_picture, find_language, main, summary
+from edge.answer import Answer, answer_picture, main, summary
+from edge.gguf.export import ensure_language
+from edge.gguf.names import find_language
 from edge.language import Generated
+from edge.policy import Policy
 from rlaif.errors import InputError
 from tests.support import ROOT
-from tests.support.edge.original import MAX_TOKENS, OriginalModel, scenes
+from tests.support.edge.original import MAX_TOKENS, OriginalModel, demo_config, scenes
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
-POLICY = ROOT / "assets" / "policy"
+SOC = "snapdragon-8-gen-3"
 
 
 @pytest.mark.slow
@@ -35,11 +39,14 @@ def test_the_command_prints_the_answer_of_the_policy_and_the_memory(
 
 
 @pytest.mark.slow
-def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: OriginalModel) -> None:
+def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: OriginalModel, tmp_path: Path) -> None:
     (scene,) = scenes(1)
+    (tmp_path / "scene.png").write_bytes(scene.png)
     expected = original.answer(scene.png, scene.instruction)
-    folder = edge_run / "edge"
-    joint = answer_picture(POLICY, folder, scene.png, scene.instruction, MAX_TOKENS, "f16", "cpu", joint=True)
+    policy = Policy.of(demo_config(), edge_run)
+    joint = answer_picture(
+        policy, edge_run, tmp_path / "scene.png", scene.instruction, MAX_TOKENS, "f16", "cpu", SOC, joint=True
+    )
     assert joint.generated.ids == expected.ids
     assert joint.encoded is not None
     assert np.abs(joint.encoded.features - expected.features).max() < 1e-3
@@ -48,9 +55,32 @@ def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: Origi
 
 @pytest.mark.slow
 def test_a_text_alone_needs_no_vision_part(edge_run: Path) -> None:
-    answer = answer_picture(POLICY, edge_run / "edge", None, "Is there a circle?", 8, "Q4_K_M", "cpu", joint=True)
+    policy = Policy.of(demo_config(), edge_run)
+    answer = answer_picture(policy, edge_run, None, "Is there a circle?", 8, "Q4_K_M", "cpu", SOC, joint=True)
     assert answer.encoded is None
     assert list(answer.peaks) == ["prompt", "language"]
+
+
+@pytest.mark.slow
+def test_exports_of_another_policy_do_not_answer(
+    edge_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The policy was trained further: first everything is old, then the vision part alone."""
+    shutil.copytree(ROOT / "assets" / "labeler", tmp_path / "policy")
+    (tmp_path / "edge").mkdir()
+    for file in (edge_run / "edge").glob("[lmv]*"):
+        (tmp_path / "edge" / file.name).symlink_to(file)
+    picture = tmp_path / "scene.png"
+    picture.write_bytes(scenes(1)[0].png)
+    arguments = ["--config", CONFIG, "--run", str(tmp_path), "--image", str(picture), "--text", "x", "--quant", "f16"]
+    assert main(arguments) == 2
+    assert f"run `make export-edge RUN={tmp_path} QUANT=f16`" in capsys.readouterr().err
+    (tmp_path / "edge" / "language-f16.gguf").unlink()
+    ensure_language(Policy.of(demo_config(), tmp_path), tmp_path, "f16")
+    assert main(arguments) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "vision.onnx was written from another policy (" in line
+    assert line.endswith(f"run `make edge-vision RUN={tmp_path}`")
 
 
 @pytest.mark.parametrize(
@@ -58,7 +88,9 @@ def test_a_text_alone_needs_no_vision_part(edge_run: Path) -> None:
     [
         (["--text", " "], "the text is empty, expected a question or an instruction; give one with TEXT="),
         (["--text", "x", "--image", "no.png"], "no.png is not a file, expected a picture such as a JPEG or PNG file;"),
-        (["--text", "x", "--quant", "Q5"], "language-Q5.gguf is missing, "),
+        (["--text", "x", "--quant", "Q5"], "QUANT is 'Q5', expected one of f16, Q8_0, "),
+        (["--text", "x", "--quant", "Q8_0"], "language-Q8_0.gguf is missing, "),
+        (["--text", "x", "--device", "gpu"], "unknown device 'gpu'; known are qnn, cpu, "),
     ],
 )
 def test_wrong_input_is_one_line(
@@ -83,13 +115,13 @@ def test_in_sequence_the_peak_is_that_of_the_larger_part(llama_cpp: Any, tmp_pat
 
 def test_a_missing_export_names_those_that_exist(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no language model; run `make export-edge RUN=.* QUANT=Q4_K_M`"):
-        find_language(tmp_path / "edge", "Q4_K_M")
+        find_language(tmp_path, "Q4_K_M")
     (tmp_path / "edge").mkdir()
     for quant in ("f16", "Q8_0"):
         (tmp_path / "edge" / f"language-{quant}.gguf").touch()
-    with pytest.raises(InputError, match="has Q8_0, f16; run `make export-edge"):
-        find_language(tmp_path / "edge", "Q4_K_M")
-    assert find_language(tmp_path / "edge", "f16").name == "language-f16.gguf"
+    with pytest.raises(InputError, match="has f16, Q8_0; run `make export-edge"):
+        find_language(tmp_path, "Q4_K_M")
+    assert find_language(tmp_path, "f16").name == "language-f16.gguf"
 
 
 def test_the_summary_tells_the_largest_part_and_a_cut_answer() -> None:

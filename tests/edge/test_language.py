@@ -9,7 +9,7 @@ import pytest
 from edge.language import LanguageModel
 from edge.settings import Settings
 from edge.slices import Prompt
-from rlaif.errors import InputError, ModelError
+from rlaif.errors import InputError
 from tests.support.edge.original import MAX_TOKENS, Original, OriginalModel, scenes
 
 pytestmark = pytest.mark.slow
@@ -115,7 +115,7 @@ def test_features_of_another_width_are_refused(edge_run: Path, originals: list[O
 
 
 def test_files_that_are_not_whole_are_refused(edge_run: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is missing; write it with `make export-edge`"):
+    with pytest.raises(InputError, match="is missing; write it with `make export-edge RUN="):
         LanguageModel(tmp_path / "language-f16.gguf")
     cut, text = tmp_path / "cut.gguf", tmp_path / "text.gguf"
     shutil.copyfile(language_file(edge_run), cut)
@@ -123,8 +123,8 @@ def test_files_that_are_not_whole_are_refused(edge_run: Path, tmp_path: Path) ->
         file.truncate(cut.stat().st_size // 2)
     text.write_text("not a model")
     for broken in (cut, text):
-        with pytest.raises(ModelError) as refused:
+        with pytest.raises(InputError) as refused:
             LanguageModel(broken)
-        assert f"{broken} cannot be loaded (" in str(refused.value)
-        assert str(refused.value).endswith("write it again with `make export-edge`")
+        assert f"{broken} is damaged or cut short (" in str(refused.value)
+        assert str(refused.value).endswith(f"delete it and run `make export-edge RUN={broken.parent.parent}`")
         assert "\n" not in str(refused.value)

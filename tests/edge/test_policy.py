@@ -1,13 +1,15 @@
 """Which model leaves for a device, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from edge.policy import policy_folder, run_policy
-from rlaif.config import Config
-from rlaif.errors import ModelError
+from edge.policy import Policy, check_exported
+from rlaif.config import Config, ModelSection
+from rlaif.errors import InputError, ModelError
+from rlaif.inference.revision import model_revision
 
 
 def model_folder(folder: Path, **settings: str) -> Path:
@@ -21,36 +23,65 @@ def config_of(model: Path) -> Config:
     return Config.model_validate({"policy": {"model": str(model)}, "labeler": {"model": "l"}})
 
 
-def test_the_aligned_policy_comes_before_that_of_the_configuration(tmp_path: Path) -> None:
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    (tmp_path / "run").mkdir()
+    return tmp_path / "run"
+
+
+def test_the_aligned_policy_comes_before_that_of_the_configuration(tmp_path: Path, run: Path) -> None:
     config = config_of(model_folder(tmp_path / "start"))
-    aligned = model_folder(tmp_path / "run" / "policy", extra="1")
-    section, revision = run_policy(config, tmp_path / "run")
-    assert policy_folder(section) == aligned
-    assert revision != run_policy(config, tmp_path / "empty")[1]
+    start = Policy.of(config, run)
+    assert (start.folder, start.name) == (tmp_path / "start", "start")
+    aligned = model_folder(run / "policy", extra="1")
+    policy = Policy.of(config, run)
+    assert (policy.folder, policy.name) == (aligned, "run")
+    assert policy.revision == model_revision(ModelSection(model=str(aligned))) != start.revision
 
 
 def test_without_an_aligned_policy_the_configured_one_is_taken_and_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     start = model_folder(tmp_path / "start")
-    section, _ = run_policy(config_of(start), tmp_path / "run")
-    assert section.model == str(start)
-    assert (
-        f"{tmp_path / 'run'} has no aligned policy; takes the one of the configuration, {start}"
-        in capsys.readouterr().out
-    )
+    Policy.of(config_of(start), run)
+    assert f"{run} has no aligned policy; takes the one of the configuration, {start}" in capsys.readouterr().out
 
 
-def test_both_versions_are_taken_and_no_other(tmp_path: Path) -> None:
-    run_policy(config_of(model_folder(tmp_path / "2.6", version="2.6")), tmp_path / "run")
+def test_weights_are_read_again_only_when_their_file_has_changed(
+    tmp_path: Path, run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, weights = config_of(tmp_path / "start"), model_folder(tmp_path / "start") / "model.safetensors"
+    first = Policy.of(config, run).revision
+    with monkeypatch.context() as patched:
+        patched.setattr("edge.policy.model_revision", lambda section: "read again")
+        assert Policy.of(config, run).revision == first
+    weights.write_bytes(b"y")
+    os.utime(weights, ns=(0, 0))
+    assert Policy.of(config, run).revision != first
+
+
+def test_both_versions_are_taken_and_no_other(tmp_path: Path, run: Path) -> None:
+    Policy.of(config_of(model_folder(tmp_path / "2.6", version="2.6")), run)
     with pytest.raises(ModelError, match=r"is MiniCPM-V 4\.5, expected MiniCPM-V 2\.5 or 2\.6; give such a policy"):
-        run_policy(config_of(model_folder(tmp_path / "4.5", version="4.5")), tmp_path / "run")
+        Policy.of(config_of(model_folder(tmp_path / "4.5", version="4.5")), run)
     with pytest.raises(ModelError, match="is a model of type 'llava', expected MiniCPM-V"):
-        run_policy(config_of(model_folder(tmp_path / "other", model_type="llava")), tmp_path / "run")
+        Policy.of(config_of(model_folder(tmp_path / "other", model_type="llava")), run)
 
 
-def test_a_folder_without_weights_is_refused(tmp_path: Path) -> None:
+def test_a_folder_without_weights_and_a_run_that_is_not_there_are_refused(tmp_path: Path, run: Path) -> None:
     folder = model_folder(tmp_path / "start")
+    with pytest.raises(InputError, match=r"runs/typo is not a folder, expected that of a run; correct RUN="):
+        Policy.of(config_of(folder), Path("runs/typo"))
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"it has no \*\.safetensors"):
-        run_policy(config_of(folder), tmp_path / "run")
+        Policy.of(config_of(folder), run)
+
+
+def test_an_export_of_another_policy_is_refused() -> None:
+    policy, file = Policy(Path("runs/a/policy"), "a", "f00d"), Path("runs/a/edge/vision.onnx")
+    check_exported(file, "f00d", policy, "make edge-vision RUN=runs/a")
+    for revision, said in (("beef", r"\(beef\)"), (None, r"\(it does not say which\)")):
+        with pytest.raises(
+            InputError, match=rf"another policy {said}, .* now \(f00d\); run `make edge-vision RUN=runs/a`"
+        ):
+            check_exported(file, revision, policy, "make edge-vision RUN=runs/a")

@@ -59,5 +59,5 @@ def test_text_alone_has_no_slots(tiny_model: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("data", [b"", b"not a picture", png((60, 60))[:200]], ids=["empty", "text", "cut short"])
 def test_a_picture_that_cannot_be_read_is_one_line(tiny_model: Path, data: bytes) -> None:
-    with pytest.raises(InputError, match=r"image.*; expected a picture such as a JPEG or PNG file; give another one"):
-        encode_prompt(load_processor(tiny_model), data, "yes")
+    with pytest.raises(InputError, match=r"^a\.png: .*image.*; expected a picture such as a JPEG or PNG file; give"):
+        encode_prompt(load_processor(tiny_model), data, "yes", "a.png")

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import shutil
+import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +13,8 @@ import pytest
 from openai import OpenAI
 
 from edge.gguf.export import ensure_language, ensure_mmproj
-from edge.serve import Served, main, serving, start_server
+from edge.policy import Policy
+from edge.serve import LOOPBACK, Served, check_address, main, serving, start_server
 from edge.settings import Settings
 from feedback.divide import CLAIMS_SCHEMA
 from feedback.labeler_prompts import read_prompts
@@ -61,7 +64,8 @@ def test_answers_are_those_of_the_policy_where_the_slices_agree(url: str, origin
 def test_an_export_of_the_labeler_is_a_labeler(tmp_path: Path, llama_cpp: Any) -> None:
     """What `make feedback` asks of labeler.endpoint: claims by a JSON schema, and the probability of yes."""
     folder, config = ROOT / "assets" / "labeler", demo_config("assets/labeler")
-    files = ensure_language(config, tmp_path / "run", "f16"), ensure_mmproj(config, tmp_path / "run")
+    policy = Policy.of(config, tmp_path)
+    files = ensure_language(policy, tmp_path, "f16"), ensure_mmproj(policy, tmp_path)
     prompts = read_prompts(str(ROOT / "assets" / "prompts"))
     (scene,) = scenes(1)
     split = prompts.format_split(scene.instruction, "There is a red circle at the top. I see a blue star.")
@@ -89,14 +93,48 @@ def test_an_export_of_the_labeler_is_a_labeler(tmp_path: Path, llama_cpp: Any) -
 
 def test_missing_and_broken_files_are_one_line(edge_run: Path, tmp_path: Path) -> None:
     language, mmproj = edge_run / "edge" / "language-f16.gguf", edge_run / "edge" / "mmproj-f16.gguf"
-    with pytest.raises(InputError, match=r"mmproj\.gguf is missing; write it with `make export-edge`"):
+    with pytest.raises(InputError, match=r"mmproj\.gguf is missing; write it with `make export-edge RUN="):
         start_server(Served(language, tmp_path / "mmproj.gguf", ONE_THREAD, "demo"))
     (tmp_path / "mmproj.gguf").write_bytes(mmproj.read_bytes()[:5000])
     with pytest.raises(InputError, match=r"mmproj\.gguf is damaged or cut short") as damaged:
         start_server(Served(language, tmp_path / "mmproj.gguf", ONE_THREAD, "demo"))
-    with pytest.raises(ModelError, match="expected an export of this version and a free port") as other:
+    with pytest.raises(ModelError, match="expected an export of this version and memory for both") as other:
         start_server(Served(language, language, ONE_THREAD, "demo"))  # which has no vision part
     assert "\n" not in f"{damaged.value}{other.value}"
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "abc", "-1", ""])
+def test_a_wrong_port_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], port: str) -> None:
+    assert main(["--config", CONFIG, "--run", str(tmp_path), f"--port={port}"]) == 2
+    expected = f"error: PORT is {port!r}, expected a number from 1 to 65535; correct PORT=\n"
+    assert capsys.readouterr().err == expected
+
+
+def test_a_port_that_is_taken_is_one_line() -> None:
+    with socket.create_server((LOOPBACK, 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(
+            InputError, match=rf"cannot listen at 127.0.0.1:{port} \(Address already in use\), expected"
+        ):
+            check_address(LOOPBACK, port)
+    check_address(LOOPBACK, port)
+    with pytest.raises(
+        InputError, match=r"cannot listen at 192.0.2.1:8000 \(.+\), expected an address of this machine"
+    ):
+        check_address("192.0.2.1", 8000)
+
+
+def test_an_export_of_another_policy_is_not_served(
+    edge_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edge").mkdir()
+    for name in ("language-f16.gguf", "mmproj-f16.gguf"):
+        (tmp_path / "edge" / name).symlink_to(edge_run / "edge" / name)
+    shutil.copytree(ROOT / "assets" / "labeler", tmp_path / "policy")
+    assert main(["--config", CONFIG, "--run", str(tmp_path), "--quant", "f16"]) == 2
+    error = capsys.readouterr().err
+    assert "language-f16.gguf was written from another policy (" in error
+    assert f"run `make export-edge RUN={tmp_path} QUANT=f16`" in error
 
 
 def test_the_command_names_a_missing_export(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,10 +102,8 @@ def test_make_names_the_benchmark() -> None:
 
 def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
     shown = dry_run("edge-answer", "IMAGE=it's here.png", 'TEXT=What\'s "this"?', "DEVICE=openvino", "JOINT=1")
-    assert (
-        r"""--image 'it'\''s here.png' --text 'What'\''s "this"?' --quant 'Q4_K_M' --device 'openvino' --joint"""
-        in shown
-    )
+    assert r"""--image 'it'\''s here.png' --text 'What'\''s "this"?' --quant 'Q4_K_M' """ in shown
+    assert "--device 'openvino' --soc 'snapdragon-8-gen-3' --joint\n" in shown
     assert "--joint" not in dry_run("edge-answer")
 
 

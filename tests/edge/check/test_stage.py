@@ -10,7 +10,8 @@ import pytest
 from edge.check.measure import answer_pictures
 from edge.check.reference import load_reference, reference_file
 from edge.check.stage import check
-from edge.gguf.export import begin, language_file
+from edge.gguf.names import language_file
+from edge.policy import begin
 from edge.settings import Settings, write_settings
 from rlaif.config import Config
 from rlaif.errors import ModelError

@@ -14,8 +14,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from edge.gguf.export import Policy, write_language, write_mmproj
+from edge.gguf.export import write_language, write_mmproj
 from edge.gguf.tokenizer import chat_template
+from edge.policy import Policy
 from tests.support.tiny import save_tiny_model
 
 pytestmark = pytest.mark.slow

@@ -1,6 +1,7 @@
 """The command: files of a run, written once, with their origin."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +9,8 @@ import pytest
 
 from edge.gguf.__main__ import main
 from edge.gguf.card import ollama_template
-from edge.gguf.export import language_file, mmproj_file
 from edge.gguf.file import read_header
+from edge.gguf.names import language_file, mmproj_file
 from tests.support import ROOT
 from tests.support.tiny import save_tiny_model
 
@@ -24,6 +25,7 @@ def write_config(folder: Path, policy: Path) -> Path:
 
 def export(tmp_path: Path, quant: str, policy: Path) -> int:
     config = write_config(tmp_path, policy)
+    (tmp_path / "run").mkdir(exist_ok=True)
     return main(["--config", str(config), "--run", str(tmp_path / "run"), "--quant", quant])
 
 
@@ -37,9 +39,11 @@ def test_files_are_written_once_and_name_their_origin(
     assert export(tmp_path, "f16", tiny_model) == 0
     folder = tmp_path / "run" / "edge"
     assert sorted(file.name for file in folder.iterdir() if not file.name.startswith(".")) == [
-        "Modelfile", "README.md", "language-f16.gguf", "mmproj-f16.gguf",
+        "Modelfile", "README.md", "language-f16.gguf", "mmproj-f16.gguf", "revision.json",
     ]  # fmt: skip
-    assert "has no aligned policy; takes the one of the configuration" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "has no aligned policy; takes the one of the configuration" in output
+    assert output.count("  wrote ") == 4 and "  kept " not in output
     for file in (language_file(tmp_path / "run", "f16"), mmproj_file(tmp_path / "run")):
         metadata = read_header(file).metadata
         assert metadata["rlaif.policy"] == tiny_model.name and len(metadata["rlaif.revision"]) == 16
@@ -48,6 +52,7 @@ def test_files_are_written_once_and_name_their_origin(
     written = times(folder)
     assert export(tmp_path, "f16", tiny_model) == 0
     assert times(folder) == written
+    assert capsys.readouterr().out.count("  kept ") == 2
 
 
 def test_another_policy_or_a_damaged_file_is_written_again(
@@ -60,8 +65,12 @@ def test_another_policy_or_a_damaged_file_is_written_again(
     assert export(tmp_path, "f16", tiny_model) == 0
     assert file.read_bytes() == whole
     assert "language-f16.gguf is damaged or cut short" in capsys.readouterr().out
+    shutil.copyfile(file, language_file(tmp_path / "run", "Q8_0"))
     save_tiny_model(tmp_path / "run" / "policy", seed=1)
+    capsys.readouterr()
     assert export(tmp_path, "f16", tiny_model) == 0
+    assert "language-Q8_0.gguf is of another policy; write it again with QUANT=Q8_0" in capsys.readouterr().out
+    assert "Q8_0" not in (tmp_path / "run" / "edge" / "README.md").read_text()
     for name in (file, mmproj_file(tmp_path / "run")):
         assert read_header(name).metadata["rlaif.revision"] != first
     assert read_header(file).metadata["rlaif.policy"] == "run"
@@ -79,7 +88,7 @@ def test_an_unknown_quantization_writes_nothing(
 ) -> None:
     assert export(tmp_path, quant, tiny_model) == 2
     assert line in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_another_model_is_refused(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -121,11 +130,13 @@ def test_the_card_says_what_differs_and_what_was_measured(tiny_model: Path, tmp_
         "bytes": 5_830_000, "peak_bytes": 445_000_000, "tokens_per_second": 55.4, "mention_rate": 0.25, "recall": None,
         "intervals": {"mention_rate": [0.2, 0.3]}, "remark": "as it is",
     }  # fmt: skip
-    (folder / "check.json").write_text(json.dumps([row]))
+    origin = {"revision": read_header(folder / "language-f16.gguf").metadata["rlaif.revision"]}
+    old = row | {"revision": "0", "export": "old"}
+    (folder / "check.json").write_text(json.dumps([row | origin, old]))
     assert export(tmp_path, "f16", tiny_model) == 0
     card = (folder / "README.md").read_text()
     assert "| f16 | 79 of 80 | 6.6e-08 | - | - | 5.83 | 445 | 55 | 25.0% [20.0, 30.0] | - |" in card
-    assert "- f16: as it is" in card
+    assert "- f16: as it is" in card and "| old |" not in card
 
 
 def test_quantizations_are_made_from_f16(llama_cpp: Any, tmp_path: Path) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import torch
 
-from edge.gguf.export import Policy, write_mmproj
+from edge.gguf.export import write_mmproj
 from edge.gguf.file import read_header
 from edge.gguf.mmproj import build_mmproj, resampler_shapes, vision_shapes
 from edge.gguf.weights import Weights
-from edge.policy import load_processor
+from edge.policy import Policy, load_processor
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration
 from model.configuration import MiniCPMVVisionConfig
 from rlaif.errors import ModelError

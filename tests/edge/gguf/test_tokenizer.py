@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from jinja2 import Environment
 
-from edge.gguf.export import Policy, write_language
+from edge.gguf.export import write_language
 from edge.gguf.tokenizer import (
     CONTROL,
     LLAMA_3,
@@ -19,7 +19,7 @@ from edge.gguf.tokenizer import (
     pre_tokenizer,
     tokenizer_metadata,
 )
-from edge.policy import load_processor
+from edge.policy import Policy, load_processor
 from model.processing import TEMPLATES
 from rlaif.errors import ModelError
 from tests.support import ROOT

@@ -16,7 +16,7 @@ from edge.tuning.process import Work
 from edge.tuning.stage import builds_here, tune
 from rlaif.config import Config
 from rlaif.config.load import load_config
-from rlaif.errors import ModelError
+from rlaif.errors import InputError, ModelError
 from tests.support import ROOT
 
 
@@ -79,10 +79,8 @@ def test_a_winner_by_chance_is_not_written(
 
 def test_a_missing_export_is_named(config: Config, run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Trials(monkeypatch, None, 1.0)
-    message = (
-        r"^no .*language-Q6_K\.gguf; expected the export whose speed is searched; run `make export-edge QUANT=Q6_K`"
-    )
-    with pytest.raises(ModelError, match=message):
+    message = r"language-Q6_K\.gguf is missing, .* has Q4_K_M; run `make export-edge RUN=.* QUANT=Q6_K`"
+    with pytest.raises(InputError, match=message):
         tune(config, run, "Q6_K")
 
 

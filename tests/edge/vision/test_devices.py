@@ -113,11 +113,16 @@ def test_a_binary_is_for_one_soc(folder: Path, tmp_path: Path, soc: str) -> None
     assert (tmp_path / "binary.onnx").read_bytes() != (folder / binary_name("qnn-fp16", SOC)).read_bytes()
 
 
-def test_binaries_for_several_socs_are_refused(folder: Path, tmp_path: Path) -> None:
-    for name in (HOST, binary_name("qnn-fp16", SOC), binary_name("qnn-fp16", "snapdragon-8-elite")):
-        (tmp_path / name).write_bytes((folder / name.replace("elite", "gen-3")).read_bytes())
-    with pytest.raises(InputError, match=r"several SoCs: vision-fp16-snapdragon-8-elite.onnx, .* move the others away"):
-        open_encoder(tmp_path, "qnn")
+def test_the_binary_of_the_named_soc_is_read(folder: Path, tmp_path: Path) -> None:
+    other = "snapdragon-8-elite"
+    for name in (HOST, binary_name("qnn-fp16", SOC)):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    (tmp_path / binary_name("qnn-fp16", other)).write_bytes(b"cut short")
+    assert open_encoder(tmp_path, "qnn").where == "QNN HTP emulator, fp16"
+    with pytest.raises(InputError, match=r"vision-fp16-snapdragon-8-elite.onnx cannot be loaded"):
+        open_encoder(tmp_path, "qnn", soc=other)
+    with pytest.raises(InputError, match=r"no .*; .* `make edge-vision RUN=.* SOC=snapdragon-x-elite`"):
+        open_encoder(tmp_path, "qnn", soc="snapdragon-x-elite")
 
 
 def test_unknown_device_and_missing_files(tmp_path: Path) -> None:
@@ -125,7 +130,7 @@ def test_unknown_device_and_missing_files(tmp_path: Path) -> None:
         open_encoder(tmp_path, "gpu")
     with pytest.raises(InputError, match=r"no .*/vision.onnx; write what DEVICE=cpu reads with `make edge-vision"):
         open_encoder(tmp_path, "cpu")
-    with pytest.raises(InputError, match=r"no .*vision-a16w8-snapdragon-\*.onnx or .*vision-host.safetensors; write"):
+    with pytest.raises(InputError, match=r"no .*vision-a16w8-snapdragon-8-gen-3.onnx or .*vision-host.safetensors;"):
         device_files(tmp_path, "qnn-a16w8")
 
 
