@@ -181,7 +181,8 @@ bench-growth: .venv/.ready ## time each stage by number of images (100 to 800) a
 bench-full-size: .venv/.ready ## measure the 8.5B model on one GPU in 12 minutes: sampling, verifying, DPO, SFT, pre-training 3 (without a GPU: a test with a small model)
 	@$(VENV)/python -m bench.full_size
 
-bench-edge: .venv/.edge-ready ## measure what each difference of stock llama.cpp costs, in answers of the embedded policy (minutes)
+bench-edge: .venv/.edge-ready ## measure the memory of an export in sequence and at once, and what each difference of stock llama.cpp costs (minutes)
+	@$(VENV)/python -m bench.comparisons.edge_memory
 	@$(VENV)/python -m bench.comparisons.stock_llama_cpp
 
 cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, with bottlenecks, from rates measured on this machine
