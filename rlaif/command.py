@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from rlaif.config import AnyConfig
@@ -31,7 +32,7 @@ def run_stage(
     `action` gets as keywords.
     Returns the exit status: 2, after one line on stderr, for an error that the user can fix.
     """
-    end_with_launcher()
+    follow_launcher()
     try:
         config, run, others = parse_stage_args(kind, stage, summary, argv, options)
         action(config, run, **others)
@@ -44,12 +45,23 @@ def run_stage(
     return 0
 
 
-def end_with_launcher() -> None:
-    """End this process when the launcher that started it is killed: otherwise training would go on unseen, and hold
-    its run folder and GPU. torch gives its processes a session of their own, so no signal of the terminal reaches them.
+def follow_launcher() -> None:
+    """What a process of a launcher does; nothing in a process of its own.
+
+    It ends when the launcher is killed: otherwise training would go on unseen, and hold its run folder and GPU. torch
+    gives its processes a session of their own, so no signal of the terminal reaches them.
+
+    And it prints the traceback of a defect a moment later. Where another process has died, what fails here is the
+    connection to that one, and the launcher, which says so in one line, ends this process before the traceback.
     """
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         return
+
+    def print_later(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        time.sleep(SECONDS_FOR_THE_FIRST)
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = print_later
     launcher = os.getppid()
 
     def watch() -> None:

@@ -3,7 +3,9 @@
 - **Remote code.** A released checkpoint names classes in its own `.py` files (`auto_map`), which other programs load
   with `trust_remote_code`. The files are copied along, never executed; where they cannot be had, `auto_map` is removed.
 - **Tokenizer.** The files of the start model stay as they are, except for special tokens that are text
-  (`model.processing`): transformers 5 writes them in a way that version 4 cannot read.
+  (`model.processing`): transformers 5 writes them in a way that version 4 cannot read, `tokenizer.json` in one that
+  versions before 4.45 cannot, such as the one that the release names. Beside a class of remote code
+  stands `"trust_remote_code": true`: see `READ_WHOLE`.
 - **End of turns.** The released 2.5 ends turns with a token that its generation_config.json does not name, so that
   servers would not stop there.
 """
@@ -16,8 +18,13 @@ from typing import Any
 from rlaif.config import ModelSection
 from rlaif.storage.files import read_json, write_json
 
-TOKENIZER, ROLES, GENERATION = "tokenizer_config.json", "special_tokens_map.json", "generation_config.json"
-PREPROCESSOR = "preprocessor_config.json"
+TOKENIZER, ROLES, VOCABULARY = "tokenizer_config.json", "special_tokens_map.json", "tokenizer.json"
+GENERATION, PREPROCESSOR = "generation_config.json", "preprocessor_config.json"
+# transformers 5 takes from tokenizer.json the vocabulary alone, not how text is cut and joined, where a class of remote
+# code has an `__init__`, as the released one has: text becomes other tokens, without an error. This key in
+# tokenizer_config.json lets it read the file whole (`TokenizersBackend.convert_to_native_format`, 5.19.0). It permits
+# nothing: remote code runs only where the program that loads the model says so. Version 4 ignores it.
+READ_WHOLE = {"trust_remote_code": True}
 CONFIGS = ("config.json", TOKENIZER, PREPROCESSOR, "processor_config.json")
 
 
@@ -52,7 +59,14 @@ def keep_tokenizer_files(folder: Path, source: Path, tokenizer: Any) -> None:
         settings = read_json(source / TOKENIZER)
         for added in settings.get("added_tokens_decoder", {}).values():
             added["special"] = special.get(added["content"], added["special"])
+        if "auto_map" in settings:
+            settings |= READ_WHOLE
         write_json(folder / TOKENIZER, with_padding(settings, tokenizer.pad_token))
+    if (source / VOCABULARY).is_file():
+        vocabulary = read_json(source / VOCABULARY)
+        for added in vocabulary["added_tokens"]:
+            added["special"] = special.get(added["content"], added["special"])
+        write_json(folder / VOCABULARY, vocabulary)
     if (source / ROLES).is_file():
         write_json(folder / ROLES, with_padding(read_json(source / ROLES), tokenizer.pad_token))
 
@@ -110,7 +124,7 @@ def without_code(config: Any) -> Any:
     """The configuration without auto_map, also in that of an image processor within it."""
     if not isinstance(config, dict):
         return config
-    return {key: without_code(value) for key, value in config.items() if key != "auto_map"}
+    return {key: without_code(value) for key, value in config.items() if key not in ("auto_map", *READ_WHOLE)}
 
 
 def own_names(config: dict[str, Any], prefix: str) -> dict[str, Any]:

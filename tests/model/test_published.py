@@ -15,9 +15,10 @@ from transformers import GenerationConfig
 
 from model import MiniCPMVConfig, MiniCPMVProcessor
 from rlaif.config import ModelSection
-from rlaif.storage.model_folder import complete_model
+from rlaif.storage.model_folder import READ_WHOLE, complete_model
 from rlaif.storage.versions import PACKAGES
-from tests.support.published.minicpmv import END_OF_TURN, EOS, FIRST_SPECIAL, TOKENIZERS, save_published
+from tests.support.published.minicpmv import save_published
+from tests.support.published.releases import END_OF_TURN, EOS, FIRST_SPECIAL, TOKENIZERS
 
 pytestmark = pytest.mark.slow
 
@@ -41,6 +42,7 @@ print(json.dumps({
     "ends": GenerationConfig.from_pretrained(sys.argv[1]).eos_token_id,
     "text": tokenizer.decode([0, FIRST + 10, 0, FIRST + 9], skip_special_tokens=True),
     "special": tokenizer.encode("<image>!", add_special_tokens=False),
+    "ids": tokenizer.encode("A red star!!", add_special_tokens=False),
 }))
 """
 
@@ -71,6 +73,8 @@ def test_every_variant_is_read_without_remote_code_and_saved_as_published(varian
     assert saved.end_of_turn == END_OF_TURN
     ours, theirs = (json.loads((tmp_path / name / "tokenizer_config.json").read_text()) for name in ("saved", "start"))
     assert ours["pad_token"] == "<|end_of_text|>" and ours["added_tokens_decoder"]["0"]["special"] is False
+    if "auto_map" in theirs:
+        theirs |= READ_WHOLE
     changed = {"pad_token", "added_tokens_decoder"}
     assert {key: ours[key] for key in ours.keys() - changed} == {key: theirs[key] for key in theirs.keys() - changed}
 
@@ -81,25 +85,33 @@ def test_a_token_that_the_release_pads_with_is_trained(tmp_path: Path) -> None:
     assert MiniCPMVConfig.from_pretrained(tmp_path / "start").pad_token_id is None
 
 
-def test_plain_transformers_loads_what_is_saved_with_the_code_beside_it(tmp_path: Path) -> None:
-    save_published(tmp_path / "start", code_raises=False, with_weights=False)
-    save_again(tmp_path / "start", tmp_path / "saved")
+def load_plainly(folder: Path, home: Path) -> Any:
+    """What PLAIN prints about a model folder."""
     program = f"OURS, FIRST = {set(PACKAGES)!r}, {FIRST_SPECIAL}\n{PLAIN}"
-    environment = {**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
+    environment = {**os.environ, "HF_HOME": str(home), "HF_HUB_OFFLINE": "1", "PYTHONPATH": ""}
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path / "saved")],
-        cwd=tmp_path,
+        [sys.executable, "-c", program, str(folder)],
+        cwd=home.parent,
         env=environment,
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == {
+    return json.loads(done.stdout)
+
+
+def test_plain_transformers_loads_what_is_saved_with_the_code_beside_it(tmp_path: Path) -> None:
+    save_published(tmp_path / "start", code_raises=False, with_weights=False)
+    processor = save_again(tmp_path / "start", tmp_path / "saved")
+    ids = processor.encode_text("A red star!!")
+    assert load_plainly(tmp_path / "start", tmp_path / "home")["ids"] != ids, "READ_WHOLE is not needed any more"
+    assert load_plainly(tmp_path / "saved", tmp_path / "home") == {
         "origins": ["remote code"] * 3,
         "processor": "processing_minicpmv",
         "version": "2.5",
         "ends": [EOS, END_OF_TURN],
         "text": "!!",
         "special": [FIRST_SPECIAL + 10, 0],
+        "ids": ids,
     }

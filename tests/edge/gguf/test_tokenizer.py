@@ -23,7 +23,8 @@ from edge.policy import Policy, load_processor
 from model.processing import TEMPLATES
 from rlaif.errors import ModelError
 from tests.support import ROOT
-from tests.support.published.minicpmv import END_OF_TURN, EOS, FIRST_SPECIAL, TEMPLATE, save_published
+from tests.support.published.minicpmv import save_published
+from tests.support.published.releases import END_OF_TURN, EOS, FIRST_SPECIAL, TEMPLATE
 from tests.support.tiny import save_tiny_model
 
 SPLIT_LLAMA_3 = {

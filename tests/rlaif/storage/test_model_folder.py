@@ -8,7 +8,7 @@ import pytest
 
 from rlaif.config import ModelSection
 from rlaif.storage.files import read_json, write_json
-from rlaif.storage.model_folder import complete_model
+from rlaif.storage.model_folder import READ_WHOLE, complete_model
 
 CODE = {"AutoConfig": "configuration_x.XConfig", "AutoModel": "modeling_x.X"}
 TOKENIZER_CODE = {"AutoTokenizer": ["modeling_x.XTokenizer", None]}
@@ -29,6 +29,8 @@ def start(tmp_path: Path) -> Path:
     }
     write_json(folder / "tokenizer_config.json", tokenizer)
     write_json(folder / "special_tokens_map.json", {"pad_token": {"content": "!", "lstrip": False}, "eos_token": "<s>"})
+    vocabulary = {"model": {"merges": ["a b"]}, "added_tokens": list(ADDED.values())}
+    write_json(folder / "tokenizer.json", vocabulary)
     for name in ("configuration_x", "modeling_x", "beside"):
         (folder / f"{name}.py").write_text(f"raise RuntimeError('{name}')\n")
     return folder
@@ -41,6 +43,7 @@ def saved(tmp_path: Path) -> Path:
     folder.mkdir()
     write_json(folder / "config.json", {"auto_map": CODE, "model_type": "x"})
     write_json(folder / "tokenizer_config.json", {"auto_map": TOKENIZER_CODE, "tokenizer_class": "TokenizersBackend"})
+    write_json(folder / "tokenizer.json", {"model": {"merges": [["a", "b"]]}, "added_tokens": []})
     write_json(folder / "preprocessor_config.json", {"auto_map": {"AutoProcessor": "modeling_x.XProcessor"}})
     write_json(folder / "processor_config.json", {"image_processor": {"auto_map": {"AutoProcessor": "modeling_x.P"}}})
     write_json(folder / "generation_config.json", {"_from_model_config": True, "eos_token_id": 8})
@@ -71,6 +74,11 @@ def test_remote_code_is_copied_and_the_files_stay_as_published(
     assert not (saved / "processor_config.json").exists()
     settings = read_json(saved / "tokenizer_config.json")
     assert settings["tokenizer_class"] == "XFast" and settings["pad_token"] == "<end>"
+    assert settings.items() >= READ_WHOLE.items()
+    assert read_json(saved / "tokenizer.json") == {
+        "model": {"merges": ["a b"]},
+        "added_tokens": [{"content": "!", "special": False}, {"content": "<end>", "special": True}],
+    }
     assert {key: added["special"] for key, added in settings["added_tokens_decoder"].items()} == {"0": False, "9": True}
     roles = read_json(saved / "special_tokens_map.json")
     assert roles == {"pad_token": {"content": "<end>", "lstrip": False}, "eos_token": "<s>"}
@@ -84,6 +92,7 @@ def test_without_the_code_auto_map_is_removed_and_this_is_said(
     (start / "modeling_x.py").unlink()
     complete_model(saved, ModelSection(model=str(start)), tokenizer(), 9)
     assert code_of(saved) == set() and auto_maps(saved) == []
+    assert not read_json(saved / "tokenizer_config.json").keys() & READ_WHOLE.keys()
     assert f"{start} names remote code, but has no modeling_x.py: auto_map is left out" in capsys.readouterr().out
 
 

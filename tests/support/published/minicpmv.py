@@ -1,7 +1,7 @@
-"""A folder as openbmb/MiniCPM-Llama3-V-2_5 is published, with tiny widths: its files, keys and special ids.
+"""A folder as MiniCPM-V 2.5 or 2.6 is published, with tiny widths: its files, keys and special ids.
 
 The vocabulary is a small BPE of our own, filled up to the published size. The weights write sentences about scenes, and
-nothing else, so that answers can be labeled. The keys are written from public descriptions, not copied.
+nothing else, so that answers can be labeled. What tells the versions apart is in `tests.support.published.releases`.
 """
 
 import json
@@ -11,49 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from scenes.world import COLORS, SHAPES
+from tests.support.published.releases import RELEASES, V2_5, Release
+from tests.support.published.remote_code import write_code
 
-VOCABULARY = 128_256
-FIRST_SPECIAL = 128_000
-EOS, END_OF_TURN = 128_001, 128_009
-NAMED = {
-    0: "<|begin_of_text|>", 1: "<|end_of_text|>", 2: "<unk>", 6: "<|start_header_id|>", 7: "<|end_header_id|>",
-    9: "<|eot_id|>", 10: "<image>", 11: "</image>", 12: "<ref>", 13: "</ref>", 14: "<box>", 15: "</box>", 16: "<quad>",
-    17: "</quad>", 18: "<point>", 19: "</point>", 20: "<slice>", 21: "</slice>",
-}  # fmt: skip
-SPECIAL = [NAMED.get(index, f"<|reserved_special_token_{index}|>") for index in range(VOCABULARY - FIRST_SPECIAL)]
-TEMPLATE = (  # always adds the assistant's header
-    "{% for message in messages %}{% set content = '<|start_header_id|>' + message['role'] + '<|end_header_id|>\n\n' "
-    "+ message['content'] | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}"
-    "{% endif %}{{ content }}{% endfor %}{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}"
-)
-WRAPPER = "PreTrainedTokenizerFastWrapper"
-# Where the release names its tokenizer's class, which differs by its revision; and what users have removed.
-TOKENIZERS: dict[str, dict[str, Any]] = {
-    "wrapper": {"tokenizer_class": WRAPPER, "auto_map": {"AutoTokenizer": [f"modeling_minicpmv.{WRAPPER}", None]}},
-    "fast": {
-        "tokenizer_class": WRAPPER,
-        "auto_map": {"AutoTokenizer": [None, f"tokenization_minicpmv_fast.{WRAPPER}"]},
-    },
-    "plain": {"tokenizer_class": "PreTrainedTokenizerFast"},
-    "notemplate": {"tokenizer_class": "PreTrainedTokenizerFast", "chat_template": None},
-}
-CODE = {  # file of remote code -> the names that auto_map takes from it
-    "configuration_minicpm": ["MiniCPMVConfig"],
-    "modeling_minicpmv": ["MiniCPMV", WRAPPER],
-    "processing_minicpmv": ["MiniCPMVProcessor"],
-    "image_processing_minicpmv": ["MiniCPMVImageProcessor"],
-    "tokenization_minicpmv_fast": [WRAPPER],
-    "resampler": [],
-}
-RAISES = "raise RuntimeError('remote code was executed')\n"
-BASES = {  # of harmless classes, which other programs can load
-    "MiniCPMVConfig": "LlamaConfig",
-    "MiniCPMV": "LlamaForCausalLM",
-    "MiniCPMVImageProcessor": "image_processing_utils.BaseImageProcessor",
-    WRAPPER: "PreTrainedTokenizerFast",
-}
-
-# Sentences as a chain of words: those of a state, and the states that follow it.
+# Sentences as a chain of words: those of a state, and the states that follow it. The word of "end" is the end token.
 CHAIN: dict[str, tuple[list[str], list[str]]] = {
     "first": (["A"], ["color"]),
     "color": ([f" {color}" for color in COLORS if color[0] not in "aeiou"], ["shape"]),
@@ -64,24 +25,32 @@ CHAIN: dict[str, tuple[list[str], list[str]]] = {
     "period": (["."], ["next", "end"]),
     "exclamation": (["!"], ["end"]),
     "next": ([" A"], ["color"]),
-    "end": (["<|eot_id|>"], []),
+    "end": ([], []),
 }
-WORDS = [word for words, _ in CHAIN.values() for word in words if word != "<|eot_id|>"]
+WORDS = [word for words, _ in CHAIN.values() for word in words]
 
 
-def own_backend() -> Any:
+def own_backend(release: Release) -> Any:
     from tokenizers import Tokenizer
 
-    return Tokenizer.from_str(own_vocabulary())
+    return Tokenizer.from_str(own_vocabulary(release.version))
 
 
 @cache
-def own_vocabulary() -> str:
-    """Byte-level BPE in which the words of the chain, yes, no and "!!" are tokens and "!" is id 0, as in Llama 3."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+def own_vocabulary(version: str) -> str:
+    """Byte-level BPE in which the words of the chain, yes, no and "!!" are tokens, "!" is id 0, and text is cut into
+    pieces as in the release.
+    """
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
+    release = RELEASES[version]
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(release.pieces), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
     tokenizer.decoder = decoders.ByteLevel()
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     trainer = trainers.BpeTrainer(vocab_size=900, initial_alphabet=alphabet, show_progress=False)
@@ -89,7 +58,8 @@ def own_vocabulary() -> str:
     tokenizer.train_from_iterator([word for word in words for _ in range(50)], trainer)
     values = json.loads(tokenizer.to_str())
     vocabulary = values["model"]["vocab"]
-    vocabulary |= {f"filler{index}": index for index in range(len(vocabulary), FIRST_SPECIAL)}
+    fillers = range(len(vocabulary), release.vocabulary_of_text)
+    vocabulary |= {release.special.get(index, f"filler{index}"): index for index in fillers}
     return json.dumps(values)
 
 
@@ -102,55 +72,56 @@ def llama_backend() -> Any | None:
     spec = find_spec("llama_models")
     files = [Path(folder, "llama3", "tokenizer.model") for folder in (spec and spec.submodule_search_locations) or ()]
     file = next((file for file in files if file.is_file()), None)
-    return None if file is None else TikTokenConverter(vocab_file=str(file), extra_special_tokens=SPECIAL).converted()
+    if file is None:
+        return None
+    return TikTokenConverter(vocab_file=str(file), extra_special_tokens=list(V2_5.special.values())).converted()
 
 
-def write_tokenizer(folder: Path, backend: Any, variant: str, text_tokens: tuple[str, ...]) -> Any:
-    """The three files of the tokenizer; text_tokens: declared special, as "!" is. Returns the backend."""
+def write_tokenizer(folder: Path, release: Release, backend: Any, variant: str, text_tokens: tuple[str, ...]) -> None:
+    """The three files of the tokenizer; text_tokens: declared special, as "!" is in 2.5."""
     from tokenizers import AddedToken, processors
 
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
-    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in text_tokens])
-    bos = SPECIAL[0]
-    backend.post_processor = processors.TemplateProcessing(
-        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, FIRST_SPECIAL)]
-    )
-    assert [backend.token_to_id(token) for token in ("!", *SPECIAL)] == [0, *range(FIRST_SPECIAL, VOCABULARY)]
+    special = [*release.special.values(), *text_tokens]
+    backend.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    if release.adds_bos:
+        bos = release.roles["bos_token"]
+        backend.post_processor = processors.TemplateProcessing(
+            single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, backend.token_to_id(bos))]
+        )
+    assert backend.token_to_id("!") == 0
+    assert [backend.token_to_id(token) for token in release.special.values()] == list(release.special)
     backend.save(str(folder / "tokenizer.json"))
     plain = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
-    more = SPECIAL[10:22]
-    roles = {"bos_token": bos, "eos_token": SPECIAL[1], "pad_token": "!", "unk_token": "<unk>"}
+    more = list(release.more_special)
     settings: dict[str, Any] = {
         "added_tokens_decoder": {
             str(backend.token_to_id(token)): {"content": token, **plain, "special": True}
-            for token in [*text_tokens, *SPECIAL]
+            for token in [*text_tokens, *release.special.values()]
         },
         "additional_special_tokens": more,
-        "chat_template": TEMPLATE,
+        "chat_template": release.template,
         "clean_up_tokenization_spaces": True,
         "model_input_names": ["input_ids", "attention_mask"],
         "model_max_length": 1000000000000000019884624838656,
         "padding_side": "right",
         "truncation_side": "right",
-        **roles,
-        **TOKENIZERS[variant],
+        **release.roles,
+        **release.tokenizers[variant],
     }
     write_json(folder / "tokenizer_config.json", {key: value for key, value in settings.items() if value is not None})
-    named: dict[str, Any] = {role: {"content": token, **plain} for role, token in roles.items()}
+    named: dict[str, Any] = {role: {"content": token, **plain} for role, token in release.roles.items()}
     named["additional_special_tokens"] = [{"content": token, **plain} for token in more]
     write_json(folder / "special_tokens_map.json", named)
-    return backend
 
 
 def write_json(file: Path, values: Any) -> None:
     file.write_text(json.dumps(values, indent=2), encoding="utf-8")
 
 
-def write_configs(folder: Path) -> None:
+def write_configs(folder: Path, release: Release) -> None:
     config = {
-        "_name_or_path": "openbmb/MiniCPM-Llama3-V-2_5",
+        "_name_or_path": f"openbmb/{release.name}",
         "architectures": ["MiniCPMV"],
-        "attention_bias": False,
         "attention_dropout": 0.0,
         "auto_map": {
             "AutoConfig": "configuration_minicpm.MiniCPMVConfig",
@@ -158,47 +129,36 @@ def write_configs(folder: Path) -> None:
             "AutoModelForCausalLM": "modeling_minicpmv.MiniCPMV",
         },
         "batch_vision_input": True,
-        "bos_token_id": FIRST_SPECIAL,
         "drop_vision_last_layer": False,
-        "eos_token_id": EOS,
         "hidden_act": "silu",
         "hidden_size": 128,
         "image_size": 448,
         "initializer_range": 0.02,
         "intermediate_size": 128,
-        "max_position_embeddings": 8192,
-        "mm_use_im_start_end": True,
         "model_type": "minicpmv",
         "num_attention_heads": 2,
         "num_hidden_layers": 2,
         "num_key_value_heads": 1,
         "patch_size": 14,
-        "pretraining_tp": 1,
-        "query_num": 96,
-        "rms_norm_eps": 1e-05,
-        "rope_scaling": None,
-        "rope_theta": 500000.0,
         "slice_config": {"max_slice_nums": 9, "model_type": "minicpmv", "patch_size": 14},
         "slice_mode": True,
         "tie_word_embeddings": False,
-        "torch_dtype": "float16",
         "transformers_version": "4.40.0",
-        "use_cache": False,
-        "version": "2.5",
+        "version": release.version,
         "vision_config": {
             "hidden_size": 64,
             "image_size": 980,
             "intermediate_size": 64,
-            "model_type": "idefics2",
+            "model_type": release.vision_type,
             "num_attention_heads": 1,
             "num_hidden_layers": 1,
             "patch_size": 14,
         },
-        "vocab_size": VOCABULARY,
+        "vocab_size": release.vocabulary,
+        **release.config,
     }
     write_json(folder / "config.json", config)
-    ids = {"bos_token_id": FIRST_SPECIAL, "eos_token_id": EOS}
-    write_json(folder / "generation_config.json", {"_from_model_config": True, **ids, "transformers_version": "4.40.0"})
+    write_json(folder / "generation_config.json", {**release.generation, "transformers_version": "4.40.0"})
     images = {
         "auto_map": {
             "AutoProcessor": "processing_minicpmv.MiniCPMVProcessor",
@@ -209,47 +169,22 @@ def write_configs(folder: Path) -> None:
         "max_slice_nums": 9,
         "scale_resolution": 448,
         "patch_size": 14,
-        "use_image_id": False,
-        "image_feature_size": 96,
         "im_start": "<image>",
         "im_end": "</image>",
         "slice_start": "<slice>",
         "slice_end": "</slice>",
         "unk": "<unk>",
-        "im_id_start": "",
-        "im_id_end": "",
         "slice_mode": True,
         "norm_mean": [0.5, 0.5, 0.5],
         "norm_std": [0.5, 0.5, 0.5],
-        "version": 2.5,
+        **release.images,
     }
     write_json(folder / "preprocessor_config.json", images)
 
 
-def write_code(folder: Path, raises: bool) -> None:
-    """The remote `.py` files: they raise when executed, or are stand-ins that plain transformers can load."""
-    for name, classes in CODE.items():
-        lines = ["import transformers", "from transformers import image_processing_utils, processing_utils", ""]
-        lines += ["from .resampler import ORIGIN", ""] if name == "modeling_minicpmv" else ["ORIGIN = 'remote code'"]
-        for kind in classes:
-            if kind == "MiniCPMVProcessor":
-                lines += [
-                    f"class {kind}(processing_utils.ProcessorMixin):",
-                    "    attributes = ['image_processor', 'tokenizer']",
-                    "    image_processor_class = 'AutoImageProcessor'",
-                    "    tokenizer_class = 'AutoTokenizer'",
-                    "    def __init__(self, image_processor=None, tokenizer=None, **kwargs):",
-                    "        super().__init__(image_processor, tokenizer)",
-                ]
-            else:
-                lines += [f"class {kind}(transformers.{BASES[kind]}):", "    origin = ORIGIN"]
-            lines += ["    model_type = 'minicpmv'"] * (kind == "MiniCPMVConfig")
-        (folder / f"{name}.py").write_text(RAISES if raises else "\n".join([*lines, ""]), encoding="utf-8")
-
-
-def write_weights(folder: Path, backend: Any) -> None:
-    """float16 shards of a model that writes the sentences of CHAIN: a token's embedding lies along the axis of its
-    state, and the output layer gives the words of the next states their share there.
+def write_weights(folder: Path, release: Release, backend: Any) -> None:
+    """Shards in half precision of a model that writes the sentences of CHAIN: a token's embedding lies along the axis
+    of its state, and the output layer gives the words of the next states their share there.
     """
     import torch
 
@@ -264,7 +199,9 @@ def write_weights(folder: Path, backend: Any) -> None:
     model: Any = MiniCPMVForConditionalGeneration(config)
     axes = {state: axis for axis, state in enumerate(["before", *CHAIN])}
     followers = {"before": ["first"]} | {state: following for state, (_, following) in CHAIN.items()}
-    states = {token("\n\n"): "before"} | {token(word): state for state, (words, _) in CHAIN.items() for word in words}
+    chain = CHAIN | {"end": ([release.end_of_turn], [])}
+    states = {token(release.header_end): "before"}
+    states |= {token(word): state for state, (words, _) in chain.items() for word in words}
     scale = math.sqrt(config.hidden_size)  # of the last norm's output along the axis of the state
     with torch.no_grad():
         embeddings, head = model.get_input_embeddings().weight, model.get_output_embeddings().weight
@@ -274,10 +211,10 @@ def write_weights(folder: Path, backend: Any) -> None:
             embeddings[token_id, axes[state]] = 4.0
         for state, following in followers.items():
             for after in following:
-                words = CHAIN[after][0]
+                words = chain[after][0]
                 for word in words:
                     head[token(word), axes[state]] = (25.0 - math.log(len(words))) / scale
-    model.half().save_pretrained(folder / "weights", max_shard_size="30MB")
+    model.to(getattr(torch, release.config["torch_dtype"])).save_pretrained(folder / "weights", max_shard_size="30MB")
     for file in (folder / "weights").glob("model*"):
         file.rename(folder / file.name)
     for file in (folder / "weights").iterdir():
@@ -289,14 +226,16 @@ def save_published(
     folder: Path,
     variant: str = "wrapper",
     code_raises: bool = True,
-    text_tokens: tuple[str, ...] = ("!",),
+    text_tokens: tuple[str, ...] | None = None,
     backend: Any = None,
     with_weights: bool = True,
+    release: Release = V2_5,
 ) -> None:
-    """Write the folder; variant: of TOKENIZERS; text_tokens: text that its tokenizer declares special."""
+    """Write the folder; variant: of the release's tokenizers; text_tokens: text that its tokenizer declares special."""
     folder.mkdir(parents=True)
-    write_configs(folder)
-    write_code(folder, code_raises)
-    tokenizer = write_tokenizer(folder, own_backend() if backend is None else backend, variant, text_tokens)
+    write_configs(folder, release)
+    write_code(folder, release, code_raises)
+    backend = own_backend(release) if backend is None else backend
+    write_tokenizer(folder, release, backend, variant, release.text_tokens if text_tokens is None else text_tokens)
     if with_weights:
-        write_weights(folder, tokenizer)
+        write_weights(folder, release, backend)
