@@ -35,7 +35,7 @@ def save_trained(start: Path, folder: Path) -> None:
     torch.manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.05 * torch.randn_like(parameter)
+            parameter.add_(0.05 * torch.randn_like(parameter))
     save_policy(model, load_collator(section, DpoSection(), None), section, folder)
 
 

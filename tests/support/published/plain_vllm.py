@@ -54,9 +54,11 @@ def main(folder: str, pictures: str, answers: str, packages: Sequence[str]) -> N
         content: list[Any] = [{"type": "text", "text": QUESTION}]
         if file is not None:
             content.insert(0, {"type": "image_pil", "image_pil": Image.open(file)})
-        (output,) = llm.chat([{"role": "user", "content": content}], params, use_tqdm=False)
+        messages: Any = [{"role": "user", "content": content}]
+        (output,) = llm.chat(messages, params, use_tqdm=False)
         (answer,) = output.outputs
-        logprobs = [position[token].logprob for token, position in zip(answer.token_ids, answer.logprobs, strict=True)]
+        positions: Any = zip(answer.token_ids, answer.logprobs or (), strict=True)
+        logprobs = [position[token].logprob for token, position in positions]
         rows.append(
             {
                 "prompt": output.prompt_token_ids,
