@@ -11,9 +11,10 @@ def register() -> None:
     from vllm import ModelRegistry
 
     import model
-    from model.vllm.private import answer_whether_capturing, register_tokenizer_mode
+    from model.vllm.private import answer_whether_capturing, multiply_many_rows_by_torch, register_tokenizer_mode
 
     model.register()
     ModelRegistry.register_model("MiniCPMV", "model.vllm.model:MiniCPMVForVLLM")
     register_tokenizer_mode(TOKENIZER_MODE, "model.vllm.tokenizer", "MiniCPMVTokenizer")
     answer_whether_capturing()
+    multiply_many_rows_by_torch()

@@ -108,6 +108,40 @@ def answer_whether_capturing() -> None:
         torch.cuda.is_current_stream_capturing = lambda: False
 
 
+ROWS_FOR_TORCH = 64
+LARGEST_KEPT = 32 * 2**20  # bytes of a layer's weights, which are in memory twice
+
+
+def multiply_many_rows_by_torch() -> None:
+    """Let linear layers in float32 multiply by torch where there are many rows, on a CPU without AVX-512.
+
+    Private: `dispatch_cpu_unquantized_gemm`, which gives a layer its `cpu_linear`, always oneDNN with packed weights.
+    That is faster below ROWS_FOR_TORCH rows, and a tenth slower than torch above. Measured on AVX2 alone, so other CPUs
+    stay as they are, as do large layers.
+    """
+    from vllm.model_executor.layers import utils
+
+    dispatch = utils.dispatch_cpu_unquantized_gemm
+    slow = not torch.backends.cuda.is_built() and torch.backends.cpu.get_cpu_capability() == "AVX2"
+    if not slow or dispatch.__module__ == __name__:
+        return
+
+    def dispatch_by_rows(layer: Any, remove_weight: bool) -> None:
+        weight: torch.Tensor = layer.weight.detach()
+        dispatch(layer, remove_weight)
+        if weight.dim() != 2 or weight.is_meta or weight.dtype != torch.float32 or weight.nbytes > LARGEST_KEPT:
+            return
+        packed = layer.cpu_linear
+
+        def multiply(x: torch.Tensor, given: torch.Tensor, bias: torch.Tensor | None) -> Any:
+            few = x.shape[:-1].numel() < ROWS_FOR_TORCH
+            return packed(x, given, bias) if few else nn.functional.linear(x, weight, bias)
+
+        layer.cpu_linear = multiply
+
+    utils.dispatch_cpu_unquantized_gemm = dispatch_by_rows
+
+
 def register_tokenizer_mode(mode: str, module: str, class_name: str) -> None:
     """Let vLLM load a tokenizer with a class of ours where `tokenizer_mode` is `mode`, as its option documents for
     plugins.

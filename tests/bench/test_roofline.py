@@ -25,6 +25,7 @@ from bench.limits.useful import (
 from bench.models import Load, pictures
 from model import MiniCPMVConfig, MiniCPMVImageProcessor
 from model.output_layer import OutputLayer
+from model.vllm import private
 from rlaif.inference.engine import Completion, Request
 
 
@@ -153,6 +154,7 @@ def test_every_work_has_a_share(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     """In this process, at a size at which the figures mean nothing."""
     monkeypatch.setattr(roofline, "run_isolated", lambda work, *arguments: work(*arguments))
     monkeypatch.setattr(roofline, "matrix_rate", lambda dtype: 1e11)
+    monkeypatch.setattr(private, "LARGEST_KEPT", private.LARGEST_KEPT)  # one work changes it
     small = roofline.Size(
         width=128, layers=1, verified=1, few=1, many=2, answers=2, answer_tokens=4, sequence=512, rows=24
     )

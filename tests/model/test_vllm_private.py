@@ -1,7 +1,9 @@
 """vLLM still has what `model.vllm.private` uses; a failing test names what to compare."""
 
 import inspect
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import pytest
 import torch
@@ -105,6 +107,61 @@ def test_torch_without_cuda_does_not_capture(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
     private.answer_whether_capturing()
     assert torch.cuda.is_current_stream_capturing() is False
+
+
+@pytest.fixture
+def dispatch(monkeypatch: pytest.MonkeyPatch) -> Callable[[nn.Module], None]:
+    """vLLM's choice of a product, its packed one being a double, on a CPU without AVX-512."""
+    from vllm.model_executor.layers import utils
+
+    def pack(layer: Any, remove_weight: bool) -> None:
+        layer.cpu_linear = lambda x, weight, bias: torch.full((len(x), 2), 7.0)
+        if remove_weight:
+            layer.weight = nn.Parameter(torch.empty(0))
+
+    monkeypatch.setattr(utils, "dispatch_cpu_unquantized_gemm", pack)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+
+    def dispatched(layer: nn.Module) -> None:
+        private.multiply_many_rows_by_torch()
+        private.multiply_many_rows_by_torch()
+        utils.dispatch_cpu_unquantized_gemm(layer, remove_weight=True)
+
+    return dispatched
+
+
+def test_many_rows_are_multiplied_by_torch_and_few_by_vllm(dispatch: Callable[[nn.Module], None]) -> None:
+    layer: Any = nn.Linear(3, 2)
+    x = torch.randn(private.ROWS_FOR_TORCH, 3)
+    expected = layer(x)
+    dispatch(layer)
+    assert layer.weight.numel() == 0, "vLLM removes the weights"
+    assert torch.equal(layer.cpu_linear(x, layer.weight, layer.bias), expected)
+    assert torch.equal(layer.cpu_linear(x.view(8, 8, 3), layer.weight, layer.bias).flatten(0, 1), expected)
+    assert (layer.cpu_linear(x[1:], layer.weight, layer.bias) == 7).all()
+
+
+@pytest.mark.parametrize("reason", ["half precision", "large", "another CPU"])
+def test_other_products_stay_vllms(
+    dispatch: Callable[[nn.Module], None], monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    layer: Any = nn.Linear(3, 2, dtype=torch.bfloat16 if reason == "half precision" else torch.float32)
+    if reason == "large":
+        monkeypatch.setattr(private, "LARGEST_KEPT", 23)
+    if reason == "another CPU":
+        monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    dispatch(layer)
+    x = torch.randn(private.ROWS_FOR_TORCH, 3)
+    assert (layer.cpu_linear(x, layer.weight, layer.bias) == 7).all()
+
+
+def test_vllm_chooses_a_product_for_each_linear_layer() -> None:
+    from vllm.model_executor.layers import linear, utils
+
+    source = inspect.getsource(linear.UnquantizedLinearMethod.process_weights_after_loading)
+    assert "import dispatch_cpu_unquantized_gemm" in source, "multiply_many_rows_by_torch: looked up when it is called"
+    assert "layer.cpu_linear(x, weight, bias)" in inspect.getsource(utils.cpu_unquantized_gemm), "the call"
 
 
 def test_vision_embeddings_are_replaced_by_a_subclass_of_them() -> None:
