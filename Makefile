@@ -106,7 +106,7 @@ edge-runtime: .venv/.edge-ready ## compile llama.cpp for this machine into .edge
 	@$(VENV)/python -m edge.runtime --target '$(TARGET)'
 
 edge-answer: .venv/.edge-ready ## answer TEXT about IMAGE with RUN's export, first the vision part, then the language model: QUANT=, DEVICE=; JOINT=1 keeps both
-	@$(VENV)/python -m edge.answer $(STAGE_ARGS) --image $(call quoted,$(IMAGE)) --text $(call quoted,$(TEXT)) --quant '$(QUANT)' --device '$(DEVICE)' --soc '$(SOC)' $(if $(JOINT),--joint)
+	@$(VENV)/python -m edge.answer $(STAGE_ARGS) --image $(call quoted,$(value IMAGE)) --text $(call quoted,$(value TEXT)) --quant '$(QUANT)' --device '$(DEVICE)' --soc '$(SOC)' $(if $(JOINT),--joint)
 
 edge-serve: .venv/.edge-ready ## serve RUN's export with the stock server of llama.cpp, for OpenAI clients and as a labeler: QUANT=, PORT=, HOST=
 	@$(VENV)/python -m edge.serve $(STAGE_ARGS) --quant '$(QUANT)' --host $(BIND) --port $(PORT)

@@ -166,6 +166,8 @@ def summary(answer: Answer) -> str:
     if answer.encoded is not None:
         slices, where = len(answer.encoded.features), answer.encoded.where
         lines.append(f"{slices} slices encoded in {answer.encoded.seconds:.2f} s ({where})")
+    else:
+        lines.append("no picture was given: IMAGE=FILE gives one")
     speed = len(generated.ids) / generated.seconds if generated.seconds else 0.0
     lines.append(
         f"{generated.prompt_tokens} tokens of the prompt read in {generated.prompt_seconds:.2f} s, "

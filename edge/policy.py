@@ -65,7 +65,13 @@ def begin(run: Path) -> Path:
 
 def check_version(model: str, file: Path) -> None:
     """Errors: ModelError where the config.json of a model is not that of MiniCPM-V of one of VERSIONS."""
-    settings: dict[str, Any] = read_json(file)
+    try:
+        settings: dict[str, Any] = read_json(file)
+    except InputError as error:
+        raise ModelError(
+            f"{file} is damaged ({error.__cause__}), expected the configuration of a model; copy the model again, or "
+            "give another one"
+        ) from error
     kind, version = settings.get("model_type"), str(settings.get("version"))
     if kind != "minicpmv" or version not in VERSIONS:
         what = f"MiniCPM-V {version}" if kind == "minicpmv" else f"a model of type {kind!r}"
@@ -87,10 +93,17 @@ def check_exported(file: Path, revision: str | None, policy: Policy, command: st
 
 
 def load_processor(folder: Path) -> "MiniCPMVProcessor":
-    """The processor of a policy."""
+    """The processor of a policy. Errors: ModelError: its files are missing or damaged."""
     from model import MiniCPMVProcessor
 
-    processor: MiniCPMVProcessor = MiniCPMVProcessor.from_pretrained(folder, trust_remote_code=False)
+    try:
+        processor: MiniCPMVProcessor = MiniCPMVProcessor.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError) as error:  # damaged JSON is a ValueError
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"the tokenizer or the image processor of {folder} cannot be read ({reason}), expected those of a whole "
+            "model; copy it again, or give another one"
+        ) from error
     return processor
 
 

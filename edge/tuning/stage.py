@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.gguf.names import find_language
+from edge.policy import begin
 from edge.runtime.installed import find_build, package_version, read_installed
 from edge.runtime.targets import TARGETS
 from edge.settings import Settings, write_settings
@@ -35,6 +36,7 @@ from rlaif.storage.files import sha256_of, write_json
 from rlaif.storage.versions import code_version
 
 NOISE_RUNS = 5
+MUCH_NOISE = 0.2
 EXHAUSTIVE_REPEATS = 7  # as many as the finalists of a search of a few dozen get
 PATIENCE = 5  # a trial is ended after this many times the default's seconds
 
@@ -43,6 +45,7 @@ def tune(config: Config, run: Path, quant: str, search_all: bool = False) -> Set
     """Search, print, and write; returns the settings that were written. Errors: RlaifError."""
     section = config.edge.tune
     work = Work(find_language(run, quant), section.prompt, section.answer)
+    begin(run)
     builds = builds_here()
     cores = len(os.sched_getaffinity(0))
     configurations = choose(space(section, cores, builds), section.configurations, config.seed)
@@ -52,6 +55,8 @@ def tune(config: Config, run: Path, quant: str, search_all: bool = False) -> Set
     noise = measure_noise(work, default)
     limit = PATIENCE * (time.monotonic() - start) / NOISE_RUNS
     print(f"edge-tune: the default's time differs by {noise:.1%} from run to run (standard deviation of {NOISE_RUNS})")
+    if noise > MUCH_NOISE:
+        print("edge-tune: that is much: what is found now may be chance; run it while the machine does nothing else")
 
     measure = announced(work, limit, len(configurations))
     if search_all:

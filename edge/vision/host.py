@@ -111,4 +111,6 @@ def read_host(file: Path) -> Host:
             shape, length = VisionShape(**json.loads(settings["shape"])), int(settings["length"])
             return Host(shape, length, opened.get_tensor(POSITION_TABLE))
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} is damaged ({error}); delete it and run `make edge-vision` again") from error
+        raise InputError(
+            f"{file} is damaged ({error}); delete it and run `make edge-vision RUN={file.parent.parent}`"
+        ) from error

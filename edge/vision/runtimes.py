@@ -115,7 +115,9 @@ def revision_in(session: Any) -> str | None:
 def damaged(file: Path, error: Exception) -> InputError:
     """The error of a file that a runtime cannot load."""
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return InputError(f"{file} cannot be loaded ({reason}); delete it and run `make edge-vision` again")
+    return InputError(
+        f"{file} cannot be loaded ({reason}); delete it and run `make edge-vision RUN={file.parent.parent}`"
+    )
 
 
 def _compile(model: Path, device: str, precision: str) -> tuple[Any, str | None]:

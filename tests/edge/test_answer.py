@@ -132,5 +132,6 @@ def test_the_summary_tells_the_largest_part_and_a_cut_answer() -> None:
         ["language", "21", "MB", "at", "most"],
         ["at", "a", "time", "21", "MB", "at", "most"],
     ]
-    assert lines[3] == "40 tokens of the prompt read in 2.00 s, 3 written in 0.50 s (6.0 a second)"
-    assert lines[4] == "the answer was cut: raise evaluation.max_tokens"
+    assert lines[3] == "no picture was given: IMAGE=FILE gives one"
+    assert lines[4] == "40 tokens of the prompt read in 2.00 s, 3 written in 0.50 s (6.0 a second)"
+    assert lines[5] == "the answer was cut: raise evaluation.max_tokens"

@@ -2,11 +2,12 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from edge.policy import Policy, check_exported
+from edge.policy import Policy, check_exported, load_processor
 from rlaif.config import Config, ModelSection
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.revision import model_revision
@@ -75,6 +76,18 @@ def test_a_folder_without_weights_and_a_run_that_is_not_there_are_refused(tmp_pa
     (folder / "model.safetensors").unlink()
     with pytest.raises(ModelError, match=r"it has no \*\.safetensors"):
         Policy.of(config_of(folder), run)
+
+
+def test_damaged_files_are_one_line(tmp_path: Path, run: Path, tiny_model: Path) -> None:
+    folder = model_folder(tmp_path / "start")
+    (folder / "config.json").write_text('{"model_type": ')
+    with pytest.raises(ModelError, match=r"config.json is damaged \(Expecting value.*\), .*; copy the model") as cut:
+        Policy.of(config_of(folder), run)
+    shutil.copytree(tiny_model, tmp_path / "cut")
+    (tmp_path / "cut" / "tokenizer.json").write_text('{"version": "1.')
+    with pytest.raises(ModelError, match=r"the tokenizer or the image processor of .* cannot be read \(.+\)") as other:
+        load_processor(tmp_path / "cut")
+    assert "\n" not in f"{cut.value}{other.value}"
 
 
 def test_an_export_of_another_policy_is_refused() -> None:

@@ -105,6 +105,7 @@ def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
     assert r"""--image 'it'\''s here.png' --text 'What'\''s "this"?' --quant 'Q4_K_M' """ in shown
     assert "--device 'openvino' --soc 'snapdragon-8-gen-3' --joint\n" in shown
     assert "--joint" not in dry_run("edge-answer")
+    assert "--text 'Does it cost $5 or $HOME?' " in dry_run("edge-answer", "TEXT=Does it cost $5 or $HOME?")
 
 
 def test_make_serves_an_export_on_loopback() -> None:
