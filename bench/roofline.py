@@ -124,7 +124,7 @@ def engine_run(what: str, folder: Path, size: Size, repeats: int) -> Run:
         count = size.few if what == SAMPLING_FEW else size.many
         requests = sampling(images[:count], size.answers, size.answer_tokens)
     rates, products = [], []
-    section = EngineSection(max_model_len=2048)
+    section = EngineSection(max_model_len=2048, kv_cache_gib=4)
     if what == SAMPLING_BEFORE:
         section = section.model_copy(update={"kv_cache_gib": 1})
         private.LARGEST_KEPT = 0

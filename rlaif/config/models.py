@@ -147,11 +147,11 @@ class EngineSection(Section):
         None, ge=1, description="Longest prompt and answer together, in tokens; null = the limit of the model."
     )
     gpu_memory_utilization: float = Field(0.9, gt=0, le=1, description="Share of the GPU memory that vLLM may use.")
-    kv_cache_gib: int | None = Field(
-        None,
+    kv_cache_gib: int = Field(
+        1,
         ge=1,
-        description="Memory of the KV cache of an engine on a CPU, in GiB; null = a quarter of the free memory, at "
-        "least 1 and at most 4. Where it is full, answers are stopped and begun again: computed twice.",
+        description="Memory of the KV cache of an engine on a CPU, in GiB. Where it is full, answers are stopped and "
+        "begun again, so their tokens are computed twice: raise it for larger models and many answers at once.",
     )
     tensor_parallel_size: int = Field(1, ge=1, description="GPUs over which each model is split.")
     max_num_seqs: int = Field(256, ge=1, description="Most sequences that are decoded at the same time.")

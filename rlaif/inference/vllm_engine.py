@@ -231,17 +231,10 @@ def vllm_options(model: ModelSection, engine: EngineSection, seed: int, on_cpu: 
         "use_tqdm_on_load": False,
     }
     if on_cpu:  # blocks of 16 are not supported there, and the default of 128 wastes the prefix cache
-        options |= {"block_size": 32, "kv_cache_memory_bytes": (engine.kv_cache_gib or free_gib()) * 2**30}
+        options |= {"block_size": 32, "kv_cache_memory_bytes": engine.kv_cache_gib * 2**30}
         # with chunked prefill, a seeded request whose prompt is split fails: "CPU Generator does not use offset"
         options |= {"enable_chunked_prefill": False}
     return options
-
-
-def free_gib() -> int:
-    """GiB for a KV cache on this machine's CPU, where none are set. Pages of it take memory only once they are used."""
-    import psutil
-
-    return int(min(max(psutil.virtual_memory().available / 4 // 2**30, 1), 4))
 
 
 def checkpoint_options(model: ModelSection) -> dict[str, str]:

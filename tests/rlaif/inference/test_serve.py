@@ -1,7 +1,6 @@
 """The arguments of vLLM that `make serve` sets; test_served.py runs a server."""
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import get_args
 
 import pytest
@@ -15,9 +14,7 @@ from tests.support import ROOT
 
 def test_the_server_has_the_settings_of_the_engine() -> None:
     model = ModelSection(model="assets/labeler", dtype="float32")
-    arguments = serve_arguments(
-        model, EngineSection(max_model_len=512, kv_cache_gib=1), 3, "127.0.0.1", 8000, on_cpu=True
-    )
+    arguments = serve_arguments(model, EngineSection(max_model_len=512), 3, "127.0.0.1", 8000, on_cpu=True)
     assert arguments[0] == "--model=assets/labeler"
     assert {
         "--dtype=float32",
@@ -102,17 +99,6 @@ def test_precision_and_budgets_are_passed_under_vllms_names() -> None:
     defaults = EngineArgs(model="m")
     names = ("quantization", "kv_cache_dtype", "max_num_batched_tokens", "mm_processor_cache_gb")
     assert all(usual[name] == getattr(defaults, name) for name in names)
-
-
-@pytest.mark.parametrize(("free", "gib"), [(2, 1), (11, 2), (64, 4)])
-def test_the_kv_cache_on_a_cpu_takes_a_quarter_of_the_free_memory(
-    monkeypatch: pytest.MonkeyPatch, free: int, gib: int
-) -> None:
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=free * 2**30))
-    options = vllm_options(ModelSection(model="m"), EngineSection(), 0, on_cpu=True)
-    assert options["kv_cache_memory_bytes"] == gib * 2**30
-    options = vllm_options(ModelSection(model="m"), EngineSection(kv_cache_gib=3), 0, on_cpu=True)
-    assert options["kv_cache_memory_bytes"] == 3 * 2**30
 
 
 def test_tables_are_bound_to_what_lowers_the_precision() -> None:
