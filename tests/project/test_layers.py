@@ -44,6 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.memory": FOUNDATION | MODEL,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
+    "browser": MODEL | SHARED | {"rlaif.report", "feedback"},  # feedback: where a claim stands in a response
     "rlaif.pipelines": SHARED | {"rlaif.report", "rlaif.memory", "rlaif.launch"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
@@ -62,7 +63,7 @@ RUN_BY_NAME = {
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
 # Files, weights and audit events that are named like a package.
 NO_MODULES: tuple[str, ...] = ("model.safetensors", "model.language_model", "model.vision_model")
-NO_MODULES += ("model.gguf", "scenes.parquet", "tests.request", "edge.txt")
+NO_MODULES += ("model.gguf", "scenes.parquet", "tests.request", "edge.txt", "browser.css", "browser.js", "browser.svg")
 GGUF_KEYS = ("policy", "revision", "code_version", "llama_cpp", "export_version", "embedding_width", "positions")
 NO_MODULES += tuple(f"rlaif.{key}" for key in (*GGUF_KEYS, "score_error"))
 
