@@ -50,7 +50,10 @@ document.getElementById("sort")?.addEventListener("change", (event) => event.tar
 document.querySelector(".filter")?.addEventListener("submit", (event) => {
   for (const field of event.target.elements) if (field.name && !field.value) field.disabled = true; // a short address
 });
-addEventListener("pageshow", () => document.querySelectorAll(".filter :disabled").forEach((field) => (field.disabled = false)));
+addEventListener("pageshow", () => {
+  document.querySelectorAll(".filter :disabled").forEach((field) => (field.disabled = false));
+  document.querySelector(".filter")?.reset(); // a page that is gone back to shows its own filter
+});
 
 for (const name of ["mouseover", "mouseout"]) {
   document.addEventListener(name, (event) => {

@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from browser.app import create_app
 from browser.tables import Runs
-from tests.support.browsed_run import HOSTILE, write_run
+from tests.support.browsed.run import HOSTILE, write_run
 
 TOKEN = "a-token-of-the-tests"
 PAGES = ("", "pairs", "prompts", "dropped", "compare", "prompt/p1", "compare/p1", "picture/p1/0", "static/browser.css")
@@ -91,16 +91,13 @@ def test_headers(site: TestClient) -> None:
 def test_texts_of_models_are_escaped(site: TestClient, path: str) -> None:
     text = page(site, path)
     assert text.count("<script") == 1 and "<img src=x" not in text and "<i>Nothing" not in text and "<b>it" not in text
-    assert "7 * 7 }}" in text if "A dog runs." in text else True
     assert not re.search(r"\son\w+=|\sstyle=|javascript:", re.sub(r"&lt;.*?&gt;", "", text))
 
 
 def test_a_hostile_response_is_shown_as_it_is(site: TestClient) -> None:
     text = page(site, "prompt/p1")
-    shown = [
-        unescape(re.sub(r"<sup>.*?</sup>|<[^>]+>", "", part)) for part in re.findall(r'<p class="text".*?</p>', text)
-    ]
-    assert HOSTILE in shown
+    texts = re.findall(r'<p class="text".*?</p>', text)
+    assert HOSTILE in [unescape(re.sub(r"<sup>.*?</sup>|<[^>]+>", "", part)) for part in texts]
 
 
 @pytest.mark.parametrize(
@@ -121,9 +118,8 @@ def test_ids_of_an_address_are_no_sql_and_no_path(site: TestClient, folder: Path
             answer = site.get(f"/{TOKEN}/{route.format(wrong)}")
             assert answer.status_code == 404, route
             assert "root:" not in answer.text
-    assert [site.get(f"/{TOKEN}/picture/p1/{index}").status_code for index in ("1", "-1", "x", "0.0", "9999")] == [
-        404
-    ] * 5
+    for index in ("1", "-1", "x", "0.0", "9999"):
+        assert site.get(f"/{TOKEN}/picture/p1/{index}").status_code == 404
 
 
 def test_pairs_show_claims_where_they_stand(site: TestClient) -> None:
@@ -175,7 +171,7 @@ def test_prompts_and_why_they_have_no_pair(site: TestClient) -> None:
 
 def test_responses_come_by_score(site: TestClient) -> None:
     text = page(site, "prompt/p2")
-    assert [match for match in re.findall(r"score (\S+?)<", text)] == ["0", "\N{MINUS SIGN}1"]
+    assert re.findall(r"score (\S+?)<", text) == ["0", "\N{MINUS SIGN}1"]
     assert ">chosen</a>" in text and ">rejected</a>" in text
     assert "2 responses score 0" in page(site, "prompt/p3")
     assert "None was sampled" in page(site, "prompt/p4")

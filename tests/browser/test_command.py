@@ -14,7 +14,7 @@ import pytest
 from browser.__main__ import LOOPBACK, free_port, main
 from rlaif.errors import ConfigError
 from tests.support import ROOT
-from tests.support.browsed_run import write_run
+from tests.support.browsed.run import write_run
 from tests.support.project.make import dry_run
 
 

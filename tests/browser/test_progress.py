@@ -13,7 +13,7 @@ from browser.tables import Snapshot
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.browsed_run import CONFIG, GENERATION, generate, prompt_row, response_row, write_run
+from tests.support.browsed.run import CONFIG, GENERATION, generate, prompt_row, response_row, write_run
 
 
 def of(path: Path) -> dict[str, Stage]:
