@@ -23,17 +23,30 @@ _UNFINISHED = re.compile(rf"\w+(?:{_OPERATOR})")
 
 
 @dataclass(frozen=True)
-class Column:
-    """A column of a view.
+class Place:
+    """Where the values of a column stand outside the index.
 
-    values: None: a column of the view's index; else a query for `key` and `value`, with any number of values a row.
-    A term on such a column holds if it holds for one of them, and one with `!` if it holds for none.
+    table, key: what is read, and its column of the view's ids. tests: pairs of a condition with `{test}` in it, and the
+    value that is tested there: one of a row, or each of a list.
+    """
+
+    table: str
+    key: str
+    tests: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a view, of its index unless it has places.
+
+    A column with places has any number of values a row: a term holds if it holds for one of them, and one with `!` if
+    it holds for none.
     """
 
     name: str
     kind: Literal["number", "text"]
     note: str
-    values: str | None = None
+    places: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -107,20 +120,33 @@ def _number(text: str) -> float | None:
 
 def where(terms: Sequence[Term], view: View) -> tuple[str, list[Any]]:
     """The condition of a WHERE clause, and its parameters."""
-    conditions, parameters = [], []
+    conditions: list[str] = []
+    parameters: list[Any] = []
     for term in terms:
         negated = term.operator.startswith("!")
         positive = "=" if term.operator == "!=" else term.operator.lstrip("!")
-        name = f'"{term.column.name}"' if term.column.values is None else "value"
-        condition, values = _condition(name, term.column.kind, positive, term.value)
-        if term.column.values is not None:
-            condition = f"{view.key} IN (SELECT key FROM ({term.column.values}) WHERE {condition})"
+        condition, values = _holds(term.column, positive, term.value, view.key)
         conditions.append(f"NOT coalesce({condition}, false)" if negated else f"({condition})")
         parameters += values
     return " AND ".join(conditions) or "true", parameters
 
 
-def _condition(name: str, kind: str, operator: str, value: str) -> tuple[str, list[Any]]:
+def _holds(column: Column, operator: str, value: str, key: str) -> tuple[str, list[Any]]:
+    if not column.places:
+        return _test(f'"{column.name}"', column.kind, operator, value)
+    alternatives: list[str] = []
+    parameters: list[Any] = []
+    for place in column.places:
+        tests = []
+        for condition, tested in place.tests:
+            test, values = _test(tested, column.kind, operator, value)
+            tests.append(condition.format(test=test))
+            parameters += values
+        alternatives.append(f"{key} IN (SELECT {place.key} FROM {place.table} WHERE {' OR '.join(tests)})")
+    return f"({' OR '.join(alternatives)})", parameters
+
+
+def _test(name: str, kind: str, operator: str, value: str) -> tuple[str, list[Any]]:
     if operator == "~":
         return f"contains(lower({name}), lower(?))", [value]
     if operator == "=" and value == NONE:
@@ -136,8 +162,8 @@ def order(sort: str, view: View) -> str:
     name = sort.removeprefix("-")
     if not name:
         return "position"
-    if view.column(name).values is not None:
-        allowed = [column.name for column in view.columns if column.values is None]
+    if view.column(name).places:
+        allowed = [column.name for column in view.columns if not column.places]
         raise InputError(f"{name} has several values a row and gives no order; use one of: {', '.join(allowed)}")
     return f'"{name}" {"DESC" if sort.startswith("-") else "ASC"} NULLS LAST, position'
 

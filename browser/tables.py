@@ -177,11 +177,15 @@ class Snapshot:
         """A page of a view. Errors: InputError: the filter or the order is not one."""
         ordered = order(sort, view)
         condition, parameters = where(parse(filters, view), view)
-        ids = f"SELECT * FROM {view.index} WHERE {condition}"
-        total = self.rows(f"SELECT count(*) AS total FROM ({ids})", parameters)[0]["total"]
-        number = min(number, max(1, -(-total // ROWS_PER_PAGE)))
-        limit = f"LIMIT {ROWS_PER_PAGE} OFFSET {(number - 1) * ROWS_PER_PAGE}"
-        return Page(self.rows(f"{ids} ORDER BY {ordered} {limit}", parameters), total, number)
+        # one pass, as a filter may read long texts: the rows of the page, or of the last one, each with the total
+        query = f"""
+            WITH found AS MATERIALIZED (SELECT * FROM {view.index} WHERE {condition}),
+            counted AS (SELECT count(*) AS total FROM found)
+            SELECT * FROM found, counted ORDER BY {ordered} LIMIT {ROWS_PER_PAGE}
+            OFFSET (SELECT least({number} - 1, greatest(total - 1, 0) // {ROWS_PER_PAGE}) FROM counted) * {ROWS_PER_PAGE}"""
+        rows = self.rows(query, parameters)
+        total = rows[0]["total"] if rows else 0
+        return Page(rows, total, min(number, max(1, -(-total // ROWS_PER_PAGE))))
 
 
 def _escaped(name: str) -> str:

@@ -48,7 +48,7 @@ def test_values_are_parameters() -> None:
     hostile = "'); DROP TABLE pairs; --"
     condition, parameters = where(parse(f"split={quote(hostile)} margin!=none margin>1 {quote(hostile)}", PAIRS), PAIRS)
     assert hostile not in condition and "DROP" not in condition
-    assert parameters == [hostile, 1.0, hostile]
+    assert parameters == [hostile, 1.0] + [hostile] * 5  # the word alone: instruction, both answers, claims of both
     assert condition.startswith('("split" = ?) AND NOT coalesce("margin" IS NULL, false) AND ("margin" > ?) AND (')
 
 
