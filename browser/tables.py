@@ -135,7 +135,12 @@ class Snapshot:
         names = [f"{path.resolve()}/" for path in paths.values()]
         folders = ", ".join(_literal(name) for name in [*names, *map(_escaped, names)])
         self._connection.execute(f"SET allowed_directories = [{folders}]")
-        for setting in ("temp_directory = ''", "enable_external_access = false", "lock_configuration = true"):
+        for setting in (
+            "enable_progress_bar = false",
+            "temp_directory = ''",
+            "enable_external_access = false",
+            "lock_configuration = true",
+        ):
             self._connection.execute(f"SET {setting}")
         for schema, path in paths.items():
             self._read(schema, path)
@@ -180,9 +185,10 @@ class Snapshot:
         # one pass, as a filter may read long texts: the rows of the page, or of the last one, each with the total
         query = f"""
             WITH found AS MATERIALIZED (SELECT * FROM {view.index} WHERE {condition}),
-            counted AS (SELECT count(*) AS total FROM found)
-            SELECT * FROM found, counted ORDER BY {ordered} LIMIT {ROWS_PER_PAGE}
-            OFFSET (SELECT least({number} - 1, greatest(total - 1, 0) // {ROWS_PER_PAGE}) FROM counted) * {ROWS_PER_PAGE}"""
+            counted AS (SELECT count(*) AS total FROM found),
+            shown AS (SELECT least({number} - 1, greatest(total - 1, 0) // {ROWS_PER_PAGE}) AS page FROM counted)
+            SELECT * FROM found, counted ORDER BY {ordered}
+            LIMIT {ROWS_PER_PAGE} OFFSET (SELECT page * {ROWS_PER_PAGE} FROM shown)"""
         rows = self.rows(query, parameters)
         total = rows[0]["total"] if rows else 0
         return Page(rows, total, min(number, max(1, -(-total // ROWS_PER_PAGE))))

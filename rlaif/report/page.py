@@ -60,6 +60,7 @@ def report(config: Config, path: Path) -> Path:
     with atomic_write(target) as temporary:
         temporary.write_text(render(page), encoding="utf-8", errors="backslashreplace")  # a path may not be UTF-8
     print(f"  wrote    {target} ({target.stat().st_size / 2**20:.1f} MiB); open it in a browser")
+    print(f"  next     make browse RUN={path}, which shows every pair, claim and dropped row")
     return target
 
 

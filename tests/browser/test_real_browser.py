@@ -67,7 +67,12 @@ def page(chromium: Any) -> Iterator[Any]:
     messages, requests = [], []
     opened.on("console", lambda message: messages.append(message.text))
     opened.on("pageerror", lambda error: messages.append(str(error)))
-    opened.on("dialog", lambda dialog: (messages.append(f"dialog: {dialog.message}"), dialog.dismiss()))
+
+    def dismiss(dialog: Any) -> None:
+        messages.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    opened.on("dialog", dismiss)
     opened.on("request", lambda request: requests.append(request.url))
     yield opened
     opened.close()

@@ -58,6 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 RUN_BY_NAME = {
     "rlaif.pipelines": {"generation", "feedback", "dpo", "evaluation"},  # runs each as a process
+    "browser": {"generation", "feedback", "dpo"},  # as the report
     "rlaif.report": {"generation", "feedback", "dpo"},  # shows what their metrics say, by the stage's name
 }
 PACKAGE_FILES = [path for path in source_files() if path.parts[0] in PACKAGES]
