@@ -29,6 +29,12 @@ from rlaif.storage.versions import STAGE_VERSIONS
 TABLES = ("prompts", "responses", "claims", "scores", "pairs", "evaluations", "dropped")
 ROWS_PER_PAGE = 20
 LEAST_SECONDS = 2.0  # between two snapshots of a run under way
+SETTINGS = (  # nothing is written, and nothing is read outside the folders of the runs
+    "enable_progress_bar = false",
+    "temp_directory = ''",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
 Row = dict[str, Any]
 
 
@@ -135,12 +141,7 @@ class Snapshot:
         names = [f"{path.resolve()}/" for path in paths.values()]
         folders = ", ".join(_literal(name) for name in [*names, *map(_escaped, names)])
         self._connection.execute(f"SET allowed_directories = [{folders}]")
-        for setting in (
-            "enable_progress_bar = false",
-            "temp_directory = ''",
-            "enable_external_access = false",
-            "lock_configuration = true",
-        ):
+        for setting in SETTINGS:
             self._connection.execute(f"SET {setting}")
         for schema, path in paths.items():
             self._read(schema, path)
