@@ -56,7 +56,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -178,6 +178,9 @@ bench: .venv/.ready ## benchmark our implementations against the usual ones, int
 
 bench-pairs: .venv/.ready ## benchmark pair building up to a million responses, against the RLAIF-V code: rows per second, peak memory (minutes)
 	@$(VENV)/python -m bench.comparisons.pairs
+
+bench-browse: .venv/.ready ## time the pages of `make browse` on a run with 100,000 pairs (minutes)
+	@$(VENV)/python -m bench.comparisons.browse
 
 bench-growth: .venv/.ready ## time each stage by number of images (100 to 800) and of slices (half an hour)
 	@$(VENV)/python -m bench.growth

@@ -1,6 +1,7 @@
 """How fast `make browse` answers on a run with 100,000 pairs: its pages, each with another filter, over its own routes.
 
-    python -m bench.comparisons.browse --pairs 100000     some minutes; most of them write the run
+    make bench-browse                                     # some minutes, most of which write the run
+    python -m bench.comparisons.browse --pairs 1000
 
 The run is that of `bench.comparisons.pairs`, with ten responses a prompt and ten claims a response, and the pairs that
 `feedback.make_pairs` builds of them, so there are ten times as many responses and fifty times as many claims. A page is
