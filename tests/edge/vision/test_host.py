@@ -131,5 +131,5 @@ def test_a_damaged_host_file_is_refused(tmp_path: Path, damage: str) -> None:
     file = tmp_path / "host.safetensors"
     Host(SHAPE, 4, TABLE).save(file, {"revision": "abc"})
     file.write_bytes(file.read_bytes()[:-20] if damage == "cut" else b"not tensors")
-    with pytest.raises(InputError, match=r"host.safetensors is damaged .* run `make edge-vision` again"):
+    with pytest.raises(InputError, match=r"host.safetensors is damaged .* run `make edge-vision RUN=.*`"):
         read_host(file)
