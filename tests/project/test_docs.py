@@ -43,7 +43,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^(#{1,6}) +(.+)$", re.MULTILINE)
 # Folders and files that a run or a reader makes, or that a benchmark brings.
 NOT_HERE = re.compile(
-    r"RUN/|runs/|\.venv/|my-|site/|policy/|adapter/|images/|data/|dpo/|round-|benchmarks/|configs/mine|average-"
+    r"RUN/|runs/|\.venv/|\.edge/|my-|site/|policy/|adapter/|images/|data/|dpo/|round-|benchmarks/|configs/mine|average-"
 )
 
 
