@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from rlaif.command import run_stage
 from rlaif.config import Config
@@ -27,8 +27,24 @@ if TYPE_CHECKING:
     from edge.slices import Floats, Prompt, Slices
     from edge.vision.encoder import VisionEncoder
 
-VisionPart: TypeAlias = "tuple[Policy, Path, str, str]"  # policy, run folder, device, Snapdragon
-LanguagePart: TypeAlias = "tuple[Path, Settings, int]"  # file, settings, most tokens of an answer
+
+@dataclass(frozen=True)
+class VisionPart:
+    """What encodes pictures: the export of `policy` in the run folder, on a device, for a Snapdragon (`soc`)."""
+
+    policy: "Policy"
+    run: Path
+    device: str
+    soc: str
+
+
+@dataclass(frozen=True)
+class LanguagePart:
+    """What writes: a GGUF file, its settings, and the most tokens of an answer."""
+
+    file: Path
+    settings: "Settings"
+    max_tokens: int
 
 
 @dataclass(frozen=True)
@@ -50,29 +66,16 @@ class Answer:
     peaks: dict[str, int]
 
 
-def answer_picture(
-    policy: "Policy",
-    run: Path,
-    picture: Path | None,
-    text: str,
-    max_tokens: int,
-    quant: str,
-    device: str,
-    soc: str,
-    joint: bool,
-) -> Answer:
-    """Answer with the export of the policy in RUN/edge.
+def answer_picture(vision: VisionPart, language: LanguagePart, picture: Path | None, text: str, joint: bool) -> Answer:
+    """Answer a text about a picture, or alone.
 
-    picture: None: text alone. joint: keep the vision part beside the language model.
-    Errors: ConfigError: unknown quantization; InputError: the picture cannot be read, or a part of the export is
-    missing or of another policy; ModelError: a part fails.
+    joint: keep the vision part beside the language model.
+    Errors: InputError: the picture cannot be read, or the vision part is missing or of another policy; ModelError: a
+    part fails.
     """
     from edge.parts import run_part
-    from edge.settings import read_settings
 
-    vision = (policy, run, device, soc)
-    language = (current_language(policy, run, quant), read_settings(run / "edge"), max_tokens)
-    prompt, prompt_peak = run_part("prompt", read_prompt, policy.folder, picture, text)
+    prompt, prompt_peak = run_part("prompt", read_prompt, vision.policy.folder, picture, text)
     peaks = {"prompt": prompt_peak}
     if joint and prompt.slices is not None:
         both, peaks["vision and language"] = run_part("vision and language", encode_and_write, vision, language, prompt)
@@ -86,7 +89,10 @@ def answer_picture(
 
 
 def current_language(policy: "Policy", run: Path, quant: str) -> Path:
-    """The language model of a run's export. Errors: see `answer_picture`."""
+    """The language model of a run's export.
+
+    Errors: ConfigError: unknown quantization; InputError: it is missing, or of another policy.
+    """
     from edge.gguf.file import read_text
     from edge.gguf.names import REVISION, export_command, find_language
     from edge.policy import check_exported
@@ -119,9 +125,8 @@ def write_answer(language: LanguagePart, prompt: "Prompt", features: "Floats | N
     """The part that writes: the text, and how it came about."""
     from edge.language import LanguageModel
 
-    file, settings, max_tokens = language
-    with LanguageModel(file, settings, len(prompt.ids) + max_tokens) as model:
-        generated = model.generate(prompt, features, max_tokens)
+    with LanguageModel(language.file, language.settings, len(prompt.ids) + language.max_tokens) as model:
+        generated = model.generate(prompt, features, language.max_tokens)
         return model.text(generated.ids), generated
 
 
@@ -130,11 +135,10 @@ def encode_and_write(vision: VisionPart, language: LanguagePart, prompt: "Prompt
     from edge.language import LanguageModel
 
     assert prompt.slices is not None
-    file, settings, max_tokens = language
     encoder = open_vision(vision)
-    with LanguageModel(file, settings, len(prompt.ids) + max_tokens) as model:
+    with LanguageModel(language.file, language.settings, len(prompt.ids) + language.max_tokens) as model:
         encoded = features_of(encoder, prompt.slices)
-        generated = model.generate(prompt, encoded.features, max_tokens)
+        generated = model.generate(prompt, encoded.features, language.max_tokens)
         text = model.text(generated.ids)
     encoder.close()
     return text, generated, encoded
@@ -144,11 +148,11 @@ def open_vision(vision: VisionPart) -> "VisionEncoder":
     from edge.policy import check_exported
     from edge.vision.encoder import device_files, open_encoder
 
-    policy, run, device, soc = vision
-    encoder = open_encoder(run / "edge", device, policy.folder, soc)
-    if device != "torch":  # which reads the policy itself
-        file = device_files(run / "edge", device, soc)[0]
-        check_exported(file, encoder.revision, policy, f"make edge-vision RUN={run}")
+    folder = vision.run / "edge"
+    encoder = open_encoder(folder, vision.device, vision.policy.folder, vision.soc)
+    if vision.device != "torch":  # which reads the policy itself
+        file = device_files(folder, vision.device, vision.soc)[0]
+        check_exported(file, encoder.revision, vision.policy, f"make edge-vision RUN={vision.run}")
     return encoder
 
 
@@ -184,6 +188,7 @@ def megabytes(size: int) -> str:
 
 def run(config: Config, path: Path, image: str, text: str, quant: str, device: str, soc: str, joint: bool) -> None:
     from edge.policy import Policy
+    from edge.settings import read_settings
     from edge.vision.encoder import check_device
 
     if not text.strip():
@@ -191,7 +196,10 @@ def run(config: Config, path: Path, image: str, text: str, quant: str, device: s
     device = check_device(device)
     picture = find_picture(Path(image)) if image else None
     policy = Policy.of(config, path)
-    answer = answer_picture(policy, path, picture, text, config.evaluation.max_tokens, quant, device, soc, joint)
+    language = LanguagePart(
+        current_language(policy, path, quant), read_settings(path / "edge"), config.evaluation.max_tokens
+    )
+    answer = answer_picture(VisionPart(policy, path, device, soc), language, picture, text, joint)
     print(answer.text)
     print()
     print(summary(answer))

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge.answer import encode, encode_and_write, write_answer
+from edge.answer import LanguagePart, VisionPart, encode, encode_and_write, write_answer
 from edge.parts import run_part
 from edge.policy import Policy, load_processor
 from edge.prompt import encode_prompt
@@ -63,7 +63,8 @@ def measure(folder: Path, run: Path, quant: str) -> Peaks:
     language_file = ensure_language(policy, run, quant)
     vision_files = ensure_vision(config, policy, run, DEVICE)
     prompt = encode_prompt(load_processor(folder), picture(random.Random(0), side=200), "Describe this image.")
-    vision, language = (policy, run, DEVICE, DEFAULT_SOC), (language_file, Settings(threads=1), MAX_TOKENS)
+    vision = VisionPart(policy, run, DEVICE, DEFAULT_SOC)
+    language = LanguagePart(language_file, Settings(threads=1), MAX_TOKENS)
     encoded, vision_peak = run_part("vision", encode, vision, prompt.slices)
     (text, _), language_peak = run_part("language", write_answer, language, prompt, encoded.features)
     (joint_text, _, _), joint_peak = run_part("both", encode_and_write, vision, language, prompt)

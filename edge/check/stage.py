@@ -16,7 +16,7 @@ Hallucination is measured as in `make evaluate`: the truth of an image is the co
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge.check.distance import Comparison
@@ -94,21 +94,17 @@ class _Encoded:
     bytes: int
 
 
+@dataclass
 class _Checker:
-    """Measures exports of one run; each device encodes the pictures once."""
+    """Measures exports of one run; each device encodes the pictures once, into the folder `features`."""
 
-    def __init__(
-        self,
-        config: Config,
-        policy: Policy,
-        path: Path,
-        pictures: Sequence[Picture],
-        references: Sequence[Path],
-        features: Path,
-    ) -> None:
-        self.config, self.policy, self.path, self.pictures, self.references = config, policy, path, pictures, references
-        self._features = features
-        self._encoded: dict[str, _Encoded] = {}
+    config: Config
+    policy: Policy
+    path: Path
+    pictures: Sequence[Picture]
+    references: Sequence[Path]
+    features: Path
+    _encoded: dict[str, _Encoded] = field(default_factory=dict)
 
     def measure(self, export: str) -> Row:
         """The row of an export, which is written if it is missing. Errors: RlaifError."""
@@ -136,7 +132,7 @@ class _Checker:
     def _encode(self, device: str) -> _Encoded:
         if device not in self._encoded:
             files = ensure_vision(self.config, self.policy, self.path, device)
-            folder = self._features / device
+            folder = self.features / device
             folder.mkdir(parents=True)
             (errors, where), peak = run_part(
                 device, encode_pictures, self.path / "edge", device, self.references, folder

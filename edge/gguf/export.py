@@ -62,9 +62,10 @@ def export_gguf(config: Config, run: Path, quants: Sequence[str]) -> list[Path]:
     language += [quantize(policy, folder, quant) for quant in quants if quant != "f16"]
     mmproj = write_mmproj(policy, folder)
     texts = [write_modelfile(folder), write_card(folder)]
+    after = _times(folder)
     print(f"export-edge: {folder}")
     for file in (*language, mmproj):
-        what = "kept" if _times(folder)[file] == before.get(file) else "wrote"
+        what = "kept" if after[file] == before.get(file) else "wrote"
         print(f"  {what:8} {file} ({file.stat().st_size / 1e6:,.2f} MB)")
     for file in texts:
         print(f"  wrote    {file}")

@@ -8,17 +8,24 @@ import numpy as np
 import pytest
 
 from bench.comparisons.edge_memory import measure, save_middle_model, table
-from edge.answer import Answer, answer_picture, main, summary
+from edge.answer import Answer, LanguagePart, VisionPart, answer_picture, main, summary
 from edge.gguf.export import ensure_language
 from edge.gguf.names import find_language
 from edge.language import Generated
 from edge.policy import Policy
+from edge.settings import read_settings
+from edge.vision.qnn import DEFAULT_SOC
 from rlaif.errors import InputError
 from tests.support import ROOT
 from tests.support.edge.original import MAX_TOKENS, OriginalModel, demo_config, scenes
 
 CONFIG = str(ROOT / "configs" / "demo.yaml")
-SOC = "snapdragon-8-gen-3"
+
+
+def parts_of(run: Path, quant: str, max_tokens: int) -> tuple[VisionPart, LanguagePart]:
+    policy = Policy.of(demo_config(), run)
+    language = LanguagePart(find_language(run, quant), read_settings(run / "edge"), max_tokens)
+    return VisionPart(policy, run, "cpu", DEFAULT_SOC), language
 
 
 @pytest.mark.slow
@@ -43,10 +50,8 @@ def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: Origi
     (scene,) = scenes(1)
     (tmp_path / "scene.png").write_bytes(scene.png)
     expected = original.answer(scene.png, scene.instruction)
-    policy = Policy.of(demo_config(), edge_run)
-    joint = answer_picture(
-        policy, edge_run, tmp_path / "scene.png", scene.instruction, MAX_TOKENS, "f16", "cpu", SOC, joint=True
-    )
+    parts = parts_of(edge_run, "f16", MAX_TOKENS)
+    joint = answer_picture(*parts, tmp_path / "scene.png", scene.instruction, joint=True)
     assert joint.generated.ids == expected.ids
     assert joint.encoded is not None
     assert np.abs(joint.encoded.features - expected.features).max() < 1e-3
@@ -55,8 +60,7 @@ def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: Origi
 
 @pytest.mark.slow
 def test_a_text_alone_needs_no_vision_part(edge_run: Path) -> None:
-    policy = Policy.of(demo_config(), edge_run)
-    answer = answer_picture(policy, edge_run, None, "Is there a circle?", 8, "Q4_K_M", "cpu", SOC, joint=True)
+    answer = answer_picture(*parts_of(edge_run, "Q4_K_M", 8), None, "Is there a circle?", joint=True)
     assert answer.encoded is None
     assert list(answer.peaks) == ["prompt", "language"]
 
