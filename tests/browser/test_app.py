@@ -11,7 +11,7 @@ from starlette.testclient import TestClient
 
 from browser.app import create_app
 from browser.tables import Runs
-from tests.support.browsed.run import HOSTILE, write_run
+from tests.support.runs.browsed import HOSTILE, write_run
 
 TOKEN = "a-token-of-the-tests"
 PAGES = ("", "pairs", "prompts", "dropped", "compare", "prompt/p1", "compare/p1", "picture/p1/0", "static/browser.css")

@@ -14,8 +14,8 @@ import pytest
 from browser.__main__ import LOOPBACK, free_port, main
 from rlaif.errors import ConfigError
 from tests.support import ROOT
-from tests.support.browsed.run import write_run
 from tests.support.project.make import dry_run
+from tests.support.runs.browsed import write_run
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ from browser.tables import Snapshot
 from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.browsed.run import CONFIG, GENERATION, generate, prompt_row, response_row, write_run
+from tests.support.runs.browsed import CONFIG, GENERATION, generate, write_run
+from tests.support.runs.label_rows import prompt_row, response_row
 
 
 def of(path: Path) -> dict[str, Stage]:
@@ -37,11 +38,12 @@ def test_responses_under_way(tmp_path: Path) -> None:
     path = tmp_path / "run"
     run = Run(path, CONFIG, "generation")
     run.begin(["prompts", "responses"], GENERATION, inputs=[])
+    further = [(2, "train"), (3, "train"), (4, "test"), (5, "train"), (6, "train")]
     prompts = TableWriter(run, "prompts", key="prompt_id", part_rows=1)
     prompts.write([prompt_row("p1", "Look.", b"x")])
     stage = of(path)["generation"]
     assert (stage.state, stage.done, stage.total) == ("running", 1, None)  # this process holds the lock
-    prompts.write([prompt_row(f"p{number}", "Look.", b"x") for number in (2, 3, 4, 5, 6)])
+    prompts.write([prompt_row(f"p{number}", "Look.", b"x", split=split) for number, split in further])
     prompts.finish()
     responses = TableWriter(run, "responses", key="prompt_id", part_rows=1)
     started = (path / "generation.json").stat().st_mtime

@@ -13,7 +13,7 @@ from browser.__main__ import free_port
 from browser.app import create_app
 from browser.tables import Runs
 from rlaif.storage.files import read_json, write_json
-from tests.support.browsed.run import write_run
+from tests.support.runs.browsed import write_run
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make setup")

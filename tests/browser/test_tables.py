@@ -14,7 +14,8 @@ from rlaif.errors import InputError
 from rlaif.storage.run import Run
 from rlaif.storage.schemas import SCHEMAS
 from rlaif.storage.writer import TableWriter
-from tests.support.browsed.run import CONFIG, generate, prompt_row, response_row, write_run
+from tests.support.runs.browsed import CONFIG, generate, write_run
+from tests.support.runs.label_rows import prompt_row, response_row
 
 
 def error_of(path: Path) -> str:

@@ -13,6 +13,7 @@ from rlaif.config import Section
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support.runs.label_rows import claim_row, response_row
 
 TRUE, FALSE = "There is a red circle.", "There is a blue square."
 VAGUE = "It is a nice day."  # no mention that could be checked
@@ -101,20 +102,7 @@ def write_inputs(path: Path, *, truth: bool = True, settings: str = "same") -> N
         )
     with TableWriter(run, "responses", key="prompt_id") as writer:
         writer.write(
-            {
-                "response_id": response_id,
-                "prompt_id": "p",
-                "sample_index": index,
-                "seed": 0,
-                "text": text,
-                "finish_reason": "stop",
-                "num_tokens": 5,
-                "temperature": 1.0,
-                "top_p": 1.0,
-                "policy": "policy",
-                "policy_revision": "0",
-                "round": 1,
-            }
+            response_row(response_id, "p", index, text)
             for index, (response_id, text) in enumerate((("a", TRUE), ("b", f"{TRUE} {FALSE}")))
         )
     run.finish({}, None)
@@ -128,22 +116,7 @@ def write_labels(
     run.begin(["claims", "scores"], {"labeler": labeler}, inputs=["prompts", "responses"])
     with TableWriter(run, "claims", key="prompt_id") as writer:
         writer.write(
-            {
-                "claim_id": make_id(response_id, claim),
-                "response_id": response_id,
-                "prompt_id": "p",
-                "claim_index": index,
-                "claim": claim,
-                "question": f"{claim}?",
-                "outcome": "unknown" if p_yes is None else "asked",
-                "reason": "invented_claim" if p_yes is None else "",
-                "p_yes": p_yes,
-                "p_no": None if p_yes is None else 1 - p_yes,
-                "p_other": None if p_yes is None else 0.0,
-                "verdict": None if p_yes is None else p_yes > 0.5,
-                "labeler": labeler,
-                "labeler_revision": "0",
-            }
+            claim_row(response_id, "p", index, claim, p_yes, claim_id=make_id(response_id, claim), labeler=labeler)
             for index, ((response_id, claim), p_yes) in enumerate(claims.items())
         )
     with TableWriter(run, "scores", key="prompt_id") as writer:

@@ -8,6 +8,8 @@ from feedback.divide import coverage
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support.runs import label_rows
+from tests.support.runs.label_rows import response_row
 
 THINGS = ["dog", "car", "red table", "old lamp", "green bicycle", "window", "Fl\u00fcgel", "\u732b"]
 PROMPTS = 12  # the fifth is of split test, without responses; the seventh has one scored response, the ninth none
@@ -34,7 +36,7 @@ def write_labeled_run(path: Path, part_rows: int = 7, **feedback: Any) -> Run:
             if sample == 3 and index % 4 == 1:
                 text = f"{before} "
             before = text
-            tables["responses"].write([response_row(response_id, prompt_id, sample, text)])
+            tables["responses"].write([response_row(response_id, prompt_id, sample, text, round=2)])
             rows = [claim_row(response_id, prompt_id, i, claim, rng.random()) for i, claim in enumerate(claims)]
             if index == 10:
                 rows = [row | {"verdict": True} for row in rows]
@@ -47,50 +49,16 @@ def write_labeled_run(path: Path, part_rows: int = 7, **feedback: Any) -> Run:
 
 
 def prompt_row(prompt_id: str, split: str) -> dict[str, Any]:
-    return {
-        "prompt_id": prompt_id,
-        "image": {"bytes": f"image of {prompt_id}".encode(), "path": f"{prompt_id}.png"},
-        "image_sha256": prompt_id,
-        "instruction": f"Describe {prompt_id}.",
-        "source": "test",
-        "split": split,
-        "reference": None,
-    }
-
-
-def response_row(response_id: str, prompt_id: str, sample: int, text: str) -> dict[str, Any]:
-    return {
-        "response_id": response_id,
-        "prompt_id": prompt_id,
-        "sample_index": sample,
-        "seed": 0,
-        "text": text,
-        "finish_reason": "stop",
-        "num_tokens": len(text),
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "policy": "p",
-        "policy_revision": "0",
-        "round": 2,
-    }
+    return label_rows.prompt_row(prompt_id, f"Describe {prompt_id}.", f"image of {prompt_id}".encode(), split=split)
 
 
 def claim_row(response_id: str, prompt_id: str, index: int, claim: str, p_yes: float) -> dict[str, Any]:
-    return {
-        "claim_id": f"{response_id}/{index}",
-        "response_id": response_id,
-        "prompt_id": prompt_id,
-        "claim_index": index,
-        "claim": claim,
+    """The first claim of a response leaves nothing for p(no)."""
+    return label_rows.claim_row(response_id, prompt_id, index, claim, p_yes) | {
         "question": claim.replace("There is", "Is there"),
-        "outcome": "asked",
-        "reason": "",
         "p_yes": p_yes * 0.8,
         "p_no": (1 - p_yes) * 0.8 if index else 0.0,
         "p_other": 0.2 if index else 1 - p_yes * 0.8,
-        "verdict": p_yes > 0.5,
-        "labeler": "l",
-        "labeler_revision": "0",
     }
 
 

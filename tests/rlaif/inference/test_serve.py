@@ -114,3 +114,9 @@ def test_a_folder_without_a_model_cannot_be_served(tmp_path: Path, capsys: pytes
     error = capsys.readouterr().err
     assert error.startswith(f"error: {tmp_path} cannot be served: no config.json") and "with MODEL=" in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "99999"])
+def test_a_wrong_port_is_one_line(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    assert main(["--config", str(ROOT / "configs" / "demo.yaml"), "--port", port]) == 2
+    assert capsys.readouterr().err == f"error: PORT is {port!r}, expected a number from 1 to 65535; correct PORT=\n"

@@ -9,6 +9,7 @@ from PIL import Image
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support.runs.label_rows import claim_row, prompt_row, response_row
 
 HOSTILE = 'A dog runs. <script>alert("x")</script> <img src=x onerror=alert(1)> {{ 7 * 7 }} \u202eevil'
 CONFIG = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
@@ -55,7 +56,15 @@ def generate(path: Path) -> Run:
     run = Run(path, CONFIG, "generation")
     run.begin(["prompts", "responses"], GENERATION, inputs=[])
     with TableWriter(run, "prompts", key="prompt_id") as writer:
-        writer.write(prompt_row(name, text, png() if name != "p3" else b"no picture") for name, text in instructions())
+        writer.write(
+            prompt_row(
+                name,
+                text,
+                png() if name != "p3" else b"no picture",
+                split="test" if name == "p4" else "train",
+            )
+            for name, text in instructions()
+        )
     with TableWriter(run, "responses", key="prompt_id") as writer:
         for name, (_, responses) in PROMPTS.items():
             writer.write(
@@ -96,54 +105,6 @@ def label(path: Path, worse: float) -> None:
         writer.finish()
     run.drop("p1/1/1", "invented_claim", "'<i>Nothing</i> else.'")
     run.finish({"claims": 7, "scores": 6, "pairs": 2}, None)
-
-
-def prompt_row(name: str, instruction: str, image: bytes) -> dict[str, Any]:
-    return {
-        "prompt_id": name,
-        "image": {"bytes": image, "path": f"{name}.png"},
-        "image_sha256": name,
-        "instruction": instruction,
-        "source": "test",
-        "split": "test" if name == "p4" else "train",
-        "reference": None,
-    }
-
-
-def response_row(response_id: str, name: str, index: int, text: str) -> dict[str, Any]:
-    return {
-        "response_id": response_id,
-        "prompt_id": name,
-        "sample_index": index,
-        "seed": 0,
-        "text": text,
-        "finish_reason": "stop",
-        "num_tokens": 9,
-        "temperature": 1.0,
-        "top_p": 1.0,
-        "policy": "p",
-        "policy_revision": "0",
-        "round": 1,
-    }
-
-
-def claim_row(response_id: str, name: str, index: int, text: str, p_yes: float | None) -> dict[str, Any]:
-    return {
-        "claim_id": f"{response_id}/{index}",
-        "response_id": response_id,
-        "prompt_id": name,
-        "claim_index": index,
-        "claim": text,
-        "question": f"{text}?",
-        "outcome": "unknown" if p_yes is None else "asked",
-        "reason": "invented_claim" if p_yes is None else "",
-        "p_yes": p_yes,
-        "p_no": None if p_yes is None else 1 - p_yes,
-        "p_other": None if p_yes is None else 0.0,
-        "verdict": None if p_yes is None else p_yes > 0.5,
-        "labeler": "l",
-        "labeler_revision": "0",
-    }
 
 
 def score_row(response_id: str, name: str, claims: list[dict[str, Any]], value: float) -> dict[str, Any]:
