@@ -2,7 +2,7 @@
 
 A claim belongs to the sentence with most of its words, as the pair rule `first_difference` finds it, and there to the
 part between commas that has all of the words that the sentence shares with it. Where several sentences fit equally
-well, or none has half of its words, it is not placed: nothing is guessed.
+well, or none has half of its words, it is not placed: nothing is guessed. In Chinese two characters count as a word.
 """
 
 import re
@@ -12,7 +12,7 @@ from itertools import pairwise
 
 from feedback.check.form import sentence_spans
 from feedback.first_difference import best_matches
-from rlaif.text import content_words
+from rlaif.text import content_words, is_unspaced
 
 LEAST_SHARE = 0.5  # of a claim's words that its place must have
 _SEPARATOR = re.compile(
@@ -34,8 +34,17 @@ class Piece:
 def place(text: str, claims: Sequence[str]) -> list[Span | None]:
     """(start, end) of each claim in the text; None where its place is not certain."""
     sentences = sentence_spans(text)
-    vocabularies = [set(content_words(text[start:end])) for start, end in sentences]
-    return [_place(text, set(content_words(claim)), sentences, vocabularies) for claim in claims]
+    vocabularies = [_terms(text[start:end]) for start, end in sentences]
+    return [_place(text, _terms(claim), sentences, vocabularies) for claim in claims]
+
+
+def _terms(text: str) -> set[str]:
+    """The content words of a text; of Chinese and other scripts without spaces pairs of neighbors, because characters
+    such as those for "on" and "there is" stand in every sentence.
+    """
+    found = content_words(text)
+    spaced = {word for word in found if not is_unspaced(word)}
+    return spaced | {first + second for first, second in pairwise(found) if is_unspaced(first) and is_unspaced(second)}
 
 
 def _place(text: str, claim: set[str], sentences: Sequence[Span], vocabularies: Sequence[set[str]]) -> Span | None:
@@ -46,7 +55,7 @@ def _place(text: str, claim: set[str], sentences: Sequence[Span], vocabularies: 
     if len(shared) < LEAST_SHARE * len(claim):
         return None
     parts = part_spans(text, sentences[best[0]])
-    words = [set(content_words(text[start:end])) for start, end in parts]
+    words = [_terms(text[start:end]) for start, end in parts]
     closest = best_matches(claim, words)
     complete = len(closest) == 1 and shared <= words[closest[0]]
     return parts[closest[0]] if complete else sentences[best[0]]

@@ -39,6 +39,24 @@ def test_chinese() -> None:
     ]
 
 
+def test_chinese_characters_that_stand_in_every_sentence_place_no_claim() -> None:
+    """A kitchen; of the claims, the last one, a picture on the wall, is in neither sentence."""
+    text = (
+        "\u53a8\u623f\u4e2d\u95f4\u6709\u4e00\u5f20\u6728\u684c\uff0c\u684c\u4e0a\u653e\u7740\u4e24\u676f\u5496\u5561\u3002"
+        "\u4e00\u53ea\u732b\u7761\u5728\u53f0\u9762\u4e0a\uff0c\u5de6\u8fb9\u662f\u4e00\u53f0\u4e0d\u9508\u94a2\u51b0\u7bb1\u3002"
+    )
+    assert placed(
+        text,
+        "\u6709\u4e00\u53ea\u732b\u7761\u5728\u53f0\u9762\u4e0a\u3002",
+        "\u5de6\u8fb9\u6709\u4e00\u53f0\u51b0\u7bb1\u3002",
+        "\u5899\u4e0a\u6709\u4e00\u5e45\u753b\u3002",
+    ) == [
+        "\u4e00\u53ea\u732b\u7761\u5728\u53f0\u9762\u4e0a",
+        "\u5de6\u8fb9\u662f\u4e00\u53f0\u4e0d\u9508\u94a2\u51b0\u7bb1\u3002",
+        None,
+    ]
+
+
 def test_parts_leave_out_what_separates_them() -> None:
     text = "Red, blue; and green"
     assert [text[start:end] for start, end in part_spans(text, (0, len(text)))] == ["Red", "blue", "green"]
