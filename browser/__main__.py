@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlaif.command import read_port
+from rlaif.command import read_port, report_error
 from rlaif.errors import ConfigError, RlaifError
 
 LOOPBACK = "127.0.0.1"
@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         serve(arguments.run, arguments.other, read_port(arguments.port))
     except (RlaifError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        report_error(str(error))
         return 2
     return 0
 
