@@ -88,20 +88,6 @@ def answer_picture(vision: VisionPart, language: LanguagePart, picture: Path | N
     return Answer(*written, encoded, peaks)
 
 
-def current_language(policy: "Policy", run: Path, quant: str) -> Path:
-    """The language model of a run's export.
-
-    Errors: ConfigError: unknown quantization; InputError: it is missing, or of another policy.
-    """
-    from edge.gguf.file import read_text
-    from edge.gguf.names import REVISION, export_command, find_language
-    from edge.policy import check_exported
-
-    file = find_language(run, quant)
-    check_exported(file, read_text(file, REVISION), policy, export_command(run, quant))
-    return file
-
-
 def read_prompt(policy: Path, picture: Path | None, text: str) -> "Prompt":
     """The part that needs the processor of the policy. Errors: InputError where the picture cannot be read."""
     from edge.policy import load_processor
@@ -187,6 +173,7 @@ def megabytes(size: int) -> str:
 
 
 def run(config: Config, path: Path, image: str, text: str, quant: str, device: str, soc: str, joint: bool) -> None:
+    from edge.gguf.names import check_current, find_language
     from edge.policy import Policy
     from edge.settings import read_settings
     from edge.vision.encoder import check_device
@@ -196,9 +183,9 @@ def run(config: Config, path: Path, image: str, text: str, quant: str, device: s
     device = check_device(device)
     picture = find_picture(Path(image)) if image else None
     policy = Policy.of(config, path)
-    language = LanguagePart(
-        current_language(policy, path, quant), read_settings(path / "edge"), config.evaluation.max_tokens
-    )
+    file = find_language(path, quant)
+    check_current(file, policy, path, quant)
+    language = LanguagePart(file, read_settings(path / "edge"), config.evaluation.max_tokens)
     answer = answer_picture(VisionPart(policy, path, device, soc), language, picture, text, joint)
     print(answer.text)
     print()

@@ -40,11 +40,11 @@ class Policy:
             raise InputError(f"{run} is not a folder, expected that of a run; correct RUN=, or create it")
         aligned, section = run / "policy", config.policy
         if aligned.is_dir():
-            return cls(aligned, run.resolve().name, _folder_revision(aligned, run))
+            return cls(aligned, run.resolve().name, _kept_revision(aligned, run))
         print(f"{run} has no aligned policy; takes the one of the configuration, {section.model}")
         name = Path(section.model).name
         if Path(section.model).is_dir():
-            return cls(Path(section.model), name, _folder_revision(Path(section.model), run))
+            return cls(Path(section.model), name, _kept_revision(Path(section.model), run))
         section, revision = pin_model(section)
         from huggingface_hub import hf_hub_download, snapshot_download
 
@@ -52,7 +52,7 @@ class Policy:
         return cls(Path(snapshot_download(section.model, revision=revision)), name, revision)
 
 
-def begin(run: Path) -> Path:
+def locked_folder(run: Path) -> Path:
     """The folder RUN/edge, in which no other process writes. Errors: InputError."""
     folder = run / "edge"
     try:
@@ -107,7 +107,7 @@ def load_processor(folder: Path) -> "MiniCPMVProcessor":
     return processor
 
 
-def _folder_revision(folder: Path, run: Path) -> str:
+def _kept_revision(folder: Path, run: Path) -> str:
     """The revision of a model folder. To read all weights takes long, so RUN/edge/revision.json keeps the revision for
     as long as the names, sizes and times of the files are the same.
 

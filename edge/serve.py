@@ -152,9 +152,8 @@ def _serve(sender: Connection, served: Served) -> None:
 
 
 def run(config: Config, path: Path, quant: str, host: str, port: str) -> None:
-    from edge.gguf.file import read_text
-    from edge.gguf.names import REVISION, export_command, find_language, mmproj_file
-    from edge.policy import Policy, check_exported
+    from edge.gguf.names import check_current, find_language, mmproj_file
+    from edge.policy import Policy
     from edge.settings import read_settings
 
     number = read_port(port)
@@ -162,7 +161,7 @@ def run(config: Config, path: Path, quant: str, host: str, port: str) -> None:
     files = find_language(path, quant), mmproj_file(path)
     for file in files:
         if file.is_file():
-            check_exported(file, read_text(file, REVISION), policy, export_command(path, quant))
+            check_current(file, policy, path, quant)
     served = Served(*files, read_settings(path / "edge"), path.resolve().name, host, number)
     server, url = start_server(served)
     print(f"serves {served.language.name} as {served.name!r} at {url}; Ctrl-C stops it", flush=True)

@@ -30,7 +30,7 @@ from edge.gguf.export import ensure_language, ensure_mmproj
 from edge.gguf.names import mmproj_file
 from edge.parts import run_part
 from edge.pictures import Picture, read_pictures
-from edge.policy import Policy, begin
+from edge.policy import Policy, locked_folder
 from edge.settings import read_settings
 from edge.vision.export import ensure_vision
 from evaluation.hallucination import answer_counts
@@ -50,7 +50,7 @@ def check(config: Config, path: Path) -> None:
     policy = Policy.of(config, path)
     exports = list(dict.fromkeys(config.edge.exports))
     print(f"edge-check: {len(pictures):,} pictures of split {config.evaluation.split!r}, exports {', '.join(exports)}")
-    folder = begin(path) / "check"
+    folder = locked_folder(path) / "check"
     peak = answer_with_policy(policy.folder, policy.revision, pictures, config.evaluation.max_tokens, folder)
     references = [reference_file(folder, index) for index in range(len(pictures))]
     rows = [_policy_row(config, pictures, references, policy.folder, peak)]

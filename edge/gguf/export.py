@@ -26,7 +26,7 @@ from edge.gguf.mmproj import build_mmproj
 from edge.gguf.names import MMPROJ, REVISION, check_quants
 from edge.gguf.tokenizer import tokenizer_metadata
 from edge.gguf.weights import Weights
-from edge.policy import Policy, begin, load_processor
+from edge.policy import Policy, load_processor, locked_folder
 from edge.runtime import program
 from edge.runtime.installed import PACKAGE, package_version
 from model import MiniCPMVConfig, MiniCPMVProcessor
@@ -56,7 +56,7 @@ def recorded(policy: Policy) -> dict[str, Value]:
 def export_gguf(config: Config, run: Path, quants: Sequence[str]) -> list[Path]:
     """Write f16, these quantizations, mmproj, Modelfile and card; returns the files. Errors: RlaifError."""
     check_quants(quants)
-    policy, folder = Policy.of(config, run), begin(run)
+    policy, folder = Policy.of(config, run), locked_folder(run)
     before = _times(folder)
     language = [write_language(policy, folder)]
     language += [quantize(policy, folder, quant) for quant in quants if quant != "f16"]
@@ -84,14 +84,14 @@ def _times(folder: Path) -> dict[Path, int]:
 def ensure_language(policy: Policy, run: Path, quant: str) -> Path:
     """The language model in a quantization, written where it is missing or of another policy."""
     check_quants([quant])
-    folder = begin(run)
+    folder = locked_folder(run)
     file = write_language(policy, folder)
     return file if quant == "f16" else quantize(policy, folder, quant)
 
 
 def ensure_mmproj(policy: Policy, run: Path) -> Path:
     """The vision part, written where it is missing or of another policy."""
-    return write_mmproj(policy, begin(run))
+    return write_mmproj(policy, locked_folder(run))
 
 
 def is_current(file: Path, policy: Policy) -> bool:

@@ -1,8 +1,10 @@
-"""The GGUF files of a run by name; light, for commands that write none."""
+"""The GGUF files of a run: their names, and whether they are of its policy. Light, for commands that write none."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge.gguf.file import read_text
+from edge.policy import Policy, check_exported
 from rlaif.errors import ConfigError, InputError
 
 QUANTS = ("f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0")
@@ -41,6 +43,11 @@ def find_language(run: Path, quant: str) -> Path:
             f"{file} is missing, {file.parent} has {known or 'no language model'}; run `{export_command(run, quant)}`"
         )
     return file
+
+
+def check_current(file: Path, policy: Policy, run: Path, quant: str) -> None:
+    """Errors: InputError where a GGUF file of the run was not written from the policy that the run has now."""
+    check_exported(file, read_text(file, REVISION), policy, export_command(run, quant))
 
 
 def export_command(run: Path, quant: str) -> str:

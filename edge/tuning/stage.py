@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from edge.gguf.names import find_language
-from edge.policy import begin
+from edge.policy import locked_folder
 from edge.runtime.installed import find_build, package_version, read_installed
 from edge.runtime.targets import TARGETS
 from edge.settings import Settings, write_settings
@@ -45,7 +45,7 @@ def tune(config: Config, run: Path, quant: str, search_all: bool = False) -> Set
     """Search, print, and write; returns the settings that were written. Errors: RlaifError."""
     section = config.edge.tune
     work = Work(find_language(run, quant), section.prompt, section.answer)
-    begin(run)
+    locked_folder(run)
     builds = builds_here()
     cores = len(os.sched_getaffinity(0))
     configurations = choose(space(section, cores, builds), section.configurations, config.seed)

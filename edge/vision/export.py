@@ -20,7 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from edge.pictures import read_pictures
-from edge.policy import Policy, begin, load_processor
+from edge.policy import Policy, load_processor, locked_folder
 from edge.prompt import encode_prompt
 from edge.slices import Slices
 from edge.vision import encoder
@@ -65,12 +65,12 @@ def ensure_vision(config: Config, policy: Policy, run: Path, device: str, soc: s
 class Export:
     """RUN/edge, in which no other process writes, and the policy that its files are written from.
 
-    written: what has been written so far. Errors: InputError: see `begin`.
+    written: what has been written so far. Errors: InputError: see `locked_folder`.
     """
 
     def __init__(self, config: Config, run: Path, soc: str, policy: Policy) -> None:
         self.config, self.run, self.soc, self.policy = config, run, soc, policy
-        self.folder = begin(run)
+        self.folder = locked_folder(run)
         self.origin = {
             "policy": policy.name,
             "revision": policy.revision,

@@ -11,7 +11,7 @@ from edge.check.measure import answer_pictures
 from edge.check.reference import load_reference, reference_file
 from edge.check.stage import check
 from edge.gguf.names import language_file
-from edge.policy import begin
+from edge.policy import locked_folder
 from edge.settings import Settings, write_settings
 from rlaif.config import Config
 from rlaif.errors import ModelError
@@ -42,7 +42,7 @@ def rows_of(path: Path) -> dict[str, dict[str, Any]]:
 def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run without a policy of its own."""
     path = tmp_path_factory.mktemp("check") / "run"
-    write_settings(begin(path), Settings(threads=1))  # the other cores have tests of their own
+    write_settings(locked_folder(path), Settings(threads=1))  # the other cores have tests of their own
     return path
 
 
