@@ -160,6 +160,7 @@ def test_the_processes_end_with_their_launcher_however_it_ends(tmp_path: Path) -
     file = tmp_path / "waiting.yaml"
     file.write_text("policy: {model: a}\nlabeler: {model: b}\n")
     launchers: dict[str, subprocess.Popen[bytes]] = {}
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests themselves may run under nohup
     try:
         for name, prefix in (("plain", []), ("nohup", ["nohup"]), ("error", [])):
             command = [*prefix, sys.executable, "-m", "rlaif.launch", "--processes", "2", "tests.support.kills.waiting"]
@@ -177,6 +178,7 @@ def test_the_processes_end_with_their_launcher_however_it_ends(tmp_path: Path) -
         launchers["nohup"].kill()
         assert until(none_locked, tmp_path / "nohup", 60)
     finally:
+        signal.signal(signal.SIGHUP, before)
         for launcher in launchers.values():
             launcher.kill()
             launcher.wait()
