@@ -59,19 +59,19 @@ class Calibration:
 class Agreement:
     """Verdicts of two labelers on the same claims, and their orders of the same responses."""
 
-    both_accept: int = 0
-    both_reject: int = 0
-    only_first_accepts: int = 0
-    only_second_accepts: int = 0
+    both_accept: float = 0
+    both_reject: float = 0
+    only_first_accepts: float = 0
+    only_second_accepts: float = 0
     pairs: int = 0
     equal_pairs: int = 0
 
-    def add_verdicts(self, first: bool, second: bool) -> None:
-        """Count a claim that both labelers have verified."""
-        self.both_accept += first and second
-        self.both_reject += not (first or second)
-        self.only_first_accepts += first and not second
-        self.only_second_accepts += second and not first
+    def add_verdicts(self, first: bool, second: bool, weight: float = 1) -> None:
+        """Count a claim that both labelers have verified; weight: the claims that it stands for."""
+        self.both_accept += weight * (first and second)
+        self.both_reject += weight * (not (first or second))
+        self.only_first_accepts += weight * (first and not second)
+        self.only_second_accepts += weight * (second and not first)
 
     def add_scores(self, first: Mapping[str, Bounds], second: Mapping[str, Bounds]) -> None:
         """Count the pairs of one prompt's responses that both labelers order, whichever way.
@@ -86,7 +86,7 @@ class Agreement:
                 self.equal_pairs += orders[0] == orders[1]
 
     @property
-    def claims(self) -> int:
+    def claims(self) -> float:
         """Claims that both labelers have verified."""
         return self.both_accept + self.both_reject + self.only_first_accepts + self.only_second_accepts
 

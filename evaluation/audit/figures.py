@@ -1,0 +1,141 @@
+"""What people's verdicts say about the labeler, weighted back to the whole run. Pure.
+
+Notable choices:
+- each stratum's share of true claims has the posterior distribution of a proportion under Jeffreys' prior (Brown, Cai
+  and DasGupta 2001): a stratum of ten claims that are all true says "above 0.8", not "1". A figure of the run is a
+  function of these shares and of the sizes of the strata, and its interval the middle 95% of DRAWS of them;
+- a claim's truth is what most of the people say who call it true or false; one that they are divided about, or that
+  nobody can tell, has none, and is counted apart;
+- agreement of two people is Cohen's kappa over the claims that both have judged, each claim with the weight of its
+  stratum, the mean over the pairs of people by their claims in common.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+from evaluation.agreement import Agreement
+from evaluation.statistics import LEVEL, Figures, Intervals, ratio
+
+DRAWS = 4000
+TRUE, FALSE, UNCLEAR, FOREIGN = "true", "false", "cannot tell", "not of this response"
+ANSWERS = (TRUE, FALSE, UNCLEAR, FOREIGN)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A stratum with its answers: claims of the run, their mean p(yes), the labeler's verdict, and judged claims.
+
+    true, false: claims that people agree on. other: judged ones without a truth. foreign: not of their response.
+    """
+
+    size: int
+    mean: float
+    accepted: bool
+    true: int = 0
+    false: int = 0
+    other: int = 0
+    foreign: int = 0
+
+    @property
+    def judged(self) -> int:
+        return self.true + self.false + self.other + self.foreign
+
+
+def truth_of_answers(answers: Iterable[str]) -> str | None:
+    """What people say of one claim: the answer that most of them give; None where two are as frequent."""
+    (first, most), *others = Counter(answers).most_common()
+    return None if others and others[0][1] == most else first
+
+
+def claim_figures(cells: Sequence[Cell], seed: int) -> tuple[Figures, Intervals]:
+    """Figures of the labeler against people, for all claims of the run, and their intervals.
+
+    A stratum of which nobody has judged a claim is left out, and `covered` says which share of the claims the others
+    have.
+    """
+    known = [cell for cell in cells if cell.true + cell.false]
+    figures, spread = _estimate([(cell.true, cell.false) for cell in known], lambda s: _claim_shares(known, s), seed)
+    figures["covered"] = ratio(sum(cell.size for cell in known), sum(cell.size for cell in cells))
+    met = [cell for cell in cells if cell.judged]
+    for name, count in (("cannot_tell", "other"), ("not_of_its_response", "foreign")):
+        parts = [(cell.size, getattr(cell, count), cell.judged - getattr(cell, count)) for cell in met]
+        share, interval = _share(name, parts, seed)
+        figures |= share
+        spread |= interval
+    figures["judged"] = sum(cell.judged for cell in cells)
+    return figures, spread
+
+
+def pair_figures(cells: Sequence[tuple[int, int, int]], seed: int) -> tuple[Figures, Intervals]:
+    """The share of pairs in the order that people see, weighted to all pairs; cells: size, same order, other order."""
+    judged = [cell for cell in cells if cell[1] + cell[2]]
+    figures, spread = _share("pair_agreement", judged, seed)
+    figures["pairs_judged"] = sum(same + other for _, same, other in judged)
+    return figures, spread
+
+
+def people_kappa(answers: Mapping[str, Mapping[str, str]], weights: Mapping[str, float]) -> float | None:
+    """Agreement of people with one another; answers: by claim, of each person; weights: of each claim."""
+    both: dict[tuple[str, str], Agreement] = defaultdict(Agreement)
+    for claim_id, said in answers.items():
+        for first, second in combinations(sorted(said), 2):
+            if {said[first], said[second]} <= {TRUE, FALSE}:
+                both[first, second].add_verdicts(said[first] == TRUE, said[second] == TRUE, weights[claim_id])
+    kappas = [(found.claims, kappa) for found in both.values() if (kappa := found.kappa()) is not None]
+    return _mean([claims for claims, _ in kappas], [kappa for _, kappa in kappas])
+
+
+def _claim_shares(cells: Sequence[Cell], shares: Sequence[float]) -> Figures:
+    """Figures where a share of each stratum's claims is true."""
+    table = Agreement()
+    gap = size = 0.0
+    for cell, share in zip(cells, shares, strict=True):
+        table.add_verdicts(cell.accepted, True, cell.size * share)
+        table.add_verdicts(cell.accepted, False, cell.size * (1 - share))
+        gap += cell.size * abs(cell.mean - share)
+        size += cell.size
+    return {
+        "agreement": table.verdict_share(),
+        "kappa": table.kappa(),
+        "false_claims_accepted": ratio(table.only_first_accepts, table.only_first_accepts + table.both_reject),
+        "true_claims_rejected": ratio(table.only_second_accepts, table.only_second_accepts + table.both_accept),
+        "calibration_error": ratio(gap, size),
+    }
+
+
+def _share(name: str, cells: Sequence[tuple[int, int, int]], seed: int) -> tuple[Figures, Intervals]:
+    """One figure: the share of yes, weighted by size; cells: size, yes, no."""
+    sizes = [size for size, _, _ in cells]
+    return _estimate([(yes, no) for _, yes, no in cells], lambda shares: {name: _mean(sizes, shares)}, seed)
+
+
+def _estimate(
+    counts: Sequence[tuple[int, int]], figures: Callable[[Sequence[float]], Figures], seed: int
+) -> tuple[Figures, Intervals]:
+    """Figures of shares, of each of which `counts` has (yes, no), and their intervals; these contain the figures."""
+    import numpy as np  # deferred so that --help stays fast
+
+    estimates = figures([yes / (yes + no) for yes, no in counts])
+    rng = np.random.default_rng(seed)
+    drawn: list[Any] = [rng.beta(yes + 0.5, no + 0.5, DRAWS) for yes, no in counts]
+    values: dict[str, list[float]] = defaultdict(list)
+    for row in zip(*drawn, strict=True):
+        for name, value in figures(row).items():
+            if value is not None:
+                values[name].append(value)
+    spread: Intervals = {}
+    tail = (1 - LEVEL) / 2
+    for name, estimate in estimates.items():
+        if estimate is None or not values[name]:
+            spread[name] = None
+            continue
+        low, high = np.quantile(values[name], [tail, 1 - tail]).tolist()
+        spread[name] = [min(low, estimate), max(high, estimate)]
+    return estimates, spread
+
+
+def _mean(weights: Sequence[float], values: Sequence[float]) -> float | None:
+    return ratio(sum(weight * value for weight, value in zip(weights, values, strict=True)), sum(weights))
