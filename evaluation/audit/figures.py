@@ -69,12 +69,16 @@ def claim_figures(cells: Sequence[Cell], seed: int) -> tuple[Figures, Intervals]
     return figures, spread
 
 
-def pair_figures(cells: Sequence[tuple[int, int, int]], seed: int) -> tuple[Figures, Intervals]:
-    """The share of pairs in the order that people see, weighted to all pairs; cells: size, same order, other order."""
-    judged = [cell for cell in cells if cell[1] + cell[2]]
-    figures, spread = _share("pair_agreement", judged, seed)
-    figures["pairs_judged"] = sum(same + other for _, same, other in judged)
-    return figures, spread
+def pair_figures(cells: Sequence[tuple[int, int, int, int]], seed: int) -> tuple[Figures, Intervals]:
+    """Shares of pairs that are in the order that people see, and in which they see no difference, weighted to all pairs.
+
+    As in `make evaluate`, a pair without a difference is not in order. cells: size of a stratum, pairs in the same
+    order, in the other one, without a difference.
+    """
+    judged = [cell for cell in cells if sum(cell[1:])]
+    figures, spread = _share("pair_agreement", [(size, same, other + ties) for size, same, other, ties in judged], seed)
+    shares, intervals = _share("pair_ties", [(size, ties, same + other) for size, same, other, ties in judged], seed)
+    return figures | shares | {"pairs_judged": sum(sum(cell[1:]) for cell in judged)}, spread | intervals
 
 
 def people_kappa(answers: Mapping[str, Mapping[str, str]], weights: Mapping[str, float]) -> float | None:

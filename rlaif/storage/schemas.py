@@ -179,6 +179,15 @@ SCHEMAS: dict[str, pa.Schema] = {
         rewriter=pa.string(),
         rewriter_revision=pa.string(),
     ),
+    "audits": _schema(  # people's verdicts on a sample of `claims` and `pairs`, which audit.json describes
+        sample=pa.string(),
+        kind=pa.string(),  # "claim" or "pair"
+        item_id=pa.string(),  # claim_id or pair_id
+        answer=pa.string(),  # of a pair "first" or "second", in the blind order in which it was shown
+        person=pa.string(),
+        answered=pa.string(),  # UTC
+        seconds=pa.float32(),
+    ),
     "dropped": _schema(stage=pa.string(), row_id=pa.string(), reason=pa.string(), detail=pa.string()),
 }
 
@@ -219,5 +228,6 @@ COMMANDS = {  # output of a run -> the command that writes it
     "answers": "make benchmark",
     "ratings": "make benchmark",
     "rewrites": "make rewrite-captions",
+    "audits": "make audit",
     "dropped": "make generate",
 }

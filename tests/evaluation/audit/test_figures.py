@@ -48,8 +48,12 @@ def test_what_nobody_has_judged_is_said() -> None:
 
 
 def test_pairs_are_weighted_too() -> None:
-    figures, intervals = pair_figures([(900, 9, 1), (100, 1, 1), (50, 0, 0)], seed=0)
-    assert figures == {"pair_agreement": pytest.approx(0.86), "pairs_judged": 12}
+    figures, intervals = pair_figures([(900, 8, 1, 1), (100, 1, 1, 0), (50, 0, 0, 0)], seed=0)
+    assert figures == {
+        "pair_agreement": pytest.approx(0.9 * 0.8 + 0.1 * 0.5),
+        "pair_ties": pytest.approx(0.9 * 0.1),
+        "pairs_judged": 12,
+    }
     assert intervals["pair_agreement"] is not None
 
 

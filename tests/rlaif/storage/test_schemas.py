@@ -37,6 +37,7 @@ def test_columns_of_the_tables() -> None:
         "ratings": "question_id run_index seed rating text rater rater_revision",
         "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "
         "rewriter_revision",
+        "audits": "sample kind item_id answer person answered seconds",
         "dropped": "stage row_id reason detail",
     }
 

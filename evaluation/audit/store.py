@@ -1,0 +1,203 @@
+"""An audit in a run folder: which claims and pairs people are asked about, and every verdict that they have given.
+
+| file            | content                                                                                    |
+|-----------------|--------------------------------------------------------------------------------------------|
+| audit.json      | the sample: seed, the claims and pairs in the order in which they are asked, their strata   |
+| audits.parquet  | a row for each verdict, rewritten whole and renamed as it is given: a kill loses none       |
+
+The sample is bound to the tables `claims` and `pairs` by their identities. A larger one of the same seed contains it,
+so an audit can be extended; another one never replaces it.
+"""
+
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from evaluation.audit.figures import (
+    ANSWERS,
+    FALSE,
+    FOREIGN,
+    TRUE,
+    Cell,
+    claim_figures,
+    pair_figures,
+    people_kappa,
+    truth_of_answers,
+)
+from evaluation.audit.sample import Stratum, draw_claims, draw_pairs
+from evaluation.statistics import Figures, Intervals
+from rlaif.errors import InputError
+from rlaif.storage.files import atomic_write, lock_until_exit, make_id, read_json, write_json
+from rlaif.storage.schemas import SCHEMAS
+from rlaif.storage.tables import has_table, read_metadata, read_rows
+from rlaif.storage.writer import parquet_writer
+
+Kind = Literal["claim", "pair"]
+FIRST, SECOND, EQUAL, CANNOT_TELL = "first", "second", "equal", "cannot tell"
+CHOSEN, REJECTED = "chosen", "rejected"
+PAIR_ANSWERS = (FIRST, SECOND, EQUAL, CANNOT_TELL)
+SAMPLE, TABLE = "audit.json", "audits.parquet"
+
+
+class AuditError(InputError):
+    """An audit of another sample, or a verdict that is not one."""
+
+
+@dataclass
+class AuditedRun:
+    """The folder whose tables are read."""
+
+    path: Path
+
+    def provenance(self, table: str) -> dict[str, Any]:
+        raise AssertionError("an audit writes no table of a stage")
+
+
+class Audit:
+    """The audit of a run; one process at a time has it open. Threads may share it."""
+
+    def __init__(self, path: Path, sample: dict[str, Any]) -> None:
+        self.path, self.sample = path, sample
+        self._lock = threading.Lock()
+        self._rows: list[dict[str, Any]] = list(read_verdicts(path))
+
+    @classmethod
+    def open(cls, path: Path, count: int, seed: int) -> "Audit":
+        """Begin, go on with, or extend the audit of a run: `count` claims, and as many pairs.
+
+        Errors: InputError: a table is missing, or another process has this audit open; AuditError: the folder has an
+        audit of another sample.
+        """
+        run = AuditedRun(path)
+        tables = {name: str(read_metadata(run, name)["identity"]) for name in ("claims", "pairs")}
+        lock_until_exit(path.resolve() / ".audit.lock")
+        sample_id = make_id(str(seed), tables["claims"], tables["pairs"])
+        file = path / SAMPLE
+        earlier = read_json(file) if file.is_file() else None
+        if earlier is not None and earlier["sample"] != sample_id:
+            raise AuditError(
+                f"{path} has an audit of another sample (seed {earlier['seed']}, tables of {earlier['created']}), "
+                f"expected one of seed {seed} and of the tables that are there now; give SEED={earlier['seed']}, or "
+                f"move {SAMPLE} and {TABLE} to another folder"
+            )
+        if earlier is not None and earlier["count"] >= count:
+            return cls(path, earlier)
+        claims = (
+            (row["claim_id"], row["p_yes"], row["verdict"])
+            for row in read_rows(run, "claims", ["claim_id", "p_yes", "verdict"])
+            if row["verdict"] is not None
+        )
+        columns = ["pair_id", "chosen_score", "rejected_score"]
+        margins = [
+            (row["pair_id"], (row["chosen_score"] or 0.0) - (row["rejected_score"] or 0.0))
+            for row in read_rows(run, "pairs", columns)
+        ]
+        claim_strata, claim_ids = draw_claims(claims, count, seed)
+        pair_strata, pair_ids = draw_pairs(margins, count, seed)
+        sample = {
+            "sample": sample_id,
+            "seed": seed,
+            "count": count,
+            "tables": tables,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "claims": claim_ids,
+            "pairs": pair_ids,
+            "claim_strata": [_described(stratum, claim_ids) for stratum in claim_strata],
+            "pair_strata": [_described(stratum, pair_ids) for stratum in pair_strata],
+        }
+        write_json(file, sample)
+        return cls(path, sample)
+
+    def record(self, kind: Kind, item: str, answer: str, person: str, seconds: float) -> None:
+        """Save a verdict; the last one of a person about an item counts. seconds: from its display to its answer.
+
+        Errors: AuditError: the item is not in the sample, the answer is unknown, or the person has no name.
+        """
+        allowed = ANSWERS if kind == "claim" else PAIR_ANSWERS
+        if answer not in allowed:
+            raise AuditError(f"the answer is {answer!r}, expected one of {', '.join(allowed)}; give one of them")
+        if item not in self.sample[f"{kind}s"]:
+            raise AuditError(f"{kind} {item!r} is not in the sample of this audit; reload the page")
+        if not person.strip():
+            raise AuditError("the person has no name, expected one that tells people apart; give one")
+        row = {
+            "sample": self.sample["sample"],
+            "kind": kind,
+            "item_id": item,
+            "answer": answer,
+            "person": person.strip(),
+            "answered": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "seconds": seconds,
+        }
+        with self._lock:
+            rows = [*self._rows, row]
+            schema = SCHEMAS["audits"]
+            with atomic_write(self.path / TABLE) as temporary, parquet_writer(temporary, schema) as writer:
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            self._rows = rows
+
+    def answers(self, kind: Kind) -> dict[str, dict[str, str]]:
+        """The last answer of each person about each item of the sample that has one."""
+        found: dict[str, dict[str, str]] = defaultdict(dict)
+        for row in self._rows:
+            if row["kind"] == kind and row["sample"] == self.sample["sample"]:
+                found[row["item_id"]][row["person"]] = row["answer"]
+        return dict(found)
+
+    def open_items(self, kind: Kind, person: str) -> list[str]:
+        """What a person has not answered yet, in order."""
+        answered = self.answers(kind)
+        return [item for item in self.sample[f"{kind}s"] if person not in answered.get(item, {})]
+
+    def is_chosen_first(self, pair_id: str) -> bool:
+        """Whether people see the chosen answer first: by a hash, which a reload does not change."""
+        return int(make_id(self.sample["sample"], pair_id), 16) % 2 == 0
+
+    def figures(self) -> tuple[Figures, Intervals]:
+        """What people say of the labeler, for the whole run, and its intervals."""
+        seed = int(self.sample["seed"])
+        cells: list[Cell] = []
+        weights: dict[str, float] = {}
+        claims = self.answers("claim")
+        for stratum in self.sample["claim_strata"]:
+            said = [truth_of_answers(claims[item].values()) for item in stratum["items"] if item in claims]
+            counts = {answer: said.count(answer) for answer in (TRUE, FALSE, FOREIGN)}
+            other = len(said) - sum(counts.values())
+            sizes = stratum["size"], stratum["mean"], stratum["name"].startswith("accepted")
+            cells.append(Cell(*sizes, counts[TRUE], counts[FALSE], other, counts[FOREIGN]))
+            weights |= {item: stratum["size"] / max(1, len(said)) for item in stratum["items"]}
+        figures, spread = claim_figures(cells, seed)
+        figures["people_kappa"] = people_kappa(claims, weights)
+        pairs = self.answers("pair")
+        orders = []
+        for stratum in self.sample["pair_strata"]:
+            said = [self._order(item, pairs[item]) for item in stratum["items"] if item in pairs]
+            orders.append((stratum["size"], said.count(CHOSEN), said.count(REJECTED), said.count(EQUAL)))
+        pair_shares, pair_spread = pair_figures(orders, seed)
+        people = {person for said in (*claims.values(), *pairs.values()) for person in said}
+        return figures | pair_shares | {"people": len(people)}, spread | pair_spread
+
+    def _order(self, pair_id: str, said: dict[str, str]) -> str | None:
+        """What people prefer, the blind order undone; None where they are divided or cannot tell."""
+        answer = truth_of_answers(said.values())
+        if answer not in (FIRST, SECOND):
+            return answer
+        return CHOSEN if (answer == FIRST) == self.is_chosen_first(pair_id) else REJECTED
+
+
+def read_verdicts(path: Path) -> Iterator[dict[str, Any]]:
+    """The verdicts in a run folder, none where there is no audit. Errors: InputError: the table is damaged."""
+    run = AuditedRun(path)
+    if has_table(run, "audits"):
+        yield from read_rows(run, "audits")
+
+
+def _described(stratum: Stratum, drawn: Sequence[str]) -> dict[str, Any]:
+    items = set(stratum.drawn(stratum.most)) & set(drawn)
+    return {"name": stratum.name, "size": stratum.size, "mean": stratum.mean, "items": sorted(items)}
