@@ -70,7 +70,7 @@ def claim_figures(cells: Sequence[Cell], seed: int) -> tuple[Figures, Intervals]
 
 
 def pair_figures(cells: Sequence[tuple[int, int, int, int]], seed: int) -> tuple[Figures, Intervals]:
-    """Shares of pairs that are in the order that people see, and in which they see no difference, weighted to all pairs.
+    """Shares of all pairs that are in the order that people see, and in which they see no difference.
 
     As in `make evaluate`, a pair without a difference is not in order. cells: size of a stratum, pairs in the same
     order, in the other one, without a difference.
