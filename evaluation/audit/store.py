@@ -43,6 +43,7 @@ FIRST, SECOND, EQUAL, CANNOT_TELL = "first", "second", "equal", "cannot tell"
 CHOSEN, REJECTED = "chosen", "rejected"
 PAIR_ANSWERS = (FIRST, SECOND, EQUAL, CANNOT_TELL)
 SAMPLE, TABLE = "audit.json", "audits.parquet"
+KEYS = {"sample", "seed", "count", "tables", "created", "claims", "pairs", "claim_strata", "pair_strata"}  # of SAMPLE
 
 
 class AuditError(InputError):
@@ -68,23 +69,28 @@ class Audit:
         self._rows: list[dict[str, Any]] = list(read_verdicts(path))
 
     @classmethod
-    def open(cls, path: Path, count: int, seed: int) -> "Audit":
+    def open(cls, path: Path, count: int, seed: int | None = None) -> "Audit":
         """Begin, go on with, or extend the audit of a run: `count` claims, and as many pairs.
 
-        Errors: InputError: a table is missing, or another process has this audit open; AuditError: the folder has an
-        audit of another sample.
+        seed: None: that of the audit that is there, or of the run, or 0.
+        Errors: InputError: a file is missing or damaged, or another process has this audit open; AuditError: the folder
+        has an audit of another sample.
         """
         run = AuditedRun(path)
-        tables = {name: str(read_metadata(run, name)["identity"]) for name in ("claims", "pairs")}
-        lock_until_exit(path.resolve() / ".audit.lock")
+        origins = {name: read_metadata(run, name) for name in ("claims", "pairs")}
+        tables = {name: str(origin["identity"]) for name, origin in origins.items()}
+        lock_audit(path)
+        earlier = read_sample(path)
+        if seed is None:
+            seed = int((earlier or origins["claims"]["config"]).get("seed", 0))
         sample_id = make_id(str(seed), tables["claims"], tables["pairs"])
         file = path / SAMPLE
-        earlier = read_json(file) if file.is_file() else None
         if earlier is not None and earlier["sample"] != sample_id:
+            give = f"give SEED={earlier['seed']}, or " if earlier["tables"] == tables else ""
             raise AuditError(
-                f"{path} has an audit of another sample (seed {earlier['seed']}, tables of {earlier['created']}), "
-                f"expected one of seed {seed} and of the tables that are there now; give SEED={earlier['seed']}, or "
-                f"move {SAMPLE} and {TABLE} to another folder"
+                f"{path} has an audit of another sample (seed {earlier['seed']}, drawn {earlier['created']}), expected "
+                f"one of seed {seed} and of the tables that are there now; {give}move {SAMPLE} and {TABLE} to another "
+                "folder, where their verdicts are kept, and begin another audit"
             )
         if earlier is not None and earlier["count"] >= count:
             return cls(path, earlier)
@@ -155,6 +161,19 @@ class Audit:
         answered = self.answers(kind)
         return [item for item in self.sample[f"{kind}s"] if person not in answered.get(item, {})]
 
+    def history(self, person: str) -> dict[tuple[Kind, str], str]:
+        """What a person has answered, and how, in the order of the last answers."""
+        found: dict[tuple[Kind, str], str] = {}
+        for row in self._rows:
+            if row["person"] == person and row["sample"] == self.sample["sample"]:
+                found.pop((row["kind"], row["item_id"]), None)
+                found[row["kind"], row["item_id"]] = row["answer"]
+        return found
+
+    def people(self) -> list[str]:
+        """Who has answered something, in the order of their first answers."""
+        return list(dict.fromkeys(row["person"] for row in self._rows if row["sample"] == self.sample["sample"]))
+
     def is_chosen_first(self, pair_id: str) -> bool:
         """Whether people see the chosen answer first: by a hash, which a reload does not change."""
         return int(make_id(self.sample["sample"], pair_id), 16) % 2 == 0
@@ -180,8 +199,7 @@ class Audit:
             said = [self._order(item, pairs[item]) for item in stratum["items"] if item in pairs]
             orders.append((stratum["size"], said.count(CHOSEN), said.count(REJECTED), said.count(EQUAL)))
         pair_shares, pair_spread = pair_figures(orders, seed)
-        people = {person for said in (*claims.values(), *pairs.values()) for person in said}
-        return figures | pair_shares | {"people": len(people)}, spread | pair_spread
+        return figures | pair_shares | {"people": len(self.people())}, spread | pair_spread
 
     def _order(self, pair_id: str, said: dict[str, str]) -> str | None:
         """What people prefer, the blind order undone; None where they are divided or cannot tell."""
@@ -189,6 +207,37 @@ class Audit:
         if answer not in (FIRST, SECOND):
             return answer
         return CHOSEN if (answer == FIRST) == self.is_chosen_first(pair_id) else REJECTED
+
+
+def lock_audit(path: Path) -> None:
+    """Keep other processes out of an audit. Errors: InputError: one has it open."""
+    try:
+        lock_until_exit(path.resolve() / ".audit.lock")
+    except InputError as error:
+        raise InputError(
+            f"another process has the audit of {path} open, and one at a time may write verdicts; open the address "
+            "that it printed, which several people can share, or stop it with Ctrl-C"
+        ) from error
+
+
+def read_sample(path: Path) -> dict[str, Any] | None:
+    """The sample of the audit in a run folder, None where there is none. Errors: InputError: the file is damaged."""
+    file = path / SAMPLE
+    if not file.is_file():
+        return None
+    try:
+        sample = read_json(file)
+        missing = sorted(KEYS - sample.keys()) if isinstance(sample, dict) else sorted(KEYS)
+        problem = f"it lacks {', '.join(missing)}" if missing else ""
+    except InputError as error:
+        problem = f"it is not valid JSON: {error.__cause__}"
+    if problem:
+        raise InputError(
+            f"{file} is damaged ({problem}); restore a copy of it, or move it to another folder and run "
+            f"`make audit RUN={path}` with the same N and SEED, which draws the same sample; keep {TABLE}, which has "
+            "people's verdicts"
+        )
+    return dict(sample)
 
 
 def read_verdicts(path: Path) -> Iterator[dict[str, Any]]:

@@ -116,9 +116,10 @@ def _open(run: RunFolder, table: str) -> pq.ParquetFile:
 
 
 def _damaged(run: RunFolder, table: str, error: Exception) -> InputError:
-    return InputError(
-        f"{run.path / table}.parquet is damaged ({error}); delete it and run `{COMMANDS[table]} RUN={run.path}` again"
-    )
+    remedy = f"delete it and run `{COMMANDS[table]} RUN={run.path}` again"
+    if table == "audits":  # no command can write people's verdicts again
+        remedy = "restore a copy of it, or move it to another folder and keep it there: people's verdicts are in it"
+    return InputError(f"{run.path / table}.parquet is damaged ({error}); {remedy}")
 
 
 def read_provenance(file: Path) -> dict[str, Any]:

@@ -1,19 +1,21 @@
 """An audit of a run: answered by the scenes' truth it finds what `make evaluate` finds; nothing is lost."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from evaluation.audit.figures import FALSE, TRUE, UNCLEAR
-from evaluation.audit.store import FIRST, SECOND, TABLE, Audit, AuditError, read_verdicts
+from evaluation.audit.store import EQUAL, SAMPLE, TABLE, Audit, AuditError, read_verdicts
 from evaluation.labeler_quality import labeler_counts, labeler_figures
 from evaluation.statistics import total
-from evaluation.truth import truth_of
 from rlaif.config import Config
+from rlaif.errors import InputError
 from rlaif.storage.files import read_json, write_json
 from rlaif.storage.run import Run
-from rlaif.storage.tables import read_rows
+from tests.support.runs.audited import answers_by_truth, assert_contains
 from tests.support.synthetic_run import make_run
 
 
@@ -30,27 +32,6 @@ def run(finished: tuple[Config, Path], tmp_path: Path) -> Path:
     return tmp_path
 
 
-def answer_by_truth(audit: Audit, run: Run[Config], person: str = "truth") -> None:
-    prompts = {row["prompt_id"]: truth_of(row["source"], row["reference"]) for row in read_rows(run, "prompts")}
-    claims = {row["claim_id"]: row for row in read_rows(run, "claims", ["claim_id", "prompt_id", "claim"])}
-    pairs = {row["pair_id"]: row for row in read_rows(run, "pairs", ["pair_id", "prompt_id", "chosen", "rejected"])}
-    for claim_id in audit.open_items("claim", person):
-        truth = prompts[claims[claim_id]["prompt_id"]]
-        assert truth is not None
-        said = {True: TRUE, False: FALSE, None: UNCLEAR}[truth.claim_is_true(claims[claim_id]["claim"])]
-        audit.record("claim", claim_id, said, person, 1.5)
-    for pair_id in audit.open_items("pair", person):
-        truth = prompts[pairs[pair_id]["prompt_id"]]
-        assert truth is not None
-        chosen, rejected = (
-            truth.check_mentions(pairs[pair_id][side][0]["content"]).count(False) for side in ("chosen", "rejected")
-        )
-        said = "equal"
-        if chosen != rejected:
-            said = FIRST if (chosen < rejected) == audit.is_chosen_first(pair_id) else SECOND
-        audit.record("pair", pair_id, said, person, 1.5)
-
-
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_an_audit_by_the_truth_finds_the_labelers_accuracy(finished: tuple[Config, Path], run: Path, seed: int) -> None:
     config, path = finished
@@ -58,13 +39,10 @@ def test_an_audit_by_the_truth_finds_the_labelers_accuracy(finished: tuple[Confi
     expected = labeler_figures(total(labeler_counts(opened)))
     audit = Audit.open(run, 100, seed)
     assert len(audit.sample["claims"]) == 100
-    answer_by_truth(audit, opened)
+    for kind, item, said in answers_by_truth(audit, opened, "truth"):
+        audit.record(kind, item, said, "truth", 1.5)
     figures, intervals = audit.figures()
-    for name, reported in (("agreement", "claim_accuracy"), ("pair_agreement",) * 2, ("pair_ties",) * 2):
-        low, high = intervals[name] or []
-        value = expected[reported]
-        assert value is not None and low <= value <= high, (name, value, low, high)
-        assert high - low < 0.35
+    assert_contains(intervals, expected)
     assert figures["people"] == 1 and figures["judged"] == 100
 
 
@@ -77,7 +55,18 @@ def test_verdicts_are_saved_one_by_one_and_the_last_one_counts(run: Path) -> Non
     again = Audit.open(run, 20, 0)  # as after a kill
     assert again.answers("claim") == {first: {"Ann": FALSE, "李雷": TRUE}}
     assert again.open_items("claim", "Ann")[0] == second
+    assert again.people() == ["Ann", "李雷"]
     assert len(list(read_verdicts(run))) == 3
+
+
+def test_a_history_is_in_the_order_of_the_last_answers(run: Path) -> None:
+    audit = Audit.open(run, 20, 0)
+    first, second, *_ = audit.open_items("claim", "Ann")
+    for item, answer in ((first, TRUE), (second, FALSE), (first, UNCLEAR)):
+        audit.record("claim", item, answer, "Ann", 1.0)
+    audit.record("pair", audit.sample["pairs"][0], EQUAL, "Bob", 1.0)
+    assert list(audit.history("Ann").items()) == [(("claim", second), FALSE), (("claim", first), UNCLEAR)]
+    assert audit.history("Eve") == {}
 
 
 def test_several_people_at_once_lose_nothing(run: Path) -> None:
@@ -115,6 +104,48 @@ def test_an_audit_of_another_sample_is_kept(run: Path) -> None:
     with pytest.raises(AuditError, match="tables that are there now"):
         Audit.open(run, 10, 0)
     assert (run / TABLE).read_bytes() == before
+
+
+def test_without_a_seed_an_audit_is_gone_on_with(run: Path) -> None:
+    assert Audit.open(run, 10).sample["seed"] == 0  # the synthetic run has none
+    (run / SAMPLE).unlink()
+    drawn = Audit.open(run, 10, 7).sample["claims"]
+    assert Audit.open(run, 10).sample["claims"] == drawn
+
+
+def test_the_seed_of_the_run_is_the_default(finished: tuple[Config, Path], run: Path) -> None:
+    table = pq.read_table(finished[1] / "claims.parquet")
+    provenance = json.loads(table.schema.metadata[b"rlaif"])
+    provenance["config"]["seed"] = 3
+    (run / "claims.parquet").unlink()
+    changed = table.replace_schema_metadata({**table.schema.metadata, b"rlaif": json.dumps(provenance).encode()})
+    pq.write_table(changed, run / "claims.parquet")
+    assert Audit.open(run, 10).sample["seed"] == 3
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"sample": "x", "seed": 0}'])
+def test_a_damaged_sample_is_not_deleted(run: Path, content: str) -> None:
+    audit = Audit.open(run, 10, 0)
+    audit.record("claim", audit.sample["claims"][0], TRUE, "a", 1.0)
+    whole = (run / SAMPLE).read_text()
+    (run / SAMPLE).write_text(content)
+    with pytest.raises(
+        InputError, match=r"audit\.json is damaged \(it .*\); restore a copy .* keep audits\.parquet"
+    ) as error:
+        Audit.open(run, 10, 0)
+    assert "delete" not in str(error.value) and "keep audits.parquet" in str(error.value)
+    (run / SAMPLE).unlink()  # as the message says
+    assert Audit.open(run, 10, 0).answers("claim") == audit.answers("claim")
+    assert read_json(run / SAMPLE)["claims"] == json.loads(whole)["claims"]
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 nothing", b"PAR1" * 100])
+def test_damaged_verdicts_are_not_deleted(run: Path, content: bytes) -> None:
+    Audit.open(run, 10, 0)
+    (run / TABLE).write_bytes(content)
+    with pytest.raises(InputError, match=r"audits\.parquet is damaged .*; restore a copy of it, or move it") as error:
+        Audit.open(run, 10, 0)
+    assert "delete" not in str(error.value) and (run / TABLE).read_bytes() == content
 
 
 @pytest.mark.parametrize(
