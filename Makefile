@@ -7,7 +7,7 @@
 CONFIG ?= configs/demo.yaml## configuration file of the run; default configs/demo.yaml
 RUN ?= runs/$(basename $(notdir $(CONFIG)))## run folder; default: runs/ and the name of CONFIG, such as runs/demo
 SET ?=## changes to CONFIG: "section.key=value section.key=value", values without spaces (others belong in the YAML file)
-N ?= 16## answers per prompt of `make best-of-n`; default 16
+N ?= 16## answers per prompt of `make best-of-n`, default 16; claims, and as many pairs, of `make audit`, default 200
 ROUNDS ?= 4## rounds of `make rounds`; default 4
 NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal; default pope
 FORMAT ?=## format of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
@@ -22,12 +22,13 @@ PROCESSES ?=## processes of DPO (also of `make rounds`) and of training, one a G
 SHARDING ?=## how the processes share the model: ddp, fsdp2, zero2, zero3, or a file of accelerate; default ddp, a copy for each
 LAUNCH ?=## launcher of DPO and of training on several machines, instead of PROCESSES: ".venv/bin/accelerate launch --config_file FILE -m"
 GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this machine, or 80
+SEED ?=## seed of the sample of `make audit`; default that of the audit that is there, or of the run; only from the command line
 OTHER ?=## another run folder that `make browse` shows beside RUN
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` and `make edge-serve` bind to; default 127.0.0.1, this machine only
-PORT ?= 8000## port of `make serve`, `make edge-serve` and `make browse` (or the next free one); default 8000
+PORT ?= 8000## port of `make serve`, `make edge-serve`, and of `make browse` and `make audit` (or the next free one); default 8000
 QUANT ?= Q4_K_M## quantization of the language model of `make export-edge`: f16, Q8_0, Q6_K, Q4_K_M, Q4_0, or several in quotes; default Q4_K_M
 IMAGE ?=## picture of `make edge-answer`: a file
 TEXT ?= Describe this image.## question or instruction of `make edge-answer`
@@ -56,7 +57,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +94,10 @@ report: .venv/.ready ## write RUN/report.html, one page on the whole run
 
 browse: .venv/.ready ## browse pairs, prompts and dropped rows of RUN in a web browser, and watch its stages: OTHER= another run, PORT=
 	@$(VENV)/python -m browser --run $(call quoted,$(RUN)) $(if $(OTHER),--other $(call quoted,$(OTHER))) --port '$(PORT)'
+
+audit: N := $(if $(filter file,$(origin N)),200,$(N))
+audit: .venv/.ready ## ask people about N claims and N pairs of RUN, by keys in a web browser, and save their verdicts in RUN: SEED=, PORT=
+	@$(VENV)/python -m browser.audit --run $(call quoted,$(RUN)) --count '$(N)' $(if $(filter command,$(origin SEED)),--seed '$(SEED)') --port '$(PORT)'
 
 export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
 	@$(VENV)/python -m rlaif.interchange $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))

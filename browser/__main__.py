@@ -7,36 +7,21 @@ It prints an address with a random token and serves it on loopback until Ctrl-C.
 """
 
 import argparse
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rlaif.command import read_port, report_error
-from rlaif.errors import ConfigError, RlaifError
-
-LOOPBACK = "127.0.0.1"
-PORTS_TRIED = 50
-
-
-def free_port(port: int) -> socket.socket:
-    """A socket that listens on loopback, at the first free port from `port`. Errors: ConfigError: none is free."""
-    for number in range(port, min(port + PORTS_TRIED, 65536)):
-        try:
-            return socket.create_server((LOOPBACK, number))
-        except OSError:  # taken, or one that only root may use
-            continue
-    raise ConfigError(f"no port from {port} to {number} can be used on {LOOPBACK}; give another PORT=")
+from rlaif.errors import RlaifError
 
 
 def serve(run: Path, other: Path | None, port: int) -> None:
     """Serve the pages until Ctrl-C. Errors: RlaifError."""
+    from browser.serving import address, free_port, serve_until_interrupted
     from browser.tables import Runs, open_run
 
     notes = [note for path in (run, other) if path is not None for note in open_run(path)]
     listening = free_port(port)
-    import uvicorn
-
     from browser.app import create_app
 
     runs = Runs(run, other)
@@ -45,12 +30,9 @@ def serve(run: Path, other: Path | None, port: int) -> None:
     for note in notes:
         print(f"  note     {note}")
     both = str(run) if other is None else f"{run} and {other}"
-    print(f"browse: {both} at http://{LOOPBACK}:{listening.getsockname()[1]}/{token}/ ; Ctrl-C ends it", flush=True)
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off", ws="none")
-    try:
-        uvicorn.Server(config).run(sockets=[listening])
-    except KeyboardInterrupt:
-        print("browse: ended")
+    print(f"browse: {both} at {address(listening, token)} ; Ctrl-C ends it", flush=True)
+    serve_until_interrupted(app, listening)
+    print("browse: ended")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -6,28 +6,32 @@ Addresses begin with the token, which `browser.guard` checks and takes off. What
 
 import secrets
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
-from urllib.parse import quote as in_address
-from urllib.parse import urlencode
 
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, Response
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from browser import pages, progress
 from browser.columns import COMPARED, DROPPED, PAIRS, PROMPTS
 from browser.guard import Guard
-from browser.pictures import FULL_SIDE, SIDE, place_holder, read_picture, scaled
-from browser.query import View, quote
+from browser.pictures import FULL_SIDE, SIDE, picture_response
+from browser.query import View
+from browser.rendering import Templates, static_file, status_and_message
 from browser.tables import TABLES, Runs, Snapshot
 from rlaif.errors import InputError
 
-HERE = Path(__file__).parent
-STATIC = {"browser.css": "text/css", "browser.js": "text/javascript", "browser.svg": "image/svg+xml"}
-DAY = "private, max-age=86400"  # a prompt's id is the hash of its picture and instruction
+TABS = (("", "Overview"), ("pairs", "Pairs"), ("prompts", "Prompts"), ("dropped", "Dropped"))
+KEYS = (
+    (("j", "k"), "next, previous row"),
+    (("Enter",), "open the prompt of the row"),
+    (("n", "p"), "next, previous page"),
+    (("/",), "filter"),
+    (("1", "…", "5"), "the views above"),
+    (("?",), "these keys"),
+    (("Esc",), "close, leave the filter"),
+)
 
 
 def create_app(runs: Runs, notes: list[str], token: str | None = None) -> tuple[ASGIApp, str]:
@@ -47,7 +51,7 @@ def create_app(runs: Runs, notes: list[str], token: str | None = None) -> tuple[
     app.add_api_route("/prompt/{prompt_id}", site.prompt, response_class=HTMLResponse)
     app.add_api_route("/compare/{prompt_id}", site.compare, response_class=HTMLResponse)
     app.add_api_route("/picture/{prompt_id}/{index}", site.picture, response_class=Response)
-    app.add_api_route("/static/{name}", site.static, response_class=Response)
+    app.add_api_route("/static/{name}", static_file, response_class=Response)
     app.add_exception_handler(InputError, site.failed)
     app.add_exception_handler(HTTPException, site.failed)
     return Guard(app, token), token
@@ -57,31 +61,8 @@ class Site:
     """The pages of one or two runs. root: the path before every address."""
 
     def __init__(self, runs: Runs, notes: list[str], root: str) -> None:
-        self._runs, self._notes, self._root = runs, notes, root
-        self._templates = Environment(
-            loader=FileSystemLoader(HERE / "templates"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._templates.filters |= {
-            "score": pages.score,
-            "duration": progress.readable,
-            "quoted": quote,
-            "readable": lambda name: str(name).replace("_", " "),
-            "percent": lambda share: f"{100 * share:.0f}%",
-            "number": lambda value: f"{value:,}",
-        }
-        self._templates.globals |= {"url": self.url}
-
-    def url(self, *parts: str, **query: object) -> str:
-        """An address of this site; parameters that are empty, and page 1, are left out."""
-        path = "/".join(in_address(str(part), safe="") for part in parts)
-        given = {
-            name: value for name, value in query.items() if value not in ("", None) and (name, value) != ("page", 1)
-        }
-        return f"{self._root}/{path}" + (f"?{urlencode(given)}" if given else "")
+        self._runs, self._notes = runs, notes
+        self._templates = Templates(root, "browser.js", KEYS)
 
     def _page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         paths = self._runs.paths
@@ -89,8 +70,8 @@ class Site:
         if len(set(names.values())) < len(names):  # round-1 of two runs
             names = {schema: str(path) for schema, path in paths.items()}
         runs = {"other": "", **names}
-        page = self._templates.get_template(f"{template}.html.j2").render(runs=runs, **values)
-        return HTMLResponse(page.encode("utf-8", "backslashreplace"), status)
+        tabs = [*TABS, *([("compare", f"Compared with {runs['other']}")] if runs["other"] else [])]
+        return self._templates.page(template, status, runs=runs, tabs=tabs, **values)
 
     def overview(self) -> HTMLResponse:
         snapshot = self._runs.snapshot()
@@ -152,30 +133,12 @@ class Site:
         }
 
     def picture(self, prompt_id: str, index: str, full: str = "") -> Response:
-        snapshot = self._runs.snapshot()
-        number = int(index) if index.isascii() and index.isdigit() and len(index) < 4 else -1
-        schemas = self._runs.paths if number >= 0 else ()
-        found = (read_picture(snapshot, schema, prompt_id, number) for schema in schemas)
-        data = next((picture for picture in found if picture is not None), None)
-        if data is None:
-            return Response(place_holder("no picture in this run"), 404, media_type="image/svg+xml")
-        try:
-            return Response(
-                scaled(data, FULL_SIDE if full else SIDE), media_type="image/webp", headers={"cache-control": DAY}
-            )
-        except ValueError as error:
-            return Response(place_holder(f"cannot be opened: {error}"), media_type="image/svg+xml")
-
-    @staticmethod
-    def static(name: str) -> Response:
-        if name not in STATIC:
-            raise HTTPException(404, f"no file {name!r}")
-        return Response((HERE / "static" / name).read_bytes(), media_type=STATIC[name])
+        side = FULL_SIDE if full else SIDE
+        return picture_response(self._runs.snapshot(), self._runs.paths, prompt_id, index, side)
 
     def failed(self, request: Request, error: Exception) -> HTMLResponse:
         """An error as one line in a page."""
-        status = error.status_code if isinstance(error, HTTPException) else 400
-        message = str(error.detail) if isinstance(error, HTTPException) else str(error)
+        status, message = status_and_message(error)
         return self._page("error", status, active="", message=message)
 
 

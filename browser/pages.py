@@ -63,15 +63,16 @@ def pair_cards(snapshot: Snapshot, rows: Sequence[Row]) -> list[dict[str, Any]]:
                 "name": side,
                 "score": score(row[f"{side}_score"]),
                 "length": row[f"{side}_length"],
-                **answer(_text(content[side]), content[f"{side}_claims"] or []),
+                **answer(text_of(content[side]), content[f"{side}_claims"] or []),
             }
             for side in ("chosen", "rejected")
         ]
-        cards.append({**row, **content, "instruction": _text(content["prompt"]), "sides": sides})
+        cards.append({**row, **content, "instruction": text_of(content["prompt"]), "sides": sides})
     return cards
 
 
-def _text(messages: Sequence[Row] | None) -> str:
+def text_of(messages: Sequence[Row] | None) -> str:
+    """The texts of messages, one a line."""
     return "\n".join(message["content"] for message in messages or [])
 
 

@@ -1,14 +1,31 @@
 """Pictures by row: one is read, decoded and scaled for each request, or a place holder says why it cannot be shown."""
 
 import io
+from collections.abc import Iterable
 from functools import lru_cache
 from html import escape
+
+from fastapi.responses import Response
 
 from browser.tables import Snapshot
 
 SIDE = 640  # pixels of the longer side in a list
 FULL_SIDE = 4096
 KEPT = 256  # pictures of a list that are held in memory, some 10 MB
+DAY = "private, max-age=86400"  # a prompt's id is the hash of its picture and instruction
+
+
+def picture_response(snapshot: Snapshot, schemas: Iterable[str], prompt_id: str, index: str, side: int) -> Response:
+    """A prompt's picture by its number, from the first run that has it, or a place holder."""
+    number = int(index) if index.isascii() and index.isdigit() and len(index) < 4 else -1
+    found = (read_picture(snapshot, schema, prompt_id, number) for schema in (schemas if number >= 0 else ()))
+    data = next((picture for picture in found if picture is not None), None)
+    if data is None:
+        return Response(place_holder("no picture in this run"), 404, media_type="image/svg+xml")
+    try:
+        return Response(scaled(data, side), media_type="image/webp", headers={"cache-control": DAY})
+    except ValueError as error:
+        return Response(place_holder(f"cannot be opened: {error}"), media_type="image/svg+xml")
 
 
 def read_picture(snapshot: Snapshot, schema: str, prompt_id: str, index: int) -> bytes | None:

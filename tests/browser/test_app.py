@@ -83,7 +83,7 @@ def test_headers(site: TestClient) -> None:
         headers = site.get(f"/{path}").headers
         policy = headers["content-security-policy"]
         assert policy.startswith("default-src 'none';") and "unsafe" not in policy and "http" not in policy
-        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "no-referrer"
+        assert headers["x-content-type-options"] == "nosniff" and headers["referrer-policy"] == "same-origin"
         assert "cache-control" in headers
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from browser.__main__ import LOOPBACK, free_port, main
+from browser.__main__ import main
+from browser.serving import LOOPBACK, free_port
 from rlaif.errors import ConfigError
 from tests.support import ROOT
 from tests.support.project.make import dry_run

@@ -1,44 +1,23 @@
 """The pages in Chromium, through Playwright: keys, what is loaded and from where, and that no script of a text runs."""
 
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
-from browser.__main__ import free_port
 from browser.app import create_app
 from browser.tables import Runs
 from rlaif.storage.files import read_json, write_json
 from tests.support.runs.browsed import write_run
+from tests.support.runs.served import served
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: make setup")
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
-]
+pytestmark = pytest.mark.slow
 
 
-@contextmanager
-def serving(run: Path, other: Path | None = None) -> Iterator[str]:
-    """The address of a run that is served by a thread of this process."""
-    import uvicorn
-
-    app, token = create_app(Runs(run, other), [])
-    listening = free_port(21_000)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False, lifespan="off", ws="none"))
-    thread = Thread(target=server.run, kwargs={"sockets": [listening]})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{listening.getsockname()[1]}/{token}/"
-    finally:
-        server.should_exit = True
-        thread.join()
-        listening.close()
+def serving(run: Path, other: Path | None = None) -> AbstractContextManager[str]:
+    return served(*create_app(Runs(run, other), []))
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +29,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def address(run: Path) -> Iterator[str]:
     with serving(run, write_run(run.parent / "two", worse=1.0)) as url:
         yield url
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    with playwright.sync_playwright() as started:
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(chromium: Any) -> Iterator[Any]:
-    """A page; at its end nothing may have been reported by the console, and nothing loaded from elsewhere."""
-    opened = chromium.new_page()
-    messages, requests = [], []
-    opened.on("console", lambda message: messages.append(message.text))
-    opened.on("pageerror", lambda error: messages.append(str(error)))
-
-    def dismiss(dialog: Any) -> None:
-        messages.append(f"dialog: {dialog.message}")
-        dialog.dismiss()
-
-    opened.on("dialog", dismiss)
-    opened.on("request", lambda request: requests.append(request.url))
-    yield opened
-    opened.close()
-    assert messages == []
-    assert requests and all(url.startswith("http://127.0.0.1:") for url in requests)
 
 
 def test_no_text_of_a_model_becomes_a_script(page: Any, address: str) -> None:

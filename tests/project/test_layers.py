@@ -44,7 +44,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "rlaif.memory": FOUNDATION | MODEL,
     "rlaif.report": SHARED | MODEL,
     "rlaif.interchange": SHARED | MODEL | {"rlaif.report", "rlaif.sources"},
-    "browser": MODEL | SHARED | {"rlaif.report", "feedback"},  # feedback: where a claim stands in a response
+    # feedback: where a claim stands in a response; evaluation: the sample and the verdicts of an audit
+    "browser": MODEL | SHARED | {"rlaif.report", "feedback", "evaluation"},
     "rlaif.pipelines": SHARED | {"rlaif.report", "rlaif.memory", "rlaif.launch"},
     "scenes": MODEL | SHARED,
     "generation": MODEL | SHARED | {"rlaif.sources", "scenes"},  # scenes: one source of prompts
