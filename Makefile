@@ -10,7 +10,7 @@ SET ?=## changes to CONFIG: "section.key=value section.key=value", values withou
 N ?= 16## answers per prompt of `make best-of-n`, default 16; claims, and as many pairs, of `make audit`, default 200
 ROUNDS ?= 4## rounds of `make rounds`; default 4
 NAME ?= pope## benchmark of `make benchmark`: chair, amber, pope or mmhal; default pope
-FORMAT ?=## format of `make export`: trl, rlaif-v, llama-factory or ms-swift; default trl
+FORMAT ?=## format of `make export`: trl, rlaif-v, llama-factory or ms-swift, default trl; of `make report`: html or png, default html
 DATA ?=## what `make import` reads: a file, a folder or a hub id; only from the command line, not the environment
 LAYOUT ?=## layout of DATA: rlaif-v, messages, conversations, mm-rlhf, mmpr, rlhf-v, ms-swift or responses; default: by its columns
 PUSH ?=## dataset on the hub, owner/name, to which `make export` also pushes; only from the command line, not the environment
@@ -89,8 +89,8 @@ evaluate: .venv/.ready ## measure hallucination, recall and length before and af
 benchmark: .venv/.ready ## run a public benchmark before and after DPO: NAME=chair, amber, pope or mmhal (on the scenes, or SET="benchmark.path=FOLDER")
 	@$(VENV)/python -m evaluation.benchmarks $(STAGE_ARGS) --set 'benchmark.name=$(NAME)'
 
-report: .venv/.ready ## write RUN/report.html, one page on the whole run
-	@$(VENV)/python -m rlaif.report $(STAGE_ARGS)
+report: .venv/.ready ## write RUN/report.html, one page on the whole run; FORMAT=png writes its charts into RUN/figures
+	@$(VENV)/python -m rlaif.report $(STAGE_ARGS) $(if $(FORMAT),--format '$(FORMAT)')
 
 browse: .venv/.ready ## browse pairs, prompts and dropped rows of RUN in a web browser, and watch its stages: OTHER= another run, PORT=
 	@$(VENV)/python -m browser --run $(call quoted,$(RUN)) $(if $(OTHER),--other $(call quoted,$(OTHER))) --port '$(PORT)'

@@ -21,6 +21,8 @@ from browser.query import View
 from browser.rendering import Templates, static_file, status_and_message
 from browser.tables import TABLES, Runs, Snapshot
 from rlaif.errors import InputError
+from rlaif.report.page import served
+from rlaif.storage.files import file_inside
 
 TABS = (("", "Overview"), ("pairs", "Pairs"), ("prompts", "Prompts"), ("dropped", "Dropped"))
 KEYS = (
@@ -31,6 +33,11 @@ KEYS = (
     (("1", "…", "5"), "the views above"),
     (("?",), "these keys"),
     (("Esc",), "close, leave the filter"),
+)
+# The report styles itself inline, so it gets a policy of its own, under which nothing runs, loads or is sent
+REPORT_POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; sandbox"
 )
 
 
@@ -51,6 +58,7 @@ def create_app(runs: Runs, notes: list[str], token: str | None = None) -> tuple[
     app.add_api_route("/prompt/{prompt_id}", site.prompt, response_class=HTMLResponse)
     app.add_api_route("/compare/{prompt_id}", site.compare, response_class=HTMLResponse)
     app.add_api_route("/picture/{prompt_id}/{index}", site.picture, response_class=Response)
+    app.add_api_route("/report", site.report, response_class=HTMLResponse)
     app.add_api_route("/static/{name}", static_file, response_class=Response)
     app.add_exception_handler(InputError, site.failed)
     app.add_exception_handler(HTTPException, site.failed)
@@ -85,6 +93,7 @@ class Site:
             stages=stages,
             live=any(stage.state in ("running", "stopped") for stage in stages),
             notes=self._notes,
+            report=(self._runs.path / "report.html").is_file(),
             log={"source": source, "lines": lines},
         )
 
@@ -135,6 +144,15 @@ class Site:
     def picture(self, prompt_id: str, index: str, full: str = "") -> Response:
         side = FULL_SIDE if full else SIDE
         return picture_response(self._runs.snapshot(), self._runs.paths, prompt_id, index, side)
+
+    def report(self) -> HTMLResponse:
+        """The page of `make report` as it lies in the run, with its links into these pages shown."""
+        folder = self._runs.path.resolve()
+        try:
+            page = file_inside("report.html", [folder]).read_bytes()
+        except FileNotFoundError:
+            raise HTTPException(404, f"this run has no report yet; write it with `make report RUN={folder}`") from None
+        return HTMLResponse(served(page), headers={"content-security-policy": REPORT_POLICY})
 
     def failed(self, request: Request, error: Exception) -> HTMLResponse:
         """An error as one line in a page."""

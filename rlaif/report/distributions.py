@@ -146,4 +146,4 @@ def certainty(run: Run[Config]) -> dict[str, Any] | None:
     svg = histogram(groups, low=0.0, high=1.0, bins=25, x_label="p(yes) of a claim", separate=True)
     claims = len(rejected) + len(accepted)
     unsure = sum(int(np.count_nonzero((values > 0.1) & (values < 0.9))) for values in (rejected, accepted)) / claims
-    return {"groups": groups, "svg": svg, "claims": claims, "unsure": unsure}
+    return {"title": "Claims by p(yes)", "groups": groups, "svg": svg, "claims": claims, "unsure": unsure}

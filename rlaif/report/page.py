@@ -14,7 +14,9 @@ from typing import Any
 
 from rlaif.config import Config
 from rlaif.errors import InputError
+from rlaif.report.chart_files import write_charts
 from rlaif.report.distributions import certainty, falling_rewards, lengths, training
+from rlaif.report.gallery import gallery
 from rlaif.report.pairs import pair_cards
 from rlaif.report.sections import benchmarks, change, labeler, outcomes, percent, rounds, short_answers, stages
 from rlaif.storage.files import atomic_write, read_json
@@ -26,31 +28,56 @@ from rlaif.storage.versions import code_version
 STAGES = ("import", "generation", "feedback", "dpo", "evaluate")  # in the order in which they run
 
 
-def report(config: Config, path: Path) -> Path:
-    """Write report.html of a run; returns its path. Errors: InputError for a missing run or a damaged table."""
-    run = Run(path, config, "report")
+def open_run(config: Config, path: Path) -> Run[Config]:
+    """The run to report on. Errors: InputError: there is none."""
     if not path.is_dir():
         raise InputError(f"run folder {path} does not exist; create it with `make generate RUN={path}`")
+    return Run(path, config, "report")
+
+
+def charts(run: Run[Config]) -> dict[str, Any]:
+    """The sections of the page that have charts."""
+    return {
+        "rounds": rounds(run.path / "rounds.json"),
+        "training": training(run.path / "dpo" / "log.json"),
+        "certainty": certainty(run),
+        "lengths": lengths(run),
+    }
+
+
+def chart_files(config: Config, path: Path) -> Path:
+    """Write the charts of the page as PNG files; returns their folder. Errors: InputError."""
+    run = open_run(config, path)
+    run.announce("the charts of the report as PNG files")
+    drawn = charts(run)
+    one = [drawn["certainty"]] if drawn["certainty"] else []
+    return write_charts(
+        run, [*(drawn["rounds"] or {"charts": []})["charts"], *(drawn["training"] or []), *one, *drawn["lengths"]]
+    )
+
+
+def report(config: Config, path: Path) -> Path:
+    """Write report.html of a run; returns its path. Errors: InputError for a missing run or a damaged table."""
+    run = open_run(config, path)
     run.announce("one page, report.html, from what the run has so far")
     metrics = run.metrics()
     page = {
         "name": path.resolve().name,
+        "folder": str(path),
         "round": config.round,
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "code_version": code_version(),
         "imported": metrics.get("import"),
         "change": change(metrics),
-        "rounds": rounds(path / "rounds.json"),
+        **charts(run),
         "labeler": labeler(metrics),
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
-        "training": training(path / "dpo" / "log.json"),
         "falling": falling_rewards(path / "dpo" / "log.json"),
-        "lengths": lengths(run),
-        "certainty": certainty(run),
         "outcomes": outcomes(metrics),
         "lost": metrics.get("feedback", {}).get("lost_responses", 0),
         "stages": stages(metrics),
+        "gallery": gallery(run),
         "pairs": pair_cards(run),
         "total_pairs": count_rows(run, "pairs") if has_table(run, "pairs") else 0,
         "provenance": provenance(run, metrics),
@@ -74,6 +101,11 @@ def render(page: dict[str, Any]) -> str:
     )
     environment.filters |= {"percent": percent, "readable": lambda name: str(name).replace("_", " ")}
     return environment.get_template("report.html.j2").render(page)
+
+
+def served(page: bytes) -> bytes:
+    """The page as `make browse` serves it: its links to pairs, prompts and dropped rows are shown."""
+    return page.replace(b'data-served="no"', b'data-served="yes"', 1)
 
 
 def provenance(run: Run[Config], metrics: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import base64
 import io
 import random
 from typing import Any
+from urllib.parse import quote
 
 from rlaif.config import Config
 from rlaif.report.sections import signed
@@ -13,7 +14,7 @@ from rlaif.storage.schemas import SCHEMAS
 from rlaif.storage.tables import count_rows, has_table
 
 PAIRS_SHOWN = 20
-IMAGE_SIDE = 480  # pixels of the longer side of an image in the page
+IMAGE_SIDE, QUALITY = 480, 88  # of an image in the page: pixels of its longer side, and of WebP
 
 
 def pair_cards(run: Run[Config]) -> list[dict[str, Any]] | None:
@@ -44,7 +45,18 @@ def pair_card(row: dict[str, Any]) -> dict[str, Any]:
     ]
     instruction = "\n".join(message["content"] for message in row["prompt"])
     images = [data_uri(image["bytes"]) for image in row["images"]]
-    return {"id": row["pair_id"], "instruction": instruction, "images": images, "sides": sides}
+    return {
+        "id": row["pair_id"],
+        "address": address(row["prompt_id"]),
+        "instruction": instruction,
+        "images": images,
+        "sides": sides,
+    }
+
+
+def address(prompt_id: str) -> str:
+    """Where `make browse`, which also serves the report, shows a prompt with all of its responses."""
+    return f"prompt/{quote(prompt_id, safe='')}"
 
 
 def chip(claim: dict[str, Any]) -> dict[str, Any]:
@@ -56,12 +68,12 @@ def chip(claim: dict[str, Any]) -> dict[str, Any]:
     return {**claim, "detail": detail, "sure": round(abs(claim["p_yes"] - claim["p_no"]), 2)}
 
 
-def data_uri(image_bytes: bytes) -> str:
+def data_uri(image_bytes: bytes, side: int = IMAGE_SIDE, quality: int = QUALITY) -> str:
     """An encoded image as a data URI (WebP), rotated by its EXIF orientation and scaled to fit the page."""
     from model.images import open_image
 
     image = open_image(image_bytes)
-    image.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
+    image.thumbnail((side, side))
     buffer = io.BytesIO()
-    image.save(buffer, "WEBP", quality=88)
+    image.save(buffer, "WEBP", quality=quality)
     return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -16,7 +16,7 @@ from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import InputError
 from rlaif.report.__main__ import main
 from rlaif.report.charts import Group, Line, histogram, line_chart
-from rlaif.report.page import render, report
+from rlaif.report.page import render, report, served
 from rlaif.report.pairs import PAIRS_SHOWN, chip, data_uri, pair_cards
 from rlaif.report.sections import headline, outcomes, signed, stages, tile
 from rlaif.storage.run import Run
@@ -101,11 +101,24 @@ def test_page_is_self_contained(page: Page) -> None:
     assert not {"script", "link", "iframe", "object"} & set(page.tags)
     for name, value in page.attributes:
         assert not name.startswith("on")
-        if name in ("src", "href"):
+        if name == "src":
             assert value.startswith("data:image/webp;base64,")
     assert "url(" not in page.text and "@import" not in page.text
     policy = next(value for name, value in page.attributes if name == "content" and value.startswith("default-src"))
     assert policy.startswith("default-src 'none'")
+
+
+def test_its_only_links_lead_into_the_browser_and_are_shown_there(finished: tuple[Config, Path], page: Page) -> None:
+    """One for the run, each card of the gallery, each pair and each reason for a drop: all relative."""
+    links = [value for name, value in page.attributes if name == "href"]
+    prompts = {f"prompt/{row['prompt_id']}" for row in read_rows(Run(finished[1], finished[0], "report"), "pairs")}
+    assert links.count("./") == 1 and sum(link in prompts for link in links) == 16 + 20
+    assert "dropped?q=stage%3Dgeneration%20reason%3Dunreadable_image" in links
+    assert all(link in {"./", *prompts} or link.startswith("dropped?q=stage%3D") for link in links)
+    text = (finished[1] / "report.html").read_text(encoding="utf-8")
+    assert text.count("<a ") == text.count('<a class="served"') == len(links)
+    assert '[data-served="no"] .served' in text and text.count('<html lang="en" data-served="no">') == 1
+    assert served(text.encode()).decode() == text.replace('lang="en" data-served="no"', 'lang="en" data-served="yes"')
 
 
 def test_every_chip_is_colored_by_verdict_and_probability(page: Page) -> None:
