@@ -5,7 +5,8 @@
 Two policies answer the prompts of the split `evaluation.split` greedily: the one of the configuration ("before") and
 the aligned one in runs/<name>/policy ("after"). Their answers, and the responses, claims, scores and pairs of the run,
 are compared with the truth of each image: the column `reference` of prompts, which no other stage reads. With
-`evaluation.labeler` the labeler verifies these answers too, which needs no known truth.
+`evaluation.labeler` the labeler verifies these answers too, which needs no known truth. Where people have judged a
+sample of the run (`make audit`), the labeler is compared with them; that alone where there is no aligned policy yet.
 
 | output          | content                                                                                          |
 |-----------------|--------------------------------------------------------------------------------------------------|
@@ -14,7 +15,7 @@ are compared with the truth of each image: the column `reference` of prompts, wh
 | short_answers   | which, question_id, image_id, kind, question, expected, text, correct, ...: see short_answers.py |
 | metrics.json    | `before`, `after`, `change`, `labeler`, `short_answers`, and under `intervals` the 95% confidence|
 |                 | interval of each figure (bootstrap over prompts or images; for a change both answers to a prompt |
-|                 | are drawn together)                                                                              |
+|                 | are drawn together); `people`: see evaluation/audit/figures.py                                   |
 
 Answers are generated and labeled once; figures are computed on every run.
 """
@@ -31,6 +32,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from evaluation.audit.section import people_table, read_audit, update_people
+from evaluation.audit.store import Audit, AuditError
 from evaluation.hallucination import answer_counts, change, hallucination_figures
 from evaluation.labeled_answers import label_answers, labeled_counts, labeled_figures
 from evaluation.labeler_quality import labeler_counts, labeler_figures
@@ -55,7 +58,7 @@ from rlaif.inference.engine import REFUSALS, Advance, Engine, OpenEngine, Reques
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
 from rlaif.progress import progress_bar
-from rlaif.report.figures import format_with_interval
+from rlaif.report.figures import figures_list, format_with_interval
 from rlaif.storage.files import files_digest
 from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
@@ -71,6 +74,12 @@ def evaluate(
 ) -> None:
     """Run the stage. Errors: RlaifError for anything that the user can fix."""
     run = Run(path, config, "evaluate")
+    audit, uncounted = read_audit(path)  # before any answer, because a file may be damaged
+    if not (path / "policy").is_dir():
+        if uncounted:
+            raise AuditError(uncounted)
+        if audit:
+            return evaluate_labeler(run, audit, truth_of)
     policies = {"before": pin_model(config.policy), "after": pin_model(aligned_policy(path, config))}
     settings: dict[str, Any] = {
         "evaluation": config.evaluation.model_dump(),
@@ -116,6 +125,7 @@ def evaluate(
         figures["labeler"] = labeler_figures(total(labeling))
         spread["labeler"] = intervals(labeling, labeler_figures, config.seed)
     run.update_metrics(**figures, intervals=spread)
+    people = update_people(run, audit)
     short, short_spread = short_statistics(short_counts(run) if asks_short else [], config.seed)
     if short:
         run.update_metrics(short_answers=short, intervals={"short_answers": short_spread})
@@ -123,8 +133,28 @@ def evaluate(
         kept = {table: count_rows(run, table) for table in tables}
         run.finish(kept, f"make report RUN={path}, with the same CONFIG and SET")
     print(figures_table(figures, spread))
+    if people:
+        print(people_table(*people))
+    if uncounted:
+        print(f"people: {uncounted}")
     if short:
         print(short_table(short, short_spread))
+
+
+def evaluate_labeler(run: Run, audit: Audit, truth_of: TruthLookup) -> None:
+    """What needs no aligned policy: the labeler compared with the truth, where it is known, and with people.
+
+    Errors: InputError: a table is missing.
+    """
+    run.announce(f"the labeler alone: {run.path / 'policy'} has no aligned model yet, see `make dpo`")
+    labeling = labeler_counts(run, truth_of)
+    figures, spread = labeler_figures(total(labeling)), intervals(labeling, labeler_figures, run.config.seed)
+    run.update_metrics(labeler=figures, intervals={"labeler": spread})
+    if labeling:
+        print(figures_list("labeler", figures, spread))
+    if people := update_people(run, audit):
+        print(people_table(*people))
+    print(f"  next     make report RUN={run.path}, with the same CONFIG and SET")
 
 
 def model_settings(section: ModelSection, revision: str) -> dict[str, Any]:
@@ -264,8 +294,7 @@ def figures_table(figures: dict[str, Figures], spread: dict[str, Intervals]) -> 
         lines.append(f"{name:24}{cell('before', name):>22}{cell('after', name):>22}{change_cell:>28}".rstrip())
     lines.append("change: relative to before, of recall in points; in brackets: 95% confidence intervals")
     if "labeler" in figures:
-        lines.append("labeler")
-        lines += [f"  {name:40}{cell('labeler', name):>22}" for name in figures["labeler"]]
+        lines.append(figures_list("labeler", figures["labeler"], spread["labeler"]))
     if figures["before"]["mention_rate"] is None:
         lines.append("no truth is known for these images (reference is null): figures that need it are missing")
     return "\n".join(lines)

@@ -4,8 +4,10 @@ Notable choices:
 - each stratum's share of true claims has the posterior distribution of a proportion under Jeffreys' prior (Brown, Cai
   and DasGupta 2001): a stratum of ten claims that are all true says "above 0.8", not "1". A figure of the run is a
   function of these shares and of the sizes of the strata, and its interval the middle 95% of DRAWS of them;
-- a claim's truth is what most of the people say who call it true or false; one that they are divided about, or that
-  nobody can tell, has none, and is counted apart;
+- of K kinds, not two, the prior is a Dirichlet distribution with 1 / K for each (Perks 1947): any half of four kinds
+  then has Jeffreys' prior, so that a figure has the same interval however finely its claims are counted;
+- a claim's truth is the answer that most of its people give; one that they are divided about, cannot tell, or find
+  in no answer, has none, and is counted apart;
 - agreement of two people is Cohen's kappa over the claims that both have judged, each claim with the weight of its
   stratum, the mean over the pairs of people by their claims in common.
 """
@@ -57,7 +59,9 @@ def claim_figures(cells: Sequence[Cell], seed: int) -> tuple[Figures, Intervals]
     have.
     """
     known = [cell for cell in cells if cell.true + cell.false]
-    figures, spread = _estimate([(cell.true, cell.false) for cell in known], lambda s: _claim_shares(known, s), seed)
+    figures, spread = estimate([(cell.true, cell.false) for cell in known], lambda s: _claim_shares(known, s), seed)
+    if (distance := figures["calibration_error"]) is not None and (bounds := spread["calibration_error"]):
+        spread["calibration_error"] = [max(0.0, 2 * distance - bounds[1]), bounds[1]]  # chance only adds to a distance
     figures["covered"] = ratio(sum(cell.size for cell in known), sum(cell.size for cell in cells))
     met = [cell for cell in cells if cell.judged]
     for name, count in (("cannot_tell", "other"), ("not_of_its_response", "foreign")):
@@ -81,6 +85,18 @@ def pair_figures(cells: Sequence[tuple[int, int, int, int]], seed: int) -> tuple
     return figures | shares | {"pairs_judged": sum(sum(cell[1:]) for cell in judged)}, spread | intervals
 
 
+def reliability(cells: Sequence[Cell], seed: int) -> list[dict[str, Any]]:
+    """p(yes) as people see it: of each stratum of which they have judged a claim its claims in the run, their mean
+    p(yes), the judged ones, the share of these that is true, and its interval; by p(yes).
+    """
+    rows = []
+    for cell in sorted((cell for cell in cells if cell.true + cell.false), key=lambda cell: cell.mean):
+        share, interval = _share("true_share", [(cell.size, cell.true, cell.false)], seed)
+        row: dict[str, Any] = {"claims": cell.size, "mean_p_yes": cell.mean, "judged": cell.true + cell.false}
+        rows.append(row | share | {"interval": interval["true_share"]})
+    return rows
+
+
 def people_kappa(answers: Mapping[str, Mapping[str, str]], weights: Mapping[str, float]) -> float | None:
     """Agreement of people with one another; answers: by claim, of each person; weights: of each claim."""
     both: dict[tuple[str, str], Agreement] = defaultdict(Agreement)
@@ -92,11 +108,11 @@ def people_kappa(answers: Mapping[str, Mapping[str, str]], weights: Mapping[str,
     return _mean([claims for claims, _ in kappas], [kappa for _, kappa in kappas])
 
 
-def _claim_shares(cells: Sequence[Cell], shares: Sequence[float]) -> Figures:
-    """Figures where a share of each stratum's claims is true."""
+def _claim_shares(cells: Sequence[Cell], shares: Sequence[Sequence[float]]) -> Figures:
+    """Figures where a share of each stratum's claims is true, and the rest is false."""
     table = Agreement()
     gap = size = 0.0
-    for cell, share in zip(cells, shares, strict=True):
+    for cell, (share, _) in zip(cells, shares, strict=True):
         table.add_verdicts(cell.accepted, True, cell.size * share)
         table.add_verdicts(cell.accepted, False, cell.size * (1 - share))
         gap += cell.size * abs(cell.mean - share)
@@ -113,31 +129,35 @@ def _claim_shares(cells: Sequence[Cell], shares: Sequence[float]) -> Figures:
 def _share(name: str, cells: Sequence[tuple[int, int, int]], seed: int) -> tuple[Figures, Intervals]:
     """One figure: the share of yes, weighted by size; cells: size, yes, no."""
     sizes = [size for size, _, _ in cells]
-    return _estimate([(yes, no) for _, yes, no in cells], lambda shares: {name: _mean(sizes, shares)}, seed)
+    counts = [(yes, no) for _, yes, no in cells]
+    return estimate(counts, lambda shares: {name: _mean(sizes, [share for share, _ in shares])}, seed)
 
 
-def _estimate(
-    counts: Sequence[tuple[int, int]], figures: Callable[[Sequence[float]], Figures], seed: int
+def estimate(
+    counts: Sequence[Sequence[int]], figures: Callable[[Sequence[Sequence[float]]], Figures], seed: int
 ) -> tuple[Figures, Intervals]:
-    """Figures of shares, of each of which `counts` has (yes, no), and their intervals; these contain the figures."""
+    """Figures of the shares of each kind in each stratum, and their intervals, which contain the figures.
+
+    counts: of each stratum, the judged items of each kind; there is at least one in each stratum.
+    """
     import numpy as np  # deferred so that --help stays fast
 
-    estimates = figures([yes / (yes + no) for yes, no in counts])
+    estimates = figures([[count / sum(kinds) for count in kinds] for kinds in counts])
     rng = np.random.default_rng(seed)
-    drawn: list[Any] = [rng.beta(yes + 0.5, no + 0.5, DRAWS) for yes, no in counts]
+    drawn = [rng.dirichlet([count + 1 / len(kinds) for count in kinds], DRAWS).tolist() for kinds in counts]
     values: dict[str, list[float]] = defaultdict(list)
-    for row in zip(*drawn, strict=True):
-        for name, value in figures(row).items():
+    for shares in zip(*drawn, strict=True):
+        for name, value in figures(shares).items():
             if value is not None:
                 values[name].append(value)
     spread: Intervals = {}
     tail = (1 - LEVEL) / 2
-    for name, estimate in estimates.items():
-        if estimate is None or not values[name]:
+    for name, value in estimates.items():
+        if value is None or not values[name]:
             spread[name] = None
             continue
         low, high = np.quantile(values[name], [tail, 1 - tail]).tolist()
-        spread[name] = [min(low, estimate), max(high, estimate)]
+        spread[name] = [min(low, value), max(high, value)]
     return estimates, spread
 
 

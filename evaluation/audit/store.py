@@ -5,19 +5,16 @@
 | audit.json      | the sample: seed, the claims and pairs in the order in which they are asked, their strata   |
 | audits.parquet  | a row for each verdict, rewritten whole and renamed as it is given: a kill loses none       |
 
-The sample is bound to the tables `claims` and `pairs` by their identities. A larger one of the same seed contains it,
-so an audit can be extended; another one never replaces it.
+The sample is bound to the tables `claims` and `pairs` by their identities and times. A larger one of the same seed
+contains it, so an audit can be extended; another one never replaces it.
 """
 
 import threading
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
-
-import pyarrow as pa
 
 from evaluation.audit.figures import (
     ANSWERS,
@@ -28,15 +25,18 @@ from evaluation.audit.figures import (
     claim_figures,
     pair_figures,
     people_kappa,
+    reliability,
     truth_of_answers,
 )
 from evaluation.audit.sample import Stratum, draw_claims, draw_pairs
 from evaluation.statistics import Figures, Intervals
+from rlaif.config import Section
 from rlaif.errors import InputError
-from rlaif.storage.files import atomic_write, lock_until_exit, make_id, read_json, write_json
-from rlaif.storage.schemas import SCHEMAS
+from rlaif.storage.files import lock_until_exit, make_id, read_json, write_json
+from rlaif.storage.run import Run
 from rlaif.storage.tables import has_table, read_metadata, read_rows
-from rlaif.storage.writer import parquet_writer
+from rlaif.storage.versions import code_version, library_versions
+from rlaif.storage.writer import replace_table
 
 Kind = Literal["claim", "pair"]
 FIRST, SECOND, EQUAL, CANNOT_TELL = "first", "second", "equal", "cannot tell"
@@ -47,21 +47,11 @@ KEYS = {"sample", "seed", "count", "tables", "created", "claims", "pairs", "clai
 
 
 class AuditError(InputError):
-    """An audit of another sample, or a verdict that is not one."""
-
-
-@dataclass
-class AuditedRun:
-    """The folder whose tables are read."""
-
-    path: Path
-
-    def provenance(self, table: str) -> dict[str, Any]:
-        raise AssertionError("an audit writes no table of a stage")
+    """An audit of another sample or without one, or a verdict that is not one."""
 
 
 class Audit:
-    """The audit of a run; one process at a time has it open. Threads may share it."""
+    """The audit of a run. Threads may share it; one process at a time has it open for verdicts, others may read it."""
 
     def __init__(self, path: Path, sample: dict[str, Any]) -> None:
         self.path, self.sample = path, sample
@@ -76,15 +66,13 @@ class Audit:
         Errors: InputError: a file is missing or damaged, or another process has this audit open; AuditError: the folder
         has an audit of another sample.
         """
-        run = AuditedRun(path)
-        origins = {name: read_metadata(run, name) for name in ("claims", "pairs")}
-        tables = {name: str(origin["identity"]) for name, origin in origins.items()}
+        run = _run(path)
+        tables = _identities(run)
         lock_audit(path)
         earlier = read_sample(path)
         if seed is None:
-            seed = int((earlier or origins["claims"]["config"]).get("seed", 0))
-        sample_id = make_id(str(seed), tables["claims"], tables["pairs"])
-        file = path / SAMPLE
+            seed = int((earlier or read_metadata(run, "claims")["config"]).get("seed", 0))
+        sample_id = _sample_id(seed, tables)
         if earlier is not None and earlier["sample"] != sample_id:
             give = f"give SEED={earlier['seed']}, or " if earlier["tables"] == tables else ""
             raise AuditError(
@@ -117,8 +105,44 @@ class Audit:
             "claim_strata": [_described(stratum, claim_ids) for stratum in claim_strata],
             "pair_strata": [_described(stratum, pair_ids) for stratum in pair_strata],
         }
-        write_json(file, sample)
+        write_json(path / SAMPLE, sample)
         return cls(path, sample)
+
+    @classmethod
+    def read(cls, path: Path) -> "Audit | None":
+        """The audit of a run as it is now, which another process may have open; None where there is none.
+
+        Errors: InputError: a file is damaged; AuditError: the claims or pairs have been written again since, or there
+        are verdicts without a sample.
+        """
+        sample = read_sample(path)
+        if sample is None:
+            if (path / TABLE).is_file():
+                raise AuditError(
+                    f"{path} has {TABLE}, but not {SAMPLE}, which says what its verdicts stand for; restore a copy of "
+                    f"it, or run `make audit RUN={path}` with the same N and SEED, which draws the same sample"
+                )
+            return None
+        if sample["sample"] != _sample_id(sample["seed"], _identities(_run(path))):
+            raise AuditError(
+                f"{path} has an audit of other tables (sample drawn {sample['created']}): claims or pairs have been "
+                f"written again since, so its verdicts do not count; to audit those that are there now, move {SAMPLE} "
+                f"and {TABLE} to another folder, where they are kept, and run `make audit RUN={path}`"
+            )
+        return cls(path, sample)
+
+    def provenance(self, table: str) -> dict[str, Any]:
+        """The metadata of a table that is made of people's verdicts."""
+        return {
+            "table": table,
+            "stage": "audit",
+            "identity": self.sample["sample"],
+            "config": {name: self.sample[name] for name in ("seed", "count")},
+            "inputs": self.sample["tables"],
+            "code_version": code_version(),
+            "versions": library_versions(),
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        }
 
     def record(self, kind: Kind, item: str, answer: str, person: str, seconds: float) -> None:
         """Save a verdict; the last one of a person about an item counts. seconds: from its display to its answer.
@@ -143,16 +167,15 @@ class Audit:
         }
         with self._lock:
             rows = [*self._rows, row]
-            schema = SCHEMAS["audits"]
-            with atomic_write(self.path / TABLE) as temporary, parquet_writer(temporary, schema) as writer:
-                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+            replace_table(self, "audits", rows)
             self._rows = rows
 
     def answers(self, kind: Kind) -> dict[str, dict[str, str]]:
         """The last answer of each person about each item of the sample that has one."""
+        items = set(self.sample[f"{kind}s"])  # another process may have extended the sample since it was read
         found: dict[str, dict[str, str]] = defaultdict(dict)
         for row in self._rows:
-            if row["kind"] == kind and row["sample"] == self.sample["sample"]:
+            if row["kind"] == kind and row["sample"] == self.sample["sample"] and row["item_id"] in items:
                 found[row["item_id"]][row["person"]] = row["answer"]
         return dict(found)
 
@@ -178,28 +201,39 @@ class Audit:
         """Whether people see the chosen answer first: by a hash, which a reload does not change."""
         return int(make_id(self.sample["sample"], pair_id), 16) % 2 == 0
 
-    def figures(self) -> tuple[Figures, Intervals]:
-        """What people say of the labeler, for the whole run, and its intervals."""
-        seed = int(self.sample["seed"])
-        cells: list[Cell] = []
-        weights: dict[str, float] = {}
+    def cells(self) -> list[Cell]:
+        """The strata of claims with their answers, in the order of `sample["claim_strata"]`."""
         claims = self.answers("claim")
+        cells = []
         for stratum in self.sample["claim_strata"]:
             said = [truth_of_answers(claims[item].values()) for item in stratum["items"] if item in claims]
             counts = {answer: said.count(answer) for answer in (TRUE, FALSE, FOREIGN)}
             other = len(said) - sum(counts.values())
             sizes = stratum["size"], stratum["mean"], stratum["name"].startswith("accepted")
             cells.append(Cell(*sizes, counts[TRUE], counts[FALSE], other, counts[FOREIGN]))
-            weights |= {item: stratum["size"] / max(1, len(said)) for item in stratum["items"]}
+        return cells
+
+    def figures(self) -> tuple[Figures, Intervals]:
+        """What people say of the labeler, for the whole run, and its intervals."""
+        seed, cells = int(self.sample["seed"]), self.cells()
         figures, spread = claim_figures(cells, seed)
+        claims, pairs = self.answers("claim"), self.answers("pair")
+        weights = {
+            item: cell.size / max(1, cell.judged)
+            for stratum, cell in zip(self.sample["claim_strata"], cells, strict=True)
+            for item in stratum["items"]
+        }
         figures["people_kappa"] = people_kappa(claims, weights)
-        pairs = self.answers("pair")
         orders = []
         for stratum in self.sample["pair_strata"]:
             said = [self._order(item, pairs[item]) for item in stratum["items"] if item in pairs]
             orders.append((stratum["size"], said.count(CHOSEN), said.count(REJECTED), said.count(EQUAL)))
         pair_shares, pair_spread = pair_figures(orders, seed)
         return figures | pair_shares | {"people": len(self.people())}, spread | pair_spread
+
+    def reliability(self) -> list[dict[str, Any]]:
+        """p(yes) as people see it, a row for each stratum; see `evaluation.audit.figures.reliability`."""
+        return reliability(self.cells(), int(self.sample["seed"]))
 
     def _order(self, pair_id: str, said: dict[str, str]) -> str | None:
         """What people prefer, the blind order undone; None where they are divided or cannot tell."""
@@ -242,9 +276,23 @@ def read_sample(path: Path) -> dict[str, Any] | None:
 
 def read_verdicts(path: Path) -> Iterator[dict[str, Any]]:
     """The verdicts in a run folder, none where there is no audit. Errors: InputError: the table is damaged."""
-    run = AuditedRun(path)
+    run = _run(path)
     if has_table(run, "audits"):
         yield from read_rows(run, "audits")
+
+
+def _run(path: Path) -> Run[Section]:
+    return Run(path, Section(), "audit")
+
+
+def _identities(run: Run[Section]) -> dict[str, str]:
+    """What a sample is bound to: identities, and times, because the same settings may give other claims."""
+    origins = {name: read_metadata(run, name) for name in ("claims", "pairs")}
+    return {name: f"{origin['identity']} {origin['created']}" for name, origin in origins.items()}
+
+
+def _sample_id(seed: int, tables: Mapping[str, str]) -> str:
+    return make_id(str(seed), tables["claims"], tables["pairs"])
 
 
 def _described(stratum: Stratum, drawn: Sequence[str]) -> dict[str, Any]:

@@ -1,12 +1,10 @@
 """Formats figures, the same in the terminal, the report and the documentation.
 
-A share is shown in percent, a count as it is, and a name that starts with `mean` or `score` as a number. An interval
-follows its figure in brackets, in the same unit.
+A share is shown in percent, a count as it is, and a name that starts with `mean` or `score`, or ends with `kappa`, as a
+number. An interval follows its figure in brackets, in the same unit.
 """
 
-from collections.abc import Sequence
-
-NOT_SHARES = ("mean", "score")
+from collections.abc import Mapping, Sequence
 
 
 def format_figure(name: str, value: float | int | None) -> str:
@@ -15,7 +13,7 @@ def format_figure(name: str, value: float | int | None) -> str:
         return "-"
     if isinstance(value, int):
         return f"{value:,}"
-    return _number(name, value) + ("" if name.startswith(NOT_SHARES) else "%")
+    return _number(name, value) + ("" if name.startswith("mean") or _has_two_digits(name) else "%")
 
 
 def format_interval(name: str, interval: Sequence[float] | None) -> str:
@@ -31,5 +29,17 @@ def format_with_interval(name: str, value: float | int | None, interval: Sequenc
     return f"{format_figure(name, value)} {format_interval(name, interval)}".rstrip()
 
 
+def figures_list(
+    title: str, figures: Mapping[str, float | int | None], intervals: Mapping[str, Sequence[float] | None]
+) -> str:
+    """The title, and a line for each figure with its interval, for the terminal."""
+    lines = [f"  {name:40}{format_with_interval(name, figures[name], intervals.get(name)):>22}" for name in figures]
+    return "\n".join([title, *lines])
+
+
+def _has_two_digits(name: str) -> bool:
+    return name.startswith("score") or name.endswith("kappa")
+
+
 def _number(name: str, value: float) -> str:
-    return f"{value:.2f}" if name.startswith("score") else f"{value if name.startswith('mean') else 100 * value:.1f}"
+    return f"{value:.2f}" if _has_two_digits(name) else f"{value if name.startswith('mean') else 100 * value:.1f}"

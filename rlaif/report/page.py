@@ -18,6 +18,7 @@ from rlaif.report.chart_files import write_charts
 from rlaif.report.distributions import certainty, falling_rewards, lengths, training
 from rlaif.report.gallery import gallery
 from rlaif.report.pairs import pair_cards
+from rlaif.report.people import people
 from rlaif.report.sections import benchmarks, change, labeler, outcomes, percent, rounds, short_answers, stages
 from rlaif.storage.files import atomic_write, read_json
 from rlaif.storage.run import Run
@@ -71,6 +72,7 @@ def report(config: Config, path: Path) -> Path:
         "change": change(metrics),
         **charts(run),
         "labeler": labeler(metrics),
+        "people": people(metrics),
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "falling": falling_rewards(path / "dpo" / "log.json"),

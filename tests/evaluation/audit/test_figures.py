@@ -13,6 +13,7 @@ from evaluation.audit.figures import (
     claim_figures,
     pair_figures,
     people_kappa,
+    reliability,
     truth_of_answers,
 )
 
@@ -27,6 +28,30 @@ def test_strata_count_by_their_size() -> None:
     assert figures["judged"] == 30 and figures["covered"] == 1.0
     low, high = intervals["agreement"] or []
     assert low < 0.86 < high and 0.1 < high - low < 0.35
+
+
+def test_p_yes_as_people_see_it() -> None:
+    """By p(yes), and without the stratum that nobody has judged."""
+    rows = reliability([Cell(9000, 0.95, True, 18, 2, other=3), Cell(1000, 0.2, False, 5, 5), Cell(9, 0.5, True)], 0)
+    assert [(row["claims"], row["mean_p_yes"], row["judged"], row["true_share"]) for row in rows] == [
+        (1000, 0.2, 10, 0.5),
+        (9000, 0.95, 20, 0.9),
+    ]
+    # the middle 95% of beta(5.5, 5.5) and beta(18.5, 2.5), by numeric integration
+    assert rows[0]["interval"] == pytest.approx([0.2235, 0.7765], abs=0.02)
+    assert rows[1]["interval"] == pytest.approx([0.7161, 0.9786], abs=0.02)
+
+
+def test_chance_alone_is_not_called_a_calibration_error() -> None:
+    """Shares as far from p(yes) as ten claims a stratum make them by chance: the interval contains 0."""
+    cells = [Cell(100, 0.05, False, 1, 9), Cell(100, 0.5, True, 4, 6), Cell(100, 0.95, True, 10, 0)]
+    figures, intervals = claim_figures(cells, seed=0)
+    assert figures["calibration_error"] == pytest.approx((0.05 + 0.1 + 0.05) / 3)
+    low, high = intervals["calibration_error"] or []
+    assert low == 0.0 and 0.1 < high < 0.25
+    _, intervals = claim_figures([Cell(100, 0.9, True, 20, 20)], seed=0)
+    low, high = intervals["calibration_error"] or []
+    assert 0.2 < low < 0.4 < high < 0.6
 
 
 def test_certainty_is_not_claimed_from_a_few() -> None:
