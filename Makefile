@@ -25,6 +25,7 @@ GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this mac
 SEED ?=## seed of the sample of `make audit`; default that of the audit that is there, or of the run; only from the command line
 OTHER ?=## another run folder that `make browse` shows beside RUN
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
+AUDITS ?=## run or folder with the test set of `make export-audit`, on which `make compare-labelers` tries the labeler of CONFIG
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
 MODEL ?=## model of `make serve`: a folder or hub id; default the labeler of CONFIG
 HOST ?= 127.0.0.1## address that `make serve` and `make edge-serve` bind to; default 127.0.0.1, this machine only
@@ -57,7 +58,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers export-audit serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -137,8 +138,11 @@ ablations: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/ablations.yaml
 ablations: .venv/.ready ## ablations: runs that differ in one setting each, in one table
 	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS) $(LAUNCHING)
 
-compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost
-	@$(VENV)/python -m evaluation.compare_labelers $(RUNS)
+compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost; or AUDITS=runs/a with the labeler of CONFIG
+	@$(VENV)/python $(if $(AUDITS),-m evaluation.audit.read_back --audits $(call quoted,$(AUDITS)) --config $(CONFIG) $(CHANGES),-m evaluation.compare_labelers $(RUNS))
+
+export-audit: .venv/.ready ## write the claims of RUN that people have judged as a test set for labelers, with pictures: RUN/audited_claims.parquet
+	@$(VENV)/python -m evaluation.audit.export --run $(call quoted,$(RUN))
 
 serve: .venv/.ready ## serve a model, by default the labeler of CONFIG, as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
 	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)

@@ -117,12 +117,16 @@ def _claim_shares(cells: Sequence[Cell], shares: Sequence[Sequence[float]]) -> F
         table.add_verdicts(cell.accepted, False, cell.size * (1 - share))
         gap += cell.size * abs(cell.mean - share)
         size += cell.size
+    return verdict_figures(table) | {"calibration_error": ratio(gap, size)}
+
+
+def verdict_figures(table: Agreement) -> Figures:
+    """A labeler's verdicts, the first ones of the table, against people's."""
     return {
         "agreement": table.verdict_share(),
         "kappa": table.kappa(),
         "false_claims_accepted": ratio(table.only_first_accepts, table.only_first_accepts + table.both_reject),
         "true_claims_rejected": ratio(table.only_second_accepts, table.only_second_accepts + table.both_accept),
-        "calibration_error": ratio(gap, size),
     }
 
 

@@ -201,12 +201,16 @@ class Audit:
         """Whether people see the chosen answer first: by a hash, which a reload does not change."""
         return int(make_id(self.sample["sample"], pair_id), 16) % 2 == 0
 
+    def truths(self) -> dict[str, str | None]:
+        """What people say of each claim that they have judged; None where they are divided."""
+        return {claim: truth_of_answers(said.values()) for claim, said in self.answers("claim").items()}
+
     def cells(self) -> list[Cell]:
         """The strata of claims with their answers, in the order of `sample["claim_strata"]`."""
-        claims = self.answers("claim")
+        truths = self.truths()
         cells = []
         for stratum in self.sample["claim_strata"]:
-            said = [truth_of_answers(claims[item].values()) for item in stratum["items"] if item in claims]
+            said = [truths[item] for item in stratum["items"] if item in truths]
             counts = {answer: said.count(answer) for answer in (TRUE, FALSE, FOREIGN)}
             other = len(said) - sum(counts.values())
             sizes = stratum["size"], stratum["mean"], stratum["name"].startswith("accepted")

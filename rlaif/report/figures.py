@@ -42,4 +42,6 @@ def _has_two_digits(name: str) -> bool:
 
 
 def _number(name: str, value: float) -> str:
-    return f"{value:.2f}" if _has_two_digits(name) else f"{value if name.startswith('mean') else 100 * value:.1f}"
+    digits = 2 if _has_two_digits(name) else 1
+    shown = value if digits == 2 or name.startswith("mean") else 100 * value
+    return f"{round(shown, digits) + 0.0:.{digits}f}"  # 0.0, never -0.0

@@ -43,6 +43,7 @@ def charts(run: Run[Config]) -> dict[str, Any]:
         "training": training(run.path / "dpo" / "log.json"),
         "certainty": certainty(run),
         "lengths": lengths(run),
+        "people": people(run.metrics()),
     }
 
 
@@ -51,10 +52,9 @@ def chart_files(config: Config, path: Path) -> Path:
     run = open_run(config, path)
     run.announce("the charts of the report as PNG files")
     drawn = charts(run)
-    one = [drawn["certainty"]] if drawn["certainty"] else []
-    return write_charts(
-        run, [*(drawn["rounds"] or {"charts": []})["charts"], *(drawn["training"] or []), *one, *drawn["lengths"]]
-    )
+    single = [drawn["certainty"], (drawn["people"] or {}).get("chart")]
+    first = [*(drawn["rounds"] or {"charts": []})["charts"], *(drawn["training"] or [])]
+    return write_charts(run, [*first, *filter(None, single), *drawn["lengths"]])
 
 
 def report(config: Config, path: Path) -> Path:
@@ -72,7 +72,6 @@ def report(config: Config, path: Path) -> Path:
         "change": change(metrics),
         **charts(run),
         "labeler": labeler(metrics),
-        "people": people(metrics),
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "falling": falling_rewards(path / "dpo" / "log.json"),

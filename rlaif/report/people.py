@@ -83,4 +83,8 @@ def reliability_chart(strata: list[dict[str, Any]]) -> dict[str, Any]:
     )
     diagonal = Line("p(yes) as it should be", "before", [(0.0, 0.0), (1.0, 1.0)])
     lines = [shares, diagonal]
-    return {"lines": lines, "svg": line_chart(lines, x_label="mean p(yes) of a stratum", radius=4)}
+    return {
+        "title": "Share of true claims, by p(yes)",
+        "lines": lines,
+        "svg": line_chart(lines, x_label="mean p(yes) of a stratum", radius=4),
+    }

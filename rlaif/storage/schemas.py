@@ -188,6 +188,25 @@ SCHEMAS: dict[str, pa.Schema] = {
         answered=pa.string(),  # UTC
         seconds=pa.float32(),
     ),
+    "audited_claims": _schema(  # those that people agree on: a test set for labelers, which needs no run folder
+        claim_id=pa.string(),
+        prompt_id=pa.string(),
+        image=IMAGE,
+        instruction=pa.string(),
+        claim=pa.string(),
+        question=pa.string(),
+        outcome=pa.string(),  # what the labeler got: the question ("asked"), or the claim ("restated")
+        truth=pa.bool_(),  # what most of the people say
+        people=pa.int32(),  # who have judged it, whatever they said
+        agreeing=pa.int32(),  # of them, those who say `truth`
+        stratum=pa.string(),
+        weight=pa.float64(),  # claims of the run that this one stands for
+        p_yes=pa.float32(),  # of the labeler of the run, as the rest
+        p_no=pa.float32(),
+        verdict=pa.bool_(),
+        labeler=pa.string(),
+        labeler_revision=pa.string(),
+    ),
     "dropped": _schema(stage=pa.string(), row_id=pa.string(), reason=pa.string(), detail=pa.string()),
 }
 
@@ -229,5 +248,6 @@ COMMANDS = {  # output of a run -> the command that writes it
     "ratings": "make benchmark",
     "rewrites": "make rewrite-captions",
     "audits": "make audit",
+    "audited_claims": "make export-audit",
     "dropped": "make generate",
 }

@@ -100,6 +100,12 @@ def test_make_names_the_benchmark() -> None:
     assert "--set 'benchmark.path=files' --set 'benchmark.name=amber'" in shown
 
 
+def test_make_compares_two_runs_or_tries_a_labeler_on_audited_claims() -> None:
+    assert "-m evaluation.compare_labelers runs/a runs/b" in dry_run("compare-labelers", "RUNS=runs/a runs/b")
+    shown = dry_run("compare-labelers", "AUDITS=runs/a b", "CONFIG=configs/endpoint.yaml", "SET=seed=1")
+    assert "-m evaluation.audit.read_back --audits 'runs/a b' --config configs/endpoint.yaml --set 'seed=1'" in shown
+
+
 def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
     shown = dry_run("edge-answer", "IMAGE=it's here.png", 'TEXT=What\'s "this"?', "DEVICE=openvino", "JOINT=1")
     assert r"""--image 'it'\''s here.png' --text 'What'\''s "this"?' --quant 'Q4_K_M' """ in shown

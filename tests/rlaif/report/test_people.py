@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from rlaif.config import Config
-from rlaif.report.page import report
+from rlaif.report.page import chart_files, report
 from rlaif.report.people import meters, notes, pair_sentence, people
 from rlaif.storage.run import Run
 
@@ -59,6 +59,13 @@ def test_the_chart_has_a_point_and_an_interval_for_each_stratum() -> None:
     svg = section["chart"]["svg"]
     assert re.findall(r"<title>people, [^<]*: ([0-9.]+)</title>", svg) == ["0.5", "1"]
     assert svg.count('class="interval tone-chosen"') == 2
+
+
+def test_the_chart_is_a_file_too(tmp_path: Path) -> None:
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    Run(tmp_path, config, "test").update_metrics(people=FIGURES, intervals={"people": INTERVALS})
+    (file,) = chart_files(config, tmp_path).iterdir()
+    assert file.name == "share-of-true-claims-by-p-yes.png"
 
 
 def test_the_page_has_the_section_only_with_an_audit(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ def test_columns_of_the_tables() -> None:
         "rewrites": "caption_id image raw_caption question caption fluency repetition invented rewriter "
         "rewriter_revision",
         "audits": "sample kind item_id answer person answered seconds",
+        "audited_claims": "claim_id prompt_id image instruction claim question outcome truth people agreeing stratum "
+        "weight p_yes p_no verdict labeler labeler_revision",
         "dropped": "stage row_id reason detail",
     }
 
