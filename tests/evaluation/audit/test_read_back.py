@@ -31,8 +31,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     """A run whose audit is answered by the truth, except for its first three claims."""
     config, path = make_run(tmp_path_factory.mktemp("export"))
     audit = Audit.open(path, 60, 0)
-    for kind, item, said in answers_by_truth(audit, Run(path, config, "test"), "Ann"):
-        audit.record(kind, item, said, "Ann", 1.0)
+    for kind, item, answer in answers_by_truth(audit, Run(path, config, "test"), "Ann"):
+        audit.record(kind, item, answer, "Ann", 1.0)
     unclear, foreign, divided, shared = audit.sample["claims"][:4]
     audit.record("claim", unclear, UNCLEAR, "Ann", 1.0)
     audit.record("claim", foreign, FOREIGN, "Ann", 1.0)
