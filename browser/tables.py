@@ -43,6 +43,8 @@ def open_run(path: Path) -> list[str]:
 
     Errors: InputError: it is not one, or a table is damaged or lacks a column of this version.
     """
+    if path.is_file():
+        raise InputError(f"{path} is a file, expected the folder of a run, such as runs/demo; correct RUN=")
     if not path.is_dir():
         raise InputError(f"run folder {path} does not exist; create it with `make generate RUN={path}`")
     files = {table: table_files(path, table) for table in TABLES}

@@ -10,9 +10,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rlaif.command import read_port, report_error
 from rlaif.errors import ConfigError, InputError, RlaifError
+
+if TYPE_CHECKING:
+    from evaluation.audit.store import Audit
+
+MOST = 999_999_999  # items, or a seed
 
 
 def check_finished(path: Path) -> None:
@@ -29,11 +35,13 @@ def check_finished(path: Path) -> None:
     raise InputError(f"feedback of {path} {state}, and an audit draws its sample from all claims and pairs; {remedy}")
 
 
-def serve(path: Path, count: int, seed: int | None, port: int) -> None:
-    """Ask until Ctrl-C. Errors: RlaifError."""
-    from browser.serving import address, free_port, serve_until_interrupted
-    from browser.tables import Runs, open_run
-    from evaluation.audit.store import TABLE, Audit
+def open_audit(path: Path, count: int, seed: int | None) -> "tuple[Audit, list[str]]":
+    """The audit of a run, and lines that say what is not as asked for.
+
+    Errors: InputError: it is not a finished run, or there is nothing to ask about; AuditError: another sample.
+    """
+    from browser.tables import open_run
+    from evaluation.audit.store import Audit
 
     notes = open_run(path)
     check_finished(path)
@@ -49,7 +57,17 @@ def serve(path: Path, count: int, seed: int | None, port: int) -> None:
     if not claims:
         notes.append(f"{path} has no claim with a verdict, so people are asked about pairs only")
     if audit.sample["count"] > count:
-        notes.append(f"this audit was begun with N={audit.sample['count']}, and goes on with all of these")
+        notes.append(f"this audit was drawn with N={audit.sample['count']}, and goes on with all of these items")
+    return audit, notes
+
+
+def serve(path: Path, count: int, seed: int | None, port: int) -> None:
+    """Ask until Ctrl-C. Errors: RlaifError."""
+    from browser.serving import address, free_port, serve_until_interrupted
+    from browser.tables import Runs
+    from evaluation.audit.store import TABLE
+
+    audit, notes = open_audit(path, count, seed)
     listening = free_port(port)
 
     from browser.audit.app import create_app
@@ -57,18 +75,17 @@ def serve(path: Path, count: int, seed: int | None, port: int) -> None:
     app, token = create_app(audit, Runs(path), notes)
     for note in notes:
         print(f"  note     {note}")
+    claims, pairs = (len(audit.sample[kind]) for kind in ("claims", "pairs"))
     print(f"  sample   {claims:,} claims and {pairs:,} pairs, seed {audit.sample['seed']}")
     print(f"audit: {path} at {address(listening, token)} ; Ctrl-C ends it", flush=True)
     serve_until_interrupted(app, listening)
-    print(
-        f"audit: ended; the verdicts are in {path / TABLE}; next: make evaluate RUN={path}, then make report RUN={path}"
-    )
+    print(f"audit: ended; the verdicts are in {path / TABLE}; next: make evaluate report RUN={path}")
 
 
 def read_number(name: str, text: str, least: int) -> int:
-    """Errors: ConfigError: it is not a whole number from `least`."""
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and int(text) >= least):
-        raise ConfigError(f"{name} is {text!r}, expected a whole number from {least}; correct {name}=")
+    """Errors: ConfigError: it is not a whole number from `least` to MOST."""
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and least <= int(text) <= MOST):
+        raise ConfigError(f"{name} is {text[:20]!r}, expected a whole number from {least} to {MOST}; correct {name}=")
     return int(text)
 
 

@@ -105,8 +105,9 @@ class Audit:
             "claim_strata": [_described(stratum, claim_ids) for stratum in claim_strata],
             "pair_strata": [_described(stratum, pair_ids) for stratum in pair_strata],
         }
+        audit = cls(path, sample)  # reads the verdicts: where they are damaged, nothing is written
         write_json(path / SAMPLE, sample)
-        return cls(path, sample)
+        return audit
 
     @classmethod
     def read(cls, path: Path) -> "Audit | None":

@@ -27,6 +27,8 @@ def error_of(path: Path) -> str:
 
 def test_what_is_not_a_run(tmp_path: Path) -> None:
     assert "does not exist; create it with `make generate RUN=" in error_of(tmp_path / "nothing")
+    (tmp_path / "file").touch()
+    assert "is a file, expected the folder of a run" in error_of(tmp_path / "file")
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "a.json").write_text("{}")
     assert "is not a run: it has neither a table (prompts," in error_of(tmp_path / "pictures")

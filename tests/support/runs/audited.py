@@ -1,6 +1,11 @@
-"""An audit that is answered by the truth of the scenes, and what its figures must contain."""
+"""An audit that is answered by the truth of the scenes, what its figures must contain, and its command."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from evaluation.audit.figures import FALSE, TRUE, UNCLEAR
 from evaluation.audit.store import EQUAL, FIRST, SECOND, Audit, Kind
@@ -9,6 +14,7 @@ from evaluation.truth import truth_of
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
+from tests.support import ROOT
 
 REPORTED = {"agreement": "claim_accuracy", "pair_agreement": "pair_agreement", "pair_ties": "pair_ties"}
 
@@ -47,3 +53,19 @@ def assert_contains(intervals: Intervals, expected: Figures) -> None:
         value = expected[reported]
         assert value is not None and low <= value <= high, (name, value, low, high)
         assert high - low < 0.35
+
+
+@contextmanager
+def auditing(run: Path, port: int) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+    """The command as a process, and the address that it printed."""
+    command = [sys.executable, "-m", "browser.audit", "--run", str(run), "--count", "20", "--port", str(port)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        lines = [process.stdout.readline() for _ in range(2)]
+        match = re.search(r"http://127\.0\.0\.1:\d+/[\w-]{32}/", lines[-1])
+        assert match is not None, lines
+        yield process, match[0]
+    finally:
+        process.kill()
+        process.communicate()
