@@ -27,6 +27,8 @@ STAGES = {  # in the order in which they run -> the table, if any, by whose prom
 }
 LOG_LINES = 14
 LOG_BYTES = 64 * 1024  # of the end of a log file that are read
+TIME_LENGTH = len("2026-11-29T10:21:44Z")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ ")
 _CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
@@ -150,18 +152,30 @@ def _trainer_states(path: Path) -> list[tuple[float, dict[str, Any]]]:
 
 
 def log_lines(path: Path) -> tuple[str, list[str]]:
-    """Where the last log lines come from, and the lines: the newest *.log of the folder, else what the trainer logs."""
+    """Where the last log lines come from, and the lines: those of all stages by their times (`rlaif.terminal_log`).
+
+    Where the newest *.log of the folder has no times, its lines; without any *.log, what the trainer logs.
+    """
     logs = sorted(path.glob("*.log"), key=lambda file: file.lstat().st_mtime)
     if logs:
-        try:
-            return logs[-1].name, tail(file_inside(logs[-1].name, [path.resolve()]))
-        except (OutsideFolderError, OSError):  # a link that leads out of the run
-            return logs[-1].name, ["not shown: it is not a file of this run"]
+        lines = [(line, log.name) for log in logs for line in _tail_inside(path, log.name)]
+        if not (newest := [line for line, name in lines if name == logs[-1].name]) or not _TIME.match(newest[-1]):
+            return logs[-1].name, newest
+        timed = sorted((pair for pair in lines if _TIME.match(pair[0])), key=lambda pair: pair[0][:TIME_LENGTH])
+        last = timed[-LOG_LINES:]
+        return ", ".join(dict.fromkeys(name for _, name in last)), [line for line, _ in last]
     if (path / "dpo" / "log.json").is_file():
         return "dpo/log.json", [_entry(entry) for entry in read_json(path / "dpo" / "log.json")[-LOG_LINES:]]
     if states := _trainer_states(path):
         return "the last checkpoint", [_entry(entry) for entry in states[-1][1]["log_history"][-LOG_LINES:]]
     return "", []
+
+
+def _tail_inside(path: Path, name: str) -> list[str]:
+    try:
+        return tail(file_inside(name, [path.resolve()]))
+    except (OutsideFolderError, OSError):  # a link that leads out of the run
+        return ["not shown: it is not a file of this run"]
 
 
 def tail(file: Path) -> list[str]:

@@ -16,9 +16,8 @@ def run(config: Config, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return run_stage(
-        Config, "evaluation", "Measures hallucination before and after, and the labeler against the truth.", run, argv
-    )
+    summary = "Measures hallucination before and after, and the labeler against the truth."
+    return run_stage(Config, "evaluation", summary, run, argv, log="evaluate")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from rlaif.config import AnyConfig
 from rlaif.config.load import load_config_of
 from rlaif.errors import ConfigError, RlaifError
+from rlaif.terminal_log import recorded
 
 SECONDS_FOR_THE_FIRST = 3  # an error of all processes is printed once, by the first of them
 
@@ -25,23 +27,27 @@ def run_stage(
     action: Callable[..., object],
     argv: Sequence[str] | None = None,
     options: argparse.ArgumentParser | None = None,
+    log: str = "",
 ) -> int:
     """Runs `action` with the configuration and the run folder that the command line gives.
 
     stage: the module that `python -m` runs. summary: what it does, for `--help`. options: further ones, whose values
-    `action` gets as keywords.
+    `action` gets as keywords. log: the name of the file in the run folder that gets what is printed, `<log>.log`; by
+    default the last part of the module's.
     Returns the exit status: 2, after one line on stderr, for an error that the user can fix.
     """
     follow_launcher()
-    try:
-        config, run, others = parse_stage_args(kind, stage, summary, argv, options)
-        action(config, run, **others)
-    except RlaifError as error:
-        report_error(str(error))
-        return 2
-    except OSError as error:  # a full disk, a deleted file, missing permissions
-        report_error(f"{error}; fix it and run the same command again, which resumes")
-        return 2
+    with ExitStack() as recording:
+        try:
+            config, run, others = parse_stage_args(kind, stage, summary, argv, options)
+            recording.enter_context(recorded(run / f"{log or stage.rpartition('.')[2]}.log"))
+            action(config, run, **others)
+        except RlaifError as error:
+            report_error(str(error))
+            return 2
+        except OSError as error:  # a full disk, a deleted file, missing permissions
+            report_error(f"{error}; fix it and run the same command again, which resumes")
+            return 2
     return 0
 
 

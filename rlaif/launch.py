@@ -16,6 +16,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 import yaml
 
 from rlaif.errors import ConfigError, RlaifError
+from rlaif.terminal_log import recorded
 
 SHARDINGS = Path("configs/accelerate")  # one file for each, by name
 INSTALL_DEEPSPEED = ".venv/bin/python -m pip install --no-deps --no-build-isolation deepspeed==0.19.8 hjson==3.1.0"
@@ -182,6 +184,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("module", help="the stage: dpo or training")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="arguments of the stage")
+    run_option = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    run_option.add_argument("--run")
     args = parser.parse_args(argv)
     launching = Launching(args.processes, args.sharding, args.launch)
     try:
@@ -193,7 +197,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     processes = int(launching.processes or 1)
     if processes == 1:
         os.execv(sys.executable, [sys.executable, "-m", *command])
-    return launch(launcher_arguments(sharding_file(launching.sharding), processes, os.cpu_count() or 1, command))
+    run = run_option.parse_known_args(args.arguments)[0].run  # whose log says why the processes ended
+    with recorded(Path(run) / f"{args.module}.log") if run else nullcontext():
+        return launch(launcher_arguments(sharding_file(launching.sharding), processes, os.cpu_count() or 1, command))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def run(config: Config, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    return run_stage(Config, "rlaif.interchange", "Write the pairs of a run for another tool.", run, argv)
+    return run_stage(Config, "rlaif.interchange", "Write the pairs of a run for another tool.", run, argv, log="export")
 
 
 if __name__ == "__main__":

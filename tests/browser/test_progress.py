@@ -110,6 +110,27 @@ def test_log_lines_are_what_a_terminal_shows(tmp_path: Path) -> None:
     assert log_lines(path)[1] == [f"line {number}" for number in range(20_000 - progress.LOG_LINES, 20_000)]
 
 
+def test_lines_of_several_stages_come_by_their_times(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    generate(path)
+
+    def stamped(second: int, text: str) -> str:
+        return f"2026-11-29T10:00:{second:02}Z {text}"
+
+    generation = [stamped(second, "generation") for second in range(3 * progress.LOG_LINES)]
+    feedback = [stamped(50, "feedback: runs/x"), stamped(50, "  a"), stamped(52, "  c")]
+    (path / "generation.log").write_text("\n".join([*generation, stamped(51, "error: b"), ""]))
+    (path / "feedback.log").write_text("\n".join(feedback))
+    os.utime(path / "generation.log", (1, 1))
+    (path / "demo.log").write_text("of a terminal, without times\n")
+    os.utime(path / "demo.log", (0, 0))
+    source, shown = log_lines(path)
+    assert source == "generation.log, feedback.log" and len(shown) == progress.LOG_LINES
+    assert [line[21:] for line in shown[-5:]] == ["generation", "feedback: runs/x", "  a", "error: b", "  c"]
+    os.utime(path / "demo.log")
+    assert log_lines(path) == ("demo.log", ["of a terminal, without times"])
+
+
 def test_a_log_that_leads_out_of_the_run_is_not_shown(tmp_path: Path) -> None:
     path = tmp_path / "run"
     generate(path)

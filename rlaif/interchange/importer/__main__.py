@@ -17,7 +17,7 @@ def run(config: Config, path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     summary = "Import preference pairs or responses that others made."
-    return run_stage(Config, "rlaif.interchange.importer", summary, run, argv)
+    return run_stage(Config, "rlaif.interchange.importer", summary, run, argv, log="import")
 
 
 if __name__ == "__main__":
