@@ -84,7 +84,7 @@ feedback: .venv/.ready ## responses -> claims -> verdicts -> pairs, with the lab
 dpo: .venv/.ready ## pairs -> aligned policy in RUN/policy
 	@$(LAUNCHER) dpo $(STAGE_ARGS)
 
-evaluate: .venv/.ready ## measure hallucination, recall and length before and after DPO, and the labeler's accuracy where the truth is known
+evaluate: .venv/.ready ## measure hallucination, recall and length before and after DPO, and the labeler's accuracy where the truth is known or people were asked
 	@$(VENV)/python -m evaluation $(STAGE_ARGS)
 
 benchmark: .venv/.ready ## run a public benchmark before and after DPO: NAME=chair, amber, pope or mmhal (on the scenes, or SET="benchmark.path=FOLDER")

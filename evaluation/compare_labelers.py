@@ -148,7 +148,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     runs = parser.parse_args(argv).runs
     try:
         if len(runs) != 2:
-            raise InputError(f'got {len(runs)} runs, expected two; name them as in RUNS="runs/demo runs/other"')
+            raise InputError(
+                f'got {len(runs)} runs, expected two; name them as in RUNS="runs/demo runs/other", or give claims that '
+                "people have judged: AUDITS=runs/demo"
+            )
         print(comparison_table(*compare(*runs)))
     except RlaifError as error:
         print(f"error: {error}", file=sys.stderr)

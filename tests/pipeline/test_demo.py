@@ -8,10 +8,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from evaluation.audit.store import Audit
 from rlaif.config.load import load_config
 from rlaif.pipelines.best_of_n import best_of_n
+from rlaif.storage.run import Run
 from tests.support import ROOT
 from tests.support.engines import run_stages_here
+from tests.support.runs.audited import answers_by_truth
 
 pytestmark = pytest.mark.engine
 
@@ -82,6 +85,38 @@ def test_metrics(run: Path) -> None:
     assert metrics["dpo"]["first_sigmoid_loss"] == pytest.approx(0.6931, abs=1e-3)
     assert set(metrics["stages"]) >= {"generation", "feedback", "dpo", "evaluate"}
     assert metrics["versions"] and metrics["seeds"]["seed"] == 0
+
+
+def test_people_who_know_the_truth_agree_with_the_figures_of_the_labeler(run: Path) -> None:
+    """An audit after the evaluation: counted without a model; then the same labeler verifies the claims once more."""
+    audit = Audit.open(run, 60)
+    for kind, item, answer in answers_by_truth(audit, Run(run, load_config("configs/demo.yaml"), "test"), "Ann"):
+        audit.record(kind, item, answer, "Ann", 1.0)
+    done = stage("evaluation", run)
+    assert done.returncode == 0 and "nothing to do" in done.stdout and "pairs_judged" in done.stdout
+    metrics = json.loads((run / "metrics.json").read_text())
+    low, high = metrics["intervals"]["people"]["agreement"]
+    assert low <= metrics["labeler"]["claim_accuracy"] <= high
+
+    command = [sys.executable, "-m", "evaluation.audit.export", "--run", str(run)]
+    assert subprocess.run(command, cwd=ROOT).returncode == 0
+    command = [
+        sys.executable,
+        "-m",
+        "evaluation.audit.read_back",
+        "--audits",
+        str(run),
+        "--config",
+        "configs/demo.yaml",
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    table = {line[:28].strip(): line[28:].split() for line in done.stdout.splitlines()}
+    assert table["labeler"] == ["assets/labeler"] * 2 and table["without a verdict"] == ["0", "0"]
+    assert sum(map(int, table["right where the two differ"])) <= 1  # other batches, other last digits
+    assert float(table["agreement with people"][0].rstrip("%")) == pytest.approx(
+        100 * metrics["people"]["agreement"], abs=0.06
+    )
 
 
 def test_only_evaluation_reads_the_reference() -> None:
