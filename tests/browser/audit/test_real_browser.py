@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.responses import HTMLResponse
 
 from browser.audit.app import create_app
 from browser.tables import Runs
@@ -170,6 +171,29 @@ def test_a_kill_and_on(run: Path, page: Any) -> None:
         page.wait_for_url("**/item?*")
         assert page.inner_text("h1") == unanswered and answers(run) == [TRUE, FALSE]
         page.wait_for_load_state("networkidle")
+
+
+def test_another_page_of_this_machine_cannot_answer(run: Path, address: str, chromium: Any) -> None:
+    """Even one that knows the token, as a page of another port would after a look over the shoulder."""
+    fields = {"person": "Eve", "kind": "claim", "id": "p1/0/0", "shown": "0"}
+    inputs = "".join(f'<input name="{name}" value="{value}">' for name, value in fields.items())
+    form = f'<form method="post" action="{address}answer">{inputs}<button name="answer" value="true">Go</button>'
+
+    async def other(scope: Any, receive: Any, send: Any) -> None:
+        await HTMLResponse(form)(scope, receive, send)
+
+    page = chromium.new_page()
+    with served(other, "x") as elsewhere:
+        page.goto(elsewhere)
+        page.click("button")
+        page.wait_for_url(f"{address}answer")
+    assert "this was not sent by a page of this address" in page.inner_text("body")
+    assert answers(run, "Eve") == []
+    page.goto(f"{address}item?person=Eve&kind=claim&id=p1/0/0")  # the control: from here it is saved
+    page.click("button[value='true']")
+    page.wait_for_url("**/item?*")
+    assert answers(run, "Eve") == [TRUE]
+    page.close()
 
 
 def test_without_a_script(chromium: Any, run: Path, address: str) -> None:
