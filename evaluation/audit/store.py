@@ -113,8 +113,8 @@ class Audit:
     def read(cls, path: Path) -> "Audit | None":
         """The audit of a run as it is now, which another process may have open; None where there is none.
 
-        Errors: InputError: a file is damaged; AuditError: the claims or pairs have been written again since, or there
-        are verdicts without a sample.
+        Errors: InputError: a file is damaged; AuditError: the claims or pairs have gone or been written again since, or
+        there are verdicts without a sample.
         """
         sample = read_sample(path)
         if sample is None:
@@ -124,11 +124,14 @@ class Audit:
                     f"it, or run `make audit RUN={path}` with the same N and SEED, which draws the same sample"
                 )
             return None
-        if sample["sample"] != _sample_id(sample["seed"], _identities(_run(path))):
+        run = _run(path)
+        complete = all(has_table(run, name) for name in ("claims", "pairs"))
+        if not complete or sample["sample"] != _sample_id(sample["seed"], _identities(run)):
             raise AuditError(
-                f"{path} has an audit of other tables (sample drawn {sample['created']}): claims or pairs have been "
-                f"written again since, so its verdicts do not count; to audit those that are there now, move {SAMPLE} "
-                f"and {TABLE} to another folder, where they are kept, and run `make audit RUN={path}`"
+                f"{path} has an audit of other tables (sample drawn {sample['created']}): claims or pairs have "
+                f"{'been written again' if complete else 'gone'} since, so its verdicts do not count; to audit other "
+                f"ones, move {SAMPLE} and {TABLE} to another folder, where they are kept, and run `make audit "
+                f"RUN={path}`"
             )
         return cls(path, sample)
 

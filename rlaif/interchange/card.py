@@ -69,6 +69,7 @@ def write_card(run: Run, folder: Path) -> Path:
         source=first_value(run, "prompts", "source"),
         feedback=metrics.get("feedback", {}),
         truth=known_truth(metrics),
+        people=people(metrics),
         identity=read_metadata(run, "pairs")["identity"],
         code_version=code_version(),
     )
@@ -150,6 +151,13 @@ def known_truth(metrics: dict[str, Any]) -> dict[str, Any] | None:
     """Figures of the labeler against the truth; None if no truth is known or `make evaluate` has not run."""
     labeler = metrics.get("labeler", {})
     return labeler if labeler.get("claim_accuracy") is not None else None
+
+
+def people(metrics: dict[str, Any]) -> dict[str, Any] | None:
+    """What people say of the labeler; None without an audit, or where they could not tell anything."""
+    figures = metrics.get("people") or {}
+    known = [name for name in ("agreement", "pair_agreement") if figures.get(name) is not None]
+    return figures if known else None
 
 
 def first_value(run: Run, table: str, column: str) -> Any:

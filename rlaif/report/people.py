@@ -82,7 +82,7 @@ def reliability_chart(strata: list[dict[str, Any]]) -> dict[str, Any]:
         [(row["mean_p_yes"], *row["interval"]) for row in strata],
     )
     diagonal = Line("p(yes) as it should be", "before", [(0.0, 0.0), (1.0, 1.0)])
-    lines = [shares, diagonal]
+    lines = [diagonal, shares]  # the shares are drawn over it
     return {
         "title": "Share of true claims, by p(yes)",
         "lines": lines,

@@ -151,6 +151,19 @@ def test_an_audit_of_other_tables_is_not_counted(run: tuple[Config, Path], capsy
     assert (path / TABLE).read_bytes() == before
 
 
+def test_an_audit_whose_tables_have_gone_is_not_counted(
+    run: tuple[Config, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What `make feedback` wrote was deleted to start it over; the policy is evaluated as before."""
+    config, path = run
+    answer(run, 10)
+    for name in ("claims.parquet", "scores.parquet", "pairs.parquet", "feedback.json"):
+        (path / name).unlink()
+    evaluate(config, path, Policies())
+    assert "people" not in metrics_of(path) and "before" in metrics_of(path)
+    assert re.search(r"^people: .* claims or pairs have gone since", capsys.readouterr().out, re.MULTILINE)
+
+
 def test_verdicts_without_their_sample_are_not_counted(
     run: tuple[Config, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

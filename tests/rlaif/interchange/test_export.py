@@ -277,6 +277,29 @@ def test_the_card_has_figures_that_were_added_later(path: Path) -> None:
     assert front_matter(folder)["license"] == "cc-by-4.0" and "- License: cc-by-4.0" in card
 
 
+def test_the_card_says_what_people_have_said(path: Path) -> None:
+    exported(path, "trl")
+    run = Run(path, export_config(), "evaluate")
+    said = {"agreement": 0.931, "pair_agreement": 0.9, "judged": 1200, "pairs_judged": 60}
+    begin = "- People have judged 1,200 claims and 60 pairs of a sample. Weighted to stand for all of them, "
+    for people, end in (
+        (said, "they share 93.1% of the labeler's verdicts and put 90.0% of the pairs in the same order."),
+        (said | {"pair_agreement": None}, "they share 93.1% of the labeler's verdicts."),
+        (said | {"agreement": None}, "they put 90.0% of the pairs in the same order."),
+    ):
+        run.update_metrics(people=people)
+        lines = (exported(path, "trl") / "README.md").read_text(encoding="utf-8").splitlines()
+        assert begin + end in lines and not any("How many is not known" in line for line in lines)
+        assert lines[lines.index(begin + end) - 1] == ""
+    run.update_metrics(people=said | {"agreement": None, "pair_agreement": None})
+    assert "- People" not in (exported(path, "trl") / "README.md").read_text(encoding="utf-8")
+    figures = {"claim_accuracy": 0.972, "split_accuracy": 0.5, "responses": 8, "claims": 5, "pair_agreement": None}
+    run.update_metrics(people=said, labeler=figures)
+    lines = (exported(path, "trl") / "README.md").read_text(encoding="utf-8").splitlines()
+    (place,) = (index for index, line in enumerate(lines) if line.startswith("- People"))
+    assert lines[place - 1].startswith("- The labeler makes errors. Compared with the known truth")
+
+
 def test_the_hub_reads_the_card_back(path: Path) -> None:
     from huggingface_hub import DatasetCard
 
