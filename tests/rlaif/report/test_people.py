@@ -68,6 +68,17 @@ def test_the_chart_is_a_file_too(tmp_path: Path) -> None:
     assert file.name == "share-of-true-claims-by-p-yes.png"
 
 
+def test_people_may_have_judged_pairs_only(tmp_path: Path) -> None:
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    none = dict.fromkeys(("agreement", "kappa", "false_claims_accepted", "calibration_error", "cannot_tell"))
+    figures = FIGURES | none | {"not_of_its_response": None, "covered": 0.0, "judged": 0, "strata": []}
+    intervals = {**dict.fromkeys(none), "pair_agreement": [0.88, 0.97]}
+    Run(tmp_path, config, "test").update_metrics(people=figures, intervals={"people": intervals})
+    page = report(config, tmp_path).read_text()
+    assert "2 people have judged 0 claims and 100 pairs" in page and "Of 100 pairs people would put about 93" in page
+    assert "Verdicts that people share" not in page and "Share of true claims" not in page
+
+
 def test_the_page_has_the_section_only_with_an_audit(tmp_path: Path) -> None:
     config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
     for audited in (None, FIGURES):
