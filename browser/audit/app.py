@@ -27,6 +27,7 @@ from evaluation.audit.store import CANNOT_TELL, EQUAL, FIRST, SECOND, TABLE, Aud
 from rlaif.errors import InputError
 
 KINDS: tuple[Kind, Kind] = ("claim", "pair")
+Key = tuple[Kind, str]  # of an item: its kind and id
 ANSWERS: dict[Kind, tuple[tuple[str, str, str], ...]] = {  # answer, its keys, what it means
     "claim": (
         (TRUE, "t", "the picture shows what the claim says"),
@@ -93,24 +94,23 @@ class AuditSite:
         known = next((known for known in KINDS if known == kind), None)
         if known is None or (kind, id) not in self._items:
             raise HTTPException(404, f"{kind} {id!r} is not in the sample of this audit; begin at its first page")
-        item = self._items[kind, id]
+        here: Key = (known, id)
         history = self._audit.history(person)
-        of_kind = [key[1] for key in history if key[0] == kind]
-        answered = [key for key in history if key != (kind, id)]
-        if (kind, id) in history:  # back from here is what was answered before it
-            answered = answered[: list(history).index((known, id))]
-        following = [key for key in self._open(person) if key != (kind, id)][:1]
+        before = list(history)  # what was answered before this item: the last of it is where u leads
+        if here in history:
+            before = before[: before.index(here)]
+        following = [key for key in self._open(person) if key != here][:1]
         return self._page(
             known,
             person=person,
             kind=known,
             id=id,
-            item=item,
-            number=1 + (of_kind.index(id) if id in of_kind else len(of_kind)),
+            item=self._items[here],
+            number=1 + sum(answered_kind == known for answered_kind, _ in before),
             shown=f"{time.time():.3f}",
             answers=ANSWERS[known],
-            earlier=history.get((known, id), ""),
-            previous=self._address(person, *answered[-1]) if answered else "",
+            earlier=history.get(here, ""),
+            previous=self._address(person, *before[-1]) if before else "",
             prefetch=[
                 self._templates.url("picture", self._items[key].prompt_id, str(number))
                 for key in following
@@ -166,7 +166,9 @@ class AuditSite:
         """An error as one line in a page."""
         status, message = status_and_message(error)
         if isinstance(error, OSError):  # a full disk
-            status, message = 500, f"{error}; the verdict is not saved: fix it, go back and answer again"
+            status = 500
+        if status == 500 and request.method == "POST":
+            message += "; the verdict is not saved: fix it, go back and answer again"
         return self._page("failed", status, message=message)
 
     def _page(self, template: str, status: int = 200, **values: Any) -> HTMLResponse:
@@ -188,7 +190,7 @@ class AuditSite:
             )
         return {known.casefold(): known for known in self._audit.people()}.get(name.casefold(), name)
 
-    def _open(self, person: str) -> list[tuple[Kind, str]]:
+    def _open(self, person: str) -> list[Key]:
         return [(kind, item) for kind in KINDS for item in self._audit.open_items(kind, person)]
 
     def _left(self, person: str) -> dict[str, int]:

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from html import unescape
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,62 +12,27 @@ import pytest
 from starlette.testclient import TestClient
 
 from browser import app as browse
-from browser.audit.app import create_app
 from browser.tables import Runs
 from evaluation.audit.figures import FALSE, FOREIGN, TRUE, UNCLEAR
 from evaluation.audit.store import FIRST, TABLE, Audit, read_verdicts
 from evaluation.labeler_quality import labeler_counts, labeler_figures
 from evaluation.statistics import total
 from rlaif.storage.run import Run
+from tests.support.runs.answering import HERE, ORIGIN, TOKEN, Person
 from tests.support.runs.audited import answers_by_truth, assert_contains
 from tests.support.runs.browsed import HOSTILE, write_run
 from tests.support.synthetic_run import make_run
-
-TOKEN = "a-token-of-the-tests"
-HERE = "http://127.0.0.1:8000"
-ORIGIN = {"origin": HERE}
-
-
-class Person:
-    """Someone who answers without a browser. path: of the run."""
-
-    def __init__(self, path: Path, name: str = "Ann", audit: Audit | None = None) -> None:
-        self.path, self.name = path, name
-        self.audit = audit or Audit.open(path, 20, 0)
-        app, _ = create_app(self.audit, Runs(path), ["a note"], TOKEN)
-        self.client = TestClient(app, base_url=HERE, follow_redirects=False)
-
-    def get(self, path: str, status: int = 200, **query: str) -> str:
-        answer = self.client.get(f"/{TOKEN}/{path}", params=query or None)
-        assert answer.status_code == status, answer.text
-        return str(answer.headers["location"] if status == 303 else answer.text)
-
-    def next(self) -> str:
-        """The address of the next item."""
-        return self.get("next", 303, person=self.name).removeprefix(f"/{TOKEN}/")
-
-    def fields(self, text: str) -> dict[str, str]:
-        """The form of a page, as a browser would send it."""
-        found = re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)"', text)
-        return {name: unescape(value) for name, value in found}
-
-    def send(self, fields: dict[str, str], headers: dict[str, str] | None = None) -> Any:
-        return self.client.post(f"/{TOKEN}/answer", data=fields, headers=ORIGIN if headers is None else headers)
-
-    def answer(self, answer: str, address: str = "", **fields: str) -> str:
-        """Answers an item, by default the next one; returns where the browser is sent."""
-        sent = {**self.fields(self.get(address or self.next())), "answer": answer, **fields}
-        response = self.send(sent)
-        assert response.status_code == 303, response.text
-        return str(response.headers["location"]).removeprefix(f"/{TOKEN}/")
-
-    def verdicts(self) -> list[tuple[str, str, str]]:
-        return [(row["person"], row["item_id"], row["answer"]) for row in read_verdicts(self.path)]
 
 
 @pytest.fixture
 def ann(tmp_path: Path) -> Person:
     return Person(write_run(tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def unheard(tmp_path_factory: pytest.TempPathFactory) -> Person:
+    """Someone of whom nothing is ever saved."""
+    return Person(write_run(tmp_path_factory.mktemp("runs") / "run"))
 
 
 def test_claims_are_asked_one_by_one_then_pairs_then_the_end(ann: Person) -> None:
@@ -187,13 +151,18 @@ def test_the_blind_order_is_that_of_the_store(ann: Person) -> None:
     ],
     ids=str,
 )
-def test_a_verdict_from_elsewhere_is_refused(ann: Person, headers: dict[str, str]) -> None:
-    fields = {**ann.fields(ann.get(ann.next())), "answer": TRUE}
-    answer = ann.send(fields, headers)
+def test_a_verdict_from_elsewhere_is_refused(unheard: Person, headers: dict[str, str]) -> None:
+    answer = unheard.send({**unheard.fields(unheard.get(unheard.next())), "answer": TRUE}, headers)
     assert answer.status_code == 403 and answer.text.count("\n") == 1
-    assert not (ann.path / TABLE).exists()
+    assert not (unheard.path / TABLE).exists()
+
+
+def test_a_verdict_from_here_is_saved(ann: Person) -> None:
+    fields = {**ann.fields(ann.get(ann.next())), "answer": TRUE}
     assert ann.send(fields, {**ORIGIN, "sec-fetch-site": "same-origin"}).status_code == 303
-    assert len(ann.verdicts()) == 1
+    at_localhost = {"origin": "http://localhost:8000", "host": "localhost:8000"}  # a port that is forwarded
+    assert ann.send(fields, at_localhost).status_code == 303
+    assert len(ann.verdicts()) == 2
 
 
 def test_only_verdicts_are_taken_and_only_with_the_token(ann: Person) -> None:
@@ -290,12 +259,12 @@ def test_seconds_come_from_the_page_or_from_when_it_was_made(ann: Person) -> Non
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else next(iter(value)),
 )
-def test_what_is_no_verdict_is_one_line(ann: Person, change: dict[str, str | None], message: str) -> None:
-    fields = {**ann.fields(ann.get(ann.next())), "answer": TRUE, **change}
-    answer = ann.send({name: value for name, value in fields.items() if value is not None})
+def test_what_is_no_verdict_is_one_line(unheard: Person, change: dict[str, str | None], message: str) -> None:
+    fields = {**unheard.fields(unheard.get(unheard.next())), "answer": TRUE, **change}
+    answer = unheard.send({name: value for name, value in fields.items() if value is not None})
     (problem,) = re.findall(r'role="alert">(.*?)</p>', answer.text)
     assert answer.status_code in (400, 413) and message in unescape(problem)
-    assert not (ann.path / TABLE).exists()
+    assert not (unheard.path / TABLE).exists()
 
 
 def test_what_cannot_be_saved_is_said_and_not_skipped(ann: Person) -> None:
