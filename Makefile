@@ -23,7 +23,7 @@ SHARDING ?=## how the processes share the model: ddp, fsdp2, zero2, zero3, or a 
 LAUNCH ?=## launcher of DPO and of training on several machines, instead of PROCESSES: ".venv/bin/accelerate launch --config_file FILE -m"
 GPU_MEMORY ?=## memory of a GPU in GiB for `make plan`; default that of this machine, or 80
 SEED ?=## seed of the sample of `make audit`; default that of the audit that is there, or of the run; only from the command line
-OTHER ?=## another run folder that `make browse` shows beside RUN
+OTHER ?=## another run folder that `make browse` and `make screenshots` show beside RUN
 RUNS ?=## run folders of `make compare-labelers` (two) and of `make results`: "runs/a runs/b"
 AUDITS ?=## run or folder with the test set of `make export-audit`, on which `make compare-labelers` tries the labeler of CONFIG
 SPLITS ?=## splits of other answers for `make checks`, as JSON lines: instruction, response, claims
@@ -58,7 +58,7 @@ BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers export-audit serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers export-audit serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture screenshots docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -218,6 +218,9 @@ figures: .venv/.ready ## update tables, figures and the chart in README and docs
 
 pair-picture: .venv/.ready ## draw one pair of RUN with its claims, as docs/assets/pair.svg
 	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
+
+screenshots: .venv/.ready ## take pictures of the pages of browse and audit for docs/, with Chromium, of RUN and OTHER, a run of the same prompts
+	@$(VENV)/python -m bench.figures.screenshots --run $(call quoted,$(RUN)) --other $(call quoted,$(OTHER))
 
 docs: .venv/.docs-ready ## build the documentation into site/; warnings and dead links are errors
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet

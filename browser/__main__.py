@@ -1,7 +1,7 @@
 """Show a run in a web browser of this machine, without changing anything in it.
 
     python -m browser --run runs/demo --port 8000
-    python -m browser --run runs/demo --other runs/seed-1
+    python -m browser --run runs/demo --other runs/cool
 
 It prints an address with a random token and serves it on loopback until Ctrl-C. A port that is taken is passed over.
 """
