@@ -15,7 +15,7 @@ from rlaif.config.load import load_config
 from rlaif.errors import ConfigError, ModelError, RlaifError
 from rlaif.pipelines.rounds import Candidate, choose, rounds, table
 from rlaif.pipelines.stages import STAGES
-from rlaif.report.page import report
+from rlaif.report.page import chart_files, report
 from tests.support import ROOT
 from tests.support.engines import run_stages_here
 
@@ -199,6 +199,10 @@ def test_the_page_shows_rounds(tmp_path: Path) -> None:
     page = report(config, tmp_path).read_text()
     assert "“round 1” was chosen" in page and "the labeler rejects" in page
     assert 'href="round-1/report.html"' in page and "30.0% <small>[25.0, 35.0]</small>" in page
+    assert {file.stem for file in chart_files(config, tmp_path).iterdir()} == {
+        "false-in-percent",
+        "claims-in-an-answer",
+    }
 
 
 def test_an_average_needs_two_rounds_and_the_policy_of_each(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rlaif.report.__main__ import main
 from rlaif.report.chart_files import SCALE, file_name, rasterize, standalone
 from rlaif.report.charts import Group, Line, histogram, line_chart
 from rlaif.report.page import chart_files as write_files
+from tests.support.project.make import dry_run
 from tests.support.synthetic_run import make_run
 
 BLUE, RED = (44, 111, 174), (201, 87, 43)  # chosen and rejected, in the light theme
@@ -82,6 +83,11 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "error: FORMAT is 'pdf', expected html, the report, or png, its charts; correct FORMAT=",
     ]
     assert not (tmp_path / "run" / chart_files.FOLDER).exists() and not (tmp_path / "run" / "report.html").exists()
+
+
+def test_make_hands_the_format_over() -> None:
+    assert "-m rlaif.report" in dry_run("report") and "--format" not in dry_run("report")
+    assert dry_run("report", "FORMAT=png").strip().endswith("--format 'png'")
 
 
 def test_file_names() -> None:
