@@ -198,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if processes == 1:
         os.execv(sys.executable, [sys.executable, "-m", *command])
     run = run_option.parse_known_args(args.arguments)[0].run  # whose log says why the processes ended
-    with recorded(Path(run) / f"{args.module}.log") if run else nullcontext():
+    with recorded(Path(run) / f"{args.module.rpartition('.')[2]}.log") if run else nullcontext():
         return launch(launcher_arguments(sharding_file(launching.sharding), processes, os.cpu_count() or 1, command))
 
 

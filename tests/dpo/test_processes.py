@@ -88,6 +88,7 @@ def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
     if killed:
         start_and_kill(sharding, 2, ["dpo", *arguments])
         assert (two / "dpo" / "checkpoint-2").is_dir() and not (two / "policy").exists()
+        assert "was ended by SIGKILL and the others were stopped" in (two / "process.log").read_text()  # the launcher's
 
         copy = Path(shutil.copytree(two, tmp_path / "copy"))
         with pytest.raises(RunMismatchError, match=r"checkpoint-2 was written by 2 proc.*, and this start has 1 proc"):
@@ -95,6 +96,7 @@ def test_two_processes_align_as_one_does_also_after_one_of_them_was_killed(
 
     done = start(sharding, ["dpo", *arguments])
     assert done.returncode == 0, done.stderr
+    assert (two / "dpo.log").read_text().count(f"Z dpo: {two}\n") == 1 + killed  # of the first process alone
     assert (f"resumes from {two}/dpo/checkpoint-2" in done.stdout) == killed and done.stdout.count("dpo: done in") == 1
 
     assert losses(two) == pytest.approx(losses(one), abs=1e-5) and len(losses(one)) == 2 * 5
