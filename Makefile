@@ -43,15 +43,16 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 
 VENV := .venv/bin
 quoted = '$(subst ','\'',$(1))'# a word of the shell
+path = $(call quoted,$(patsubst ~/%,$(HOME)/%,$(1)))# a file or folder as a word of the shell, whatever is in its name
 CHANGES = $(if $(strip $(SET)),--set $(foreach change,$(SET),'$(change)'))
-STAGE_ARGS = --config $(CONFIG) --run $(RUN) $(CHANGES)
+STAGE_ARGS = --config $(call path,$(CONFIG)) --run $(call path,$(RUN)) $(CHANGES)
 BIND = $(if $(filter environment,$(origin HOST)),127.0.0.1,$(HOST))# not from the environment: some shells export HOST
 PYTEST = $(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 TRAIN_CONFIG = $(if $(filter file,$(origin CONFIG)),configs/training/$(1).yaml,$(CONFIG))
 TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir $(TRAIN_CONFIG))),$(RUN))
 LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
 LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
-TRAIN = $(LAUNCHER) training --config $(TRAIN_CONFIG) --run $(TRAIN_RUN) $(CHANGES)
+TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier splits labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -94,11 +95,11 @@ report: .venv/.ready ## write RUN/report.html, one page on the whole run; FORMAT
 	@$(VENV)/python -m rlaif.report $(STAGE_ARGS) $(if $(FORMAT),--format '$(FORMAT)')
 
 browse: .venv/.ready ## browse pairs, prompts and dropped rows of RUN in a web browser, and watch its stages: OTHER= another run, PORT=
-	@$(VENV)/python -m browser --run $(call quoted,$(RUN)) $(if $(OTHER),--other $(call quoted,$(OTHER))) --port '$(PORT)'
+	@$(VENV)/python -m browser --run $(call path,$(RUN)) $(if $(OTHER),--other $(call path,$(OTHER))) --port '$(PORT)'
 
 audit: N := $(if $(filter file,$(origin N)),200,$(N))
 audit: .venv/.ready ## ask people about N claims and N pairs of RUN, by keys in a web browser, and save their verdicts in RUN: SEED=, PORT=
-	@$(VENV)/python -m browser.audit --run $(call quoted,$(RUN)) --count '$(N)' $(if $(filter command,$(origin SEED)),--seed '$(SEED)') --port '$(PORT)'
+	@$(VENV)/python -m browser.audit --run $(call path,$(RUN)) --count '$(N)' $(if $(filter command,$(origin SEED)),--seed '$(SEED)') --port '$(PORT)'
 
 export: .venv/.ready ## export pairs for other tools, with a dataset card: FORMAT=trl, rlaif-v, llama-factory or ms-swift
 	@$(VENV)/python -m rlaif.interchange $(STAGE_ARGS) $(if $(FORMAT),--set export.format=$(FORMAT)) $(if $(filter command,$(origin PUSH)),--set export.push=$(PUSH))
@@ -107,7 +108,7 @@ edge-vision: .venv/.edge-ready ## the vision encoder of RUN's policy for CPUs, I
 	@$(VENV)/python -m edge.vision $(STAGE_ARGS) --soc '$(SOC)'
 
 plan: .venv/.ready ## reckon memory and hours of CONFIG, a run or a training stage, before anything runs: GPU_MEMORY=80 PROCESSES=8 SHARDING=fsdp2
-	@$(VENV)/python -m rlaif.pipelines.plan --config $(CONFIG) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
+	@$(VENV)/python -m rlaif.pipelines.plan --config $(call path,$(CONFIG)) --gpu-memory '$(GPU_MEMORY)' --processes '$(PROCESSES)' --sharding '$(SHARDING)' $(CHANGES)
 
 export-edge: .venv/.edge-ready ## write the policy of RUN for llama.cpp into RUN/edge: QUANT="Q4_K_M Q8_0", mmproj, Ollama's Modelfile, a card
 	@$(VENV)/python -m edge.gguf $(STAGE_ARGS) --quant '$(QUANT)'
@@ -139,13 +140,13 @@ ablations: .venv/.ready ## ablations: runs that differ in one setting each, in o
 	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS) $(LAUNCHING)
 
 compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost; or AUDITS=runs/a with the labeler of CONFIG
-	@$(VENV)/python $(if $(AUDITS),-m evaluation.audit.read_back --audits $(call quoted,$(AUDITS)) --config $(CONFIG) $(CHANGES),-m evaluation.compare_labelers $(RUNS))
+	@$(VENV)/python $(if $(AUDITS),-m evaluation.audit.read_back --audits $(call path,$(AUDITS)) --config $(call path,$(CONFIG)) $(CHANGES),-m evaluation.compare_labelers $(RUNS))
 
 export-audit: .venv/.ready ## write the claims of RUN that people have judged as a test set for labelers, with pictures: RUN/audited_claims.parquet
-	@$(VENV)/python -m evaluation.audit.export --run $(call quoted,$(RUN))
+	@$(VENV)/python -m evaluation.audit.export --run $(call path,$(RUN))
 
 serve: .venv/.ready ## serve a model, by default the labeler of CONFIG, as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
-	@$(VENV)/python -m rlaif.inference.serve --config $(CONFIG) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
+	@$(VENV)/python -m rlaif.inference.serve --config $(call path,$(CONFIG)) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
 language-model: .venv/.ready ## train the toy start model runs/training/start/model: tables of the embedded scenes, a small language model
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data
@@ -205,10 +206,10 @@ cost: .venv/.ready ## estimate the cost of 100,000 images on 1, 8 and 64 GPUs, w
 	@$(VENV)/python -m bench.cost_estimate
 
 injections: .venv/.ready ## test the labeler with prompt injections in responses and images: does it accept more false claims?
-	@$(VENV)/python -m bench.injections --config $(CONFIG)
+	@$(VENV)/python -m bench.injections --config $(call path,$(CONFIG))
 
 checks: .venv/.ready ## measure the two checks of claims, by words and by the labeler, on the responses of RUN: what each stops, its cost
-	@$(VENV)/python -m bench.checks --config $(CONFIG) --run $(RUN) $(if $(SPLITS),--splits '$(SPLITS)')
+	@$(VENV)/python -m bench.checks --config $(call path,$(CONFIG)) --run $(call path,$(RUN)) $(if $(SPLITS),--splits '$(SPLITS)')
 
 results: .venv/.ready ## record figures of finished runs, or of a command's output, in docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
 	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
@@ -217,10 +218,10 @@ figures: .venv/.ready ## update tables, figures and the chart in README and docs
 	@$(VENV)/python -m bench.figures
 
 pair-picture: .venv/.ready ## draw one pair of RUN with its claims, as docs/assets/pair.svg
-	@$(VENV)/python -m rlaif.report.picture --config $(CONFIG) --run $(RUN) --out docs/assets/pair.svg
+	@$(VENV)/python -m rlaif.report.picture --config $(call path,$(CONFIG)) --run $(call path,$(RUN)) --out docs/assets/pair.svg
 
 screenshots: .venv/.ready ## take pictures of the pages of browse and audit for docs/, with Chromium, of RUN and OTHER, a run of the same prompts
-	@$(VENV)/python -m bench.figures.screenshots --run $(call quoted,$(RUN)) --other $(call quoted,$(OTHER))
+	@$(VENV)/python -m bench.figures.screenshots --run $(call path,$(RUN)) --other $(call path,$(OTHER))
 
 docs: .venv/.docs-ready ## build the documentation into site/; warnings and dead links are errors
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/mkdocs build --strict --quiet

@@ -105,7 +105,7 @@ def parse_stage_args(
     parents = [] if options is None else [options]
     parser = argparse.ArgumentParser(prog=f"python -m {stage}", description=summary, parents=parents)
     parser.add_argument("--config", required=True, metavar="FILE", help="YAML configuration, such as those in configs/")
-    parser.add_argument("--run", required=True, metavar="FOLDER", type=Path, help="run folder, such as those in runs/")
+    parser.add_argument("--run", required=True, metavar="FOLDER", help="run folder, such as those in runs/")
     parser.add_argument(
         "--set",
         dest="overrides",
@@ -117,7 +117,9 @@ def parse_stage_args(
     )
     values = vars(parser.parse_args(argv))
     config, run, overrides = (values.pop(name) for name in ("config", "run", "overrides"))
-    return load_config_of(kind, config, overrides), run, values
+    if not run:
+        raise ConfigError("RUN is empty, expected the folder of a run, such as runs/demo; give one, or leave RUN= out")
+    return load_config_of(kind, config, overrides), Path(run), values
 
 
 def read_port(text: str) -> int:

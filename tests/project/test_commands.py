@@ -68,8 +68,15 @@ def test_help_imports_nothing_heavy(command: str) -> None:
 
 def test_make_passes_config_run_and_set() -> None:
     shown = dry_run("feedback", "CONFIG=configs/photos.yaml", "SET=seed=1 dpo.freeze=[vision,llm]")
-    expected = "-m feedback --config configs/photos.yaml --run runs/photos --set 'seed=1' 'dpo.freeze=[vision,llm]'"
+    expected = "-m feedback --config 'configs/photos.yaml' --run 'runs/photos' --set 'seed=1' 'dpo.freeze=[vision,llm]'"
     assert expected in shown
+
+
+def test_make_takes_folders_of_any_name() -> None:
+    shown = dry_run("evaluate", "RUN=runs/it's $$(mine) <b>", "CONFIG=~/my configs/a.yaml", HOME="/home/ann")
+    assert r"--config '/home/ann/my configs/a.yaml' --run 'runs/it'\''s $(mine) <b>'" in shown
+    shown = dry_run("browse", "RUN=~/a b", 'OTHER=the "other"', HOME="/home/ann")
+    assert """--run '/home/ann/a b' --other 'the "other"' --port""" in shown
 
 
 def test_make_exports_by_name_and_pushes_only_where_the_command_line_says_so() -> None:
@@ -82,7 +89,7 @@ def test_make_exports_by_name_and_pushes_only_where_the_command_line_says_so() -
 
 def test_make_imports_what_the_command_line_names() -> None:
     shown = dry_run("import", "DATA=some/file.json", "LAYOUT=mmpr", DATA="other.json")
-    assert "-m rlaif.interchange.importer --config configs/demo.yaml --run runs/import" in shown
+    assert "-m rlaif.interchange.importer --config 'configs/demo.yaml' --run 'runs/import'" in shown
     assert "--set data.source=import 'data.path=some/file.json' data.layout=mmpr" in shown
     assert "data.path" not in dry_run("import", DATA="other.json")
 
@@ -90,7 +97,7 @@ def test_make_imports_what_the_command_line_names() -> None:
 def test_make_rewrites_captions_with_a_configuration_of_its_own() -> None:
     for setting, config in (("SET=", "configs/rewrite.yaml"), ("CONFIG=configs/mine.yaml", "configs/mine.yaml")):
         shown = dry_run("rewrite-captions", setting)
-        run = f"--config {config} --run runs/{Path(config).stem}"
+        run = f"--config '{config}' --run 'runs/{Path(config).stem}'"
         assert f"-m generation.rewrite {run}" in shown and f"-m evaluation.caption_errors {run}" in shown
         assert ("scenes.recipe.raw_captions" in shown) == (config == "configs/rewrite.yaml")
 
@@ -103,7 +110,7 @@ def test_make_names_the_benchmark() -> None:
 def test_make_compares_two_runs_or_tries_a_labeler_on_audited_claims() -> None:
     assert "-m evaluation.compare_labelers runs/a runs/b" in dry_run("compare-labelers", "RUNS=runs/a runs/b")
     shown = dry_run("compare-labelers", "AUDITS=runs/a b", "CONFIG=configs/endpoint.yaml", "SET=seed=1")
-    assert "-m evaluation.audit.read_back --audits 'runs/a b' --config configs/endpoint.yaml --set 'seed=1'" in shown
+    assert "-m evaluation.audit.read_back --audits 'runs/a b' --config 'configs/endpoint.yaml' --set 'seed=1'" in shown
 
 
 def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
@@ -118,7 +125,6 @@ def test_make_serves_an_export_on_loopback() -> None:
     shown = dry_run(
         "edge-serve", "QUANT=f16", "PORT=9000", HOST="a-machine"
     )  # of the environment: some shells export it
-    assert (
-        "-m edge.serve --config configs/demo.yaml --run runs/demo  --quant 'f16' --host 127.0.0.1 --port 9000" in shown
-    )
+    assert "-m edge.serve --config 'configs/demo.yaml' --run 'runs/demo'  --quant 'f16' " in shown
+    assert "--host 127.0.0.1 --port 9000" in shown
     assert "--host 0.0.0.0" in dry_run("edge-serve", "HOST=0.0.0.0")

@@ -7,7 +7,7 @@ import pytest
 
 from rlaif.command import parse_stage_args, run_stage
 from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
-from rlaif.errors import InputError
+from rlaif.errors import ConfigError, InputError
 
 
 @pytest.fixture
@@ -22,6 +22,11 @@ def test_stage_arguments(config_file: str) -> None:
     config, run, _ = parse_stage_args(Config, "generation", "Sample.", argv)
     assert run == Path("runs/x")
     assert (config.seed, config.round, config.data.limit) == (3, 2, 5)
+
+
+def test_a_run_folder_without_a_name_is_refused(config_file: str) -> None:
+    with pytest.raises(ConfigError, match="RUN is empty, expected the folder of a run, such as runs/demo; give one"):
+        parse_stage_args(Config, "generation", "Sample.", ["--config", config_file, "--run", ""])
 
 
 def test_stage_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,7 @@ from tests.support.project.make import dry_run
 from training.paper_stages import STAGES, next_command
 
 CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
-COMMAND = re.compile(r"-m training --config (\S+) --run (\S+)")
+COMMAND = re.compile(r"-m training --config '(\S+)' --run '(\S+)'")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
@@ -40,10 +40,10 @@ def test_embedded_models_trains_each_stage_after_the_one_it_continues_from() -> 
 
 def test_make_passes_config_run_set_and_launcher_to_training() -> None:
     shown = dry_run("pretrain", "STAGE=2", "SET=trainer.learning_rate=1e-5 packing=none", "LAUNCH=accelerate launch -m")
-    files = "--config configs/training/pretrain-2.yaml --run runs/training/pretrain-2"
+    files = "--config 'configs/training/pretrain-2.yaml' --run 'runs/training/pretrain-2'"
     assert f"accelerate launch -m training {files} --set 'trainer.learning_rate=1e-5' 'packing=none'" in shown
-    assert "--config my/own.yaml --run runs/training/own" in dry_run("sft", "CONFIG=my/own.yaml")
-    assert "--config configs/training/sft-2.yaml --run runs/x" in dry_run("sft", "PART=2", "RUN=runs/x")
+    assert "--config 'my/own.yaml' --run 'runs/training/own'" in dry_run("sft", "CONFIG=my/own.yaml")
+    assert "--config 'configs/training/sft-2.yaml' --run 'runs/x'" in dry_run("sft", "PART=2", "RUN=runs/x")
 
 
 def test_each_stage_of_the_paper_names_the_command_of_the_next() -> None:

@@ -106,5 +106,5 @@ def test_the_defaults_are_those_of_the_libraries() -> None:
 
 def test_make_plan_passes_its_settings() -> None:
     shown = dry_run("plan", "CONFIG=configs/minicpmv-2.5.yaml", "GPU_MEMORY=141", "PROCESSES=8", "SHARDING=zero3")
-    expected = "--config configs/minicpmv-2.5.yaml --gpu-memory '141' --processes '8' --sharding 'zero3'"
+    expected = "--config 'configs/minicpmv-2.5.yaml' --gpu-memory '141' --processes '8' --sharding 'zero3'"
     assert f"-m rlaif.pipelines.plan {expected}" in shown
