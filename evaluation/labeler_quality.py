@@ -5,19 +5,35 @@ Whole-response scoring by the same labeler is the baseline for divide-and-conque
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from evaluation.statistics import Counts, Figures, ratio
 from evaluation.truth import TruthLookup, truth_of
 from feedback.pair import Scored, build_pairs
-from rlaif.config import Config
 from rlaif.storage.files import make_id
 from rlaif.storage.join import join_by_prompt
 from rlaif.storage.run import Run
-from rlaif.storage.tables import read_parts
+from rlaif.storage.tables import read_metadata, read_parts
 from rlaif.text import words
 
 PAIR_COLUMNS = ("chosen_response_id", "rejected_response_id", "chosen", "rejected")
 IdPair = tuple[str, str]  # (chosen_response_id, rejected_response_id)
+
+
+@dataclass(frozen=True)
+class PairRule:
+    """How a run builds its pairs, as its feedback has recorded it; see the section `feedback` of the configuration."""
+
+    seed: int
+    pairs_per_prompt: int
+    balance_length: bool
+
+
+def recorded_pair_rule(run: Run) -> PairRule:
+    """The rule behind the pairs of a run, whatever its configuration says now. Errors: InputError: no pairs."""
+    settings = read_metadata(run, "pairs")["config"]
+    rule = settings["feedback"]
+    return PairRule(settings["seed"], rule["pairs_per_prompt"], rule["balance_length"])
 
 
 def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
@@ -26,7 +42,7 @@ def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
     Errors: InputError: a table is missing.
     """
     counted = []
-    surplus = 0
+    rule, surplus = recorded_pair_rule(run), 0
     for prompt, rows in join_by_prompt(
         read_parts(run, "prompts", ["prompt_id", "source", "reference"]),
         responses=read_parts(run, "responses", ["response_id", "prompt_id", "text"]),
@@ -51,7 +67,7 @@ def labeler_counts(run: Run, truth_of: TruthLookup = truth_of) -> list[Counts]:
             correct = key in scored and truth.split_is_correct(text, claims[key])
             counts.update(splits=1, splits_correct=int(correct))
         run_pairs = [(row["chosen_response_id"], row["rejected_response_id"]) for row in rows["pairs"]]
-        baseline, surplus = whole_response_pairs(run.config, prompt["prompt_id"], texts, scores, surplus)
+        baseline, surplus = whole_response_pairs(rule, prompt["prompt_id"], texts, scores, surplus)
         same_pairs = reorder_pairs(run_pairs, scores)
         for row, pair in zip(rows["pairs"], run_pairs, strict=True):
             texts_of = zip(pair, (row["chosen"], row["rejected"]), strict=True)  # they may be cut responses
@@ -146,7 +162,7 @@ def reorder_pairs(pairs: Sequence[IdPair], scores: Mapping[str, float]) -> list[
 
 
 def whole_response_pairs(
-    config: Config, prompt_id: str, texts: Mapping[str, str], scores: Mapping[str, float], surplus: int
+    rule: PairRule, prompt_id: str, texts: Mapping[str, str], scores: Mapping[str, float], surplus: int
 ) -> tuple[list[IdPair], int]:
     """The pairs that the run's pair rule builds from a prompt's whole-response scores, and the new surplus.
 
@@ -156,9 +172,9 @@ def whole_response_pairs(
     pairs, _ = build_pairs(
         prompt_id,
         scored,
-        limit=config.feedback.pairs_per_prompt,
-        seed=int(make_id(str(config.seed), prompt_id), 16) % 2**31,
-        surplus=surplus if config.feedback.balance_length else None,
+        limit=rule.pairs_per_prompt,
+        seed=int(make_id(str(rule.seed), prompt_id), 16) % 2**31,
+        surplus=surplus if rule.balance_length else None,
     )
     surplus += sum(len(words(pair.chosen.text)) - len(words(pair.rejected.text)) for pair in pairs)
     return [(pair.chosen.response_id, pair.rejected.response_id) for pair in pairs], surplus

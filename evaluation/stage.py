@@ -36,7 +36,7 @@ from evaluation.audit.section import people_table, read_audit, update_people
 from evaluation.audit.store import Audit, AuditError
 from evaluation.hallucination import answer_counts, change, hallucination_figures
 from evaluation.labeled_answers import label_answers, labeled_counts, labeled_figures
-from evaluation.labeler_quality import labeler_counts, labeler_figures
+from evaluation.labeler_quality import labeler_counts, labeler_figures, recorded_pair_rule
 from evaluation.short_answers import (
     SIDES,
     ShortQuestion,
@@ -144,11 +144,13 @@ def evaluate(
 def evaluate_labeler(run: Run, audit: Audit, truth_of: TruthLookup) -> None:
     """What needs no aligned policy: the labeler compared with the truth, where it is known, and with people.
 
+    Nothing here is bound to the configuration yet, so all settings are those that the run has recorded.
     Errors: InputError: a table is missing.
     """
     run.announce(f"the labeler alone: {run.path / 'policy'} has no aligned model yet, see `make dpo`")
     labeling = labeler_counts(run, truth_of)
-    figures, spread = labeler_figures(total(labeling)), intervals(labeling, labeler_figures, run.config.seed)
+    figures = labeler_figures(total(labeling))
+    spread = intervals(labeling, labeler_figures, recorded_pair_rule(run).seed)
     run.update_metrics(labeler=figures, intervals={"labeler": spread})
     if labeling:
         print(figures_list("labeler", figures, spread))

@@ -118,7 +118,8 @@ def write_prompts(run: Run, truth: bool) -> list[dict[str, Any]]:
 
 def write_feedback(run: Run, prompts: list[dict[str, Any]]) -> None:
     """Verdicts that are correct with probability 0.95, whole-response scores that are mostly noise."""
-    run.begin(["claims", "scores", "pairs"], {"labeler": "synthetic"}, inputs=["prompts", "responses"])
+    settings = {"labeler": "synthetic", "seed": run.config.seed, "feedback": run.config.feedback.model_dump()}
+    run.begin(["claims", "scores", "pairs"], settings, inputs=["prompts", "responses"])
     rng = random.Random(0)
     tables: dict[str, list[dict[str, Any]]] = {"claims": [], "scores": [], "pairs": []}
     for prompt in prompts:

@@ -13,14 +13,16 @@ import pytest
 
 from evaluation.audit.figures import FALSE, TRUE
 from evaluation.audit.store import SAMPLE, TABLE, Audit, AuditError
+from evaluation.labeler_quality import labeler_counts
 from evaluation.stage import evaluate
+from evaluation.statistics import total
 from rlaif.config import Config, EngineSection, ModelSection
 from rlaif.errors import InputError
 from rlaif.storage.files import read_json
 from rlaif.storage.run import Run
 from tests.support.doubles import ScriptedEngine
 from tests.support.runs.audited import answers_by_truth, assert_contains
-from tests.support.synthetic_run import make_run
+from tests.support.synthetic_run import TRAIN_PROMPTS, make_run
 
 NAMES = {"agreement", "kappa", "false_claims_accepted", "true_claims_rejected", "calibration_error", "covered"}
 NAMES |= {"judged", "cannot_tell", "not_of_its_response", "people_kappa", "people"}
@@ -130,6 +132,24 @@ def test_without_a_truth_people_are_all_that_the_labeler_is_compared_with(
     assert metrics["people"]["false_claims_accepted"] is None and metrics["people"]["pair_agreement"] is None
     printed = capsys.readouterr().out
     assert "claim_accuracy" not in printed and f"next     make report RUN={path}" in printed
+
+
+def test_the_labeler_alone_is_evaluated_by_the_settings_of_its_run(run: tuple[Config, Path]) -> None:
+    """Another CONFIG is given than the one that the run is of: before `make dpo` nothing refuses it."""
+    config, path = run
+    shutil.rmtree(path / "policy")
+    answer(run, 20)
+    evaluate(config, path, Policies())
+    expected = metrics_of(path)
+    other = config.feedback.model_copy(update={"pairs_per_prompt": 1})
+    evaluate(config.model_copy(update={"seed": 7, "feedback": other}), path, Policies())
+    assert metrics_of(path) == expected and expected["labeler"]["whole_response_pairs"] > TRAIN_PROMPTS
+    table = pq.read_table(path / "pairs.parquet")  # and by these settings, not by the default ones
+    provenance = json.loads(table.schema.metadata[b"rlaif"])
+    provenance["config"]["feedback"]["pairs_per_prompt"] = 1
+    metadata = {**table.schema.metadata, b"rlaif": json.dumps(provenance).encode()}
+    pq.write_table(table.replace_schema_metadata(metadata), path / "pairs.parquet")
+    assert 0 < total(labeler_counts(Run(path, config, "test")))["baseline pairs"] <= TRAIN_PROMPTS
 
 
 def test_an_audit_of_other_tables_is_not_counted(run: tuple[Config, Path], capsys: pytest.CaptureFixture[str]) -> None:
