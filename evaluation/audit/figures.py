@@ -61,7 +61,8 @@ def claim_figures(cells: Sequence[Cell], seed: int) -> tuple[Figures, Intervals]
     known = [cell for cell in cells if cell.true + cell.false]
     figures, spread = estimate([(cell.true, cell.false) for cell in known], lambda s: _claim_shares(known, s), seed)
     if (distance := figures["calibration_error"]) is not None and (bounds := spread["calibration_error"]):
-        spread["calibration_error"] = [max(0.0, 2 * distance - bounds[1]), bounds[1]]  # chance only adds to a distance
+        low = min(bounds[0], 2 * distance - bounds[1])  # chance only adds to a distance
+        spread["calibration_error"] = [max(0.0, low), bounds[1]]
     figures["covered"] = ratio(sum(cell.size for cell in known), sum(cell.size for cell in cells))
     met = [cell for cell in cells if cell.judged]
     for name, count in (("cannot_tell", "other"), ("not_of_its_response", "foreign")):

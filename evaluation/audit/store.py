@@ -16,6 +16,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import BaseModel, ValidationError
+
 from evaluation.audit.figures import (
     ANSWERS,
     FALSE,
@@ -43,7 +45,29 @@ FIRST, SECOND, EQUAL, CANNOT_TELL = "first", "second", "equal", "cannot tell"
 CHOSEN, REJECTED = "chosen", "rejected"
 PAIR_ANSWERS = (FIRST, SECOND, EQUAL, CANNOT_TELL)
 SAMPLE, TABLE = "audit.json", "audits.parquet"
-KEYS = {"sample", "seed", "count", "tables", "created", "claims", "pairs", "claim_strata", "pair_strata"}  # of SAMPLE
+
+
+class StratumRecord(BaseModel, strict=True):
+    """A stratum in audit.json. size, mean: its items in the run, and their mean p(yes); items: those in the sample."""
+
+    name: str
+    size: int
+    mean: float
+    items: list[str]
+
+
+class SampleRecord(BaseModel, strict=True):
+    """What audit.json has."""
+
+    sample: str
+    seed: int
+    count: int
+    tables: dict[str, str]
+    created: str
+    claims: list[str]
+    pairs: list[str]
+    claim_strata: list[StratumRecord]
+    pair_strata: list[StratumRecord]
 
 
 class AuditError(InputError):
@@ -268,18 +292,17 @@ def read_sample(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        sample = read_json(file)
-        missing = sorted(KEYS - sample.keys()) if isinstance(sample, dict) else sorted(KEYS)
-        problem = f"it lacks {', '.join(missing)}" if missing else ""
+        return SampleRecord.model_validate(read_json(file)).model_dump()
+    except ValidationError as error:
+        first = error.errors()[0]
+        problem = f"it has no valid {'.'.join(map(str, first['loc'])) or 'sample'}: {first['msg']}"
     except InputError as error:
         problem = f"it is not valid JSON: {error.__cause__}"
-    if problem:
-        raise InputError(
-            f"{file} is damaged ({problem}); restore a copy of it, or move it to another folder and run "
-            f"`make audit RUN={path}` with the same N and SEED, which draws the same sample; keep {TABLE}, which has "
-            "people's verdicts"
-        )
-    return dict(sample)
+    raise InputError(
+        f"{file} is damaged ({problem}); restore a copy of it, or move it to another folder and run "
+        f"`make audit RUN={path}` with the same N and SEED, which draws the same sample; keep {TABLE}, which has "
+        "people's verdicts"
+    )
 
 
 def read_verdicts(path: Path) -> Iterator[dict[str, Any]]:

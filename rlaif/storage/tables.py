@@ -43,7 +43,8 @@ def read_parts(run: RunFolder, table: str, columns: Sequence[str] | None = None)
         for name in names:
             if name not in file.schema_arrow.names:
                 raise InputError(
-                    f"{run.path / table}.parquet has no column {name!r}; it has: {', '.join(file.schema_arrow.names)}"
+                    f"{run.path / table}.parquet has no column {name!r}; it has: {', '.join(file.schema_arrow.names)}; "
+                    f"{_remedy(run, table)}"
                 )
         for group in range(file.num_row_groups):
             try:
@@ -111,15 +112,19 @@ def _open(run: RunFolder, table: str) -> pq.ParquetFile:
         )
     try:
         return pq.ParquetFile(path, page_checksum_verification=True)
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowInvalid, OSError) as error:  # OSError: its footer cannot be decoded
         raise _damaged(run, table, error) from error
 
 
 def _damaged(run: RunFolder, table: str, error: Exception) -> InputError:
-    remedy = f"delete it and run `{COMMANDS[table]} RUN={run.path}` again"
+    problem = " ".join(str(error).split())  # some have several lines
+    return InputError(f"{run.path / table}.parquet is damaged ({problem}); {_remedy(run, table)}")
+
+
+def _remedy(run: RunFolder, table: str) -> str:
     if table == "audits":  # no command can write people's verdicts again
-        remedy = "restore a copy of it, or move it to another folder and keep it there: people's verdicts are in it"
-    return InputError(f"{run.path / table}.parquet is damaged ({error}); {remedy}")
+        return "restore a copy of it, or move it to another folder and keep it there: people's verdicts are in it"
+    return f"delete it and run `{COMMANDS[table]} RUN={run.path}` again"
 
 
 def read_provenance(file: Path) -> dict[str, Any]:

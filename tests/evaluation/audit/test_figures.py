@@ -54,6 +54,13 @@ def test_chance_alone_is_not_called_a_calibration_error() -> None:
     assert 0.2 < low < 0.4 < high < 0.6
 
 
+def test_an_extreme_calibration_error_has_an_interval_too() -> None:
+    """Three claims that are all true, where p(yes) is 0.05: beta(3.5, 0.5) has its 2.5% quantile at 0.467."""
+    figures, intervals = claim_figures([Cell(100, 0.05, False, 3, 0)], seed=0)
+    assert figures["calibration_error"] == pytest.approx(0.95)
+    assert intervals["calibration_error"] == pytest.approx([0.417, 0.95], abs=0.02)
+
+
 def test_certainty_is_not_claimed_from_a_few() -> None:
     figures, intervals = claim_figures([Cell(1000, 1.0, True, 10, 0)], seed=0)
     assert (figures["agreement"] == 1.0 and figures["false_claims_accepted"] == 0.0) or figures["kappa"] is None

@@ -3,6 +3,7 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -121,6 +122,30 @@ def test_the_seed_of_the_run_is_the_default(finished: tuple[Config, Path], run: 
     changed = table.replace_schema_metadata({**table.schema.metadata, b"rlaif": json.dumps(provenance).encode()})
     pq.write_table(changed, run / "claims.parquet")
     assert Audit.open(run, 10).sample["seed"] == 3
+
+
+CHANGED: list[tuple[list[str | int], object]] = [
+    (["claims"], 5),
+    (["claims", 0], None),
+    (["count"], "9"),
+    (["seed"], "x"),
+    (["claim_strata", 0], {}),
+    (["pair_strata"], None),
+]
+
+
+@pytest.mark.parametrize(("place", "value"), CHANGED)
+def test_a_sample_with_a_value_of_another_kind_is_damaged(run: Path, place: list[str | int], value: object) -> None:
+    sample: Any = Audit.open(run, 10, 0).sample
+    within = sample
+    for key in place[:-1]:
+        within = within[key]
+    within[place[-1]] = value
+    write_json(run / SAMPLE, sample)
+    name = r"\.".join(map(str, place))
+    for read in (lambda: Audit.open(run, 10, 0), lambda: Audit.read(run)):
+        with pytest.raises(InputError, match=rf"audit\.json is damaged \(it has no valid {name}.*\); restore a copy"):
+            read()
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "null", '{"sample": "x", "seed": 0}'])

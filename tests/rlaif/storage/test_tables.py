@@ -46,7 +46,12 @@ def test_damaged_and_foreign_files(run: Run) -> None:
     with pytest.raises(InputError, match=r"scores.parquet is damaged .*delete it and run `make feedback RUN="):
         count_rows(run, "scores")
     pandas.DataFrame({"response_id": ["a"]}).to_parquet(path)
-    with pytest.raises(InputError, match=r"has no column 'score'; it has: response_id"):
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-40] + b"\xff" * 32 + whole[-8:])  # a footer that cannot be decoded
+    with pytest.raises(InputError, match=r"^[^\n]*scores.parquet is damaged [^\n]*; delete it and run"):
+        count_rows(run, "scores")
+    path.write_bytes(whole)
+    with pytest.raises(InputError, match=r"has no column 'score'; it has: response_id; delete it and run `make feedba"):
         list(read_rows(run, "scores", ["score"]))
     with pytest.raises(InputError, match="was not written by this project"):
         read_metadata(run, "scores")
