@@ -120,7 +120,9 @@ class Site:
 
     def prompt(self, prompt_id: str) -> HTMLResponse:
         snapshot = self._runs.snapshot()
-        return self._page("prompt", active="prompts", **self._of_prompt(snapshot, "run", prompt_id))
+        shown = self._of_prompt(snapshot, "run", prompt_id)
+        in_other = self._runs.other is not None and pages.prompt_row(snapshot, "other", prompt_id) is not None
+        return self._page("prompt", active="prompts", in_other=in_other, **shown)
 
     def compare(self, prompt_id: str) -> HTMLResponse:
         if self._runs.other is None:

@@ -56,7 +56,7 @@ class Guard:
         if scope["method"] == "POST" and _path(scope) in self._posts:
             if headers.getlist("origin") != [f"http://{hosts[0]}"] or headers.get("sec-fetch-site", SAME) != SAME:
                 return PlainTextResponse("error: this was not sent by a page of this address; nothing is saved\n", 403)
-        elif scope["method"] not in ("GET", "HEAD"):
+        elif scope["method"] != "GET":
             return PlainTextResponse("error: nothing can be changed here; only GET is served\n", 405)
         return None
 

@@ -79,7 +79,8 @@ def serve(path: Path, count: int, seed: int | None, port: int) -> None:
     print(f"  sample   {claims:,} claims and {pairs:,} pairs, seed {audit.sample['seed']}")
     print(f"audit: {path} at {address(listening, token)} ; Ctrl-C ends it", flush=True)
     serve_until_interrupted(app, listening)
-    print(f"audit: ended; the verdicts are in {path / TABLE}; next: make evaluate report RUN={path}")
+    print(f"audit: ended; the verdicts are in {path / TABLE}")
+    print(f"  next     make evaluate report RUN={path}, with the same CONFIG and SET")
 
 
 def read_number(name: str, text: str, least: int) -> int:

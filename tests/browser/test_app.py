@@ -5,6 +5,8 @@ from html import unescape
 from io import BytesIO
 from pathlib import Path
 
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -71,9 +73,8 @@ def test_nothing_can_be_changed(site: TestClient, folder: Path) -> None:
 
     before = state()
     for path in PAGES:
-        assert [site.request(method, f"/{TOKEN}/{path}").status_code for method in ("POST", "PUT", "DELETE")] == [
-            405
-        ] * 3
+        for method in ("POST", "PUT", "DELETE", "HEAD"):
+            assert site.request(method, f"/{TOKEN}/{path}").status_code == 405
         site.get(f"/{TOKEN}/{path}")
     assert state() == before
 
@@ -190,6 +191,21 @@ def test_two_runs_side_by_side(site: TestClient) -> None:
     assert "<b>3</b> prompts in both runs" in text
     text = page(site, "compare/p2")
     assert re.findall(r"score (\S+?)<", text) == ["0", "\N{MINUS SIGN}1", "\N{MINUS SIGN}1", "\N{MINUS SIGN}2"]
+
+
+def test_a_prompt_links_to_the_other_run_only_if_that_has_it(folder: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "two")
+    prompts = pq.read_table(other / "prompts.parquet")
+    pq.write_table(prompts.filter(pc.not_equal(prompts["prompt_id"], "p2")), other / "prompts.parquet")
+    app, _ = create_app(Runs(folder, other), [], TOKEN)
+    client = TestClient(app, base_url="http://localhost")
+    assert "compare with two" in page(client, "prompt/p1") and "compare with" not in page(client, "prompt/p2")
+
+
+def test_pages_are_counted_below_only_where_there_are_several(site: TestClient) -> None:
+    assert page(site, "pairs").count('aria-label="Pages"') == 1
+    assert "<b>1</b> pair</p>" in page(site, "pairs", q="pair_id=pair-p1")
+    assert "<b>1</b> prompt in both runs</p>" in page(site, "compare", q="prompt_id=p1")
 
 
 def test_one_run_has_nothing_to_compare(folder: Path) -> None:
