@@ -72,6 +72,7 @@ def report(config: Config, path: Path) -> Path:
         "change": change(metrics),
         **charts(run),
         "labeler": labeler(metrics),
+        "evaluated": "labeler" in metrics,
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "falling": falling_rewards(path / "dpo" / "log.json"),

@@ -87,3 +87,16 @@ def test_the_page_has_the_section_only_with_an_audit(tmp_path: Path) -> None:
         assert ("<h2>People</h2>" in page) == bool(audited)
     assert "2 people have judged 1,200 claims and 100 pairs" in page
     assert "<b>Of 100 pairs people would put about 93 in the same order (88 to 97).</b>" in page
+
+
+def test_where_no_truth_is_known_people_are_named(tmp_path: Path) -> None:
+    """As `make evaluate` leaves a run of photographs before `make dpo`."""
+    config = Config.model_validate({"policy": {"model": "p"}, "labeler": {"model": "l"}})
+    run = Run(tmp_path, config, "test")
+    run.update_metrics(labeler={"claim_accuracy": None, "claims": 0}, intervals={"labeler": {}})
+    page = report(config, tmp_path).read_text()
+    assert f"only people can say how right it is: <code>make audit RUN={tmp_path}</code> asks them" in page
+    assert "before and after alignment will appear here after <code>make dpo evaluate</code>" in page
+    run.update_metrics(people=FIGURES, intervals={"people": INTERVALS})
+    page = report(config, tmp_path).read_text()
+    assert "only people can say how right it is: see below." in page and "Agreement of the labeler with" not in page
