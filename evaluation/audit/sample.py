@@ -8,9 +8,10 @@ Notable choices:
 """
 
 import hashlib
+from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from heapq import heappush, heappushpop
+from heapq import heappush, heapreplace
 from math import sqrt
 
 BOUNDS = (0.1, 0.3, 0.5, 0.7, 0.9)  # of p(yes), between strata
@@ -31,11 +32,10 @@ class Stratum:
     def add(self, key: int, item: str, p_yes: float) -> None:
         self.size += 1
         self.total += p_yes
-        entry = (-key, item)
         if len(self._kept) < self.most:
-            heappush(self._kept, entry)
-        else:
-            heappushpop(self._kept, entry)
+            heappush(self._kept, (-key, item))
+        elif (-key, item) > self._kept[0]:
+            heapreplace(self._kept, (-key, item))
 
     @property
     def mean(self) -> float:
@@ -54,11 +54,12 @@ class Stratum:
 
 def draw_claims(claims: Iterable[tuple[str, float, bool]], count: int, seed: int) -> tuple[list[Stratum], list[str]]:
     """Strata of claims (id, p(yes), verdict), and `count` of their ids, or all if there are fewer, in mixed order."""
-    strata: dict[str, Stratum] = {}
+    strata: dict[tuple[bool, int], Stratum] = {}
     for claim_id, p_yes, verdict in claims:
-        name = f"{'accepted' if verdict else 'rejected'}, p(yes) {band(p_yes)}"
-        stratum = strata.setdefault(name, Stratum(name, count))
-        stratum.add(item_key(seed, claim_id), claim_id, p_yes)
+        kind = verdict, bisect_right(BOUNDS, p_yes)
+        if kind not in strata:
+            strata[kind] = Stratum(f"{'accepted' if verdict else 'rejected'}, p(yes) {band(p_yes)}", count)
+        strata[kind].add(item_key(seed, claim_id), claim_id, p_yes)
     return list(strata.values()), _draw(list(strata.values()), count, seed)
 
 
@@ -77,7 +78,7 @@ def draw_pairs(margins: Sequence[tuple[str, float]], count: int, seed: int) -> t
 def band(p_yes: float) -> str:
     """The interval of BOUNDS that a probability lies in, such as "0.1-0.3"."""
     edges = (0.0, *BOUNDS, 1.0)
-    index = sum(p_yes >= bound for bound in BOUNDS)
+    index = bisect_right(BOUNDS, p_yes)
     return f"{edges[index]:g}-{edges[index + 1]:g}"
 
 
