@@ -23,7 +23,7 @@ from browser.query import View, order, parse, where
 from rlaif.errors import InputError, OutsideFolderError
 from rlaif.storage.files import file_inside, read_json
 from rlaif.storage.schemas import COMMANDS, SCHEMAS
-from rlaif.storage.tables import read_provenance
+from rlaif.storage.tables import damage_remedy, read_provenance
 from rlaif.storage.versions import STAGE_VERSIONS
 
 TABLES = ("prompts", "responses", "claims", "scores", "pairs", "evaluations", "dropped")
@@ -55,15 +55,16 @@ def open_run(path: Path) -> list[str]:
             f"{path} is not a run: it has neither a table ({', '.join(TABLES)}) nor a stage; create one with "
             f"`make generate RUN={path}`"
         )
-    return [note for table, paths in files.items() for file in paths[:1] if (note := _version_note(file, table))]
+    return [note for table, paths in files.items() for file in paths[:1] if (note := _version_note(path, file, table))]
 
 
-def _version_note(file: Path, table: str) -> str:
+def _version_note(path: Path, file: Path, table: str) -> str:
     try:
         names = set(pq.read_schema(file).names)
         provenance = read_provenance(file)
     except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file} is damaged ({error}); delete it and run `{COMMANDS[table]}` again") from error
+        problem = " ".join(str(error).split())  # some have several lines
+        raise InputError(f"{file} is damaged ({problem}); {damage_remedy(path, table)}") from error
     stage, version = provenance["stage"], provenance["stage_version"]
     ours = STAGE_VERSIONS.get(stage)
     if missing := [name for name in SCHEMAS[table].names if name not in names]:

@@ -44,7 +44,7 @@ def read_parts(run: RunFolder, table: str, columns: Sequence[str] | None = None)
             if name not in file.schema_arrow.names:
                 raise InputError(
                     f"{run.path / table}.parquet has no column {name!r}; it has: {', '.join(file.schema_arrow.names)}; "
-                    f"{_remedy(run, table)}"
+                    f"{damage_remedy(run.path, table)}"
                 )
         for group in range(file.num_row_groups):
             try:
@@ -118,13 +118,17 @@ def _open(run: RunFolder, table: str) -> pq.ParquetFile:
 
 def _damaged(run: RunFolder, table: str, error: Exception) -> InputError:
     problem = " ".join(str(error).split())  # some have several lines
-    return InputError(f"{run.path / table}.parquet is damaged ({problem}); {_remedy(run, table)}")
+    return InputError(f"{run.path / table}.parquet is damaged ({problem}); {damage_remedy(run.path, table)}")
 
 
-def _remedy(run: RunFolder, table: str) -> str:
+def damage_remedy(path: Path, table: str) -> str:
+    """What to do about a damaged table of the run folder `path`."""
     if table == "audits":  # no command can write people's verdicts again
         return "restore a copy of it, or move it to another folder and keep it there: people's verdicts are in it"
-    return f"delete it and run `{COMMANDS[table]} RUN={run.path}` again"
+    again = f"delete it and run `{COMMANDS[table]} RUN={path}` again"
+    if table in ("claims", "pairs") and (path / "audits.parquet").is_file():
+        return f"restore a copy of it, as people's verdicts in audits.parquet count for this table only; or {again}"
+    return again
 
 
 def read_provenance(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from browser.tables import open_run
 from evaluation.audit.figures import FALSE, TRUE, UNCLEAR
 from evaluation.audit.store import EQUAL, SAMPLE, TABLE, Audit, AuditError, read_verdicts
 from evaluation.labeler_quality import labeler_counts, labeler_figures
@@ -171,6 +172,23 @@ def test_damaged_verdicts_are_not_deleted(run: Path, content: bytes) -> None:
     with pytest.raises(InputError, match=r"audits\.parquet is damaged .*; restore a copy of it, or move it") as error:
         Audit.open(run, 10, 0)
     assert "delete" not in str(error.value) and (run / TABLE).read_bytes() == content
+
+
+@pytest.mark.parametrize("table", ["claims", "pairs"])
+def test_where_a_damaged_table_has_been_audited_a_copy_is_asked_for(run: Path, table: str) -> None:
+    """Written again it would be another table, for which no verdict counts."""
+    audit = Audit.open(run, 10, 0)
+    for file in run.glob("*.parquet"):
+        content = b"PAR1 nothing" if file.stem == table else file.read_bytes()
+        file.unlink()  # a link
+        file.write_bytes(content)
+    with pytest.raises(InputError, match=rf"{table}\.parquet is damaged .*; delete it and run `make feedback RUN="):
+        open_run(run)
+    audit.record("claim", audit.sample["claims"][0], TRUE, "a", 1.0)
+    remedy = rf"{table}\.parquet is damaged .*; restore a copy of it, as people's verdicts in .*; or delete it and run"
+    for read in (lambda: Audit.open(run, 10, 0), lambda: open_run(run)):
+        with pytest.raises(InputError, match=remedy):
+            read()
 
 
 @pytest.mark.parametrize(
