@@ -108,7 +108,6 @@ def test_nothing_is_answered_that_nobody_has_seen(run: Path, address: str, page:
         page.wait_for_load_state()
 
     page.keyboard.press("t")  # before anybody can have looked
-    page.keyboard.press("Control+f")
     page.wait_for_timeout(PAUSE)
     assert answers(run) == []
     answer("t")
