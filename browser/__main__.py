@@ -11,8 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlaif.command import read_port, report_error
-from rlaif.errors import RlaifError
+from rlaif.command import exit_status, read_port
 
 
 def serve(run: Path, other: Path | None, port: int) -> None:
@@ -42,12 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--other", type=Path, metavar="FOLDER", help="another run, to compare prompt by prompt")
     parser.add_argument("--port", default="8000", help="first port to try; default 8000")
     arguments = parser.parse_args(argv)
-    try:
-        serve(arguments.run, arguments.other, read_port(arguments.port))
-    except (RlaifError, OSError) as error:
-        report_error(str(error))
-        return 2
-    return 0
+    return exit_status(lambda: serve(arguments.run, arguments.other, read_port(arguments.port)))
 
 
 if __name__ == "__main__":

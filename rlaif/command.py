@@ -51,6 +51,18 @@ def run_stage(
     return 0
 
 
+def exit_status(action: Callable[[], object]) -> int:
+    """Runs `action` of a command that is not a stage: 0, or 2 after one line on stderr, for an error that the user can
+    fix.
+    """
+    try:
+        action()
+    except (RlaifError, OSError) as error:
+        report_error(str(error))
+        return 2
+    return 0
+
+
 def follow_launcher() -> None:
     """What a process of a launcher does; nothing in a process of its own.
 

@@ -23,8 +23,8 @@ from typing import Any
 
 from PIL import Image
 
-from rlaif.command import report_error
-from rlaif.errors import ConfigError, InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import ConfigError, InputError
 from rlaif.storage.files import atomic_write, read_json
 
 WIDTH, HEIGHT = 1240, 800
@@ -170,14 +170,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--other", required=True, metavar="FOLDER", help="another run of the same prompts")
     parser.add_argument("--out", default=Path("docs/assets"), type=Path, metavar="FOLDER", help="default docs/assets")
     arguments = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         if not arguments.other:
             raise ConfigError("OTHER is not set; give another run of the same prompts, to show both side by side")
         take(arguments.run, Path(arguments.other), arguments.out)
-    except (RlaifError, OSError) as error:
-        report_error(str(error))
-        return 2
-    return 0
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rlaif.command import read_port, report_error
-from rlaif.errors import ConfigError, InputError, RlaifError
+from rlaif.command import exit_status, read_port
+from rlaif.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from evaluation.audit.store import Audit
@@ -98,13 +98,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", help="seed of the sample; default that of the audit that is there, or of the run")
     parser.add_argument("--port", default="8000", help="first port to try; default 8000")
     arguments = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         seed = None if arguments.seed is None else read_number("SEED", arguments.seed, 0)
         serve(arguments.run, read_number("N", arguments.count, 1), seed, read_port(arguments.port))
-    except (RlaifError, OSError) as error:
-        report_error(str(error))
-        return 2
-    return 0
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

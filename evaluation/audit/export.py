@@ -13,8 +13,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlaif.command import report_error
-from rlaif.errors import InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 
 if TYPE_CHECKING:  # deferred so that --help stays fast
     from evaluation.audit.store import Audit
@@ -79,12 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="python -m evaluation.audit.export", description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--run", required=True, type=Path, metavar="FOLDER", help="run folder, such as runs/demo")
-    try:
-        export(parser.parse_args(argv).run)
-    except (RlaifError, OSError) as error:
-        report_error(str(error))
-        return 2
-    return 0
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: export(arguments.run))
 
 
 if __name__ == "__main__":

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.audit.export import TABLE
 from evaluation.audit.two_labelers import SIDES, compare, count_strata
-from rlaif.command import report_error
+from rlaif.command import exit_status
 from rlaif.config import Config
 from rlaif.config.load import load_config
-from rlaif.errors import InputError, RlaifError
+from rlaif.errors import InputError
 from rlaif.report.figures import format_with_interval
 
 if TYPE_CHECKING:  # deferred so that --help stays fast
@@ -123,16 +123,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--set", dest="overrides", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="changes to it"
     )
     arguments = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         config, rows = load_config(arguments.config, arguments.overrides), read_claims(arguments.audits)
         from rlaif.inference.open import open_engine
 
         name, verdicts = verify_claims(rows, config, open_engine)
         print(comparison_table(rows, name, verdicts, config.seed))
-    except (RlaifError, OSError) as error:
-        report_error(str(error))
-        return 2
-    return 0
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":
