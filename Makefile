@@ -140,6 +140,7 @@ ablations: .venv/.ready ## ablations: runs that differ in one setting each, in o
 	@$(VENV)/python -m rlaif.pipelines.ablations $(STAGE_ARGS) $(LAUNCHING)
 
 compare-labelers: .venv/.ready ## compare two labelers on the same responses, RUNS="runs/a runs/b": agreement, calibration, cost; or AUDITS=runs/a with the labeler of CONFIG
+	@$(if $(and $(AUDITS),$(RUNS)),echo 'error: got AUDITS and RUNS; give AUDITS to try the labeler of CONFIG on audited claims or RUNS to compare two runs' >&2; exit 2)
 	@$(VENV)/python $(if $(AUDITS),-m evaluation.audit.read_back --audits $(call path,$(AUDITS)) --config $(call path,$(CONFIG)) $(CHANGES),-m evaluation.compare_labelers $(RUNS))
 
 export-audit: .venv/.ready ## write the claims of RUN that people have judged as a test set for labelers, with pictures: RUN/audited_claims.parquet

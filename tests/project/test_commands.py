@@ -111,6 +111,8 @@ def test_make_compares_two_runs_or_tries_a_labeler_on_audited_claims() -> None:
     assert "-m evaluation.compare_labelers runs/a runs/b" in dry_run("compare-labelers", "RUNS=runs/a runs/b")
     shown = dry_run("compare-labelers", "AUDITS=runs/a b", "CONFIG=configs/endpoint.yaml", "SET=seed=1")
     assert "-m evaluation.audit.read_back --audits 'runs/a b' --config 'configs/endpoint.yaml' --set 'seed=1'" in shown
+    both = dry_run("compare-labelers", "AUDITS=runs/a", "RUNS=runs/a runs/b")
+    assert both.startswith("echo 'error: got AUDITS and RUNS; give AUDITS to") and "exit 2" in both.split("\n")[0]
 
 
 def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
