@@ -112,7 +112,8 @@ def test_make_compares_two_runs_or_tries_a_labeler_on_audited_claims() -> None:
     shown = dry_run("compare-labelers", "AUDITS=runs/a b", "CONFIG=configs/endpoint.yaml", "SET=seed=1")
     assert "-m evaluation.audit.read_back --audits 'runs/a b' --config 'configs/endpoint.yaml' --set 'seed=1'" in shown
     both = dry_run("compare-labelers", "AUDITS=runs/a", "RUNS=runs/a runs/b")
-    assert both.startswith("echo 'error: got AUDITS and RUNS; give AUDITS to") and "exit 2" in both.split("\n")[0]
+    commands = both[both.index("echo 'error: got AUDITS and RUNS; give AUDITS to") :].splitlines()
+    assert commands[0].endswith("exit 2") and "-m evaluation" in commands[1], "before the command, not after it"
 
 
 def test_make_hands_over_texts_and_names_as_they_are_written() -> None:
