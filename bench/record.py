@@ -19,7 +19,8 @@ from typing import Any
 
 from bench.figures.results import RESULTS, ROOT, ResultFile, read_result, result_names, write_result
 from bench.result import machine
-from rlaif.errors import InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 from rlaif.storage.files import read_json
 
 Metrics = dict[str, Any]
@@ -178,13 +179,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--note", default="", help="note for the reader")
     arguments = parser.parse_args(argv)
     file = arguments.out or RESULTS / f"{arguments.name}.json"
-    try:
+
+    def run() -> None:
         record(arguments.name, arguments.sources, file, arguments.title, arguments.command, arguments.note)
-    except (RlaifError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {file}; next: make figures")
-    return 0
+        print(f"wrote {file}; next: make figures")
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

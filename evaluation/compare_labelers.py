@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from evaluation.agreement import Agreement, Calibration
 from evaluation.truth import TruthLookup, truth_of
+from rlaif.command import exit_status
 from rlaif.config import Section
-from rlaif.errors import InputError, RlaifError
+from rlaif.errors import InputError
 from rlaif.report.figures import format_figure
 
 if TYPE_CHECKING:  # deferred so that --help stays fast
@@ -146,17 +147,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("runs", nargs="*", type=Path, metavar="RUN", help="two run folders with different labelers")
     runs = parser.parse_args(argv).runs
-    try:
+
+    def run() -> None:
         if len(runs) != 2:
             raise InputError(
                 f'got {len(runs)} runs, expected two; name them as in RUNS="runs/demo runs/other", or give claims that '
                 "people have judged: AUDITS=runs/demo"
             )
         print(comparison_table(*compare(*runs)))
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

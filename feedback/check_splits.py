@@ -19,7 +19,8 @@ from typing import Any
 
 from feedback.check.claim import Source
 from feedback.divide import Draft, find, refuse
-from rlaif.errors import InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 from rlaif.records.json_rows import read_json_rows
 from rlaif.text import clean
 
@@ -76,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("file", metavar="FILE", type=Path, help="JSON lines: instruction, response, claims")
     parser.add_argument("--config", metavar="FILE", help="YAML configuration whose section `feedback` is followed")
     args = parser.parse_args(argv)
-    try:
+
+    def run() -> None:
         verify = "question"
         if args.config:
             from rlaif.config.load import load_config
@@ -84,10 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             verify = load_config(args.config).feedback.verify
         for row in check_file(args.file, verify):
             print(json.dumps(row, ensure_ascii=False))
-    except (RlaifError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rlaif.errors import InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 
 VERSIONS = ("2.5", "2.6")  # keys of model.modeling.LANGUAGE_MODELS, whose import is slow
 
@@ -42,12 +43,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="side in pixels of the square that has a slice's area; default 448",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the resampler's initial weights; default 0")
-    try:
-        run(parser.parse_args(argv))
-    except RlaifError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: run(arguments))
 
 
 if __name__ == "__main__":

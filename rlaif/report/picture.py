@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from rlaif.errors import InputError, RlaifError
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 
 WIDTH, MARGIN, GAP = 980, 28, 22
 IMAGE, IMAGE_SIDE = 176, 480  # drawn width; pixels of the longer side of the embedded image
@@ -212,17 +213,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--pair", metavar="ID", help="pair_id; default: the most instructive pair")
     parser.add_argument("--config", default="configs/demo.yaml", metavar="FILE", help="configuration of the run")
     arguments = parser.parse_args(argv)
-    try:
-        run = Run(arguments.run, load_config(arguments.config), "report")
-        content = picture(run, arguments.pair)
+
+    def run() -> None:
+        content = picture(Run(arguments.run, load_config(arguments.config), "report"), arguments.pair)
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(arguments.out) as temporary:
             temporary.write_text(content, encoding="utf-8")
-    except (RlaifError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    print(f"wrote {arguments.out}")
-    return 0
+        print(f"wrote {arguments.out}")
+
+    return exit_status(run)
 
 
 if __name__ == "__main__":
