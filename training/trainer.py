@@ -97,7 +97,7 @@ class Collator:
         if self.attention == "dense":
             batch = packed_batch(rows, capacity, self.pad_token_id)
         else:  # rows of one length, or kernels are compiled again
-            length = len(rows) * capacity if self.attention == "flex" else None
+            length = len(rows) * capacity
             batch = folded_batch(rows, self.pad_token_id, length)
         return batch if self.averaging == "token" else batch | {"loss_weights": answer_weights(batch["labels"])}
 
