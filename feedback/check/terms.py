@@ -116,6 +116,8 @@ class Sentence:
             joined = _JOINED - {COMMA} if is_unspaced(self.terms[last].text[0]) else _JOINED
             if self.terms[position].role != "attribute" or not gap <= joined | _MEASURES:
                 break
+            if self.terms[position].is_number and not self.terms[last].is_number and not gap.isdisjoint(_JOINED):
+                break  # another thing begins: "a cat on the left and two dogs"
             last = position
         clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
         nouns = [term for term in self.terms[:index] if term.role == "content"]
