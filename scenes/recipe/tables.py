@@ -176,7 +176,7 @@ TABLES: dict[str, Table] = {
     "phrases-one": (partial(phrases_row, objects=1), "phrases", 16000),
     "phrases": (phrases_row, "phrases", 84000),
     "copying": (splitting_row, "conversations", 16000),
-    "language": (language_row, "conversations", 12000),
+    "language": (language_row, "conversations", 16000),
     "first": (partial(caption_row, objects=1, canvases=SMALL), "captions", 30000),
     "two": (partial(caption_row, objects=2, canvases=SMALL, signs=0.2), "captions", 15000),
     "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 30000),

@@ -36,7 +36,7 @@ COMPANIONS = {
     "sandwich": ("apple", "bottom left"),
     "scissors": ("book", "bottom"),
     "sheep": ("dog", "bottom left"),
-    "tennis racket": ("backpack", "top right"),
+    "tennis racket": ("bicycle", "top right"),
     "toilet": ("potted plant", "top left"),
     "train": ("suitcase", "bottom right"),
     "tv": ("couch", "bottom"),

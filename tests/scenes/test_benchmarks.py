@@ -25,7 +25,7 @@ from scenes.prompts import VERIFY_PROMPT
 from scenes.world import Scene, SceneObject
 from scenes.world.habits import COMPANIONS
 from scenes.world.things import THINGS
-from tests.scenes.asking import asked
+from tests.support.captions.asking import asked
 
 SCENES = 24
 DEFAULT = BenchmarkSection()

@@ -12,7 +12,7 @@ from scenes.language.mentions import Truth, place_phrase
 from scenes.short_questions import KINDS, ShortQuestion, altered, mention_of_truth, short_questions, true_relations
 from scenes.world import PLACES, hidden_by, sample_scene
 from scenes.world.things import THINGS
-from tests.scenes.asking import asked
+from tests.support.captions.asking import asked
 from tests.support.captions.scene_truth import REFERENCE
 
 TRUTH = json.loads(REFERENCE)

@@ -36,8 +36,8 @@ def test_every_training_config_is_read_strictly_and_continues_from_the_previous_
 def test_embedded_models_trains_each_stage_after_the_one_it_continues_from() -> None:
     written = {"runs/training/random"}
     for path, run in COMMAND.findall(dry_run("embedded-models")):
-        config = load_config_of(EncoderConfig if ROOT / path == ENCODER else TrainingConfig, ROOT / path)
-        assert config.model in written, path
+        kind: type[EncoderConfig | TrainingConfig] = EncoderConfig if ROOT / path == ENCODER else TrainingConfig
+        assert load_config_of(kind, ROOT / path).model in written, path
         written.add(f"{run}/model")
     assert {f"runs/training/{name}/model" for name in ("start", "policy", "labeler", "rewriter")} <= written
 

@@ -7,8 +7,8 @@ import torch
 
 from model import MiniCPMVProcessor
 from rlaif.errors import ConfigError
+from tests.support.captions.squares import encoded, square_rows, write_table
 from tests.support.tiny import load_model, noise_image
-from tests.training.encoder.pictures import encoded, square_rows, write_table
 from training.encoder.pictures import Collator, Pictures, SimilarSizes, normalized
 from training.encoder.whitening import patches_of, whiten_patches
 

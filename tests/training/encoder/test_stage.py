@@ -14,8 +14,8 @@ from model import MiniCPMVProcessor
 from rlaif.config import EncoderConfig
 from rlaif.config.load import load_config_of
 from tests.support import ROOT
+from tests.support.captions.squares import square_rows, write_table
 from tests.support.tiny import load_model
-from tests.training.encoder.pictures import square_rows, write_table
 from training.encoder.__main__ import main
 from training.encoder.pictures import Collator, Pictures
 from training.encoder.scores import TextScorer, share_found, text_vectors
