@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from rlaif.config import Config
 from rlaif.errors import InputError
-from rlaif.report.charts import HEIGHT, LIGHT, WIDTH, svg_document
+from rlaif.report.charts import FONTS, HEIGHT, LIGHT, WIDTH, svg_document
 from rlaif.report.picture import text_width
 from rlaif.storage.files import atomic_write
 from rlaif.storage.run import Run
@@ -84,11 +84,11 @@ def rasterize(svg: str) -> bytes:
 
 
 def has_no_font() -> bool:
-    """Whether a text leaves no pixel: resvg then leaves texts out without a word."""
+    """Whether a text in the fonts of charts leaves no pixel: resvg then leaves texts out without a word."""
     import resvg_py
 
     blank = '<svg xmlns="http://www.w3.org/2000/svg" width="20" height="20">{}</svg>'
-    texts = ("", '<text y="15" font-family="sans-serif">M</text>')
+    texts = ("", f"<text y='15' font-family='{FONTS}'>M</text>")
     return len({bytes(resvg_py.svg_to_bytes(svg_string=blank.format(text))) for text in texts}) == 1
 
 

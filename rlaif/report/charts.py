@@ -42,10 +42,12 @@ DARK = {
 COLORS = """text { fill: $ink; } .soft, text.label, text.note { fill: $soft; } text.tick { fill: $faint; }
 .paper { fill: $paper; stroke: $line; } .grid { stroke: $line; } .level { stroke: $faint; }
 .tone-chosen { color: $chosen; } .tone-rejected { color: $rejected; } .tone-margin { color: $margin; }"""
-SHAPES = """text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
-.tick, .label, .note { font-size: 11.5px; font-variant-numeric: tabular-nums; } .level { stroke-dasharray: 3 4; }
-.line { fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-.interval { fill: none; stroke: currentColor; stroke-width: 1.2; opacity: .65; } .point { fill: currentColor; }"""
+# fonts by name, because resvg takes Arial for any sans-serif font, and no other where that is missing
+FONTS = 'system-ui, -apple-system, "Segoe UI", "Helvetica Neue", Arial, "Liberation Sans", "DejaVu Sans", sans-serif'
+SHAPES = f"""text {{ font-family: {FONTS}; }}
+.tick, .label, .note {{ font-size: 11.5px; font-variant-numeric: tabular-nums; }} .level {{ stroke-dasharray: 3 4; }}
+.line {{ fill: none; stroke: currentColor; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }}
+.interval {{ fill: none; stroke: currentColor; stroke-width: 1.2; opacity: .65; }} .point {{ fill: currentColor; }}"""
 
 
 @dataclass(frozen=True)

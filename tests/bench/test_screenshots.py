@@ -57,6 +57,7 @@ def test_errors_are_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = str(write_run(tmp_path / "one"))
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     assert main(["--run", run, "--other", "", "--out", str(tmp_path)]) == 2
     assert main(["--run", run, "--other", run, "--out", str(tmp_path)]) == 2
     monkeypatch.setattr(shutil, "which", lambda name: None)
