@@ -12,6 +12,7 @@ from rlaif.config import EncoderConfig
 from rlaif.errors import ConfigError, ModelError
 from rlaif.processes import sharding
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
+from training.attention import set_vision_attention
 from training.encoder.pictures import Collator, Pictures, SimilarSizes
 from training.encoder.scores import TextScorer, text_vectors
 from training.encoder.whitening import whiten_patches
@@ -95,8 +96,7 @@ def build_trainer(config: EncoderConfig, args: TrainingArguments) -> EncoderTrai
     if config.whiten_patches:
         whiten_patches(model.model.vision_model, pictures, images.norm_mean, images.norm_std, config.seed)
     vectors = text_vectors(model.get_input_embeddings().weight.detach(), pictures.texts.ids)
-    if args.bf16 and args.device.type == "cpu":  # the backward pass of sdpa there takes longer than all else together
-        model.model.vision_model.set_attn_implementation("eager")
+    set_vision_attention(model.model.vision_model, args)
     trainer = EncoderTrainer(
         model=TextScorer(model, vectors),
         args=args,
