@@ -84,12 +84,13 @@ def gradients(model: Any, batch: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def test_log_probs_and_gradients_equal_those_of_separate_sequences(tiny_model: Path) -> None:
-    model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model).eval()
+    # float64 for all but norms, because the order of sums, and with it differences in float32, depend on the processor
+    model = MiniCPMVForConditionalGeneration.from_pretrained(tiny_model, dtype=torch.float64).eval()
     separate, shared = batches(tiny_model)
     assert "image_repeats" not in shared and "folds" not in separate
     assert [len(lengths) - 1 for lengths in shared["folds"]] == [5, 2, 2, 2]  # 12 answers, of which one occurs twice
     with torch.no_grad():
-        torch.testing.assert_close(log_probs(model, shared), log_probs(model, separate), rtol=0, atol=1e-5)
+        torch.testing.assert_close(log_probs(model, shared), log_probs(model, separate), rtol=0, atol=1e-6)
     expected, actual = gradients(model, separate), gradients(model, shared)
     assert expected.keys() == actual.keys() and len(expected) > 20
     for name in expected:
