@@ -7,8 +7,9 @@
 | phrases-one, phrases | encoder          | an image of one thing or of any scene, all short texts that are true     |
 | copying              | language-1       | text only: a text to split, in which every claim is copied               |
 | language             | language-2       | text only: a scene in words and questions about it, or a text to split   |
-| first                | pretrain-1, 2    | an image of one thing, small enough for no slices, its honest caption    |
-| two, captions        | pretrain-3       | an image of up to two things, then of any scene; its honest caption      |
+| first                | pretrain-1       | an image of one thing, small enough for no slices, its honest caption    |
+| small                | pretrain-2       | an image of up to four things, half with a sign, small; its honest caption |
+| captions             | pretrain-3       | an image of any scene, half with a sign; its honest caption              |
 | easy                 | sft-1            | an image of up to two things, short questions, a short caption           |
 | recognition          | sft-1            | the same about any scene; half of them have a sign to read               |
 | instructions         | sft-2            | an image, a detailed description, harder questions; or a text to split   |
@@ -176,15 +177,15 @@ TABLES: dict[str, Table] = {
     "phrases-one": (partial(phrases_row, objects=1), "phrases", 16000),
     "phrases": (phrases_row, "phrases", 84000),
     "copying": (splitting_row, "conversations", 16000),
-    "language": (language_row, "conversations", 16000),
+    "language": (language_row, "conversations", 32000),
     "first": (partial(caption_row, objects=1, canvases=SMALL), "captions", 30000),
-    "two": (partial(caption_row, objects=2, canvases=SMALL, signs=0.2), "captions", 15000),
-    "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 30000),
+    "small": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL, signs=OFTEN), "captions", 24000),
+    "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 40000),
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
-    "recognition": (recognition_row, "conversations", 20000),
-    "instructions": (instruction_row, "conversations", 14000),
-    "web": (web_row, "conversations", 14000),
-    "labeling": (labeling_row, "conversations", 24000),
+    "recognition": (recognition_row, "conversations", 30000),
+    "instructions": (instruction_row, "conversations", 20000),
+    "web": (web_row, "conversations", 16000),
+    "labeling": (labeling_row, "conversations", 32000),
 }
 
 
