@@ -96,9 +96,9 @@ class Collator:
         batch: dict[str, Any]
         if self.attention == "dense":
             batch = packed_batch(rows, capacity, self.pad_token_id)
-        else:  # rows of one length, or kernels are compiled again
-            length = len(rows) * capacity
-            batch = folded_batch(rows, self.pad_token_id, length)
+        else:  # packed rows have one length, or kernels are compiled again: by FlexAttention, and by oneDNN on a CPU
+            fixed = self.attention == "flex" or self.capacity is not None
+            batch = folded_batch(rows, self.pad_token_id, len(rows) * capacity if fixed else None)
         return batch if self.averaging == "token" else batch | {"loss_weights": answer_weights(batch["labels"])}
 
 

@@ -62,6 +62,7 @@ def test_cases_by_someone_who_did_not_know_the_rules() -> None:
         ("A dog bites a man.", "A man is bitten by a dog.", "Is a man bitten by a dog?", "asked", ""),
         ("Two dogs on the right and three birds.", "Two dogs on the right.", "Two dogs on the right?", "asked", ""),
         ("The two or three dogs are red.", "Two dogs.", "Two dogs?", "asked", ""),
+        ("Here are a red and two green apples.", "Here is a red apple.", "Is here a red apple?", "asked", ""),
     ],
 )
 def test_reasons(response: str, claim: str, question: str, outcome: str, reason: str) -> None:
