@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel, TrainingArguments
 
 from model import MiniCPMVForConditionalGeneration
 from model.shared_prefix import FLEX, block_mask, flex_attend
@@ -64,3 +65,9 @@ def flex_problem(device: torch.device, config: Any, autocast: torch.dtype | None
 def set_attention(model: MiniCPMVForConditionalGeneration, attention: Attention) -> None:
     """Set that of the language model; the vision encoder keeps its own."""
     model.set_attn_implementation({"": FLEX if attention == "flex" else "sdpa"})
+
+
+def set_vision_attention(vision: PreTrainedModel, args: TrainingArguments) -> None:
+    """Eager attention on a CPU in bfloat16, where the backward pass of sdpa takes longer than all else together."""
+    if args.bf16 and args.device.type == "cpu":
+        vision.set_attn_implementation("eager")

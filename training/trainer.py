@@ -15,7 +15,7 @@ from rlaif.config import TrainingConfig
 from rlaif.errors import ConfigError, InputError, ModelError
 from rlaif.processes import ShardedTrainer
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
-from training.attention import Attention, choose_attention, set_attention
+from training.attention import Attention, choose_attention, set_attention, set_vision_attention
 from training.conversations import Conversations, read_table
 from training.loss import answer_weights
 from training.packing import Sample, content_tokens, folded_batch, packed_batch
@@ -96,9 +96,9 @@ class Collator:
         batch: dict[str, Any]
         if self.attention == "dense":
             batch = packed_batch(rows, capacity, self.pad_token_id)
-        else:  # rows of one length, or kernels are compiled again
-            length = len(rows) * capacity if self.attention == "flex" else None
-            batch = folded_batch(rows, self.pad_token_id, length)
+        else:  # packed rows have one length, or kernels are compiled again: by FlexAttention, and by oneDNN on a CPU
+            fixed = self.attention == "flex" or self.capacity is not None
+            batch = folded_batch(rows, self.pad_token_id, len(rows) * capacity if fixed else None)
         return batch if self.averaging == "token" else batch | {"loss_weights": answer_weights(batch["labels"])}
 
 
@@ -115,6 +115,7 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
     autocast = torch.bfloat16 if args.bf16 else torch.float16 if args.fp16 else None
     attention, reason = choose_attention(config.attention, args.device, model.config, autocast, model.dtype)
     set_attention(model, attention)
+    set_vision_attention(model.model.vision_model, args)
     sequences = Sequences(load_tables(config, args, processor, cache), config, processor.image_token_id)
     if not len(sequences):
         drops = [drop for table in sequences.tables for drop in table.drops]

@@ -108,6 +108,7 @@ class Sentence:
 
         The noun that follows at once, behind other properties if need be, or else any noun before it in the clause.
         """
+        nouns = [term for term in self.terms[:index] if term.role == "content"]
         last = index
         for position in range(index + 1, len(self.terms)):
             gap = set(self.words[self.terms[last].end : self.terms[position].start])
@@ -116,9 +117,11 @@ class Sentence:
             joined = _JOINED - {COMMA} if is_unspaced(self.terms[last].text[0]) else _JOINED
             if self.terms[position].role != "attribute" or not gap <= joined | _MEASURES:
                 break
+            counts = self.terms[position].is_number and not self.terms[last].is_number
+            if nouns and counts and not gap.isdisjoint(_JOINED):
+                break  # another thing begins: "a cat on the left and two dogs"; not in "a red and two green apples"
             last = position
         clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
-        nouns = [term for term in self.terms[:index] if term.role == "content"]
         return [term for term in nouns if term.start > clause] or nouns[-1:]
 
     def object(self, index: int) -> Term | None:

@@ -62,6 +62,19 @@ def test_attention_equals_that_with_the_dense_mask(key_heads: int) -> None:
         assert (causal - expected).abs().max() > 0.1  # negative control: without the structure it is another result
 
 
+def test_training_on_a_cpu_under_autocast_attends_in_float32() -> None:
+    folds = [[20, 5, 1, 7], [3, 4]]
+    query = torch.randn(1, 2, 40, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    mask = FoldedMask.of(folds, torch.device("cpu"))
+    expected = scaled_dot_product_attention(query, query, query, attn_mask=dense_mask(folds))
+    with torch.autocast("cpu", torch.bfloat16):
+        trained = scaled_dot_product_attention(query, query, query, attn_mask=mask)
+        with torch.no_grad():
+            read = scaled_dot_product_attention(query.detach(), query.detach(), query.detach(), attn_mask=mask)
+    torch.testing.assert_close(trained, expected, rtol=0, atol=1e-5)
+    assert read.dtype == torch.bfloat16 and (read - expected).abs().max() > 1e-4
+
+
 def test_an_attention_that_would_not_mask_is_an_error() -> None:
     mask = FoldedMask.of([[2, 1]], torch.device("cpu"))
     assert mask.shape == (1, 1, 3, 3) and mask.dtype == torch.bool

@@ -9,11 +9,12 @@ import pytest
 import torch
 import torch.nn.attention.flex_attention as flex
 from torch import nn
+from transformers import TrainingArguments
 
 from model.shared_prefix import attend, block_mask, dense_mask, flex_attend
 from rlaif.errors import ConfigError
 from tests.support.tiny import load_model
-from training.attention import choose_attention, set_attention
+from training.attention import choose_attention, set_attention, set_vision_attention
 
 FOLDS = [[30, 12, 9], [17], [60, 20], [3]]
 LENGTH = sum(map(sum, FOLDS))
@@ -122,3 +123,13 @@ def test_an_attention_that_does_not_compile_is_a_reason_and_not_an_error(monkeyp
     assert choose(None) == ("split", f"attention split, one sample after the other: {problem}")
     monkeypatch.setattr("training.attention.flex_attend", lambda module, query, *rest, **settings: (query, None))
     assert choose(None)[0] == choose("flex")[0] == "flex"
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "eager"), (False, "sdpa")])
+def test_the_vision_encoder_has_the_attention_that_trains_fastest(
+    bf16: bool, expected: str, tiny_model: Path, tmp_path: Path
+) -> None:
+    model, _ = load_model(tiny_model)
+    vision = model.model.vision_model
+    set_vision_attention(vision, TrainingArguments(output_dir=str(tmp_path), bf16=bf16, use_cpu=True))
+    assert vision.config._attn_implementation == expected
