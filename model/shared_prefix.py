@@ -57,8 +57,9 @@ def dense_mask(folds: Folds) -> torch.Tensor:
 
 def attend(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, folds: Folds, **settings: Any) -> torch.Tensor:
     """Attention of a row with `dense_mask(folds)`: query [1, H, F, D], key and value [1, H or fewer, F, D]."""
-    if query.requires_grad and query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
-        # torch's backward pass takes two to four times as long in bfloat16 there
+    if query.device.type == "cpu" and torch.is_autocast_enabled("cpu"):
+        # torch's backward pass takes two to four times as long in bfloat16 there; without gradients too, because the
+        # reference of DPO must compute what the policy does
         with torch.autocast("cpu", enabled=False):
             return attend(query.float(), key.float(), value.float(), folds, **settings)
     lengths = [length for fold in folds for length in fold]

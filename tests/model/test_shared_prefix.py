@@ -62,7 +62,7 @@ def test_attention_equals_that_with_the_dense_mask(key_heads: int) -> None:
         assert (causal - expected).abs().max() > 0.1  # negative control: without the structure it is another result
 
 
-def test_training_on_a_cpu_under_autocast_attends_in_float32() -> None:
+def test_attention_on_a_cpu_under_autocast_is_in_float32_with_and_without_gradients() -> None:
     folds = [[20, 5, 1, 7], [3, 4]]
     query = torch.randn(1, 2, 40, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
     mask = FoldedMask.of(folds, torch.device("cpu"))
@@ -71,8 +71,10 @@ def test_training_on_a_cpu_under_autocast_attends_in_float32() -> None:
         trained = scaled_dot_product_attention(query, query, query, attn_mask=mask)
         with torch.no_grad():
             read = scaled_dot_product_attention(query.detach(), query.detach(), query.detach(), attn_mask=mask)
+        dense = scaled_dot_product_attention(query, query, query, attn_mask=dense_mask(folds))
     torch.testing.assert_close(trained, expected, rtol=0, atol=1e-5)
-    assert read.dtype == torch.bfloat16 and (read - expected).abs().max() > 1e-4
+    assert torch.equal(trained, read)
+    assert dense.dtype == torch.bfloat16 and (dense - expected).abs().max() > 1e-4  # negative control
 
 
 def test_an_attention_that_would_not_mask_is_an_error() -> None:
