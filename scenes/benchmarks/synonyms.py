@@ -10,7 +10,6 @@ SYNONYMS: dict[str, tuple[str, ...]] = {  # other things have only their name
     "bird": ("songbird", "parrot", "pigeon", "sparrow", "robin", "gull", "seagull", "duck"),
     "boat": ("sailboat", "ship", "motorboat", "canoe"),
     "book": ("textbook",),
-    "broccoli": ("broccoli floret",),
     "bus": ("minibus", "school bus", "double-decker"),
     "cake": ("birthday cake", "shortcake", "cheesecake", "cupcake"),
     "car": ("automobile", "sedan", "taxi", "cab"),

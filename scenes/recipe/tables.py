@@ -88,8 +88,8 @@ def conversation_row(pictures: Sequence[Image.Image], branches: Sequence[tasks.B
 
 
 def phrases(scene: Scene) -> list[str]:
-    """All short texts that are true of the scene."""
-    texts = [scene.kind, *([scene.sign.text] if scene.sign else [])]
+    """All short texts that are true of the scene: its kind, words and letters of its sign, what its things are like."""
+    texts = [scene.kind, *([scene.sign.text, *sorted(set(scene.sign.text))] if scene.sign else [])]
     for item in scene.objects:
         name = counted(item.name, item.number)
         attributes = [item.color, item.size, NUMBERS[item.number - 2] if item.number > 1 else None]
@@ -97,8 +97,8 @@ def phrases(scene: Scene) -> list[str]:
     return texts
 
 
-def phrases_row(rng: random.Random, objects: int = MAX_OBJECTS) -> Row:
-    scene = sample_scene(rng, objects, SMALL, signs=OFTEN)
+def phrases_row(rng: random.Random, objects: int = MAX_OBJECTS, signs: float = OFTEN) -> Row:
+    scene = sample_scene(rng, objects, SMALL, signs)
     return {"image": png(render(scene)), "texts": phrases(scene)}
 
 
@@ -174,8 +174,8 @@ def labeling_row(rng: random.Random) -> Row:
 Table = tuple[Callable[[random.Random], Row], Columns, int]  # function of a row, columns, number of rows
 
 TABLES: dict[str, Table] = {
-    "phrases-one": (partial(phrases_row, objects=1), "phrases", 16000),
-    "phrases": (phrases_row, "phrases", 84000),
+    "phrases-one": (partial(phrases_row, objects=1, signs=1), "phrases", 24000),
+    "phrases": (phrases_row, "phrases", 76000),
     "copying": (splitting_row, "conversations", 16000),
     "language": (language_row, "conversations", 32000),
     "first": (partial(caption_row, objects=1, canvases=SMALL), "captions", 30000),

@@ -56,7 +56,7 @@ def changed_box(image: Image.Image, other: Image.Image) -> tuple[int, int, int, 
 @pytest.mark.parametrize("picture_set", SETS)
 def test_every_thing_has_a_picture_of_its_own_in_each_set(picture_set: str) -> None:
     contents = {path_of(name, picture_set).read_bytes() for name in THINGS}
-    assert len(contents) == len(THINGS) == 54
+    assert len(contents) == len(THINGS) == 52
     for name in THINGS:
         opacity = np.asarray(picture(name, picture_set, None).getchannel("A")) > 128
         assert 0.1 < opacity.mean() < 1, name  # it has a shape
