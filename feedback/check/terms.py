@@ -107,22 +107,23 @@ class Sentence:
         """What the property at `index` belongs to: "a red and white hat", "the hat is red", "红色的帽子" -> hat.
 
         The noun that follows at once, behind other properties if need be, or else any noun before it in the clause.
+        Both if a number follows "and": "a cow at the right and two pigs", "a dish with a red and two green apples".
         """
+        clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
         nouns = [term for term in self.terms[:index] if term.role == "content"]
-        last = index
+        nouns = [term for term in nouns if term.start > clause] or nouns[-1:]
+        last, earlier = index, list[Term]()
         for position in range(index + 1, len(self.terms)):
             gap = set(self.words[self.terms[last].end : self.terms[position].start])
             if self.terms[position].role == "content" and gap <= _MEASURES:
-                return [self.terms[position]]
+                return [*earlier, self.terms[position]]
             joined = _JOINED - {COMMA} if is_unspaced(self.terms[last].text[0]) else _JOINED
             if self.terms[position].role != "attribute" or not gap <= joined | _MEASURES:
                 break
-            counts = self.terms[position].is_number and not self.terms[last].is_number
-            if nouns and counts and not gap.isdisjoint(_JOINED):
-                break  # another thing begins: "a cat on the left and two dogs"; not in "a red and two green apples"
+            if self.terms[position].is_number and not self.terms[last].is_number and not gap.isdisjoint(_JOINED):
+                earlier = nouns
             last = position
-        clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
-        return [term for term in nouns if term.start > clause] or nouns[-1:]
+        return nouns
 
     def object(self, index: int) -> Term | None:
         """The noun that a position at `index` refers to: "under the old table" -> table; None for "under it".

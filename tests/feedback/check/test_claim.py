@@ -60,9 +60,10 @@ def test_cases_by_someone_who_did_not_know_the_rules() -> None:
         ("A red car.", "A red car.", "Is there a car?", "restated", "mismatched_question"),
         ("A man bites a dog.", "A dog bites a man.", "Does a dog bite a man?", "unknown", "contradicted_claim"),
         ("A dog bites a man.", "A man is bitten by a dog.", "Is a man bitten by a dog?", "asked", ""),
-        ("Two dogs on the right and three birds.", "Two dogs on the right.", "Two dogs on the right?", "asked", ""),
+        ("A cow at the right and two pigs on the left.", "A cow at the right.", "Is a cow at the right?", "asked", ""),
         ("The two or three dogs are red.", "Two dogs.", "Two dogs?", "asked", ""),
-        ("Here are a red and two green apples.", "Here is a red apple.", "Is here a red apple?", "asked", ""),
+        ("A bowl with a red and two green apples.", "A red apple.", "Is there a red apple?", "asked", ""),
+        ("篮子里有一个红色的和两个绿色的苹果。", "有一个红色的苹果。", "有一个红色的苹果吗?", "asked", ""),
     ],
 )
 def test_reasons(response: str, claim: str, question: str, outcome: str, reason: str) -> None:
