@@ -19,7 +19,7 @@
 import asyncio
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -69,7 +69,8 @@ class EndpointEngine(Engine):
         self._max_pixels = max_pixels
         self._extra = {"chat_template_kwargs": dict(chat_template_kwargs)} if chat_template_kwargs else None
         self._length_name = "max_tokens"
-        self._client = open_client(settings, settings.max_retries)
+        self._closing = False
+        self._client = open_client(settings, settings.max_retries, self._stop_when_closing)
         self._turns = Turns(settings.concurrency)
         self._pool = ThreadPoolExecutor(settings.concurrency)
 
@@ -85,9 +86,14 @@ class EndpointEngine(Engine):
 
     def close(self) -> None:
         """See Engine. Waits for requests that were sent; they are not retried."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closing = True
+        # the client last: it forgets a connection that is being opened when it closes
+        self._pool.shutdown(cancel_futures=True)
         self._client.close()
-        self._pool.shutdown()
+
+    def _stop_when_closing(self, _: object) -> None:
+        if self._closing:
+            raise asyncio.CancelledError  # the openai client would retry after an Exception
 
     def _answer(self, request: Request, index: int) -> Completion:
         from openai import APIError
@@ -128,10 +134,13 @@ class EndpointEngine(Engine):
         return send(self._length_name)
 
 
-def open_client(settings: EndpointSection, max_retries: int) -> "OpenAI":
+def open_client(
+    settings: EndpointSection, max_retries: int, before_request: Callable[[object], None] | None = None
+) -> "OpenAI":
     """A client that sends the key of `api_key_env`, but not the key, organization or project that are set for OpenAI.
 
-    Headers that the user set for every server (OPENAI_CUSTOM_HEADERS) are sent.
+    Headers that the user set for every server (OPENAI_CUSTOM_HEADERS) are sent. before_request is called with every
+    request that is about to be sent, and may raise.
 
     Errors: ModelError where that variable cannot be a key.
     """
@@ -145,7 +154,9 @@ def open_client(settings: EndpointSection, max_retries: int) -> "OpenAI":
         )
     # a proxy from the environment cannot reach this machine's loopback
     transport = openai.DefaultHttpxClient(
-        follow_redirects=False, trust_env=urlsplit(settings.url).hostname not in LOOPBACK
+        follow_redirects=False,
+        trust_env=urlsplit(settings.url).hostname not in LOOPBACK,
+        event_hooks={"request": [before_request] if before_request else []},
     )
     client = openai.OpenAI(
         base_url=settings.url,

@@ -1,5 +1,6 @@
 """The engine over HTTP, against a server with scripted replies; test_served.py uses a real one."""
 
+import gc
 import json
 import math
 import socket
@@ -93,6 +94,18 @@ def test_after_an_error_the_remaining_requests_are_not_sent() -> None:
     with ChatServer(lambda body: refusal("no", 400)) as server:
         error_message(server, *[QUESTION] * 200, concurrency=2)
     assert len(server.requests) < 20
+
+
+def test_after_an_error_requests_that_were_sent_are_not_retried_and_no_connection_stays_open() -> None:
+    def reply(body: dict[str, Any]) -> Reply:
+        first = body["messages"][0]["content"][0]["text"] == "0"
+        return refusal("no", 400) if first else refusal("busy", 503)
+
+    for _ in range(5):
+        with ChatServer(reply) as server:
+            error_message(server, *[Request(str(index)) for index in range(16)], concurrency=16, max_retries=50)
+        assert len(server.requests) < 200
+    gc.collect()  # an open connection is a ResourceWarning here, which fails the test
 
 
 @pytest.mark.slow
