@@ -7,8 +7,8 @@
 | phrases-one, phrases | encoder          | an image of one thing or of any scene, all short texts that are true     |
 | copying              | language-1       | text only: a text to split, in which every claim is copied               |
 | language             | language-2       | text only: a scene in words and questions about it, or a text to split   |
-| first                | pretrain-1       | an image of one thing, small enough for no slices, its honest caption    |
-| small                | pretrain-2       | an image of up to four things, half with a sign, small; its honest caption |
+| first                | pretrain-1       | an image of up to four things, small; its honest caption                 |
+| small                | pretrain-2       | the same, half of them with a sign                                       |
 | captions             | pretrain-3       | an image of any scene, half with a sign; its honest caption              |
 | easy                 | sft-1            | an image of up to two things, short questions, a short caption           |
 | recognition          | sft-1            | the same about any scene; half of them have a sign to read               |
@@ -178,7 +178,7 @@ TABLES: dict[str, Table] = {
     "phrases": (phrases_row, "phrases", 76000),
     "copying": (splitting_row, "conversations", 16000),
     "language": (language_row, "conversations", 32000),
-    "first": (partial(caption_row, objects=1, canvases=SMALL), "captions", 30000),
+    "first": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL), "captions", 48000),
     "small": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL, signs=OFTEN), "captions", 24000),
     "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 40000),
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
