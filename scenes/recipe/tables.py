@@ -182,7 +182,7 @@ TABLES: dict[str, Table] = {
     "small": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL, signs=OFTEN), "captions", 24000),
     "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 40000),
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
-    "recognition": (recognition_row, "conversations", 30000),
+    "recognition": (recognition_row, "conversations", 60000),
     "instructions": (instruction_row, "conversations", 20000),
     "web": (web_row, "conversations", 16000),
     "labeling": (labeling_row, "conversations", 32000),
