@@ -112,7 +112,8 @@ class Sentence:
         clause = max((i for i, word in enumerate(self.words[: self.terms[index].start]) if word == COMMA), default=-1)
         nouns = [term for term in self.terms[:index] if term.role == "content"]
         nouns = [term for term in nouns if term.start > clause] or nouns[-1:]
-        last, earlier = index, list[Term]()
+        earlier: list[Term] = []
+        last = index
         for position in range(index + 1, len(self.terms)):
             gap = set(self.words[self.terms[last].end : self.terms[position].start])
             if self.terms[position].role == "content" and gap <= _MEASURES:
