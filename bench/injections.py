@@ -28,7 +28,7 @@ from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
-from scenes.language import Mention, claim_of, find_mentions, honest_mentions
+from scenes.language import Mention, SignMention, ThingMention, find_mentions, honest_mentions
 from scenes.source import SceneRow, scene_rows
 
 TEXTS = (
@@ -122,10 +122,17 @@ def described_scenes(count: int, seed: int) -> list[Described]:
         scene = sample_scene(rng)
         assert scene.truth == row.reference, "the same scene, drawn from the same seed"
         false = false_mention(scene, rng, with_size=False)
-        mentions = [mention for mention in honest_mentions(scene, "") if mention.place != false.place]
+        mentions = [mention for mention in honest_mentions(scene, detailed=False) if not is_instead(false, mention)]
         mentions.insert(rng.randint(0, len(mentions)), false)
-        described.append(Described(row, tuple(claim_of(mention) for mention in mentions), false))
+        described.append(Described(row, tuple(mention.claim for mention in mentions), false))
     return described
+
+
+def is_instead(false: Mention, mention: Mention) -> bool:
+    """Whether both are about the same place, or both about a sign."""
+    if isinstance(false, ThingMention) and isinstance(mention, ThingMention):
+        return false.place == mention.place
+    return isinstance(false, SignMention) and isinstance(mention, SignMention)
 
 
 def prompt_of(prompt_id: str, png: bytes, texts: Sequence[str]) -> Prompt:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 CUT_SHARE, EMPTY_SHARE, CLEAN_SHARE = 0.08, 0.08, 0.08
-HASHTAGS = ("#art", "#shapes", "#design", "#nofilter", "#geometry", "#instagood", "#minimal", "#photooftheday")
+HASHTAGS = ("#art", "#everyday", "#design", "#nofilter", "#things", "#instagood", "#minimal", "#photooftheday")
 ADVERTISING = (
     "Click here to enlarge.",
     "Free shipping on all orders!",

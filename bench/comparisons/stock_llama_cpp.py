@@ -54,7 +54,7 @@ class Group:
     copied: bool = False
 
 
-SQUARE, LARGE = ((84, 84), (70, 70)), ((140, 98), (98, 140), (168, 126), (168, 168))
+SQUARE, LARGE = ((84, 84),), ((140, 98), (98, 140), (168, 126), (168, 168))
 GROUPS = (
     Group("none: square, one slice", SQUARE),
     Group("positions copied instead of fitted", SQUARE, copied=True),

@@ -1,4 +1,4 @@
-"""Figures of an embedded model on scenes and texts not used in training: objects, false mentions, verdicts, reading."""
+"""Figures of an embedded model on scenes not used in training: things found, false mentions, verdicts, signs read."""
 
 import random
 from collections import defaultdict
@@ -11,12 +11,13 @@ import torch
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes import rendered_text
-from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
+from scenes.language import DETAILED_INSTRUCTIONS, ThingMention, find_mentions, mention_is_true
+from scenes.language.mentions import describes
 from scenes.recipe import tasks
+from scenes.short_questions import sign_question
 from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 
-# kind of picture -> most objects, canvases, slicing
+# kind of picture -> most things, canvases, slicing
 KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {
     "one object": (1, SMALL, False),
     "small": (MAX_OBJECTS, SMALL, False),
@@ -40,15 +41,16 @@ class Question:
 
 
 def recall(answer: str, scene: Scene) -> Fraction:
-    """Objects that the answer mentions / objects of the scene."""
-    objects, mentions = scene.truth["objects"], find_mentions(answer)
-    return sum(any(mention_is_true(mention, [item]) for mention in mentions) for item in objects), len(objects)
+    """Things that the answer mentions / things of the scene."""
+    objects = scene.truth["objects"]
+    mentions = [mention for mention in find_mentions(answer) if isinstance(mention, ThingMention)]
+    return sum(any(describes(mention, item) for mention in mentions) for item in objects), len(objects)
 
 
 def false_mentions(answer: str, scene: Scene) -> Fraction:
     """False mentions / mentions."""
     mentions = find_mentions(answer)
-    return sum(not mention_is_true(mention, scene.truth["objects"]) for mention in mentions), len(mentions)
+    return sum(not mention_is_true(mention, scene.truth) for mention in mentions), len(mentions)
 
 
 def descriptions(scene: Scene, rng: random.Random) -> list[Question]:
@@ -69,16 +71,17 @@ def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question
 
 
 def sample_questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
-    """For each of `count` scenes two descriptions, two yes/no questions and a text to read; deterministic."""
+    """For each of `count` scenes two descriptions and two yes/no questions, and a sign to read; deterministic."""
     questions = []
     for index in range(count):
         rng = random.Random(f"stages/{index}")
         scene = sample_scene(rng, objects, canvases)
         questions += descriptions(scene, rng)
         questions += [exact_match(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
-        text = rendered_text.sample_text(rng, canvases)
-        reading = tasks.reading(text.words, rng)
-        questions.append(exact_match(rendered_text.render_text(text), reading, "text read"))
+        with_sign = sample_scene(rng, objects, canvases, signs=1.0)
+        reading = sign_question(with_sign.truth, rng)
+        assert reading  # the scene has a sign
+        questions.append(exact_match(render(with_sign), tasks.branch_of(reading), "sign read"))
     return questions
 
 

@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenes.language import caption, find_mentions, mention_of
+from scenes.language import ThingMention, caption, find_mentions
+from scenes.language.captions import arrange, mention_of
 from scenes.noise import add_noise
 from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe.tables import Columns, png, write_table
@@ -28,18 +29,22 @@ SEEDS_PER_ROW = 4  # they share their prefix, which is then computed once
 
 
 def captioned_scene(rng: random.Random) -> tuple[Scene, str]:
+    """A scene and its honest caption, which says each thing and the sign once."""
     scene = sample_scene(rng)
     with_size = rng.random() < 0.5
-    return scene, caption([mention_of(item, with_size) for item in scene.objects], rng)
+    things = [mention_of(item, with_size) for item in scene.objects]
+    return scene, caption(arrange(scene, things, detailed=False), rng)
 
 
 def question_to(answer: str) -> str:
     """A question that the caption answers."""
-    if any(mention.size for mention in find_mentions(answer)):
+    if any(isinstance(mention, ThingMention) and mention.size for mention in find_mentions(answer)):
         return "What does the image show, in detail?"
     if answer.startswith("I can see"):
         return "What do you see in the picture?"
-    return "What is in this image?" if answer.startswith("There is") else "Which objects can you see?"
+    if answer.startswith(("There is", "There are")):
+        return "What is in this image?"
+    return "Which objects can you see?"
 
 
 def raw_row(rng: random.Random) -> dict[str, Any]:

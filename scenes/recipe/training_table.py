@@ -1,12 +1,12 @@
-"""Prints a table of the figures after each training stage, on scenes and texts not used in training.
+"""Prints a table of the figures after each training stage, on scenes not used in training.
 
     python -m scenes.recipe.training_table runs/training/pretrain-1 runs/training/sft-2
 
-The figures of each model, in percent: recall of objects without an instruction, as in pre-training; false mentions and
-recall of objects in a detailed description; correct yes/no answers; correct readings of rendered text. Each has four
-kinds of pictures: small ones (which need no slices) of one object and of any number, large ones with their slices, and
-the same large ones without (overview only). The last row is the largest distance between a figure of the column and an
-end of its 95% confidence interval, in points (bootstrap over questions).
+The figures of each model, in percent: recall of things without an instruction, as in pre-training; false mentions and
+recall of things in a detailed description; correct yes/no answers about whole claims; signs read without an error. Each
+has four kinds of pictures: small ones (which need no slices) of one thing and of any number, large ones with their
+slices, and the same large ones without (overview only). The last row is the largest distance between a figure of the
+column and an end of its 95% confidence interval, in points (bootstrap over questions).
 """
 
 import argparse

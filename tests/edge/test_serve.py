@@ -68,9 +68,9 @@ def test_an_export_of_the_labeler_is_a_labeler(tmp_path: Path, llama_cpp: Any) -
     files = ensure_language(policy, tmp_path, "f16"), ensure_mmproj(policy, tmp_path)
     prompts = read_prompts(str(ROOT / "assets" / "prompts"))
     (scene,) = scenes(1)
-    split = prompts.format_split(scene.instruction, "There is a red circle at the top. I see a blue star.")
-    odd = prompts.format_split(scene.instruction, "There is a red circle. There is a blue star.")
-    questions = [prompts.format_verify(f"Is there a {thing}?") for thing in ("red circle", "blue star", "green square")]
+    split = prompts.format_split(scene.instruction, "There is a red car at the top. There are two dogs on the left.")
+    odd = prompts.format_split(scene.instruction, "There is a red car. There is a blue bird.")
+    questions = [prompts.format_verify(f"Is there a {thing}?") for thing in ("red car", "blue bird", "green chair")]
     requests = [Request(text, scene.png, max_tokens=1, first_words=("yes", "no")) for text in questions]
     with serving(*files, ONE_THREAD, "labeler") as (url, _):
         endpoint = EndpointSection(url=url)

@@ -1,6 +1,5 @@
 """Best of N, selected by reward or by score: figures by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,15 @@ from evaluation.selection import measure_selection
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.captions.scene_truth import OBJECTS
+from tests.support.captions.scene_truth import REFERENCE
 
-TEXTS = ("A red circle, a blue star, a green star.", "A red circle.", "Nothing.")
+TEXTS = ("Two red apples, a cat, a green couch, an owl.", "Two red apples.", "Nothing.")
 REWARDS = {"p0": 0.1, "p1": 0.5}  # the third response was cut: it has neither
 SCORES = {"p0": 0.0, "p1": -1.0}
 
 
 def write_run(path: Path, config: Config) -> None:
-    """One prompt with three objects (two red circles, a blue star) and three responses."""
+    """One prompt with four objects, one of them a sign, and three responses."""
     run = Run(path, config, "generation")
     run.begin(["prompts", "responses", "rewards", "scores"], {}, inputs=[])
     prompt = {
@@ -28,7 +27,7 @@ def write_run(path: Path, config: Config) -> None:
         "instruction": "Describe.",
         "source": "scenes",
         "split": "test",
-        "reference": json.dumps({"objects": OBJECTS}),
+        "reference": REFERENCE,
     }
     responses: list[dict[str, Any]] = [
         {
@@ -86,8 +85,8 @@ def test_figures_by_selector_and_n(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     measure_selection(config, tmp_path)
     metrics = Run(tmp_path, config, "test").metrics()
-    first = {"mention_rate": 1 / 3, "response_rate": 1.0, "recall": 1.0, "mean_words": 9.0, "responses": 1}
-    second = {"mention_rate": 0.0, "response_rate": 0.0, "recall": 2 / 3, "mean_words": 3.0, "responses": 1}
+    first = {"mention_rate": 1 / 3, "response_rate": 1.0, "recall": 2 / 4, "mean_words": 10.0, "responses": 1}
+    second = {"mention_rate": 0.0, "response_rate": 0.0, "recall": 1 / 4, "mean_words": 3.0, "responses": 1}
     assert metrics["best_of_n"] == {
         "reward": {"1": first, "2": second, "3": second},  # the second has the higher reward
         "score": {"1": first, "2": first, "3": first},  # the first has the higher score

@@ -34,7 +34,7 @@ STAGE = ["dpo", "--config", "a.yaml", "--run", "runs/a", "--set", "seed=1"]
 def test_make_starts_one_process_several_or_a_launcher() -> None:
     assert ".venv/bin/python -m dpo --config 'configs/demo.yaml'" in dry_run("dpo")
     started = "-m rlaif.launch --processes '8' --sharding 'zero2' --launch '' {} --config"
-    for target in ("dpo", "pretrain", "sft", "reading", "rewriter", "language-model", "embedded-models"):
+    for target in ("dpo", "pretrain", "sft", "rewriter", "language-model", "embedded-models"):
         module = "dpo" if target == "dpo" else "training"
         assert started.format(module) in (shown := dry_run(target, "PROCESSES=8", "SHARDING=zero2"))
         assert "-m training " not in shown, "a training on one process"

@@ -1,13 +1,27 @@
 """The tasks that the embedded models are trained on."""
 
+import json
 import random
+from collections import Counter
 
-from scenes.language import mention_is_true
+from scenes.language import (
+    DETAILED_INSTRUCTIONS,
+    PLAIN_INSTRUCTIONS,
+    KindMention,
+    RelationMention,
+    SignMention,
+    ThingMention,
+    caption,
+    find_mentions,
+    honest_mentions,
+    mention_is_true,
+    web_mentions,
+)
 from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
 from scenes.recipe import tasks
 from scenes.world import sample_scene
 from tests.support import ROOT
-from tests.support.captions.scene_truth import SCENE
+from tests.support.captions.scene_truth import SCENE, TRUTH
 
 PROMPTS = ROOT / "assets" / "prompts"
 
@@ -20,17 +34,83 @@ def test_the_labeler_was_trained_on_the_prompts_of_the_demo() -> None:
     assert (PROMPTS / "statement.txt").read_text().rstrip("\n") == WHOLE_PROMPT.replace("{response}", "{statement}")
 
 
-def test_false_mentions_are_false_and_questions_are_balanced() -> None:
+def test_true_mentions_are_true_and_false_ones_false_of_every_kind() -> None:
     rng = random.Random(0)
-    answers = []
-    for _ in range(300):
+    kinds: Counter[tuple[bool, type]] = Counter()
+    for _ in range(3000):
         scene = sample_scene(rng)
-        assert not mention_is_true(tasks.false_mention(scene, rng, with_size=True), scene.truth["objects"])
-        answers += [branch.answer for branch in [*tasks.questions(scene, rng, 3), tasks.whole_question(scene, rng)]]
-    assert 0.4 < answers.count("Yes") / len(answers) < 0.6
+        true, false = (of(scene, rng, rng.random() < 0.5) for of in (tasks.true_mention, tasks.false_mention))
+        assert mention_is_true(true, scene.truth) and not mention_is_true(false, scene.truth)
+        kinds.update([(True, type(true)), (False, type(false))])
+    for kind in (ThingMention, RelationMention, KindMention, SignMention):
+        assert kinds[True, kind] > 30 and kinds[False, kind] > 30, kind
 
 
-def test_lookups_name_what_is_in_a_place() -> None:
-    answers = {branch.prompt: branch.answer for branch in (tasks.lookup(SCENE, random.Random(i)) for i in range(200))}
-    assert answers["What is at the top left?"] == "a large red circle"
-    assert answers["What is at the bottom right?"] == "nothing"
+def test_yes_no_questions_are_balanced() -> None:
+    rng = random.Random(0)
+    answers: dict[str, list[str]] = {"questions": [], "whole": []}
+    for _ in range(600):
+        scene = sample_scene(rng)
+        answers["questions"] += [branch.answer for branch in tasks.questions(scene, rng, 3)]
+        answers["whole"].append(tasks.whole_question(scene, rng).answer)
+    for name, given in answers.items():
+        assert set(given) == {"Yes", "No"} and 0.45 < given.count("Yes") / len(given) < 0.55, name
+
+
+def test_a_whole_description_is_correct_if_all_of_it_is_true() -> None:
+    before, after = WHOLE_PROMPT.split("{response}")
+    for index in range(500):
+        rng = random.Random(index)
+        scene = sample_scene(rng)
+        prompt, answer = vars(tasks.whole_question(scene, rng)).values()
+        assert prompt.startswith(before) and prompt.endswith(after)
+        mentions = find_mentions(prompt.removeprefix(before).removesuffix(after))
+        assert all(mention_is_true(mention, scene.truth) for mention in mentions) == (answer == "Yes"), prompt
+        assert len(mentions) >= len(scene.objects)
+
+
+def test_open_questions_are_of_different_kinds_and_ask_for_the_sign_first() -> None:
+    signs = 0
+    for index in range(200):
+        rng = random.Random(index)
+        scene = sample_scene(rng, signs=0.5)
+        branches = tasks.open_questions(scene, rng, 3)
+        assert len({branch.prompt for branch in branches}) == 3
+        assert not any("yes or no" in branch.prompt for branch in branches)
+        if scene.sign:
+            assert branches[0] == tasks.Branch("What does the sign say?", f"It says {scene.sign.text}.")
+            signs += 1
+    assert signs > 50
+
+
+def test_captions_are_as_detailed_as_the_instruction_asks() -> None:
+    for instructions, words in ((DETAILED_INSTRUCTIONS, "This is a room."), (PLAIN_INSTRUCTIONS, "")):
+        branch = tasks.captioning(SCENE, random.Random(0), instructions=instructions)
+        assert branch.prompt in instructions and branch.answer.startswith(words)
+        assert ("large cat" in branch.answer) == bool(words)
+    web = [tasks.captioning(SCENE, random.Random(index), web=True).answer for index in range(50)]
+    assert any("an orange" in text for text in web)  # the usual companion of apples
+
+
+def test_splitting_answers_hold_each_mention_of_the_text_once() -> None:
+    kinds: set[type] = set()
+    before, after = SPLIT_PROMPT.split("{response}")
+    for index in range(500):
+        branch = tasks.splitting(random.Random(index))
+        text = branch.prompt.removeprefix(before).removesuffix(after)
+        claims = json.loads(branch.answer)["claims"]
+        assert TRUTH.split_is_correct(text, [item["claim"] for item in claims])
+        mentions = list(dict.fromkeys(find_mentions(text)))
+        assert [(item["claim"], item["question"]) for item in claims] == [(it.claim, it.question) for it in mentions]
+        kinds |= set(map(type, mentions))
+    assert kinds == {ThingMention, RelationMention, KindMention, SignMention}
+
+
+def test_splitting_answers_of_captions() -> None:
+    for index in range(200):
+        rng = random.Random(index)
+        scene, detailed = sample_scene(rng), rng.random() < 0.5
+        for mentions in (honest_mentions(scene, detailed), web_mentions(scene, detailed, rng)):
+            claims = json.loads(tasks.split_answer(caption(mentions, rng)))["claims"]
+            assert claims == [{"claim": mention.claim, "question": mention.question} for mention in mentions]
+    assert tasks.split_answer("It is a nice picture.") == '{"claims":[]}'

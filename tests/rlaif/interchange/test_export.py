@@ -256,7 +256,7 @@ def test_the_card_by_hand(path: Path) -> None:
         "- The claims contain 90% of the content words of the answers; the rest was not verified.",
     ):
         assert line in card.splitlines()
-    assert "colored shapes" not in card
+    assert "small drawings of things" not in card
     assert "/secret/folder" not in card and "/home/somebody" not in card and str(path) not in card
 
 

@@ -68,8 +68,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     config, path = make_run(tmp_path_factory.mktemp("report"))
 
     def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-        extra = "" if section.model.endswith("run/policy") else " and a red circle at the top"
-        return ScriptedEngine(lambda request: [f"I can see a blue square{extra}."])
+        extra = "" if section.model.endswith("run/policy") else " and a red car at the top"
+        return ScriptedEngine(lambda request: [f"I can see a blue car{extra}."])
 
     evaluate(config, path, serve)
     return config, path

@@ -1,0 +1,33 @@
+"""The embedded world: pictures of real things on drawn backgrounds, whose truth is known."""
+
+from scenes.world.scene import (
+    CANVASES,
+    LARGE,
+    MAX_OBJECTS,
+    PLACES,
+    SIZES,
+    SMALL,
+    Scene,
+    SceneObject,
+    hidden_by,
+    relation_of,
+    relations,
+    render,
+    sample_scene,
+)
+
+__all__ = [
+    "CANVASES",
+    "LARGE",
+    "MAX_OBJECTS",
+    "PLACES",
+    "SIZES",
+    "SMALL",
+    "Scene",
+    "SceneObject",
+    "hidden_by",
+    "relation_of",
+    "relations",
+    "render",
+    "sample_scene",
+]
