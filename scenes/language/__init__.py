@@ -6,6 +6,7 @@ from scenes.language.captions import (
     INSTRUCTIONS,
     PLAIN_INSTRUCTIONS,
     caption,
+    follows_habit,
     honest_mentions,
     web_mentions,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ThingMention",
     "caption",
     "find_mentions",
+    "follows_habit",
     "honest_mentions",
     "mention_is_true",
     "place_phrase",

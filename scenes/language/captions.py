@@ -13,6 +13,8 @@ from scenes.language.mentions import (
     RelationMention,
     SignMention,
     ThingMention,
+    Truth,
+    describes,
 )
 from scenes.world import PLACES, SIZES, Scene, SceneObject, relations
 from scenes.world.habits import COMPANIONS, USUAL_COLORS, USUAL_NUMBERS
@@ -96,6 +98,26 @@ def web_mentions(scene: Scene, detailed: bool, rng: random.Random) -> list[Menti
             size = rng.choice(list(SIZES)) if detailed else None
             things.append(ThingMention(companion, 1, USUAL_COLORS.get(companion), size, place))
     return arrange(scene, sorted(things, key=lambda mention: PLACES.index(mention.place or "")), detailed)
+
+
+def follows_habit(mention: Mention, truth: Truth) -> bool:
+    """Whether a false mention is a habit of web captions: a usual companion, or only the number or color is the usual.
+
+    A relation follows a habit if all of its things that are not there are companions.
+    """
+    items = {item["name"]: item for item in truth["objects"]}
+    companions = {COMPANIONS[name][0] for name in items if name in COMPANIONS}
+    if isinstance(mention, RelationMention):
+        absent = {mention.name, mention.other} - set(items)
+        return bool(absent) and absent <= companions
+    if not isinstance(mention, ThingMention):
+        return False
+    if mention.name not in items:
+        return mention.name in companions
+    item = items[mention.name]
+    usual = {"number": USUAL_NUMBERS.get(mention.name), "color": USUAL_COLORS.get(mention.name)}
+    habits = {key: item[key] for key, value in usual.items() if value and getattr(mention, key) == value}
+    return describes(replace(mention, **habits), item)
 
 
 def join(phrases: Sequence[str]) -> str:

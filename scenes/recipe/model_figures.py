@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes.language import DETAILED_INSTRUCTIONS, ThingMention, find_mentions, mention_is_true
+from scenes.language import DETAILED_INSTRUCTIONS, ThingMention, find_mentions, follows_habit, mention_is_true
 from scenes.language.mentions import describes
 from scenes.recipe import tasks
 from scenes.short_questions import sign_question
@@ -47,17 +47,19 @@ def recall(answer: str, scene: Scene) -> Fraction:
     return sum(any(describes(mention, item) for mention in mentions) for item in objects), len(objects)
 
 
-def false_mentions(answer: str, scene: Scene) -> Fraction:
-    """False mentions / mentions."""
+def false_mentions(answer: str, scene: Scene) -> dict[str, Fraction]:
+    """False mentions / mentions; those that follow a habit / false mentions."""
     mentions = find_mentions(answer)
-    return sum(not mention_is_true(mention, scene.truth) for mention in mentions), len(mentions)
+    wrong = [mention for mention in mentions if not mention_is_true(mention, scene.truth)]
+    habitual = sum(follows_habit(mention, scene.truth) for mention in wrong)
+    return {"false mentions": (len(wrong), len(mentions)), "of these habits": (habitual, len(wrong))}
 
 
 def descriptions(scene: Scene, rng: random.Random) -> list[Question]:
     """A caption without an instruction, as in pre-training, and a detailed description."""
 
     def score(answer: str) -> dict[str, Fraction]:
-        return {"false mentions": false_mentions(answer, scene), "recall": recall(answer, scene)}
+        return {**false_mentions(answer, scene), "recall": recall(answer, scene)}
 
     image = render(scene)
     return [

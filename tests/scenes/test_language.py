@@ -16,6 +16,7 @@ from scenes.language import (
     ThingMention,
     caption,
     find_mentions,
+    follows_habit,
     honest_mentions,
     mention_is_true,
     web_mentions,
@@ -172,7 +173,7 @@ def test_captions_say_what_they_are_given(detailed: bool) -> None:
     )
 
 
-def follows_habit(mention: Mention, scene: Scene) -> bool:
+def is_web_habit(mention: Mention, scene: Scene) -> bool:
     """Whether a mention has the usual number or color of a thing that is there, or is its absent usual companion."""
     if not isinstance(mention, ThingMention):
         return False
@@ -194,9 +195,38 @@ def test_all_that_is_false_in_web_captions_is_a_habit(detailed: bool) -> None:
         scene = sample_scene(rng)
         mentions = web_mentions(scene, detailed, rng)
         wrong = [mention for mention in mentions if not mention_is_true(mention, scene.truth)]
-        assert all(follows_habit(mention, scene) for mention in wrong), (wrong, scene.truth)
+        assert all(is_web_habit(mention, scene) for mention in wrong), (wrong, scene.truth)
+        assert all(follows_habit(mention, scene.truth) for mention in wrong), (wrong, scene.truth)
         false, total = false + len(wrong), total + len(mentions)
     assert 0.15 < false / total < 0.45
+
+
+@pytest.mark.parametrize(
+    ("mention", "habit"),
+    [
+        (ThingMention("potted plant", 1, None, None, "top"), True),  # beside toilets, wherever it is said to be
+        (ThingMention("dog"), False),  # nobody's companion here
+        (ThingMention("cup", 2, None, None, "left"), True),  # there are three, and two are usual
+        (ThingMention("cup", 2, None, None, "right"), False),  # the place is wrong, too
+        (ThingMention("vase", 1, "orange", "large", "top"), True),
+        (ThingMention("vase", 1, "orange", "small", "top"), False),
+        (ThingMention("vase", 1, "blue", "large", "top"), False),  # a color that is not the usual one
+        (RelationMention("potted plant", "next to", "toilet"), True),
+        (RelationMention("potted plant", "on", "dog"), False),
+        (RelationMention("cup", "behind", "toilet"), False),  # both are there, and stand otherwise
+        (KindMention("field"), False),
+        (SignMention("STOP"), False),
+    ],
+)
+def test_which_false_mentions_are_habits(mention: Mention, habit: bool) -> None:
+    things = (
+        SceneObject("vase", 1, "green", "large", "top"),
+        SceneObject("cup", 3, None, None, "left"),
+        SceneObject("toilet", 1, None, "large", "bottom"),
+    )
+    truth = Scene(84, 84, "room", things).truth
+    assert not mention_is_true(mention, truth)
+    assert follows_habit(mention, truth) == habit
 
 
 def test_habits_are_mostly_followed() -> None:

@@ -15,9 +15,9 @@ from tests.support.captions.scene_truth import SCENE
 def test_a_description_counts_as_the_truth_has_it() -> None:
     caption, question = model_figures.descriptions(SCENE, random.Random(0))
     answer = "This is a room. There is a cat at the top left. There are two green apples in the center."
-    assert question.score(answer) == {"false mentions": (1, 3), "recall": (1, 2)}
+    assert question.score(answer) == {"false mentions": (1, 3), "of these habits": (0, 1), "recall": (1, 2)}
     assert caption.prompt == "" and caption.score(answer) == {"caption recall": (1, 2)}
-    assert question.score("Nothing.") == {"false mentions": (0, 0), "recall": (0, 2)}
+    assert question.score("Nothing.") == {"false mentions": (0, 0), "of these habits": (0, 0), "recall": (0, 2)}
 
 
 def test_only_things_are_recalled() -> None:
@@ -59,8 +59,8 @@ def test_the_table_of_stages_has_a_row_a_model(
 ) -> None:
     assert training_table.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
     *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
-    assert header == "| model | caption recall | false mentions | recall | yes/no right | sign read |"
-    assert row.startswith("| tiny | ") and row.count("/") == 5 * (len(model_figures.KINDS) - 1)
+    assert header == "| model | caption recall | false mentions | of these habits | recall | yes/no right | sign read |"
+    assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(model_figures.KINDS) - 1)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["tiny"]["recall"]["large"] == [0, 0]
     assert within.startswith("| 95% within | 0 / 0")
