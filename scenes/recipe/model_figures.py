@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,13 +17,24 @@ from scenes.language.mentions import describes
 from scenes.recipe import tasks
 from scenes.short_questions import sign_question
 from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+from scenes.world.pictures import HELD_OUT, SETS
 
-# kind of picture -> most things, canvases, slicing
-KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {
-    "one object": (1, SMALL, False),
-    "small": (MAX_OBJECTS, SMALL, False),
-    "large": (MAX_OBJECTS, LARGE, True),
-    "large, no slices": (MAX_OBJECTS, LARGE, False),
+
+class Pictures(NamedTuple):
+    """objects: most things; canvases: (width, height) -> share; sets: of drawings."""
+
+    objects: int
+    canvases: Mapping[tuple[int, int], int]
+    slicing: bool = False
+    sets: tuple[str, ...] = SETS
+
+
+KINDS = {
+    "one object": Pictures(1, SMALL),
+    "new drawings": Pictures(1, SMALL, sets=(HELD_OUT,)),
+    "small": Pictures(MAX_OBJECTS, SMALL),
+    "large": Pictures(MAX_OBJECTS, LARGE, slicing=True),
+    "large, no slices": Pictures(MAX_OBJECTS, LARGE),
 }
 BATCH_SIZE, MAX_NEW_TOKENS = 50, 120
 RESAMPLES = 2000
@@ -72,15 +84,15 @@ def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question
     return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
 
 
-def sample_questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
+def sample_questions(count: int, pictures: Pictures) -> list[Question]:
     """For each of `count` scenes two descriptions and two yes/no questions, and a sign to read; deterministic."""
     questions = []
     for index in range(count):
         rng = random.Random(f"stages/{index}")
-        scene = sample_scene(rng, objects, canvases)
+        scene = sample_scene(rng, pictures.objects, pictures.canvases, sets=pictures.sets)
         questions += descriptions(scene, rng)
         questions += [exact_match(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
-        with_sign = sample_scene(rng, objects, canvases, signs=1.0)
+        with_sign = sample_scene(rng, pictures.objects, pictures.canvases, signs=1.0, sets=pictures.sets)
         reading = sign_question(with_sign.truth, rng)
         assert reading  # the scene has a sign
         questions.append(exact_match(render(with_sign), tasks.branch_of(reading), "sign read"))
@@ -127,10 +139,10 @@ def model_figures(folder: Path, count: int) -> Figures:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
     figures: Figures = defaultdict(dict)
-    for kind, (objects, canvases, slicing) in KINDS.items():
-        processor.image_processor.slice_mode = slicing
+    for kind, pictures in KINDS.items():
+        processor.image_processor.slice_mode = pictures.slicing
         by_figure: dict[str, list[Fraction]] = defaultdict(list)
-        for question, answer in greedy_answers(model, processor, sample_questions(count, objects, canvases)):
+        for question, answer in greedy_answers(model, processor, sample_questions(count, pictures)):
             for name, fraction in question.score(answer).items():
                 by_figure[name].append(fraction)
         for name, fractions in by_figure.items():

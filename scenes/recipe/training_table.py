@@ -4,10 +4,10 @@
 
 The figures of each model, in percent: recall of things without an instruction, as in pre-training; in a detailed
 description, false mentions, how many of these follow a habit of the world, and recall of things; correct yes/no answers
-about whole claims; signs read without an error. Each has four kinds of pictures: small ones (which need no slices) of
-one thing and of any number, large ones with their slices, and the same large ones without (overview only). The last row
-is the largest distance between a figure of the column and an end of its 95% confidence interval, in points (bootstrap
-over questions).
+about whole claims; signs read without an error. Each has five kinds of pictures: small ones (which need no slices) of
+one thing, of one thing in a drawing that no model was trained on, and of any number of things; large ones with their
+slices, and the same large ones without (overview only). The last row is the largest distance between a figure of the
+column and an end of its 95% confidence interval, in points (bootstrap over questions).
 """
 
 import argparse

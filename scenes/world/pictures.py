@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from scenes.world.things import THINGS
+
 FOLDER = Path(__file__).parents[2] / "assets" / "pictures"
 SETS = ("noto", "fluent")  # every thing has a picture in each
 HELD_OUT = "held-out"  # pictures of some things, for which no model was trained
@@ -17,6 +19,12 @@ HUE_RANGE = 60  # degrees around the main hue of a picture that are recolored
 
 def path_of(name: str, picture_set: str) -> Path:
     return FOLDER / picture_set / f"{name.replace(' ', '_')}.webp"
+
+
+@cache
+def names_in(sets: tuple[str, ...]) -> tuple[str, ...]:
+    """The things that have a picture in each of the sets."""
+    return tuple(name for name in THINGS if all(path_of(name, folder).exists() for folder in sets))
 
 
 @cache

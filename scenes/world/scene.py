@@ -10,7 +10,7 @@ from PIL import Image
 
 from scenes.world.backgrounds import draw_background
 from scenes.world.habits import COMPANIONS, USUAL_NUMBERS
-from scenes.world.pictures import SETS, resized
+from scenes.world.pictures import SETS, names_in, resized
 from scenes.world.signs import BOARDS, Sign, draw_sign, sample_text
 from scenes.world.things import KINDS, THINGS, Thing
 
@@ -115,24 +115,25 @@ def sample_scene(
     Args:
         canvases: (width, height) -> share.
         signs: share of the scenes with a sign.
-        sets: the sets that pictures are from.
+        sets: the sets that pictures are from; things that are not in all of them are left out.
     """
     width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
     kind = rng.choice(KINDS)
     sign = sample_sign(rng, width, height) if rng.random() < signs else None
     free = [place for place in PLACES if not sign or place not in hidden_by(sign.place)]
-    usual = [name for name, thing in THINGS.items() if kind in thing.kinds]
+    names = names_in(sets)
+    usual = [name for name in names if kind in THINGS[name].kinds]
     objects: list[SceneObject] = []
     wanted = rng.randint(1, max_objects)
     while len(objects) < wanted:
-        name = rng.choice(usual) if rng.random() < IN_KIND_SHARE else rng.choice(list(THINGS))
+        name = rng.choice(usual) if rng.random() < IN_KIND_SHARE else rng.choice(names)
         if any(item.name == name for item in objects):
             continue
         place = rng.choice(free)
         free.remove(place)
         objects.append(sample_object(rng, THINGS[name], place, sets))
         companion, usual_place = COMPANIONS.get(name, (name, place))
-        possible = usual_place in free and all(item.name != companion for item in objects)
+        possible = companion in names and usual_place in free and all(item.name != companion for item in objects)
         if possible and len(objects) < wanted and rng.random() < COMPANION_SHARE:
             free.remove(usual_place)
             objects.append(sample_object(rng, THINGS[companion], usual_place, sets))

@@ -28,11 +28,11 @@ def test_only_things_are_recalled() -> None:
 
 
 def test_every_kind_of_picture_has_the_same_questions_each_time() -> None:
-    for objects, canvases, _ in model_figures.KINDS.values():
-        first, again = (model_figures.sample_questions(3, objects, canvases) for _ in range(2))
+    for pictures in model_figures.KINDS.values():
+        first, again = (model_figures.sample_questions(3, pictures) for _ in range(2))
         assert [question.prompt for question in first] == [question.prompt for question in again]
         assert [question.image.tobytes() for question in first] == [question.image.tobytes() for question in again]
-        assert {question.image.size for question in first} <= set(canvases)
+        assert {question.image.size for question in first} <= set(pictures.canvases)
         scores = [question.score("") for question in first]
         for figure in ("caption recall", "recall", "sign read"):
             assert sum(figure in score for score in scores) == 3
