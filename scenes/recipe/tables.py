@@ -14,7 +14,7 @@
 | recognition          | sft-1            | the same about any scene; half of them have a sign to read               |
 | instructions         | sft-2            | an image, a detailed description, harder questions; or a text to split   |
 | web                  | policy           | an image, its web caption and short questions                            |
-| labeling             | labeler          | an image and claims about it to verify, or a text to split               |
+| labeling             | labeler          | an image, often large, and claims to verify, or a text to split          |
 """
 
 import argparse
@@ -32,7 +32,7 @@ from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
 from scenes.language.mentions import NUMBERS, counted
 from scenes.recipe import tasks
 from scenes.short_questions import mention_of_truth
-from scenes.world import CANVASES, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 Columns = Literal["phrases", "captions", "conversations", "raw_captions"]
 OFTEN = 0.5  # share of scenes with a sign in tables that teach reading
+# as many scenes that need slices as scenes that do not
+EVEN = SMALL | {size: share * sum(SMALL.values()) // sum(LARGE.values()) for size, share in LARGE.items()}
 
 
 def features(columns: Columns) -> "Features":
@@ -165,10 +167,10 @@ def web_row(rng: random.Random) -> Row:
 
 
 def labeling_row(rng: random.Random) -> Row:
-    if rng.random() < 0.5:
+    if rng.random() < 0.4:
         return splitting_row(rng)
-    scene = sample_scene(rng)
-    return conversation_row([render(scene)], verification(scene, rng, 8, 0.8))
+    scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
+    return conversation_row([render(scene)], verification(scene, rng, 10, 0.8))
 
 
 Table = tuple[Callable[[random.Random], Row], Columns, int]  # function of a row, columns, number of rows
