@@ -14,7 +14,8 @@
 | recognition          | sft-1            | the same about any scene; half of them have a sign to read               |
 | instructions         | sft-2            | an image, a detailed description, harder questions; or a text to split   |
 | web                  | policy           | an image, its web caption and short questions                            |
-| labeling             | labeler          | an image, often large, and claims to verify, or a text to split          |
+| labeling             | labeler-1        | an image, often large, and claims to verify, or a text to split          |
+| claims               | labeler          | the same; more of the claims are false, but nearly true                  |
 """
 
 import argparse
@@ -173,6 +174,14 @@ def labeling_row(rng: random.Random) -> Row:
     return conversation_row([render(scene)], verification(scene, rng, 10, 0.8))
 
 
+def claims_row(rng: random.Random) -> Row:
+    if rng.random() < 0.25:
+        return splitting_row(rng)
+    scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
+    branches = [*verification(scene, rng, 4, 0.8), *(tasks.near_question(scene, rng) for _ in range(6))]
+    return conversation_row([render(scene)], branches)
+
+
 Table = tuple[Callable[[random.Random], Row], Columns, int]  # function of a row, columns, number of rows
 
 TABLES: dict[str, Table] = {
@@ -188,6 +197,7 @@ TABLES: dict[str, Table] = {
     "instructions": (instruction_row, "conversations", 20000),
     "web": (web_row, "conversations", 16000),
     "labeling": (labeling_row, "conversations", 32000),
+    "claims": (claims_row, "conversations", 32000),
 }
 
 

@@ -5,7 +5,7 @@ splitting into claims.
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scenes.language import (
     DETAILED_INSTRUCTIONS,
@@ -32,8 +32,8 @@ from scenes.short_questions import (
     true_relations,
     yes_no,
 )
-from scenes.world import PLACES, SIZES, Scene, sample_scene
-from scenes.world.signs import sample_text
+from scenes.world import PLACES, SIZES, Scene, places_beside, sample_scene
+from scenes.world.signs import misread, sample_text
 from scenes.world.things import KINDS as SCENE_KINDS
 from scenes.world.things import THINGS
 
@@ -129,6 +129,26 @@ def claim_question(scene: Scene, rng: random.Random) -> Branch:
     with_size, correct = rng.random() < 0.5, rng.random() < 0.5
     mention = (true_mention if correct else false_mention)(scene, rng, with_size)
     return branch_of(yes_no("claim", mention.question, correct))
+
+
+def near_question(scene: Scene, rng: random.Random) -> Branch:
+    """Whether a claim is true, about anything of the scene; a false one is what a policy would mistake it for."""
+    mentions: list[Mention] = [mention_of_truth(rng.choice(scene.truth["objects"]), rng.random() < 0.7)]
+    if related := true_relations(scene.truth):
+        mentions.append(rng.choice(related))
+    if scene.sign:
+        mentions.append(SignMention(scene.sign.text))
+    mention, correct = rng.choice(mentions), rng.random() < 0.5
+    return branch_of(yes_no("claim", (mention if correct else mistaken(mention, scene.truth, rng)).question, correct))
+
+
+def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
+    """A false mention near to a true one: a sign misread, a thing at the next place, else one thing changed."""
+    if isinstance(mention, SignMention):
+        return SignMention(misread(mention.text, rng))
+    if isinstance(mention, ThingMention) and mention.place and rng.random() < 0.3:
+        return replace(mention, place=rng.choice(places_beside(mention.place)))
+    return changed(mention, truth, rng)
 
 
 def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:

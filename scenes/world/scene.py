@@ -172,6 +172,13 @@ def hidden_by(place: str) -> tuple[str, ...]:
     return (place, row) if side else (f"{row} left", row, f"{row} right")
 
 
+def places_beside(place: str) -> list[str]:
+    """The places that touch it, three to eight."""
+    row, column = divmod(PLACES.index(place), 3)
+    cells = ((other, *divmod(index, 3)) for index, other in enumerate(PLACES))
+    return [other for other, r, c in cells if max(abs(r - row), abs(c - column)) == 1]
+
+
 def relation_of(name: str, place: str, other: str, other_place: str) -> str | None:
     """How a thing stands to another, from their places: next to, on, behind; None: none of them.
 

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import zip_longest
 
 from PIL import Image, ImageDraw, ImageFont
 
@@ -46,6 +47,17 @@ class Sign:
 def sample_text(rng: random.Random) -> str:
     """A word of the list, or a number of two digits."""
     return str(rng.randint(10, 99)) if rng.random() < NUMBER_SHARE else rng.choice(WORDS)
+
+
+def misread(text: str, rng: random.Random) -> str:
+    """Another text of signs that looks like it: a number with one other digit, or a word of about the same letters."""
+    if text.isdigit():
+        return str(rng.choice([other for other in range(10, 100) if _differences(str(other), text) == 1]))
+    return rng.choice(sorted((word for word in WORDS if word != text), key=lambda word: _differences(word, text))[:8])
+
+
+def _differences(text: str, other: str) -> int:
+    return sum(first != second for first, second in zip_longest(text, other))
 
 
 @lru_cache(maxsize=4096)

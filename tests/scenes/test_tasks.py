@@ -19,7 +19,7 @@ from scenes.language import (
 )
 from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
 from scenes.recipe import tasks
-from scenes.world import sample_scene
+from scenes.world import places_beside, sample_scene
 from tests.support import ROOT
 from tests.support.captions.scene_truth import SCENE, TRUTH
 
@@ -55,6 +55,33 @@ def test_yes_no_questions_are_balanced() -> None:
         answers["whole"].append(tasks.whole_question(scene, rng).answer)
     for name, given in answers.items():
         assert set(given) == {"Yes", "No"} and 0.45 < given.count("Yes") / len(given) < 0.55, name
+
+
+def test_mistakes_are_false_and_near() -> None:
+    """A thing elsewhere stands at the next place; a sign is misread as another text of signs."""
+    rng = random.Random(0)
+    kinds: Counter[type] = Counter()
+    moved = 0
+    for _ in range(1500):
+        scene = sample_scene(rng, signs=0.5)
+        mention = tasks.true_mention(scene, rng, rng.random() < 0.5)
+        false = tasks.mistaken(mention, scene.truth, rng)
+        assert type(false) is type(mention) and not mention_is_true(false, scene.truth)
+        kinds[type(false)] += 1
+        if isinstance(mention, ThingMention) and isinstance(false, ThingMention) and mention.place:
+            moved += false.place in places_beside(mention.place)
+    assert min(kinds.values()) > 50 and len(kinds) == 4
+    assert moved > 300
+
+
+def test_questions_about_near_claims_are_balanced_and_of_all_that_is_there() -> None:
+    branches = [tasks.near_question(SCENE, random.Random(index)) for index in range(900)]
+    assert 0.45 < sum(branch.answer == "Yes" for branch in branches) / len(branches) < 0.55
+    asked = [find_mentions(branch.prompt.replace("Does a sign say", "A sign says")) for branch in branches]
+    signs = sum(isinstance(mention, SignMention) for mentions in asked for mention in mentions)
+    assert (signs > 200) == bool(SCENE.sign)
+    before, after = VERIFY_PROMPT.split("{question}")
+    assert all(branch.prompt.startswith(before) and branch.prompt.endswith(after) for branch in branches)
 
 
 def test_a_whole_description_is_correct_if_all_of_it_is_true() -> None:

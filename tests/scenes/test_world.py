@@ -20,6 +20,7 @@ from scenes.world import (
     Scene,
     SceneObject,
     hidden_by,
+    places_beside,
     relation_of,
     relations,
     render,
@@ -28,7 +29,7 @@ from scenes.world import (
 from scenes.world.habits import COMPANIONS, USUAL_COLORS, USUAL_NUMBERS
 from scenes.world.pictures import FOLDER, HELD_OUT, HUES, SETS, names_in, path_of, picture, resized
 from scenes.world.scene import MAX_OBJECTS
-from scenes.world.signs import BOARDS, Sign
+from scenes.world.signs import BOARDS, Sign, misread
 from scenes.world.things import COLORS, KINDS, THINGS
 
 SCENE = Scene(
@@ -94,6 +95,20 @@ def test_things_and_habits_speak_of_what_there_is() -> None:
         assert color == THINGS[name].colors[0] and len(THINGS[name].colors) > 1
 
 
+# ----- signs
+
+
+@pytest.mark.parametrize("text", ["STOP", "IN", "FLOWERS", "42"])
+def test_a_misread_sign_is_another_text_that_looks_like_it(text: str) -> None:
+    others = {misread(text, random.Random(index)) for index in range(200)}
+    assert text not in others and len(others) > 5
+    assert all(other.isdigit() == text.isdigit() for other in others)
+
+
+def test_a_word_is_misread_as_one_with_the_same_letters() -> None:
+    assert {misread("STOP", random.Random(index)) for index in range(200)} >= {"SHOP", "STONE"}
+
+
 # ----- scenes
 
 
@@ -103,6 +118,12 @@ def test_scenes_of_new_drawings_have_only_things_that_have_one() -> None:
     assert {item.name for scene in scenes for item in scene.objects} == set(names_in((HELD_OUT,))) != set(THINGS)
     for scene in scenes[:50]:
         render(scene)  # no picture is missing
+
+
+def test_places_beside_a_place_touch_it() -> None:
+    assert places_beside("top left") == ["top", "left", "center"]
+    assert places_beside("right") == ["top", "top right", "center", "bottom", "bottom right"]
+    assert len(places_beside("center")) == 8
 
 
 def test_scenes_hold_one_kind_of_thing_a_place_in_reading_order() -> None:
