@@ -53,7 +53,7 @@ TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir 
 LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
 LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
 TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
-STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy labeler-1 labeler
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy labeler
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help

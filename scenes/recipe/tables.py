@@ -11,11 +11,10 @@
 | small                | pretrain-2       | the same, half of them with a sign                                       |
 | captions             | pretrain-3       | an image of any scene, half with a sign; its honest caption              |
 | easy                 | sft-1            | an image of up to two things, short questions, a short caption           |
-| recognition          | sft-1            | the same about any scene; half of them have a sign to read               |
+| recognition          | sft-1            | the same about any scene; half of them are large, half have a sign       |
 | instructions         | sft-2            | an image, a detailed description, harder questions; or a text to split   |
 | web                  | policy           | an image, its web caption and short questions                            |
-| labeling             | labeler-1        | an image, often large, and claims to verify, or a text to split          |
-| claims               | labeler          | the same; more of the claims are false, but nearly true                  |
+| labeling             | labeler          | an image, often large, and claims to verify, or a text to split          |
 """
 
 import argparse
@@ -146,7 +145,7 @@ def caption_row(
 
 
 def recognition_row(
-    rng: random.Random, objects: int = MAX_OBJECTS, canvases: Mapping[tuple[int, int], int] = CANVASES
+    rng: random.Random, objects: int = MAX_OBJECTS, canvases: Mapping[tuple[int, int], int] = EVEN
 ) -> Row:
     scene = sample_scene(rng, objects, canvases, OFTEN)
     branches = [*tasks.open_questions(scene, rng, 3), *tasks.questions(scene, rng, 3, 0.4)]
@@ -156,7 +155,7 @@ def recognition_row(
 def instruction_row(rng: random.Random) -> Row:
     if rng.random() < 0.25:
         return splitting_row(rng)
-    scene = sample_scene(rng, signs=OFTEN)
+    scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS), tasks.captioning(scene, rng)]
     return conversation_row([render(scene)], branches + verification(scene, rng, 5, 0.8))
 
@@ -168,14 +167,7 @@ def web_row(rng: random.Random) -> Row:
 
 
 def labeling_row(rng: random.Random) -> Row:
-    if rng.random() < 0.4:
-        return splitting_row(rng)
-    scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
-    return conversation_row([render(scene)], verification(scene, rng, 10, 0.8))
-
-
-def claims_row(rng: random.Random) -> Row:
-    if rng.random() < 0.25:
+    if rng.random() < 0.3:
         return splitting_row(rng)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [*verification(scene, rng, 4, 0.8), *(tasks.near_question(scene, rng) for _ in range(6))]
@@ -193,11 +185,10 @@ TABLES: dict[str, Table] = {
     "small": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL, signs=OFTEN), "captions", 24000),
     "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 40000),
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
-    "recognition": (recognition_row, "conversations", 60000),
+    "recognition": (recognition_row, "conversations", 90000),
     "instructions": (instruction_row, "conversations", 20000),
-    "web": (web_row, "conversations", 16000),
-    "labeling": (labeling_row, "conversations", 32000),
-    "claims": (claims_row, "conversations", 32000),
+    "web": (web_row, "conversations", 32000),
+    "labeling": (labeling_row, "conversations", 48000),
 }
 
 

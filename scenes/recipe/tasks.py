@@ -6,6 +6,7 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from scenes.language import (
     DETAILED_INSTRUCTIONS,
@@ -132,7 +133,7 @@ def claim_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def near_question(scene: Scene, rng: random.Random) -> Branch:
-    """Whether a claim is true, about anything of the scene; a false one is what a policy would mistake it for."""
+    """Whether a claim is true, of a thing, two things or the sign; a false one is what a policy may mistake it for."""
     mentions: list[Mention] = [mention_of_truth(rng.choice(scene.truth["objects"]), rng.random() < 0.7)]
     if related := true_relations(scene.truth):
         mentions.append(rng.choice(related))
@@ -143,11 +144,22 @@ def near_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
-    """A false mention near to a true one: a sign misread, a thing at the next place, else one thing changed."""
+    """A false mention near to a true one: a sign misread; a thing where another one is, or at the next place; any two
+    things of the scene in a relation; else one attribute changed.
+    """
     if isinstance(mention, SignMention):
         return SignMention(misread(mention.text, rng))
-    if isinstance(mention, ThingMention) and mention.place and rng.random() < 0.3:
-        return replace(mention, place=rng.choice(places_beside(mention.place)))
+    if isinstance(mention, RelationMention) and rng.random() < 0.7:
+        others = [
+            RelationMention(one["name"], relation, two["name"], min(one["number"], 2), min(two["number"], 2))
+            for one, two in permutations(truth["objects"], 2)
+            for relation in RELATIONS
+        ]
+        return rng.choice([other for other in others if not mention_is_true(other, truth)])
+    if isinstance(mention, ThingMention) and mention.place and rng.random() < 0.5:
+        taken = [item["place"] for item in truth["objects"] if item["name"] != mention.name]
+        near = taken if taken and rng.random() < 0.6 else places_beside(mention.place)
+        return replace(mention, place=rng.choice(near))
     return changed(mention, truth, rng)
 
 

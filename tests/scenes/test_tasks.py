@@ -58,20 +58,24 @@ def test_yes_no_questions_are_balanced() -> None:
 
 
 def test_mistakes_are_false_and_near() -> None:
-    """A thing elsewhere stands at the next place; a sign is misread as another text of signs."""
+    """A thing is where another one is, or at the next place; things of the scene stand otherwise; a sign is misread."""
     rng = random.Random(0)
     kinds: Counter[type] = Counter()
-    moved = 0
+    taken = beside = unrelated = 0
     for _ in range(1500):
         scene = sample_scene(rng, signs=0.5)
+        names, places = zip(*((item.name, item.place) for item in scene.objects), strict=True)
         mention = tasks.true_mention(scene, rng, rng.random() < 0.5)
         false = tasks.mistaken(mention, scene.truth, rng)
         assert type(false) is type(mention) and not mention_is_true(false, scene.truth)
         kinds[type(false)] += 1
-        if isinstance(mention, ThingMention) and isinstance(false, ThingMention) and mention.place:
-            moved += false.place in places_beside(mention.place)
+        if isinstance(mention, ThingMention) and isinstance(false, ThingMention) and mention.place != false.place:
+            taken += false.place in places
+            beside += false.place in places_beside(str(mention.place))
+        if isinstance(false, RelationMention):
+            unrelated += {false.name, false.other} <= set(names)
     assert min(kinds.values()) > 50 and len(kinds) == 4
-    assert moved > 300
+    assert taken > 100 and beside > 100 and unrelated > 50
 
 
 def test_questions_about_near_claims_are_balanced_and_of_all_that_is_there() -> None:
