@@ -123,8 +123,8 @@ def verification(scene: Scene, rng: random.Random, questions: int, claim_share: 
     return branches
 
 
-def splitting_row(rng: random.Random) -> Row:
-    return conversation_row([], [tasks.splitting(rng)])
+def splitting_row(rng: random.Random, repeated: float = 0) -> Row:
+    return conversation_row([], [tasks.splitting(rng, repeated)])
 
 
 def language_row(rng: random.Random) -> Row:
@@ -168,7 +168,7 @@ def web_row(rng: random.Random) -> Row:
 
 def labeling_row(rng: random.Random) -> Row:
     if rng.random() < 0.3:
-        return splitting_row(rng)
+        return splitting_row(rng, repeated=0.4)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [*verification(scene, rng, 4, 0.8), *(tasks.near_question(scene, rng) for _ in range(6))]
     return conversation_row([render(scene)], branches)

@@ -200,14 +200,22 @@ def split_answer(response: str) -> str:
     return json.dumps({"claims": claims}, separators=(",", ":"))
 
 
-def splitting(rng: random.Random) -> Branch:
-    """A caption to split, half of them of anything in any order, as a policy under training may write them."""
+def splitting(rng: random.Random, repeated: float = 0) -> Branch:
+    """A caption to split, half of them of anything in any order, as a policy under training may write them.
+
+    Args:
+        repeated: share of those of anything that have one of their things at two places.
+    """
     detailed = rng.random() < 0.4
     if rng.random() < 0.5:
         scene = sample_scene(rng)
         mentions = web_mentions(scene, detailed, rng) if rng.random() < 0.5 else honest_mentions(scene, detailed)
     else:
-        mentions = [random_mention(rng, detailed) for _ in range(rng.randint(1, 5))]
+        things = [random_mention(rng, detailed) for _ in range(rng.randint(1, 5))]
+        if repeated and rng.random() < repeated:
+            again = replace(rng.choice(things), place=rng.choice(PLACES))
+            things.insert(rng.randint(0, len(things)), again)
+        mentions = [*things]
         if detailed:
             mentions.insert(0, KindMention(rng.choice(SCENE_KINDS)))
             if rng.random() < 0.5:

@@ -126,14 +126,18 @@ def test_captions_are_as_detailed_as_the_instruction_asks() -> None:
 def test_splitting_answers_hold_each_mention_of_the_text_once() -> None:
     kinds: set[type] = set()
     before, after = SPLIT_PROMPT.split("{response}")
+    twice = 0
     for index in range(500):
-        branch = tasks.splitting(random.Random(index))
+        branch = tasks.splitting(random.Random(index), repeated=0.4)
         text = branch.prompt.removeprefix(before).removesuffix(after)
         claims = json.loads(branch.answer)["claims"]
         assert TRUTH.split_is_correct(text, [item["claim"] for item in claims])
         mentions = list(dict.fromkeys(find_mentions(text)))
         assert [(item["claim"], item["question"]) for item in claims] == [(it.claim, it.question) for it in mentions]
         kinds |= set(map(type, mentions))
+        names = Counter(mention.name for mention in mentions if isinstance(mention, ThingMention))
+        twice += any(count > 1 for count in names.values())
+    assert twice > 80  # has one thing at two places
     assert kinds == {ThingMention, RelationMention, KindMention, SignMention}
 
 
