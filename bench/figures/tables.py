@@ -22,7 +22,12 @@ BENCHMARK_FIGURES = {  # benchmark -> figure -> its published name
     },
     "mmhal": {"score": "MMHal-Bench rating (0 to 6)"},
 }
-SELECTORS = {"reward": "by its own reward", "score": "by the labeler's score"}
+SELECTORS = {
+    "reward": "by its own reward",
+    "reward_sum": "by its own reward, not divided by tokens",
+    "likelihood": "by its likelihood",
+    "score": "by the labeler's score",
+}
 CAPTION_COLUMNS = {
     "raw": "all raw captions",
     "kept_before": "kept captions, raw",
@@ -145,6 +150,7 @@ def best_of_n_table(figures: Figures) -> str:
             ),
         ]
         for selector, label in SELECTORS.items()
+        if selector in figures
     ]
     return markdown_table(["best of (false mentions / recall)", *sizes], rows)
 
