@@ -17,7 +17,7 @@ scenes (`scenes.recipe.tasks`).
 """
 
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -172,10 +172,15 @@ def altered_relations(mention: RelationMention, truth: Truth, rng: random.Random
     return [other for other in others if not mention_is_true(other, truth)]
 
 
+def relation_mention(first: Mapping[str, Any], relation: str, second: Mapping[str, Any]) -> RelationMention:
+    """A mention of two entries of `objects`, true or not."""
+    return RelationMention(first["name"], relation, second["name"], min(first["number"], 2), min(second["number"], 2))
+
+
 def true_relations(truth: Truth) -> list[RelationMention]:
     """All relations between the things of the scene."""
     return [
-        RelationMention(first["name"], relation, second["name"], min(first["number"], 2), min(second["number"], 2))
+        relation_mention(first, relation, second)
         for first in truth["objects"]
         for second in truth["objects"]
         if (relation := relation_of(first["name"], first["place"], second["name"], second["place"]))

@@ -30,6 +30,7 @@ from scenes.short_questions import (
     altered,
     altered_relations,
     mention_of_truth,
+    relation_mention,
     true_relations,
     yes_no,
 )
@@ -150,11 +151,8 @@ def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
     if isinstance(mention, SignMention):
         return SignMention(misread(mention.text, rng))
     if isinstance(mention, RelationMention) and rng.random() < 0.7:
-        others = [
-            RelationMention(one["name"], relation, two["name"], min(one["number"], 2), min(two["number"], 2))
-            for one, two in permutations(truth["objects"], 2)
-            for relation in RELATIONS
-        ]
+        pairs = permutations(truth["objects"], 2)
+        others = [relation_mention(one, relation, two) for one, two in pairs for relation in RELATIONS]
         return rng.choice([other for other in others if not mention_is_true(other, truth)])
     if isinstance(mention, ThingMention) and mention.place and rng.random() < 0.5:
         taken = [item["place"] for item in truth["objects"] if item["name"] != mention.name]
@@ -212,7 +210,7 @@ def splitting(rng: random.Random, repeated: float = 0) -> Branch:
         mentions = web_mentions(scene, detailed, rng) if rng.random() < 0.5 else honest_mentions(scene, detailed)
     else:
         things = [random_mention(rng, detailed) for _ in range(rng.randint(1, 5))]
-        if repeated and rng.random() < repeated:
+        if repeated and rng.random() < repeated:  # without it, no number is drawn: older tables stay as they are
             again = replace(rng.choice(things), place=rng.choice(PLACES))
             things.insert(rng.randint(0, len(things)), again)
         mentions = [*things]

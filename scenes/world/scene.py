@@ -175,8 +175,12 @@ def hidden_by(place: str) -> tuple[str, ...]:
 def places_beside(place: str) -> list[str]:
     """The places that touch it, three to eight."""
     row, column = divmod(PLACES.index(place), 3)
-    cells = ((other, *divmod(index, 3)) for index, other in enumerate(PLACES))
-    return [other for other, r, c in cells if max(abs(r - row), abs(c - column)) == 1]
+    beside = []
+    for index, other in enumerate(PLACES):
+        other_row, other_column = divmod(index, 3)
+        if max(abs(other_row - row), abs(other_column - column)) == 1:
+            beside.append(other)
+    return beside
 
 
 def relation_of(name: str, place: str, other: str, other_place: str) -> str | None:
