@@ -35,6 +35,7 @@ from training.packing import Sample, share_prefix
 Row = dict[str, Any]
 Messages = list[dict[str, Any]]
 COLUMNS = (["images", "messages"], ["images", "conversations"], ["image", "caption"])
+ROWS_OF_A_WORKER = 500  # at least; fewer are measured before the process has started
 
 
 class Drop(NamedTuple):
@@ -112,13 +113,17 @@ class Conversations(TorchDataset[Sample]):
         table: Dataset,
         processor: MiniCPMVProcessor,
         max_length: int | None,
-        workers: int = 1,
         folder: Path | None = None,
+        lengths: Path | None = None,
+        workers: int = 1,
     ) -> None:
         """
         Args:
             max_length: rows of more tokens are dropped; None: no limit.
             folder: of the table, in which paths of images are looked up; None: images must have bytes.
+            lengths: Arrow file with the measured rows, read if it is there; None: it stays in memory. Several workers
+                write a file each, with its number before the suffix.
+            workers: processes that measure a large table.
         """
         self.processor, self.folder = processor, folder
 
@@ -133,12 +138,14 @@ class Conversations(TorchDataset[Sample]):
                 return {"length": length, "reason": "too_long", "detail": f"{length} tokens, more than {max_length}"}
             return {"length": length, "reason": "", "detail": ""}
 
+        workers = min(workers, len(table) // ROWS_OF_A_WORKER)
         measured = table.map(
             measure,
             remove_columns=table.column_names,
             num_proc=workers if workers > 1 else None,
-            keep_in_memory=True,
-            load_from_cache_file=False,
+            keep_in_memory=lengths is None,
+            load_from_cache_file=lengths is not None,
+            cache_file_name=str(lengths) if lengths else None,
             desc="counting tokens",
         )
         columns = zip(measured["length"], measured["reason"], measured["detail"], strict=True)

@@ -37,7 +37,7 @@ from rlaif.storage.files import read_json, sha256_of, write_json
 from rlaif.storage.model_folder import complete_model
 from rlaif.storage.run import Run
 from training.paper_stages import STAGES, next_command
-from training.trainer import StageTrainer, build_trainer, training_arguments
+from training.trainer import LENGTHS, StageTrainer, build_trainer, training_arguments
 
 # fields of TrainingArguments that determine the weights; the others may change when a stage is resumed
 RESULT_FIELDS = (
@@ -81,6 +81,9 @@ def begin(run: Run[TrainingConfig], args: TrainingArguments) -> tuple[str, str |
     folder = run.path / "training"
     checkpoint = last_complete_checkpoint(folder)
     check_checkpoint(folder, checkpoint, args)
+    if checkpoint is None:  # other settings may have measured the rows, or images may have been mended since
+        for file in (run.path / "cache").glob(f"{LENGTHS}-*"):
+            file.unlink()
     return revision, checkpoint
 
 

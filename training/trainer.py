@@ -1,5 +1,6 @@
 """The Trainer of a stage: its arguments, the model with its frozen parts, the sequences, the loss."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ REFUSED = {
     "include_num_input_tokens_seen": "tokens are always counted",
     "label_smoothing_factor": "the loss is the plain cross-entropy, which needs no logits of all tokens at once",
 }
+
+LENGTHS = "lengths"  # how the names of files begin, in the cache
 
 
 def training_arguments(config: TrainingConfig, output_dir: Path) -> TrainingArguments:
@@ -106,7 +109,7 @@ def build_trainer(config: TrainingConfig, args: TrainingArguments, cache: Path |
     """The trainer of a stage, ready to train.
 
     Args:
-        cache: folder for Arrow copies of the tables.
+        cache: folder for Arrow copies of the tables, and the lengths of their rows, which are read if they are there.
 
     Errors: ModelError if the model cannot be loaded; InputError if a table cannot be read, or no row is usable.
     """
@@ -163,12 +166,16 @@ def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration
 def load_tables(
     config: TrainingConfig, args: TrainingArguments, processor: MiniCPMVProcessor, cache: Path | None
 ) -> list[Conversations]:
-    """The training tables, their rows measured. Errors: InputError."""
+    """The training tables, their rows measured by the first process of a machine, with all of its cores, while the
+    others wait. Errors: InputError.
+    """
+    max_length = None if config.packing == "in_order" else config.sequence_length
+    workers = len(os.sched_getaffinity(0))
     with args.main_process_first():
         tables = [read_table(path, cache) for path in config.data]
-    max_length = None if config.packing == "in_order" else config.sequence_length
-    workers = args.dataloader_num_workers
-    return [
-        Conversations(table, processor, max_length, workers, Path(path).parent)
-        for path, table in zip(config.data, tables, strict=True)
-    ]
+        return [
+            Conversations(
+                table, processor, max_length, Path(path).parent, cache and cache / f"{LENGTHS}-{number}.arrow", workers
+            )
+            for number, (path, table) in enumerate(zip(config.data, tables, strict=True))
+        ]
