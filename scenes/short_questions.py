@@ -17,14 +17,14 @@ scenes (`scenes.recipe.tasks`).
 """
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from scenes.language import RelationMention, ThingMention, mention_is_true, place_phrase
-from scenes.language.mentions import NUMBERS, RELATIONS, Truth, counted
+from scenes.language.mentions import NUMBERS, RELATIONS, Truth, counted, mention_of_truth, true_relations
 from scenes.prompts import VERIFY_PROMPT
-from scenes.world import PLACES, hidden_by, relation_of
+from scenes.world import PLACES, hidden_by
 from scenes.world.habits import COMPANIONS
 from scenes.world.things import THINGS
 
@@ -43,12 +43,6 @@ class ShortQuestion(NamedTuple):
 def short_questions(truth: Truth, rng: random.Random) -> list[ShortQuestion]:
     """One question of each kind that fits the scene, so six to nine; truth: as `Scene.truth`."""
     return [question for kind in KINDS.values() if (question := kind(truth, rng))]
-
-
-def mention_of_truth(item: dict[str, Any], with_size: bool = True, with_place: bool = True) -> ThingMention:
-    """A mention with all that an entry of `objects` says."""
-    size, place = item["size"] if with_size else None, item["place"] if with_place else None
-    return ThingMention(item["name"], item["number"], item["color"], size, place)
 
 
 def lookup(truth: Truth, rng: random.Random) -> ShortQuestion:
@@ -154,7 +148,7 @@ def altered(mention: ThingMention, truth: Truth, rng: random.Random) -> list[Thi
 
 
 def relation_question(truth: Truth, rng: random.Random) -> ShortQuestion | None:
-    """Whether two things stand to each other as a claim says; where they do not, the relation or a thing differs."""
+    """Whether two things are placed as a claim says; where they are not, the relation or a thing differs."""
     true = true_relations(truth)
     if not true:
         return None
@@ -166,25 +160,13 @@ def relation_question(truth: Truth, rng: random.Random) -> ShortQuestion | None:
 
 
 def altered_relations(mention: RelationMention, truth: Truth, rng: random.Random) -> list[RelationMention]:
-    """False mentions that differ from a true one in the relation or in the second thing."""
+    """False mentions that differ from a true one in the relation or in the second thing.
+
+    Some could be true nowhere, such as a thing on one that carries nothing: the text tells part of the answers.
+    """
     others = [replace(mention, relation=relation) for relation in RELATIONS]
     others.append(replace(mention, other=absent_name(truth, rng) or mention.name, other_number=1))
     return [other for other in others if not mention_is_true(other, truth)]
-
-
-def relation_mention(first: Mapping[str, Any], relation: str, second: Mapping[str, Any]) -> RelationMention:
-    """A mention of two entries of `objects`, true or not."""
-    return RelationMention(first["name"], relation, second["name"], min(first["number"], 2), min(second["number"], 2))
-
-
-def true_relations(truth: Truth) -> list[RelationMention]:
-    """All relations between the things of the scene."""
-    return [
-        relation_mention(first, relation, second)
-        for first in truth["objects"]
-        for second in truth["objects"]
-        if (relation := relation_of(first["name"], first["place"], second["name"], second["place"]))
-    ]
 
 
 def yes_no(kind: str, question: str, correct: bool) -> ShortQuestion:

@@ -1,4 +1,4 @@
-"""MMHal-Bench's file: open questions with the answers of a person.
+"""MMHal-Bench's file: open questions with reference answers, from the truth.
 
 | question_type | question                      | gt_answer                 |
 |---------------|-------------------------------|---------------------------|

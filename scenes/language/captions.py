@@ -15,8 +15,10 @@ from scenes.language.mentions import (
     ThingMention,
     Truth,
     describes,
+    mention_of_truth,
+    true_relations,
 )
-from scenes.world import PLACES, SIZES, Scene, SceneObject, relations
+from scenes.world import PLACES, SIZES, Scene
 from scenes.world.habits import COMPANIONS, USUAL_COLORS, USUAL_NUMBERS
 from scenes.world.signs import WORDS
 from scenes.world.things import COLORS, KINDS, THINGS
@@ -54,26 +56,18 @@ _PHRASES = (
 CAPTION_WORDS = frozenset(re.findall("[a-z]+", " ".join(_PHRASES).lower()))
 
 
-def mention_of(item: SceneObject, with_size: bool) -> ThingMention:
-    return ThingMention(item.name, item.number, item.color, item.size if with_size else None, item.place)
-
-
 def honest_mentions(scene: Scene, detailed: bool) -> list[Mention]:
     """What an honest caption says.
 
-    A detailed one also has the kind of scene, sizes, and how two of the things stand to each other.
+    A detailed one also has the kind of scene, sizes, and how two of the things are placed.
     """
-    return arrange(scene, [mention_of(item, detailed) for item in scene.objects], detailed)
+    return arrange(scene, [mention_of_truth(item, detailed) for item in scene.truth["objects"]], detailed)
 
 
 def arrange(scene: Scene, things: Sequence[ThingMention], detailed: bool) -> list[Mention]:
     """Mentions of things, with what else captions of the scene say before and after them."""
     before: list[Mention] = [KindMention(scene.kind)] if detailed else []
-    after: list[Mention] = []
-    pairs = relations(scene) if detailed else []
-    if pairs:
-        first, relation, other = pairs[0]
-        after.append(RelationMention(first.name, relation, other.name, min(first.number, 2), min(other.number, 2)))
+    after: list[Mention] = [*true_relations(scene.truth)[:1]] if detailed else []
     if scene.sign:
         after.append(SignMention(scene.sign.text))
     return [*before, *things, *after]
@@ -84,7 +78,7 @@ def web_mentions(scene: Scene, detailed: bool, rng: random.Random) -> list[Menti
     taken, names = {item.place for item in scene.objects}, {item.name for item in scene.objects}
     things = []
     for item in scene.objects:
-        mention = mention_of(item, detailed)
+        mention = mention_of_truth(vars(item), detailed)
         number, color = USUAL_NUMBERS.get(item.name), USUAL_COLORS.get(item.name)
         if number and number != item.number and rng.random() < HABIT_SHARE:
             mention = replace(mention, number=number, size=None)

@@ -1,4 +1,4 @@
-"""What a text says about a scene: things, how they stand to each other, the kind of scene, the words of a sign.
+"""What a text says about a scene: things, how two of them are placed, the kind of scene, the words of a sign.
 
 | mention   | claim                                      | question                                   |
 |-----------|--------------------------------------------|--------------------------------------------|
@@ -65,7 +65,7 @@ class ThingMention:
 
 @dataclass(frozen=True)
 class RelationMention:
-    """How a thing, or several of it, stands to another; numbers, 1 or 2 for several, are only for the words."""
+    """Where a thing, or several of it, is relative to another; numbers, 1 or 2 for several, are only for the words."""
 
     name: str
     relation: str
@@ -158,6 +158,27 @@ def _mention(match: re.Match[str]) -> Mention:
         return RelationMention(SINGULAR[subject], groups["relation"], SINGULAR[other], *numbers)
     number = NUMBERS.index(groups["article"]) + 2 if groups["article"] in NUMBERS else 1
     return ThingMention(SINGULAR[groups["name"]], number, groups["color"], groups["size"], groups["place"])
+
+
+def mention_of_truth(item: Mapping[str, Any], with_size: bool = True, with_place: bool = True) -> ThingMention:
+    """A mention with all that an entry of `objects` says."""
+    size, place = item["size"] if with_size else None, item["place"] if with_place else None
+    return ThingMention(item["name"], item["number"], item["color"], size, place)
+
+
+def relation_mention(first: Mapping[str, Any], relation: str, second: Mapping[str, Any]) -> RelationMention:
+    """A mention of two entries of `objects`, true or not."""
+    return RelationMention(first["name"], relation, second["name"], min(first["number"], 2), min(second["number"], 2))
+
+
+def true_relations(truth: Truth) -> list[RelationMention]:
+    """All relations between the things of the scene."""
+    return [
+        relation_mention(first, relation, second)
+        for first in truth["objects"]
+        for second in truth["objects"]
+        if (relation := relation_of(first["name"], first["place"], second["name"], second["place"]))
+    ]
 
 
 def mention_is_true(mention: Mention, truth: Truth) -> bool:

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from scenes.language import ThingMention, caption, find_mentions
-from scenes.language.captions import arrange, mention_of
+from scenes.language.captions import arrange
+from scenes.language.mentions import mention_of_truth
 from scenes.noise import add_noise
 from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe.tables import Columns, png, write_table
@@ -32,7 +33,7 @@ def captioned_scene(rng: random.Random) -> tuple[Scene, str]:
     """A scene and its honest caption, which says each thing and the sign once."""
     scene = sample_scene(rng)
     with_size = rng.random() < 0.5
-    things = [mention_of(item, with_size) for item in scene.objects]
+    things = [mention_of_truth(item, with_size) for item in scene.truth["objects"]]
     return scene, caption(arrange(scene, things, detailed=False), rng)
 
 

@@ -4,17 +4,18 @@
 
 | table                | stage            | a row                                                                    |
 |----------------------|------------------|--------------------------------------------------------------------------|
-| phrases-one, phrases | encoder          | an image of one thing or of any scene, all short texts that are true     |
+| phrases-one, phrases | encoder          | a small image of one thing and a sign, or of more: all true short texts  |
 | copying              | language-1       | text only: a text to split, in which every claim is copied               |
 | language             | language-2       | text only: a scene in words and questions about it, or a text to split   |
 | first                | pretrain-1       | an image of up to four things, small; its honest caption                 |
 | small                | pretrain-2       | the same, half of them with a sign                                       |
 | captions             | pretrain-3       | an image of any scene, half with a sign; its honest caption              |
-| easy                 | sft-1            | an image of up to two things, short questions, a short caption           |
+| easy                 | sft-1            | a small image of up to two things, short questions, a caption            |
 | recognition          | sft-1            | the same about any scene; half of them are large, half have a sign       |
 | instructions         | sft-2            | an image, a detailed description, harder questions; or a text to split   |
 | web                  | policy           | an image, its web caption and short questions                            |
-| labeling             | labeler          | an image, often large, and claims to verify, or a text to split          |
+| labeling             | verifier         | an image, often large, and claims to verify, or a text to split          |
+| details              | labeler          | an image and claims about its sign, relations and sizes                  |
 """
 
 import argparse
@@ -29,9 +30,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from PIL import Image
 
 from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
-from scenes.language.mentions import NUMBERS, counted
+from scenes.language.mentions import NUMBERS, counted, mention_of_truth
 from scenes.recipe import tasks
-from scenes.short_questions import mention_of_truth
 from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 
 if TYPE_CHECKING:
@@ -75,10 +75,10 @@ def png(picture: Image.Image) -> Row:
     return {"bytes": buffer.getvalue(), "path": None}
 
 
-def conversation_row(pictures: Sequence[Image.Image], branches: Sequence[tasks.Branch], context: str = "") -> Row:
-    """One conversation per branch, about the pictures or about the context, a text that precedes each prompt."""
+def conversation_row(images: Sequence[Row], branches: Sequence[tasks.Branch], context: str = "") -> Row:
+    """One conversation per branch, about the encoded images or about the context, a text that precedes each prompt."""
     return {
-        "images": [png(picture) for picture in pictures],
+        "images": list(images),
         "conversations": [
             [
                 {"role": "user", "content": context + branch.prompt},
@@ -136,11 +136,9 @@ def language_row(rng: random.Random) -> Row:
     return conversation_row([], branches, in_words(scene))
 
 
-def caption_row(
-    rng: random.Random, objects: int, canvases: Mapping[tuple[int, int], int] = CANVASES, signs: float = 0
-) -> Row:
-    """Training starts with single things: from crowded pictures a new model learns frequencies, not what it sees."""
-    scene = sample_scene(rng, objects, canvases, signs)
+def caption_row(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CANVASES, signs: float = 0) -> Row:
+    """An image and its honest caption."""
+    scene = sample_scene(rng, MAX_OBJECTS, canvases, signs)
     return {"image": png(render(scene)), "caption": honest_caption(scene, rng)}
 
 
@@ -149,7 +147,7 @@ def recognition_row(
 ) -> Row:
     scene = sample_scene(rng, objects, canvases, OFTEN)
     branches = [*tasks.open_questions(scene, rng, 3), *tasks.questions(scene, rng, 3, 0.4)]
-    return conversation_row([render(scene)], [*branches, tasks.captioning(scene, rng)])
+    return conversation_row([png(render(scene))], [*branches, tasks.captioning(scene, rng)])
 
 
 def instruction_row(rng: random.Random) -> Row:
@@ -157,13 +155,13 @@ def instruction_row(rng: random.Random) -> Row:
         return splitting_row(rng)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS), tasks.captioning(scene, rng)]
-    return conversation_row([render(scene)], branches + verification(scene, rng, 5, 0.8))
+    return conversation_row([png(render(scene))], branches + verification(scene, rng, 5, 0.8))
 
 
 def web_row(rng: random.Random) -> Row:
     scene = sample_scene(rng)
     branches = [*tasks.open_questions(scene, rng, 2), *tasks.questions(scene, rng, 1, 0.5)]
-    return conversation_row([render(scene)], [tasks.captioning(scene, rng, web=True), *branches])
+    return conversation_row([png(render(scene))], [tasks.captioning(scene, rng, web=True), *branches])
 
 
 def labeling_row(rng: random.Random) -> Row:
@@ -171,7 +169,12 @@ def labeling_row(rng: random.Random) -> Row:
         return splitting_row(rng, repeated=0.4)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [*verification(scene, rng, 4, 0.8), *(tasks.near_question(scene, rng) for _ in range(6))]
-    return conversation_row([render(scene)], branches)
+    return conversation_row([png(render(scene))], branches)
+
+
+def detail_row(rng: random.Random) -> Row:
+    scene = sample_scene(rng, canvases=EVEN, signs=1)
+    return conversation_row([png(render(scene))], tasks.detail_questions(scene, rng))
 
 
 Table = tuple[Callable[[random.Random], Row], Columns, int]  # function of a row, columns, number of rows
@@ -181,14 +184,15 @@ TABLES: dict[str, Table] = {
     "phrases": (phrases_row, "phrases", 76000),
     "copying": (splitting_row, "conversations", 16000),
     "language": (language_row, "conversations", 32000),
-    "first": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL), "captions", 48000),
-    "small": (partial(caption_row, objects=MAX_OBJECTS, canvases=SMALL, signs=OFTEN), "captions", 24000),
-    "captions": (partial(caption_row, objects=MAX_OBJECTS, signs=OFTEN), "captions", 40000),
+    "first": (partial(caption_row, canvases=SMALL), "captions", 48000),
+    "small": (partial(caption_row, canvases=SMALL, signs=OFTEN), "captions", 24000),
+    "captions": (partial(caption_row, signs=OFTEN), "captions", 40000),
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
     "recognition": (recognition_row, "conversations", 90000),
     "instructions": (instruction_row, "conversations", 20000),
     "web": (web_row, "conversations", 32000),
     "labeling": (labeling_row, "conversations", 48000),
+    "details": (detail_row, "conversations", 16000),
 }
 
 
@@ -198,7 +202,8 @@ def write(file: Path, name: str, seed: int, rows: int | None) -> None:
     if file.exists():
         print(f"{file}: already there")
         return
-    write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(rows or count)], columns)
+    wanted = count if rows is None else rows
+    write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -22,18 +22,9 @@ from scenes.language import (
     mention_is_true,
     web_mentions,
 )
-from scenes.language.mentions import RELATIONS, Truth
+from scenes.language.mentions import RELATIONS, Truth, mention_of_truth, relation_mention, true_relations
 from scenes.prompts import SPLIT_PROMPT, WHOLE_PROMPT
-from scenes.short_questions import (
-    KINDS,
-    ShortQuestion,
-    altered,
-    altered_relations,
-    mention_of_truth,
-    relation_mention,
-    true_relations,
-    yes_no,
-)
+from scenes.short_questions import KINDS, ShortQuestion, altered, altered_relations, yes_no
 from scenes.world import PLACES, SIZES, Scene, places_beside, sample_scene
 from scenes.world.signs import misread, sample_text
 from scenes.world.things import KINDS as SCENE_KINDS
@@ -144,6 +135,24 @@ def near_question(scene: Scene, rng: random.Random) -> Branch:
     return branch_of(yes_no("claim", (mention if correct else mistaken(mention, scene.truth, rng)).question, correct))
 
 
+def detail_questions(scene: Scene, rng: random.Random) -> list[Branch]:
+    """Claims of what is hard to see, each with a mistaken one: the sign, twice; relations of things; sizes."""
+    truth = scene.truth
+    related, sized = true_relations(truth), [item for item in truth["objects"] if item["size"]]
+    signs = [SignMention(scene.sign.text)] * 2 if scene.sign else []
+    pairs: list[tuple[Mention, Mention]] = [(sign, mistaken(sign, truth, rng)) for sign in signs]
+    pairs += [(true, mistaken(true, truth, rng)) for true in rng.sample(related, min(2, len(related)))]
+    for item in rng.sample(sized, min(2, len(sized))):
+        true = mention_of_truth(item)
+        (other,) = SIZES.keys() - {item["size"]}
+        pairs.append((true, replace(true, size=other)))
+    return [
+        branch_of(yes_no("claim", mention.question, correct))
+        for pair in pairs
+        for mention, correct in zip(pair, (True, False), strict=True)
+    ]
+
+
 def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
     """A false mention near to a true one: a sign misread; a thing where another one is, or at the next place; any two
     things of the scene in a relation; else one attribute changed.
@@ -185,7 +194,7 @@ def whole_question(scene: Scene, rng: random.Random) -> Branch:
 
 
 def contradicts(mention: Mention, other: Mention) -> bool:
-    """Whether both cannot be said of one scene: of one place, one pair of things, one kind, or one sign."""
+    """Whether a description has one of them only: of one place or one thing, one relation, one kind, one sign."""
     if isinstance(mention, ThingMention) and isinstance(other, ThingMention):
         return mention.place == other.place or mention.name == other.name
     return type(mention) is type(other)
@@ -210,7 +219,7 @@ def splitting(rng: random.Random, repeated: float = 0) -> Branch:
         mentions = web_mentions(scene, detailed, rng) if rng.random() < 0.5 else honest_mentions(scene, detailed)
     else:
         things = [random_mention(rng, detailed) for _ in range(rng.randint(1, 5))]
-        if repeated and rng.random() < repeated:  # without it, no number is drawn: older tables stay as they are
+        if repeated and rng.random() < repeated:  # 0 draws no number, so that other tables stay the same
             again = replace(rng.choice(things), place=rng.choice(PLACES))
             things.insert(rng.randint(0, len(things)), again)
         mentions = [*things]

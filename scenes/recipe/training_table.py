@@ -34,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from scenes.recipe.model_figures import KINDS, model_figures  # deferred so that --help stays fast
 
+    names = [folder.name for folder in arguments.models]
+    if doubled := {name for name in names if names.count(name) > 1}:
+        print(f"error: several folders are named {', '.join(sorted(doubled))}; a row has this name", file=sys.stderr)
+        return 2
     table = {}
     for folder in arguments.models:
         model = folder / "model" if (folder / "model").is_dir() else folder

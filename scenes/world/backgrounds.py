@@ -1,4 +1,4 @@
-"""Backgrounds of the kinds of scene: a kitchen, a room, a street, a field; simple, shaded, each a bit different."""
+"""Backgrounds of the kinds of scene: a kitchen, a room, a street, a field; simple, each a bit different."""
 
 import random
 

@@ -25,7 +25,7 @@ PLACES = (
     "bottom",
     "bottom right",
 )  # reading order
-SIZES = {"small": 0.82, "large": 1.2}  # longest side, in thirds of the square root of the canvas
+SIZES = {"small": 0.82, "large": 1.2}  # longest side, in thirds of the square root of the canvas's area
 MAX_OBJECTS = 4
 
 # (width, height) of a canvas -> its share of the scenes. At the resolution of the embedded models, areas up to 84 * 84
@@ -184,7 +184,7 @@ def places_beside(place: str) -> list[str]:
 
 
 def relation_of(name: str, place: str, other: str, other_place: str) -> str | None:
-    """How a thing stands to another, from their places: next to, on, behind; None: none of them.
+    """Where a thing is relative to another, from their places: next to, on, behind; None: none of them.
 
     Things side by side are next to each other. Of two things one above the other, the upper is on the lower if that
     carries things, and behind it otherwise.

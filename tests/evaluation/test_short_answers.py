@@ -20,8 +20,8 @@ from rlaif.inference.engine import Request
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from scenes.language.mentions import counted
-from scenes.short_questions import KINDS, mention_of_truth, short_questions, true_relations
+from scenes.language.mentions import counted, mention_of_truth, true_relations
+from scenes.short_questions import KINDS, short_questions
 from tests.support.captions.scene_truth import REFERENCE
 from tests.support.doubles import ScriptedEngine
 from tests.support.pair_rows import png

@@ -14,7 +14,7 @@ from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.language import ThingMention, find_mentions
-from scenes.short_questions import mention_of_truth
+from scenes.language.mentions import mention_of_truth
 from tests.support.captions.scene_truth import reference_of
 from tests.support.doubles import Answer, ScriptedEngine
 from tests.support.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run

@@ -27,7 +27,7 @@ from scenes.world.habits import COMPANIONS
 from scenes.world.things import THINGS
 from tests.support.captions.asking import asked
 
-SCENES = 24
+SCENES = 60
 DEFAULT = BenchmarkSection()
 READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
     "pope": read_pope,

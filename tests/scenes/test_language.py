@@ -213,7 +213,7 @@ def test_all_that_is_false_in_web_captions_is_a_habit(detailed: bool) -> None:
         (ThingMention("vase", 1, "blue", "large", "top"), False),  # a color that is not the usual one
         (RelationMention("potted plant", "next to", "toilet"), True),
         (RelationMention("potted plant", "on", "dog"), False),
-        (RelationMention("cup", "behind", "toilet"), False),  # both are there, and stand otherwise
+        (RelationMention("cup", "behind", "toilet"), False),  # both are there, placed otherwise
         (KindMention("field"), False),
         (SignMention("STOP"), False),
     ],

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from scenes.language import RelationMention, SignMention, ThingMention, find_mentions, mention_is_true
-from scenes.language.mentions import Truth, place_phrase
-from scenes.short_questions import KINDS, ShortQuestion, altered, mention_of_truth, short_questions, true_relations
+from scenes.language.mentions import Truth, mention_of_truth, place_phrase, true_relations
+from scenes.short_questions import KINDS, ShortQuestion, altered, short_questions
 from scenes.world import PLACES, hidden_by, sample_scene
 from scenes.world.things import THINGS
 from tests.support.captions.asking import asked

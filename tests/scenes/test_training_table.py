@@ -66,3 +66,5 @@ def test_the_table_of_stages_has_a_row_a_model(
     assert within.startswith("| 95% within | 0 / 0")
     assert training_table.main([str(tmp_path)]) == 2
     assert "has no config.json; expected the folder of a trained model" in capsys.readouterr().err
+    assert training_table.main(["old/labeler", "new/labeler", str(tiny_model)]) == 2
+    assert capsys.readouterr().err == "error: several folders are named labeler; a row has this name\n"

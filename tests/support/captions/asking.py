@@ -13,5 +13,5 @@ def asked(prompt: str) -> Mention:
     relation = re.fullmatch(r"(Is|Are) (the .+?) ((?:next to|on|behind) the .+)\?", question)
     if relation:
         question = f"{relation[2]} {relation[1].lower()} {relation[3]}."
-    (mention,) = find_mentions(question)
+    (mention,) = find_mentions(question.replace("Does a sign say", "A sign says"))
     return mention
