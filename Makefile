@@ -54,7 +54,7 @@ LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUN
 LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
 TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier
-# whose errors the embedded labeler learns to see; other scenes than those of any run
+# sampling from the embedded policy, whose errors the embedded labeler learns to see
 ANSWERS := seed=1000 policy.model=runs/training/policy/model data.train_prompts=16000 data.test_prompts=0 generation.num_responses=4
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
@@ -130,7 +130,7 @@ edge-check: .venv/.edge-ready ## compare every export of RUN with its policy on 
 edge-tune: .venv/.edge-ready ## search the settings with which this machine runs the export QUANT= of RUN fastest; edge-answer and edge-serve use them
 	@$(VENV)/python -m edge.tuning $(STAGE_ARGS) --quant '$(QUANT)'
 
-best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
+best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by its reward, its likelihood and the labeler's score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)
 
 rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
@@ -157,7 +157,7 @@ language-model: .venv/.ready ## train the language model of the embedded models 
 	@$(call TRAIN,language-1) && $(call TRAIN,language-2)
 
 encoder: .venv/.ready ## train the vision encoder of the embedded models on pictures and short texts: the start model runs/training/start/model
-	@$(VENV)/python -m training.encoder --config $(call path,$(call TRAIN_CONFIG,encoder)) --run $(call path,$(if $(filter file,$(origin RUN)),runs/training/start,$(RUN))) $(CHANGES)
+	@$(LAUNCHER) training.encoder --config $(call path,$(call TRAIN_CONFIG,encoder)) --run $(call path,$(if $(filter file,$(origin RUN)),runs/training/start,$(RUN))) $(CHANGES)
 
 assemble: .venv/.ready ## assemble the full-size start model runs/training/start/model from the language model LLM= and the SigLIP encoder VISION=
 	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start/model

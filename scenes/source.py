@@ -22,7 +22,8 @@ class SceneRow:
 def scene_rows(split: str, count: int, seed: int, first: int = 0) -> Iterator[SceneRow]:
     """`count` scenes of a split ("train", "validation", "test"), starting at number `first`; deterministic for a seed.
 
-    The embedded models were trained on none of them. Errors: ValueError: an unknown split.
+    The embedded models were trained on none of them, but for the train scenes of seed 1000, which taught the labeler.
+    Errors: ValueError: an unknown split.
     """
     if split not in ("train", "validation", "test"):
         raise ValueError(f"unknown split {split!r} of the embedded scenes; allowed: train, validation, test")

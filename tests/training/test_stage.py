@@ -266,7 +266,7 @@ def test_an_unknown_configuration_is_an_error_that_lists_the_known_ones(
     assert main(["--config", "configs/training/pretrain-7.yaml", "--run", str(tmp_path)]) == 2
     message = capsys.readouterr().err.strip()
     assert re.fullmatch(
-        "error: no configuration file .*/pretrain-7.yaml; .*: .*/pretrain-1.yaml, .*/sft-2.yaml", message
+        "error: no configuration file .*/pretrain-7.yaml; .*: .*/pretrain-1.yaml, .*/verifier.yaml", message
     )
 
 

@@ -66,7 +66,7 @@ def check_columns(path: str, schema: pa.Schema) -> None:
         raise InputError(f"{path} has image of type {image} and texts of type {texts}; {expected}")
 
 
-def patches_of(image: Image.Image, processor: MiniCPMVImageProcessor) -> tuple[np.ndarray, tuple[int, int]]:
+def strip_of(image: Image.Image, processor: MiniCPMVImageProcessor) -> tuple[np.ndarray, tuple[int, int]]:
     """A picture (RGB) at the resolution of the model, uncut: uint8 [3, side, P * side] and its grid."""
     side = processor.patch_size
     (view,), _ = slice_image(image, processor.scale_resolution, side, 1)
@@ -119,7 +119,7 @@ class Pictures(Dataset[Picture]):
                     continue
                 try:
                     image = open_encoded(row["image"], Path(path).parent)
-                    self.pictures.append(Picture(*patches_of(image, processor.image_processor), rows))
+                    self.pictures.append(Picture(*strip_of(image, processor.image_processor), rows))
                 except (OSError, ValueError, TypeError) as error:  # TypeError: a null where an image should be
                     detail = " ".join(str(error).split())
                     self.drops[path].append(Drop(number, "unusable_image", detail))

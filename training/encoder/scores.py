@@ -38,7 +38,7 @@ def sigmoid_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     return -F.logsigmoid(signs * logits.float()).sum() / len(logits)
 
 
-def share_found(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def recall_of(scores: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """scores [B, T], labels [B, T] -> the share, from 0 to 1, of true texts among the n best-scored ones of a picture
     of n true texts; the mean over pictures.
     """
@@ -81,7 +81,7 @@ class TextScorer(nn.Module):
     def forward(
         self, pixel_values: torch.Tensor, tgt_sizes: torch.Tensor, text_rows: torch.Tensor, labels: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """As `scores`, with labels [B, T] -> the loss, and the share of true texts found (see `share_found`)."""
+        """As `scores`, with labels [B, T] -> the loss, and their recall (see `recall_of`)."""
         scores = self.scores(pixel_values, tgt_sizes, text_rows).float()
         loss = sigmoid_loss(self.log_scale.exp() * scores + self.score_bias, labels)
-        return {"loss": loss, "found": share_found(scores.detach(), labels)}
+        return {"loss": loss, "recall": recall_of(scores.detach(), labels)}

@@ -145,7 +145,7 @@ def finish(run: Run[EncoderConfig], trainer: EncoderTrainer) -> None:
             "texts": len(trainer.train_dataset.texts.ids),
             "steps": trainer.state.global_step,
             "last_loss": last.get("loss"),
-            "last_found": last.get("found"),
+            "last_recall": last.get("recall"),
         }
     )
     run.finish({"rows": pictures}, next_command(run.path))

@@ -57,7 +57,7 @@ class EncoderTrainer(Trainer):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.found: list[torch.Tensor] = []  # of each step since the last entry of the log
+        self.recalls: list[torch.Tensor] = []  # of each step since the last entry of the log
 
     def _get_train_sampler(self, train_dataset: Any = None) -> SimilarSizes:
         """Trainer offers random and sequential orders only."""
@@ -69,16 +69,16 @@ class EncoderTrainer(Trainer):
 
     def compute_loss(self, model: nn.Module, inputs: dict[str, Any], *_: Any, **__: Any) -> torch.Tensor:
         outputs = model(**inputs)
-        self.found.append(outputs["found"])
+        self.recalls.append(outputs["recall"])
         loss: torch.Tensor = outputs["loss"]
         return loss
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Adds the mean since the last entry, the temperature and the bias."""
-        if "loss" in logs and self.found:
+        if "loss" in logs and self.recalls:
             scorer: Any = self.accelerator.unwrap_model(self.model)
-            logs["found"] = torch.stack(self.found).mean().item()
-            self.found.clear()
+            logs["recall"] = torch.stack(self.recalls).mean().item()
+            self.recalls.clear()
             logs["scale"], logs["bias"] = scorer.log_scale.exp().item(), scorer.score_bias.item()
         super().log(logs, start_time)
 
@@ -104,7 +104,7 @@ def build_trainer(config: EncoderConfig, args: TrainingArguments) -> EncoderTrai
         train_dataset=pictures,
     )
     trainer.whole_model, trainer.processor = model, processor
-    report_as_text(trainer, {**LOGGED, "found": "true texts found"})
+    report_as_text(trainer, {**LOGGED, "recall": "recall of texts"})
     return trainer
 
 

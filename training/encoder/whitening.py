@@ -35,7 +35,7 @@ def whiten_patches(
         )
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randperm(len(pictures), generator=generator)[:SAMPLE].tolist()
-    tiles = torch.cat([patches_of(torch.from_numpy(pictures[index].pixels), side) for index in sample])
+    tiles = torch.cat([split_strip(torch.from_numpy(pictures[index].pixels), side) for index in sample])
     patches = normalized(tiles, mean, std).flatten(1)  # [n, values]
     center = patches.mean(dim=0)
     eigenvalues, vectors = torch.linalg.eigh(torch.cov(patches.T))  # ascending
@@ -47,6 +47,6 @@ def whiten_patches(
     embedding.bias.copy_(-rows @ center)
 
 
-def patches_of(strip: torch.Tensor, side: int) -> torch.Tensor:
+def split_strip(strip: torch.Tensor, side: int) -> torch.Tensor:
     """[3, side, P * side] -> patches [P, 3, side, side], as the weights of the embedding."""
     return strip.unfold(2, side, side).permute(2, 0, 1, 3)

@@ -15,7 +15,7 @@ from rlaif.errors import ModelError
 from tests.support.edge.shaped_weights import shaped_language
 from tests.support.tiny import save_tiny_model
 
-EMBEDDED = Widths(width=256, ffn=512, heads=4, kv_heads=4, head_width=64, vocabulary=1314)
+EMBEDDED = Widths(width=256, ffn=512, heads=4, kv_heads=4, head_width=64, vocabulary=1303)
 NARROW = Widths(width=192, ffn=512, heads=3, kv_heads=3, head_width=64, vocabulary=547)
 RELEASED = Widths(width=4096, ffn=14336, heads=32, kv_heads=8, head_width=128, vocabulary=128256)
 

@@ -10,7 +10,7 @@ from rlaif.errors import ConfigError
 from tests.support.captions.squares import encoded, square_rows, write_table
 from tests.support.tiny import load_model, noise_image
 from training.encoder.pictures import Collator, Pictures, SimilarSizes, normalized
-from training.encoder.whitening import patches_of, whiten_patches
+from training.encoder.whitening import split_strip, whiten_patches
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_whitened_patches_are_centered_uncorrelated_and_as_large_as_one_another(
     """Pictures of flat squares have few components; all outputs have a standard deviation of 1 together."""
     model, _ = load_model(tiny_model)
     vision, images = model.model.vision_model, processor.image_processor
-    tiles = torch.cat([patches_of(torch.from_numpy(picture.pixels), 14) for picture in squares.pictures])
+    tiles = torch.cat([split_strip(torch.from_numpy(picture.pixels), 14) for picture in squares.pictures])
     patches = normalized(tiles, images.norm_mean, images.norm_std)
 
     def outputs() -> torch.Tensor:

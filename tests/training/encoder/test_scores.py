@@ -8,8 +8,8 @@ import torch
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from tests.support.tiny import load_model, noise_image
-from training.encoder.pictures import Collator, Picture, patches_of
-from training.encoder.scores import TextScorer, share_found, sigmoid_loss, text_vectors
+from training.encoder.pictures import Collator, Picture, strip_of
+from training.encoder.scores import TextScorer, recall_of, sigmoid_loss, text_vectors
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +38,8 @@ def test_true_texts_are_found_among_as_many_of_the_best_as_are_true() -> None:
     """Of the first picture's single true text one of one is best; of the second's two, one of the two best."""
     scores = torch.tensor([[0.9, 0.1, 0.2, 0.3], [0.5, 0.6, 0.7, 0.1]])
     labels = torch.tensor([[True, False, False, False], [True, False, True, False]])
-    assert share_found(scores, labels).item() == pytest.approx((1 / 1 + 1 / 2) / 2)
-    assert share_found(-scores, labels).item() == pytest.approx((0 / 1 + 1 / 2) / 2)
+    assert recall_of(scores, labels).item() == pytest.approx((1 / 1 + 1 / 2) / 2)
+    assert recall_of(-scores, labels).item() == pytest.approx((0 / 1 + 1 / 2) / 2)
 
 
 def test_a_text_is_the_normalized_sum_of_its_word_embeddings() -> None:
@@ -56,7 +56,7 @@ def test_the_score_is_the_largest_cosine_over_the_patches_of_the_picture_and_not
     vectors = text_vectors(model.get_input_embeddings().weight.detach(), [[1], [2, 3], [4, 5, 6]])
     scorer = TextScorer(model, vectors)
     pictures = [
-        Picture(*patches_of(noise_image(size, seed), images), [seed]) for seed, size in enumerate([(56, 56), (84, 28)])
+        Picture(*strip_of(noise_image(size, seed), images), [seed]) for seed, size in enumerate([(56, 56), (84, 28)])
     ]
     collate = Collator(images.norm_mean, images.norm_std)
     alone = []

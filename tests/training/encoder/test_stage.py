@@ -18,7 +18,7 @@ from tests.support.captions.squares import square_rows, write_table
 from tests.support.tiny import load_model
 from training.encoder.__main__ import main
 from training.encoder.pictures import Collator, Pictures
-from training.encoder.scores import TextScorer, share_found, text_vectors
+from training.encoder.scores import TextScorer, recall_of, text_vectors
 from training.encoder.stage import next_command
 from training.encoder.trainer import training_arguments
 
@@ -65,7 +65,7 @@ def found(folder: Path, table: str) -> float:
     scorer = TextScorer(model, text_vectors(model.get_input_embeddings().weight, pictures.texts.ids))
     batch = Collator(processor.image_processor.norm_mean, processor.image_processor.norm_std)(pictures.pictures)
     labels = batch.pop("labels")
-    return share_found(scorer.scores(**batch), labels).item()
+    return recall_of(scorer.scores(**batch), labels).item()
 
 
 def test_the_encoder_and_kv_proj_train_and_nothing_else(
@@ -95,7 +95,7 @@ def test_the_encoder_and_kv_proj_train_and_nothing_else(
         "texts": 20,
         "steps": 2,
         "last_loss": steps[-1]["loss"],
-        "last_found": steps[-1]["found"],
+        "last_recall": steps[-1]["recall"],
     }
     assert steps[0]["scale"] != pytest.approx(10, abs=1e-9) and steps[0]["bias"] != -10
     assert main(command(tmp_path, model=str(tiny_model), data=[squares])) == 0
