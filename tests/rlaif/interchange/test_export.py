@@ -256,8 +256,16 @@ def test_the_card_by_hand(path: Path) -> None:
         "- The claims contain 90% of the content words of the answers; the rest was not verified.",
     ):
         assert line in card.splitlines()
-    assert "small drawings of things" not in card
+    assert "The images are scenes" not in card
     assert "/secret/folder" not in card and "/home/somebody" not in card and str(path) not in card
+
+
+def test_the_card_of_embedded_scenes_says_what_its_images_are(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "rlaif.interchange.card.first_value", lambda run, table, column: "scenes" if column == "source" else "a model"
+    )
+    text = (exported(path, "trl") / "README.md").read_text(encoding="utf-8")
+    assert "- The images are scenes put together from small drawings of things: useful for testing a pipeline" in text
 
 
 def test_the_card_has_figures_that_were_added_later(path: Path) -> None:
