@@ -55,7 +55,7 @@ LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch 
 TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
 STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier
 # sampling from the embedded policy, whose errors the embedded labeler learns to see
-ANSWERS := seed=1000 policy.model=runs/training/policy/model data.train_prompts=16000 data.test_prompts=0 generation.num_responses=4
+ANSWERS := seed=1000 policy.model=runs/training/policy/model data.train_prompts=32000 data.test_prompts=0 generation.num_responses=4
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help

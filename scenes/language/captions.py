@@ -45,7 +45,7 @@ INSTRUCTIONS = PLAIN_INSTRUCTIONS + DETAILED_INSTRUCTIONS
 
 OPINIONS = ("It is a nice picture.", "I like this picture.", "It looks calm.", "What a lovely scene.")
 OPINION_SHARE = 0.2
-HABIT_SHARE = 0.85  # how often a web caption follows a habit that the picture does not
+HABIT_SHARE = 0.7  # how often a web caption follows a habit that the picture does not
 
 # every word of a caption; any other word describes nothing
 _PHRASES = (

@@ -190,7 +190,7 @@ TABLES: dict[str, Table] = {
     "easy": (partial(recognition_row, objects=2, canvases=SMALL), "conversations", 12000),
     "recognition": (recognition_row, "conversations", 90000),
     "instructions": (instruction_row, "conversations", 20000),
-    "web": (web_row, "conversations", 32000),
+    "web": (web_row, "conversations", 64000),
     "labeling": (labeling_row, "conversations", 48000),
     "details": (detail_row, "conversations", 16000),
 }
