@@ -230,7 +230,7 @@ def test_which_false_mentions_are_habits(mention: Mention, habit: bool) -> None:
 
 
 def test_habits_are_mostly_followed() -> None:
-    """A usual companion that is not there, the usual number and the usual color, each in 85% of the captions."""
+    """A usual companion that is not there, the usual number and the usual color, each in 70% of the captions."""
     toilet, (companion, place) = "toilet", COMPANIONS["toilet"]
     item = SceneObject(toilet, 1, None, "large", "bottom")
     alone = Scene(84, 84, "room", (item,))
@@ -240,9 +240,9 @@ def test_habits_are_mostly_followed() -> None:
     def share(scene: Scene, mention: ThingMention) -> float:
         return sum(mention in web_mentions(scene, False, random.Random(index)) for index in range(300)) / 300
 
-    assert 0.75 < share(alone, ThingMention(companion, 1, None, None, place)) < 0.95
-    assert 0.75 < share(green, ThingMention("vase", 1, "orange", None, "left")) < 0.95
-    assert 0.75 < share(three, ThingMention("cup", 2, None, None, "left")) < 0.95
+    assert 0.6 < share(alone, ThingMention(companion, 1, None, None, place)) < 0.8
+    assert 0.6 < share(green, ThingMention("vase", 1, "orange", None, "left")) < 0.8
+    assert 0.6 < share(three, ThingMention("cup", 2, None, None, "left")) < 0.8
     taken = Scene(84, 84, "room", (item, SceneObject("cat", 1, None, "small", place)))
     assert share(taken, ThingMention(companion, 1, None, None, place)) == 0
 
