@@ -18,30 +18,46 @@ or, for plain captions,
 An image without bytes is read from its path, which is relative to the table's folder and must stay inside it.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from datasets import Dataset, Image, List
 from PIL import Image as Images
+from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 
 from model.images import open_image
 from model.processing import MiniCPMVProcessor, with_images
 from rlaif.errors import InputError
-from rlaif.storage.files import file_inside
+from rlaif.progress import progress_bar
+from rlaif.storage.files import atomic_write, file_inside
 from training.packing import Sample, share_prefix
 
 Row = dict[str, Any]
 Messages = list[dict[str, Any]]
 COLUMNS = (["images", "messages"], ["images", "conversations"], ["image", "caption"])
-ROWS_OF_A_WORKER = 500  # at least; fewer are measured before the process has started
+ROWS_OF_A_WORKER = 500  # at least: a process takes as long to start as to measure them
+MEASURED = pa.schema({"length": pa.int64(), "reason": pa.string(), "detail": pa.string()})
+ROWS_AT_ONCE = 50  # that a worker hands over
 
 
 class Drop(NamedTuple):
     """A row that cannot be trained on. row: its index in the table; reason: a short name that is counted."""
 
     row: int
+    reason: str
+    detail: str
+
+
+class Measured(NamedTuple):
+    """The tokens of a row, and why it cannot be trained on: as in Drop, empty if it can."""
+
+    length: int
     reason: str
     detail: str
 
@@ -102,6 +118,46 @@ def conversations_of(row: Row, images: int) -> list[Messages]:
     return [with_images(messages, images) for messages in conversations]
 
 
+@dataclass(frozen=True)
+class Measuring(TorchDataset[Measured]):
+    """The rows of a table, measured on access."""
+
+    table: Dataset
+    measure: Callable[[Row], Measured]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, index: int) -> Measured:
+        return self.measure(self.table[index])
+
+
+def measured_rows(rows: Measuring, file: Path | None, workers: int) -> list[Measured]:
+    """What the file has, if there is one; else all rows, measured, which are written to it.
+
+    The workers are those of a DataLoader: they end with this process, also if it is killed.
+    """
+    if file and file.is_file():
+        return [Measured(**row) for row in pq.read_table(file).to_pylist()]
+    workers = min(workers, len(rows) // ROWS_OF_A_WORKER)
+    loader = DataLoader(
+        rows,
+        ROWS_AT_ONCE,
+        num_workers=workers if workers > 1 else 0,
+        collate_fn=list,
+        generator=torch.Generator(),  # the default one is that of the training
+    )
+    measured: list[Measured] = []
+    with progress_bar("counting tokens", "row", len(rows)) as bar:
+        for batch in loader:
+            measured += batch
+            bar.update(len(batch))
+    if file:
+        with atomic_write(file) as temporary:
+            pq.write_table(pa.Table.from_pylist([row._asdict() for row in measured], MEASURED), temporary)
+    return measured
+
+
 class Conversations(TorchDataset[Sample]):
     """The rows of a table as samples, encoded on access.
 
@@ -121,42 +177,30 @@ class Conversations(TorchDataset[Sample]):
         Args:
             max_length: rows of more tokens are dropped; None: no limit.
             folder: of the table, in which paths of images are looked up; None: images must have bytes.
-            lengths: Arrow file with the measured rows, read if it is there; None: it stays in memory. Several workers
-                write a file each, with its number before the suffix.
+            lengths: parquet file for the measured rows, read if it is there; None: it stays in memory.
             workers: processes that measure a large table.
         """
-        self.processor, self.folder = processor, folder
-
-        def measure(row: Row) -> dict[str, Any]:
-            try:
-                length = len(self.encode(row, images_of(row, folder))[0])
-            except UnusableConversation as error:
-                return {"length": 0, "reason": "unusable_conversation", "detail": str(error)}
-            except (OSError, ValueError, TypeError) as error:
-                return {"length": 0, "reason": "unusable_image", "detail": " ".join(str(error).split())}
-            if max_length is not None and length > max_length:
-                return {"length": length, "reason": "too_long", "detail": f"{length} tokens, more than {max_length}"}
-            return {"length": length, "reason": "", "detail": ""}
-
-        workers = min(workers, len(table) // ROWS_OF_A_WORKER)
-        measured = table.map(
-            measure,
-            remove_columns=table.column_names,
-            num_proc=workers if workers > 1 else None,
-            keep_in_memory=lengths is None,
-            load_from_cache_file=lengths is not None,
-            cache_file_name=str(lengths) if lengths else None,
-            desc="counting tokens",
-        )
-        columns = zip(measured["length"], measured["reason"], measured["detail"], strict=True)
-        rows = [(number, *values) for number, values in enumerate(columns)]
-        self.drops = [Drop(number, reason, detail) for number, _, reason, detail in rows if reason]
-        usable = [(number, length) for number, length, reason, _ in rows if not reason]
-        self.rows = table.select([number for number, _ in usable])
-        self.lengths = [length for _, length in usable]
+        self.processor, self.max_length, self.folder = processor, max_length, folder
+        measured = measured_rows(Measuring(table, self.measure), lengths, workers)
+        self.drops = [Drop(number, reason, detail) for number, (_, reason, detail) in enumerate(measured) if reason]
+        usable = [number for number, (_, reason, _) in enumerate(measured) if not reason]
+        self.rows = table.select(usable)
+        self.lengths = [measured[number].length for number in usable]
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def measure(self, row: Row) -> Measured:
+        """The tokens of a row of the table."""
+        try:
+            length = len(self.encode(row, images_of(row, self.folder))[0])
+        except UnusableConversation as error:
+            return Measured(0, "unusable_conversation", str(error))
+        except (OSError, ValueError, TypeError) as error:
+            return Measured(0, "unusable_image", " ".join(str(error).split()))
+        if self.max_length is not None and length > self.max_length:
+            return Measured(length, "too_long", f"{length} tokens, more than {self.max_length}")
+        return Measured(length, "", "")
 
     def encode(self, row: Row, images: list[Images.Image]) -> tuple[list[int], list[int], list[int]]:
         """Token ids, labels and branches of a row. Errors: UnusableConversation."""

@@ -166,16 +166,15 @@ def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration
 def load_tables(
     config: TrainingConfig, args: TrainingArguments, processor: MiniCPMVProcessor, cache: Path | None
 ) -> list[Conversations]:
-    """The training tables, their rows measured by the first process of a machine, with all of its cores, while the
-    others wait. Errors: InputError.
+    """The training tables, their rows measured by the first process, with all cores of its machine, while the others
+    wait. Errors: InputError.
     """
     max_length = None if config.packing == "in_order" else config.sequence_length
     workers = len(os.sched_getaffinity(0))
-    with args.main_process_first():
-        tables = [read_table(path, cache) for path in config.data]
-        return [
-            Conversations(
-                table, processor, max_length, Path(path).parent, cache and cache / f"{LENGTHS}-{number}.arrow", workers
-            )
-            for number, (path, table) in enumerate(zip(config.data, tables, strict=True))
-        ]
+
+    def load(number: int, path: str) -> Conversations:
+        lengths = cache / f"{LENGTHS}-{number}.parquet" if cache else None
+        return Conversations(read_table(path, cache), processor, max_length, Path(path).parent, lengths, workers)
+
+    with args.main_process_first(local=False):  # all machines see the run folder
+        return [load(number, path) for number, path in enumerate(config.data)]

@@ -59,7 +59,8 @@ def load(table: Path, model: Path) -> Conversations:
 def test_rows_are_measured_once(
     workers: int, table: Path, measured_by: Path, tiny_model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(conversations, "ROWS_OF_A_WORKER", ROWS // workers)
+    monkeypatch.setattr(conversations, "ROWS_OF_A_WORKER", 1)
+    monkeypatch.setattr(conversations, "ROWS_AT_ONCE", 1)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(workers)))
     first = load(table, tiny_model)
     processes = measured_by.read_text().split()
