@@ -53,7 +53,7 @@ TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir 
 LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
 LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
 TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
-STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier labeler
 # sampling from the embedded policy, whose errors the embedded labeler learns to see
 ANSWERS := seed=1000 policy.model=runs/training/policy/model data.train_prompts=32000 data.test_prompts=0 generation.num_responses=4
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
@@ -179,14 +179,13 @@ rewrite-captions: .venv/.ready ## rewrite raw captions into a training table, an
 	@$(VENV)/python -m evaluation.caption_errors $(STAGE_ARGS)
 
 embedded-models: language-model encoder rewriter ## retrain the models in assets/ from scratch: every stage in order, then policy, labeler, rewriter (hours)
-	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && ):
-	@$(VENV)/python -m generation --config configs/demo.yaml --run runs/training/answers $(addprefix --set ,$(ANSWERS))
+	@$(foreach stage,$(filter-out labeler,$(STAGES)),$(call TRAIN,$(stage)) && )$(VENV)/python -m generation --config configs/demo.yaml --run runs/training/answers $(addprefix --set ,$(ANSWERS))
 	@test -f runs/training/data/answers.parquet || $(VENV)/python -m scenes.recipe.answers runs/training/answers --out runs/training/data/answers.parquet
 	@$(call TRAIN,labeler)
 	@$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
 training-table: .venv/.ready ## evaluate each training stage: hallucination, recall, yes/no questions, signs, with and without slices
-	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%) runs/training/labeler
+	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
 bench: .venv/.ready ## benchmark our implementations against the usual ones, into bench/results: all, or NAME=dpo_full (an unknown name lists all)
 	@$(VENV)/python -m bench $(if $(filter file,$(origin NAME)),,$(NAME))

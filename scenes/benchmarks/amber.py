@@ -19,7 +19,7 @@ from scenes.benchmarks.sampling import (
 from scenes.benchmarks.synonyms import WORDS
 from scenes.language import Mention, ThingMention
 from scenes.language.mentions import true_relations
-from scenes.world import PLACES, SIZES, Scene
+from scenes.world import PLACES, SIZES, Scene, above
 from scenes.world.habits import COMPANIONS
 from scenes.world.things import THINGS
 
@@ -91,6 +91,5 @@ def pairs_of(scene: Scene, rng: random.Random) -> Iterator[Pair]:
     relations = true_relations(scene.truth)
     if relations:
         relation = rng.choice(relations)
-        above = "on" if THINGS[relation.other].support and THINGS[relation.name].light else "behind"
-        (other,) = {"next to", above} - {relation.relation}
+        (other,) = {"next to", above(relation.name, relation.other)} - {relation.relation}
         yield RELATION, relation, replace(relation, relation=other)

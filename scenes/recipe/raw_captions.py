@@ -24,7 +24,7 @@ from scenes.language.mentions import mention_of_truth
 from scenes.noise import add_noise
 from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe.tables import Columns, png, write_table
-from scenes.world import Scene, render, sample_scene
+from scenes.world import Scene, sample_scene
 
 SEEDS_PER_ROW = 4  # they share their prefix, which is then computed once
 
@@ -52,7 +52,7 @@ def raw_row(rng: random.Random) -> dict[str, Any]:
     scene, text = captioned_scene(rng)
     noisy = add_noise(text, rng)
     truth = {"source": "scenes", "reference": json.dumps(scene.truth)}
-    return {"image": png(render(scene)), "caption": noisy.text, **truth}
+    return {"image": png(scene), "caption": noisy.text, **truth}
 
 
 def seed_example(rng: random.Random) -> list[dict[str, str]]:

@@ -27,8 +27,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from PIL import Image
-
 from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
 from scenes.language.mentions import NUMBERS, counted, mention_of_truth
 from scenes.recipe import tasks
@@ -68,10 +66,10 @@ def write_table(file: Path, rows: Sequence[Row], columns: Columns) -> None:
     print(f"{file}: {len(rows):,} rows")
 
 
-def png(picture: Image.Image) -> Row:
-    """A picture as a value of an image column."""
+def png(scene: Scene) -> Row:
+    """The picture of a scene as a value of an image column."""
     buffer = io.BytesIO()
-    picture.save(buffer, format="PNG")
+    render(scene).save(buffer, format="PNG")
     return {"bytes": buffer.getvalue(), "path": None}
 
 
@@ -101,7 +99,7 @@ def phrases(scene: Scene) -> list[str]:
 
 def phrases_row(rng: random.Random, objects: int = MAX_OBJECTS, signs: float = OFTEN) -> Row:
     scene = sample_scene(rng, objects, SMALL, signs)
-    return {"image": png(render(scene)), "texts": phrases(scene)}
+    return {"image": png(scene), "texts": phrases(scene)}
 
 
 def honest_caption(scene: Scene, rng: random.Random) -> str:
@@ -139,7 +137,7 @@ def language_row(rng: random.Random) -> Row:
 def caption_row(rng: random.Random, canvases: Mapping[tuple[int, int], int] = CANVASES, signs: float = 0) -> Row:
     """An image and its honest caption."""
     scene = sample_scene(rng, MAX_OBJECTS, canvases, signs)
-    return {"image": png(render(scene)), "caption": honest_caption(scene, rng)}
+    return {"image": png(scene), "caption": honest_caption(scene, rng)}
 
 
 def recognition_row(
@@ -147,7 +145,7 @@ def recognition_row(
 ) -> Row:
     scene = sample_scene(rng, objects, canvases, OFTEN)
     branches = [*tasks.open_questions(scene, rng, 3), *tasks.questions(scene, rng, 3, 0.4)]
-    return conversation_row([png(render(scene))], [*branches, tasks.captioning(scene, rng)])
+    return conversation_row([png(scene)], [*branches, tasks.captioning(scene, rng)])
 
 
 def instruction_row(rng: random.Random) -> Row:
@@ -155,13 +153,13 @@ def instruction_row(rng: random.Random) -> Row:
         return splitting_row(rng)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [tasks.captioning(scene, rng, instructions=DETAILED_INSTRUCTIONS), tasks.captioning(scene, rng)]
-    return conversation_row([png(render(scene))], branches + verification(scene, rng, 5, 0.8))
+    return conversation_row([png(scene)], branches + verification(scene, rng, 5, 0.8))
 
 
 def web_row(rng: random.Random) -> Row:
     scene = sample_scene(rng)
     branches = [*tasks.open_questions(scene, rng, 2), *tasks.questions(scene, rng, 1, 0.5)]
-    return conversation_row([png(render(scene))], [tasks.captioning(scene, rng, web=True), *branches])
+    return conversation_row([png(scene)], [tasks.captioning(scene, rng, web=True), *branches])
 
 
 def labeling_row(rng: random.Random) -> Row:
@@ -169,12 +167,12 @@ def labeling_row(rng: random.Random) -> Row:
         return splitting_row(rng, repeated=0.4)
     scene = sample_scene(rng, canvases=EVEN, signs=OFTEN)
     branches = [*verification(scene, rng, 4, 0.8), *(tasks.near_question(scene, rng) for _ in range(6))]
-    return conversation_row([png(render(scene))], branches)
+    return conversation_row([png(scene)], branches)
 
 
 def detail_row(rng: random.Random) -> Row:
     scene = sample_scene(rng, canvases=EVEN, signs=1)
-    return conversation_row([png(render(scene))], tasks.detail_questions(scene, rng))
+    return conversation_row([png(scene)], tasks.detail_questions(scene, rng))
 
 
 Table = tuple[Callable[[random.Random], Row], Columns, int]  # function of a row, columns, number of rows

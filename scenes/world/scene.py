@@ -183,18 +183,22 @@ def places_beside(place: str) -> list[str]:
     return beside
 
 
+def above(name: str, other: str) -> str:
+    """The relation of a thing to another one right below it: on, if that carries things; behind otherwise."""
+    return "on" if THINGS[other].support and THINGS[name].light else "behind"
+
+
 def relation_of(name: str, place: str, other: str, other_place: str) -> str | None:
     """Where a thing is relative to another, from their places: next to, on, behind; None: none of them.
 
-    Things side by side are next to each other. Of two things one above the other, the upper is on the lower if that
-    carries things, and behind it otherwise.
+    Things side by side are next to each other; for two things one above the other, see `above`.
     """
     row, column = divmod(PLACES.index(place), 3)
     other_row, other_column = divmod(PLACES.index(other_place), 3)
     if row == other_row and column + 1 == other_column:
         return "next to"
     if column == other_column and row + 1 == other_row:
-        return "on" if THINGS[other].support and THINGS[name].light else "behind"
+        return above(name, other)
     return None
 
 

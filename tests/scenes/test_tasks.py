@@ -99,6 +99,20 @@ def test_questions_about_near_claims_are_balanced_and_of_all_that_is_there() -> 
         assert len(given) > 240 and 0.4 < given.count("Yes") / len(given) < 0.6, kind
 
 
+def test_details_are_signs_relations_and_sizes_each_claim_beside_a_mistaken_one() -> None:
+    scene = replace(SCENE, sign=Sign("STOP", "bottom", "blue"), objects=(*SCENE.objects, COUCH))
+    branches = tasks.detail_questions(scene, random.Random(0))
+    mentions = [asked(branch.prompt) for branch in branches]
+    for mention, branch in zip(mentions, branches, strict=True):
+        assert mention_is_true(mention, scene.truth) == (branch.answer == "Yes"), branch
+    assert [branch.answer for branch in branches] == ["Yes", "No"] * (len(branches) // 2)
+    assert Counter(map(type, mentions)) == {SignMention: 4, RelationMention: 4, ThingMention: 4}
+    for true, false in zip(mentions[::2], mentions[1::2], strict=True):
+        if isinstance(true, ThingMention) and isinstance(false, ThingMention):
+            assert replace(false, size=true.size) == true != false
+    assert tasks.detail_questions(replace(SCENE, objects=SCENE.objects[1:]), random.Random(0)) == []
+
+
 def test_a_whole_description_is_correct_if_all_of_it_is_true() -> None:
     before, after = WHOLE_PROMPT.split("{response}")
     for index in range(500):
