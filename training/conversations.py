@@ -170,18 +170,18 @@ class Conversations(TorchDataset[Sample]):
         processor: MiniCPMVProcessor,
         max_length: int | None,
         folder: Path | None = None,
-        lengths: Path | None = None,
+        cache: Path | None = None,
         workers: int = 1,
     ) -> None:
         """
         Args:
             max_length: rows of more tokens are dropped; None: no limit.
             folder: of the table, in which paths of images are looked up; None: images must have bytes.
-            lengths: parquet file for the measured rows, read if it is there; None: it stays in memory.
-            workers: processes that measure a large table.
+            cache: parquet file for the tokens of the rows, read if it is there; None: they are counted each time.
+            workers: processes that count the tokens of a large table.
         """
         self.processor, self.max_length, self.folder = processor, max_length, folder
-        measured = measured_rows(Measuring(table, self.measure), lengths, workers)
+        measured = measured_rows(Measuring(table, self.measure), cache, workers)
         self.drops = [Drop(number, reason, detail) for number, (_, reason, detail) in enumerate(measured) if reason]
         usable = [number for number, (_, reason, _) in enumerate(measured) if not reason]
         self.rows = table.select(usable)
