@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from datasets import Dataset, Image
 
+from rlaif.errors import InputError
 from rlaif.storage.files import lock_until_exit
 from tests.support import ROOT
 from tests.support.tiny import noise_image
@@ -74,16 +75,24 @@ def test_workers_end_when_their_training_is_killed(tiny_model: Path, tmp_path: P
     wait_until(lambda: not any(map(is_running, started)), 30)  # they look every 5 seconds
 
 
+def is_locked(run: Path) -> bool:
+    """Whether a process holds the lock of a run folder."""
+    try:
+        lock_until_exit(run / ".lock")
+    except InputError:
+        return True
+    return False
+
+
 @pytest.mark.slow
 def test_workers_that_measure_rows_end_when_their_training_is_killed(tiny_model: Path, tmp_path: Path) -> None:
     """They would hold the lock of the run folder."""
     process = start(tmp_path, tiny_model, 50_000)
     try:
         wait_until(lambda: len(children(process)) >= 2)
-        started = children(process)
+        assert is_locked(tmp_path / "run")
     finally:
         process.kill()
         process.wait()
     assert not (tmp_path / "run" / "cache" / "lengths-0.parquet").exists(), "killed too late"
-    wait_until(lambda: not any(map(is_running, started)), 30)
-    lock_until_exit(tmp_path / "run" / ".lock")
+    wait_until(lambda: not is_locked(tmp_path / "run"), 30)
