@@ -40,7 +40,7 @@ def test_every_header_has_command_cost_and_result(path: Path) -> None:
 def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     table = load_config_of(AblationsConfig, "configs/ablations.yaml")
-    assert len({load_variant(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 11
+    assert len({load_variant(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 12
 
 
 @pytest.mark.parametrize("path", RUNS, ids=file_name)
