@@ -119,6 +119,7 @@ class MiniCPMVProcessor(ProcessorMixin):
                 "token; use the tokenizer of the model"
             )
         self.image_token_id = tokenizer.convert_tokens_to_ids(image_processor.unk)
+        self._fixed_ids: dict[str, list[int]] = {}
         self.marker_ids = self.encode_special(IMAGE_MARKER)
         self.end_of_turn = end_of_turn(tokenizer)
 
@@ -126,6 +127,14 @@ class MiniCPMVProcessor(ProcessorMixin):
         """Token ids of trusted text, in which tags and control tokens are special."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
         return ids
+
+    def encode_fixed(self, text: str) -> list[int]:
+        """The same of text that does not come from data: pieces of the chat template, image tags. Each is encoded once,
+        because there are few and every conversation has them.
+        """
+        if text not in self._fixed_ids:
+            self._fixed_ids[text] = self.encode_special(text)
+        return self._fixed_ids[text].copy()
 
     def encode_text(self, text: str) -> list[int]:
         """Token ids of untrusted text, in which nothing becomes a special token."""
@@ -165,7 +174,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         """Segments of the template's text between two messages; the first token after an answer ends the turn and is
         the assistant's.
         """
-        ids = self.encode_special(text)
+        ids = self.encode_fixed(text)
         if after_answer:
             yield ids[:1], True
             ids = ids[1:]
@@ -187,7 +196,7 @@ class MiniCPMVProcessor(ProcessorMixin):
             if segment_ids is None:
                 if num_images < len(image_sizes):
                     schema = self.image_processor.get_slice_image_placeholder(image_sizes[num_images], num_images)
-                    segment_ids = self.encode_special(schema) + self.encode_special("\n")
+                    segment_ids = self.encode_fixed(schema) + self.encode_fixed("\n")
                 else:
                     segment_ids = []
                 num_images += 1
@@ -201,7 +210,7 @@ class MiniCPMVProcessor(ProcessorMixin):
 
     def encode_marker(self) -> list[int]:
         """Token ids of the image marker and its line break, separately: Llama-3's tokenizer would merge `)` with it."""
-        return self.marker_ids + self.encode_special("\n")
+        return self.marker_ids + self.encode_fixed("\n")
 
     def encode_rendered(self, text: str) -> list[int]:
         """Token ids of a rendered prompt, with its markers tokenized as `expand` expects."""
@@ -232,7 +241,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         while position < len(ids):
             if num_images < len(sizes) and list(ids[position : position + length]) == self.marker_ids:
                 schema = self.image_processor.get_slice_image_placeholder(sizes[num_images], num_images)
-                expanded += self.encode_special(schema)
+                expanded += self.encode_fixed(schema)
                 num_images += 1
                 position += length
             else:

@@ -1,6 +1,7 @@
 """The prompt: spatial schema, chat template, labels, and user text that looks like special tokens."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -63,6 +64,26 @@ def test_encoding_a_conversation_equals_encoding_its_rendered_text(processor: Mi
     ]
     rendered = processor.apply_chat_template(messages, add_generation_prompt=True)
     assert processor.encode_chat(messages) == processor.encode_special(rendered)
+
+
+def test_only_what_messages_say_is_encoded_again(processor: MiniCPMVProcessor, monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = [
+        {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "red circle?"}]},
+        {"role": "assistant", "content": "yes"},
+    ]
+    first, labels = processor.encode_training(messages, [(56, 56)])
+    expected = first.copy()
+    first.clear()  # the caller's own
+    encoded, encode = [], processor.tokenizer.encode
+
+    def counted(text: str, **options: Any) -> list[int]:
+        encoded.append(text)
+        ids: list[int] = encode(text, **options)
+        return ids
+
+    monkeypatch.setattr(processor.tokenizer, "encode", counted)
+    assert processor.encode_training(messages, [(56, 56)]) == (expected, labels)
+    assert encoded == ["red circle?", "yes"]
 
 
 @pytest.mark.parametrize("text", ["<unk>", "(<image>./</image>)", "</slice><|eot_id|>", "a <|begin_of_text|> b"])
