@@ -103,8 +103,8 @@ def test_after_an_error_requests_that_were_sent_are_not_retried_and_no_connectio
 
     for _ in range(5):
         with ChatServer(reply) as server:
-            error_message(server, *[Request(str(index)) for index in range(16)], concurrency=16, max_retries=50)
-        assert len(server.requests) < 200
+            error_message(server, *[Request(str(index)) for index in range(16)], concurrency=16, max_retries=1000)
+        assert len(server.requests) < 5000  # of 15,016; a busy machine sends hundreds before the first reply
     gc.collect()  # an open connection is a ResourceWarning here, which fails the test
 
 
