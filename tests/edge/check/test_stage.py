@@ -20,7 +20,7 @@ from tests.support import ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("llama_cpp")]
 
 PICTURES = 80
-SHARES = {"f16": 1.0, "Q8_0": 0.95, "Q4_K_M": 0.9}  # export -> least share of equal answers
+SHARES = {"f16": 1.0, "Q8_0": 0.95, "Q4_K_M": 0.8}  # export -> least share of equal answers
 
 
 def config_of(*exports: str) -> Config:
