@@ -70,10 +70,13 @@ def pictures(group: Group) -> Iterator[Image.Image]:
     for index in range(PICTURES):
         rng = random.Random(f"stock/{index}")
         image = render(sample_scene(rng, canvases=dict.fromkeys(group.sizes, 1)))
-        grid = best_grid(image.size, RESOLUTION, 9)
-        if group.at_refined_size and grid:
-            image = image.resize(refined_size(image.size, grid, RESOLUTION, PATCH), Image.Resampling.BICUBIC)
-        yield image
+        yield at_refined_size(image) if group.at_refined_size else image
+
+
+def at_refined_size(image: Image.Image) -> Image.Image:
+    """A picture that the policy slices, resized as it does before it cuts; llama.cpp then has nothing to resize."""
+    grid = best_grid(image.size, RESOLUTION, 9)
+    return image.resize(refined_size(image.size, grid, RESOLUTION, PATCH), Image.Resampling.BICUBIC) if grid else image
 
 
 def answer(model: Any, processor: MiniCPMVProcessor, image: Image.Image) -> tuple[str, int]:
