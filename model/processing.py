@@ -129,7 +129,7 @@ class MiniCPMVProcessor(ProcessorMixin):
         return ids
 
     def encode_fixed(self, text: str) -> list[int]:
-        """As `encode_special`, for pieces of the chat template and image tags: they are few, so each is encoded once."""
+        """As `encode_special`, for pieces of the chat template and image tags: they are few; each is encoded once."""
         if text not in self._fixed_ids:
             self._fixed_ids[text] = self.encode_special(text)
         return self._fixed_ids[text].copy()
