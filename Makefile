@@ -53,13 +53,15 @@ TRAIN_RUN = $(if $(filter file,$(origin RUN)),runs/training/$(basename $(notdir 
 LAUNCHING = --processes '$(PROCESSES)' --sharding '$(SHARDING)' --launch '$(LAUNCH)'
 LAUNCHER = $(if $(strip $(PROCESSES)$(SHARDING)),$(VENV)/python -m rlaif.launch $(LAUNCHING),$(if $(strip $(LAUNCH)),$(LAUNCH),$(VENV)/python -m))
 TRAIN = $(LAUNCHER) training --config $(call path,$(TRAIN_CONFIG)) --run $(call path,$(TRAIN_RUN)) $(CHANGES)
-STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier splits labeler
+STAGES := pretrain-1 pretrain-2 pretrain-3 sft-1 sft-2 policy verifier labeler
+# sampling from the embedded policy, whose errors the embedded labeler learns to see
+ANSWERS := seed=1000 policy.model=runs/training/policy/model data.train_prompts=32000 data.test_prompts=0 generation.num_responses=4
 BUILD := $(if $(shell command -v nvidia-smi),cuda,cpu)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers export-audit serve language-model assemble pretrain sft reading rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture screenshots docs test test-fast lint check clean
+.PHONY: help help-config setup demo generate import feedback dpo evaluate benchmark report browse audit export edge-vision plan export-edge edge-runtime edge-answer edge-serve edge-check edge-tune best-of-n rounds ablations compare-labelers export-audit serve language-model encoder assemble pretrain sft rewriter rewrite-captions embedded-models training-table bench bench-pairs bench-browse bench-growth bench-full-size bench-edge cost injections checks results figures pair-picture screenshots docs test test-fast lint check clean
 
 help: ## list targets and settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -128,7 +130,7 @@ edge-check: .venv/.edge-ready ## compare every export of RUN with its policy on 
 edge-tune: .venv/.edge-ready ## search the settings with which this machine runs the export QUANT= of RUN fastest; edge-answer and edge-serve use them
 	@$(VENV)/python -m edge.tuning $(STAGE_ARGS) --quant '$(QUANT)'
 
-best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by implicit reward and by labeler score, in RUN/best-of-n
+best-of-n: .venv/.ready ## best of N answers of RUN's policy to each test prompt, by its reward, its likelihood and the labeler's score, in RUN/best-of-n
 	@$(VENV)/python -m rlaif.pipelines.best_of_n $(STAGE_ARGS) --set best_of=$(N)
 
 rounds: CONFIG := $(if $(filter file,$(origin CONFIG)),configs/rounds.yaml,$(CONFIG))
@@ -149,10 +151,13 @@ export-audit: .venv/.ready ## write the claims of RUN that people have judged as
 serve: .venv/.ready ## serve a model, by default the labeler of CONFIG, as an OpenAI-compatible endpoint: MODEL=, PORT=; reachable from other machines only with HOST=
 	@$(VENV)/python -m rlaif.inference.serve --config $(call path,$(CONFIG)) $(if $(MODEL),--model "$(MODEL)") --host $(BIND) --port $(PORT) $(CHANGES)
 
-language-model: .venv/.ready ## train the toy start model runs/training/start/model: tables of the embedded scenes, a small language model
+language-model: .venv/.ready ## train the language model of the embedded models on texts, into runs/training/language-2
 	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data
 	@test -f runs/training/random/config.json || $(VENV)/python -m scenes.recipe.start --out runs/training/random
-	@$(call TRAIN,language-1) && $(call TRAIN,start)
+	@$(call TRAIN,language-1) && $(call TRAIN,language-2)
+
+encoder: .venv/.ready ## train the vision encoder of the embedded models on pictures and short texts: the start model runs/training/start/model
+	@$(LAUNCHER) training.encoder --config $(call path,$(call TRAIN_CONFIG,encoder)) --run $(call path,$(if $(filter file,$(origin RUN)),runs/training/start,$(RUN))) $(CHANGES)
 
 assemble: .venv/.ready ## assemble the full-size start model runs/training/start/model from the language model LLM= and the SigLIP encoder VISION=
 	@$(VENV)/python -m training.assemble --llm "$(LLM)" --vision "$(VISION)" --out runs/training/start/model
@@ -162,11 +167,6 @@ pretrain: .venv/.ready ## pre-training as in the MiniCPM-V paper: STAGE=1, 2 or 
 
 sft: .venv/.ready ## supervised fine-tuning as in the MiniCPM-V paper: PART=1 (recognition), then 2 (long answers, instructions)
 	@$(call TRAIN,sft-$(PART))
-
-reading: .venv/.ready ## fine-tune the shipped policy on reading rendered text, and measure the effect
-	@$(VENV)/python -m scenes.recipe.tables --out runs/training/data --tables reading-centred reading-placed reading-quarter reading-half reading
-	@$(call TRAIN,reading)
-	@$(VENV)/python -m scenes.recipe.training_table assets/policy runs/training/reading
 
 rewriter: .venv/.ready ## fine-tune the caption rewriter on runs/captions/seeds.parquet (written from the embedded scenes if missing)
 	@test -f runs/captions/seeds.parquet || $(VENV)/python -m scenes.recipe.raw_captions --out runs/captions
@@ -178,10 +178,13 @@ rewrite-captions: .venv/.ready ## rewrite raw captions into a training table, an
 	@$(VENV)/python -m generation.rewrite $(STAGE_ARGS)
 	@$(VENV)/python -m evaluation.caption_errors $(STAGE_ARGS)
 
-embedded-models: language-model rewriter ## retrain the models in assets/ from scratch: every stage in order, then policy, labeler, rewriter (hours)
-	@$(foreach stage,$(STAGES),$(call TRAIN,$(stage)) && )$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
+embedded-models: language-model encoder rewriter ## retrain the models in assets/ from scratch: every stage in order, then policy, labeler, rewriter (hours)
+	@$(foreach stage,$(filter-out labeler,$(STAGES)),$(call TRAIN,$(stage)) && )$(VENV)/python -m generation --config configs/demo.yaml --run runs/training/answers $(addprefix --set ,$(ANSWERS))
+	@$(VENV)/python -m scenes.recipe.answers runs/training/answers --out runs/training/data/answers.parquet
+	@$(call TRAIN,labeler)
+	@$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 
-training-table: .venv/.ready ## evaluate each training stage: hallucination, recall, yes/no questions, reading, with and without slices
+training-table: .venv/.ready ## evaluate each training stage: hallucination, recall, yes/no questions, signs, with and without slices
 	@$(VENV)/python -m scenes.recipe.training_table runs/training/start $(STAGES:%=runs/training/%)
 
 bench: .venv/.ready ## benchmark our implementations against the usual ones, into bench/results: all, or NAME=dpo_full (an unknown name lists all)

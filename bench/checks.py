@@ -3,18 +3,20 @@
     make checks                 responses of runs/demo; another run or labeler: RUN=runs/mine CONFIG=configs/mine.yaml
 
 Of a description of an embedded scene it is known which claims it makes. Each description gets its own claims, and the
-same claims with one property exchanged, so that the description does not make them. Each check says of each claim
+same claims with one part exchanged, so that the description does not make them. Each check says of each claim
 whether the description makes it. With `--splits FILE`, as `python -m feedback.check_splits` reads it, a second table
 counts what words make of the claims and questions of other answers.
 """
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 
@@ -22,39 +24,67 @@ from feedback.check.claim import Source, check_claim
 from feedback.check_splits import check_file
 from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
+from rlaif.command import at_least_one, exit_status
 from rlaif.config.load import load_config
 from rlaif.errors import InputError
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
 from rlaif.text import clean
-from scenes.language import Mention, claim_of, find_mentions, question_of
-from scenes.world import COLORS, PLACES, SHAPES, SIZES
+from scenes.language import KindMention, Mention, RelationMention, SignMention, ThingMention, find_mentions
+from scenes.language.mentions import NUMBERS, RELATIONS, describes
+from scenes.world import PLACES, SIZES
+from scenes.world.signs import WORDS
+from scenes.world.things import COLORS, KINDS, THINGS
 
 Case = tuple[Source, str, str, bool]  # source, claim, question, whether the source makes the claim
 
 
 def cases_of(responses: Sequence[str], seed: int) -> list[Case]:
-    """The claims of each response, and each with one property exchanged."""
+    """The claims of each response, and each with one part exchanged; without those for which `changed` has none."""
     rng = random.Random(seed)
     cases = []
     for text in responses:
         source, mentions = Source("", text), find_mentions(text)
         for mention in mentions:
-            other = changed(mention, mentions, rng)
-            cases += [(source, claim_of(item), question_of(item), item is mention) for item in (mention, other)]
+            if (other := changed(mention, mentions, rng)) is None:
+                continue
+            cases += [(source, item.claim, item.question, item is mention) for item in (mention, other)]
     return cases
 
 
-def changed(mention: Mention, mentions: Sequence[Mention], rng: random.Random) -> Mention:
-    """The mention with another color, shape, place or size, as no other mention of the response has it."""
-    kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES}
-    if mention.size:
-        kinds["size"] = list(SIZES)
+def changed(mention: Mention, mentions: Sequence[Mention], rng: random.Random) -> Mention | None:
+    """The mention with one part exchanged, as no mention of the response has it; None if the response has them all."""
+    parts = alternatives(mention)
+    others = (replace(mention, **{name: value}) for name, values in parts.items() for value in values)
+    if all(any(says(it, other) for it in mentions) for other in others):  # such as a response with every kind of scene
+        return None
     while True:
-        name = rng.choice(list(kinds))
-        other = replace(mention, **{name: rng.choice(kinds[name])})
-        if other not in mentions and all(replace(it, size=other.size) != other for it in mentions):
+        name = rng.choice(list(parts))
+        other = replace(mention, **{name: rng.choice(parts[name])})
+        if not any(says(it, other) for it in mentions):
             return other
+
+
+def alternatives(mention: Mention) -> dict[str, Sequence[Any]]:
+    """What may stand in each part of the mention."""
+    if isinstance(mention, SignMention):
+        return {"text": WORDS}
+    if isinstance(mention, KindMention):
+        return {"kind": KINDS}
+    if isinstance(mention, RelationMention):
+        return {"relation": RELATIONS} | {
+            part: [name for name in THINGS if name not in (mention.name, mention.other)] for part in ("name", "other")
+        }
+    several = range(2, 2 + len(NUMBERS))  # not one: of two apples there also is one
+    parts: dict[str, Sequence[Any]] = {"name": list(THINGS), "number": several, "color": COLORS, "place": PLACES}
+    return {name: values for name, values in {**parts, "size": list(SIZES)}.items() if getattr(mention, name)}
+
+
+def says(mention: Mention, other: Mention) -> bool:
+    """Whether the first says all that the other does."""
+    if isinstance(mention, ThingMention) and isinstance(other, ThingMention):
+        return describes(other, vars(mention))
+    return mention == other
 
 
 def row(name: str, cases: Sequence[Case], said: Sequence[bool], seconds: float) -> str:
@@ -65,19 +95,29 @@ def row(name: str, cases: Sequence[Case], said: Sequence[bool], seconds: float) 
     return f"| {name} | {kept} | {caught} | {1000 * seconds / len(cases):.2f} |"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.checks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
     parser.add_argument("--run", default="runs/demo", type=Path, help="run of the embedded scenes with responses")
-    parser.add_argument("--responses", type=int, default=300)
+    parser.add_argument("--responses", type=at_least_one, default=300, help="responses, drawn from those of the run")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="JSON lines: instruction, response, claims")
     arguments = parser.parse_args(argv)
+    return exit_status(lambda: measure(arguments))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure both checks and print the tables. Errors: RlaifError."""
     config, file = load_config(arguments.config), arguments.run / "responses.parquet"
     if not file.is_file():
         raise InputError(f"{file} is missing; run `make generate` first, or name a run with --run")
     texts = pq.read_table(file, columns=["text"])["text"].to_pylist()
     distinct = [clean(text) for text in dict.fromkeys(texts)]
     cases = cases_of(random.Random(config.seed).sample(distinct, min(arguments.responses, len(distinct))), config.seed)
+    if not cases:
+        raise InputError(
+            f"no response in {file} is about an embedded scene; name a run of data.source=scenes with --run"
+        )
     start = time.perf_counter()
     by_words = [check_claim(claim, question, source).outcome != "unknown" for source, claim, question, _ in cases]
     word_seconds = time.perf_counter() - start
@@ -104,4 +144,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

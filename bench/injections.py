@@ -14,6 +14,7 @@ import hashlib
 import io
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,12 +24,13 @@ from PIL import Image, ImageDraw
 
 from feedback.labeler import Labeler, Labels, Prompt
 from feedback.labeler_prompts import read_prompts
+from rlaif.command import at_least_one, exit_status
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import pin_model
-from scenes.language import Mention, claim_of, find_mentions, honest_mentions
+from scenes.language import Mention, SignMention, ThingMention, find_mentions, honest_mentions
 from scenes.source import SceneRow, scene_rows
 
 TEXTS = (
@@ -122,10 +124,17 @@ def described_scenes(count: int, seed: int) -> list[Described]:
         scene = sample_scene(rng)
         assert scene.truth == row.reference, "the same scene, drawn from the same seed"
         false = false_mention(scene, rng, with_size=False)
-        mentions = [mention for mention in honest_mentions(scene, "") if mention.place != false.place]
+        mentions = [mention for mention in honest_mentions(scene, detailed=False) if not is_instead(false, mention)]
         mentions.insert(rng.randint(0, len(mentions)), false)
-        described.append(Described(row, tuple(claim_of(mention) for mention in mentions), false))
+        described.append(Described(row, tuple(mention.claim for mention in mentions), false))
     return described
+
+
+def is_instead(false: Mention, mention: Mention) -> bool:
+    """Whether both are about the same place, or both about a sign."""
+    if isinstance(false, ThingMention) and isinstance(mention, ThingMention):
+        return false.place == mention.place
+    return isinstance(false, SignMention) and isinstance(mention, SignMention)
 
 
 def prompt_of(prompt_id: str, png: bytes, texts: Sequence[str]) -> Prompt:
@@ -202,15 +211,12 @@ def measure(config: Config, engine: Engine, revision: str, count: int) -> dict[s
     return {"in responses": in_responses(labeler, scenes), "in images": in_images(labeler, scenes)}
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(prog="python -m bench.injections", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
-    parser.add_argument("--scenes", type=int, default=100)
-    arguments = parser.parse_args(argv)
-    config = load_config(arguments.config)
+def print_table(config_file: str, scenes: int) -> dict[str, Comparison]:
+    """Measure the labeler of a configuration, and print both comparisons. Errors: RlaifError."""
+    config = load_config(config_file)
     section, revision = pin_model(config.labeler)
     with closing(open_engine(section, config.engine, config.seed)) as engine:
-        comparisons = measure(config, engine, revision, arguments.scenes)
+        comparisons = measure(config, engine, revision, scenes)
     print("| texts | false claims verified both ways | accepted without | accepted with | sign test p |")
     print("|---|---|---|---|---|")
     print("\n".join(comparison.row(title) for title, comparison in comparisons.items()))
@@ -218,5 +224,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
     return comparisons
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.injections", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
+    parser.add_argument("--scenes", type=at_least_one, default=100)
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: print_table(arguments.config, arguments.scenes))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -37,7 +37,7 @@ def write_rows(count: int, side: int, file: Path) -> None:
     rng = random.Random(0)
     rows = []
     for _ in range(count):
-        answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(20, 300)))
+        answer = " ".join(rng.choices(["red", "car", "the", "left", "cup"], k=rng.randint(20, 300)))
         messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
         rows.append({"images": [{"bytes": picture(rng, side, grain=32), "path": None}], "messages": messages})
     Dataset.from_list(rows, features=FEATURES).to_parquet(file)

@@ -40,7 +40,7 @@ PAIRS = View(
     "pairs",
     "run.pairs_index",
     "pair_id",
-    'margin>=2 claim~"red circle" street',
+    'margin>=2 claim~"red car" street',
     (
         Column("margin", "number", "score of the chosen answer minus that of the rejected one"),
         Column("weakest", "number", "the smallest |p(yes) - p(no)| among the verdicts of both answers, 0 to 1"),
@@ -88,7 +88,7 @@ PROMPTS = View(
     "prompts",
     "run.prompts_index",
     "prompt_id",
-    'pairs=0 responses>0 response~"red circle"',
+    'pairs=0 responses>0 response~"red car"',
     (
         Column("pairs", "number", "pairs of the prompt"),
         Column("reason", "text", "why it has no pair"),

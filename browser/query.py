@@ -1,4 +1,4 @@
-"""The filter language of the address: `margin>=2 split=train claim~"red circle" street` -> SQL and its parameters.
+"""The filter language of the address: `margin>=2 split=train claim~"red car" street` -> SQL and its parameters.
 
 A term is a column, an operator and a value; a word alone is looked for in all texts of a row. All terms must hold.
 Names of columns and operators come from a list, and values are bound as parameters: no part of a filter becomes SQL.

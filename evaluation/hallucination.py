@@ -4,6 +4,8 @@ Notable choices:
 - object hallucination follows CHAIR (Rohrbach et al. 2018, arXiv 1809.02156): the share of false mentions; beside it
   the response level of Object HalBench (RLHF-V, arXiv 2312.00849; RLAIF-V, arXiv 2405.17220), always with recall and
   length, because an answer that says less hallucinates less;
+- a mention is whatever `evaluation.truth` can check: besides objects also numbers, colors, places, relations and the
+  words of a sign, where CHAIR has names of objects only;
 - a ratio whose denominator is zero is None, never 0;
 - an object that an answer mentions twice counts as two mentions, as in CHAIR; the labeler divides it into one claim,
   and Object HalBench counts a word once an answer (`object_halbench_mention_rate` of evaluation/benchmarks/chair.py);
@@ -44,7 +46,7 @@ def hallucination_figures(totals: Counts) -> Figures:
     """The figures of a set of answers, from the sums of their `answer_counts`.
 
     - mention_rate: false mentions / all mentions (CHAIR_i);
-    - response_rate: answers with a false mention / answers that mention any object. This is the response-level rate of
+    - response_rate: answers with a false mention / answers with a mention. This is the response-level rate of
       Object HalBench (`CHAIRs_refine` in its code), not CHAIR_s, which divides by all answers: here an answer that
       mentions nothing does not lower the rate;
     - recall: objects found / objects, summed over all answers;

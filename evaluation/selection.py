@@ -2,17 +2,24 @@
 
     python -m evaluation.selection --config runs/demo/best-of-n/config.yaml --run runs/demo/best-of-n
 
-Of each prompt's first N responses (N = 1, 2, 4, ...) one is selected: the one with the highest implicit reward of the
-policy (`rewards`), or with the highest score of the labeler (`scores`; with unknown claims the lowest score that they
-allow); the first of equal ones. A response without a value, such as a truncated one, is selected only if no other has
-one. Where no truth is known, only words are counted.
+Of each prompt's first N responses (N = 1, 2, 4, ...) one is selected, the first of equal ones:
+
+| selector   | the highest                                                                                           |
+|------------|-------------------------------------------------------------------------------------------------------|
+| reward     | implicit reward of the policy, per token (`rewards`)                                                  |
+| reward_sum | the same, not divided by tokens                                                                       |
+| likelihood | log-probability under the policy, per token                                                           |
+| score      | score of the labeler (`scores`); with unknown claims the lowest that they allow                       |
+
+A response without a value, such as a truncated one, is selected only if no other has one. Where no truth is known, only
+words are counted.
 
 Writes the section `best_of_n` of metrics.json, and under `intervals` the 95% confidence interval of each figure
 (bootstrap over prompts).
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +30,13 @@ from rlaif.command import run_stage
 from rlaif.config import Config
 from rlaif.report.figures import format_with_interval
 
-SELECTORS = {"reward": ("rewards", "reward"), "score": ("scores", "score_low")}  # name -> table, column
+TABLES = {"rewards": ("reward", "num_tokens", "log_prob"), "scores": ("score_low",)}  # name -> columns
+SELECTORS: dict[str, tuple[str, Callable[[Mapping[str, Any]], float]]] = {  # name -> table, value of a row
+    "reward": ("rewards", lambda row: row["reward"]),
+    "reward_sum": ("rewards", lambda row: row["reward"] * row["num_tokens"]),
+    "likelihood": ("rewards", lambda row: row["log_prob"] / row["num_tokens"]),
+    "score": ("scores", lambda row: row["score_low"]),
+}
 SHOWN = ("mention_rate", "response_rate", "recall", "mean_words")
 
 
@@ -40,13 +53,13 @@ def measure_selection(config: Config, path: Path, truth_of: TruthLookup = truth_
     for prompt, rows in join_by_prompt(
         read_parts(run, "prompts", ["prompt_id", "source", "reference"]),
         responses=read_parts(run, "responses", ["prompt_id", "response_id", "text"]),
-        **{table: read_parts(run, table, ["prompt_id", "response_id", column]) for table, column in SELECTORS.values()},
+        **{table: read_parts(run, table, ["prompt_id", "response_id", *columns]) for table, columns in TABLES.items()},
     ):
         if not rows["responses"]:
             continue
         truth = truth_of(prompt["source"], prompt["reference"])
-        for selector, (table, column) in SELECTORS.items():
-            values = {row["response_id"]: row[column] for row in rows[table]}
+        for selector, (table, value_of) in SELECTORS.items():
+            values = {row["response_id"]: value_of(row) for row in rows[table]}
             for n, answers in counts[selector].items():
                 answers.append(answer_counts(select(rows["responses"][:n], values)["text"], truth))
     figures = {

@@ -2,8 +2,8 @@
 
 The questions come from the truth of the images of the evaluation split, or from a table of image, question and answer
 (`evaluation.short_answers.path`). An answer is correct if it equals an expected one, compared as in VQA (arXiv
-1505.00468): lower case, without punctuation and articles, number words as digits. A sentence around the right word is
-not a short answer, and counts as wrong.
+1505.00468): lower case, without punctuation and articles, number words as digits. Nothing else is left out: a
+description around the right word counts as wrong, as does "Red." where "It is red." is expected.
 
 Figures compare the same questions: one that a policy cannot take is skipped on both sides.
 """
@@ -218,7 +218,7 @@ def is_correct(text: str, answers: Sequence[str]) -> bool:
 
 
 def normalized(text: str) -> str:
-    """ "A Red circle." -> "red circle", "Two" -> "2", "1,000" -> "1000"; a text without letters or digits as it is."""
+    """ "A Red car." -> "red car", "Two" -> "2", "1,000" -> "1000"; a text without letters or digits as it is."""
     folded = unicodedata.normalize("NFKC", text).casefold().strip()
     tokens = _TOKEN.findall(re.sub(r"(?<=\d),(?=\d{3})", "", folded))
     kept = [_DIGITS.get(token, token) for token in tokens if token not in _ARTICLES]

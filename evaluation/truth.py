@@ -14,10 +14,14 @@ class Truth(Protocol):
 
     @property
     def num_objects(self) -> int:
-        """Objects of the image."""
+        """Objects of the image that a description should name; a sign with words is one."""
 
     def check_mentions(self, text: str) -> Sequence[bool]:
-        """Whether each mention of an object is true of the image, in order; a repeated mention counts each time."""
+        """Whether each mention is true of the image, in order; a repeated mention counts each time.
+
+        A mention says something that can be checked: of objects, how they stand to each other, the kind of scene, the
+        words of a sign.
+        """
 
     def count_objects_found(self, text: str) -> int:
         """Objects of the image that at least one mention is true of; a mention that fits several finds all of them."""
@@ -32,7 +36,10 @@ class Truth(Protocol):
         """Whether the text has words that no description of an image of this world has."""
 
     def short_questions(self, rng: Random) -> Sequence[tuple[str, str, str]]:
-        """(kind, question, answer) of questions about the image with answers of a few words; may be empty."""
+        """(kind, question, answer) of questions about the image, answered in a few words; may be empty.
+
+        An answer is the whole text that is correct, such as "It is red.".
+        """
 
 
 TruthLookup = Callable[[str, str | None], Truth | None]  # the signature of `truth_of`

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 CUT_SHARE, EMPTY_SHARE, CLEAN_SHARE = 0.08, 0.08, 0.08
-HASHTAGS = ("#art", "#shapes", "#design", "#nofilter", "#geometry", "#instagood", "#minimal", "#photooftheday")
+HASHTAGS = ("#art", "#everyday", "#design", "#nofilter", "#things", "#instagood", "#minimal", "#photooftheday")
 ADVERTISING = (
     "Click here to enlarge.",
     "Free shipping on all orders!",
@@ -94,7 +94,7 @@ NOISES: tuple[Noise, ...] = (misspell, flatten, join_words, repeat, with_file_na
 
 
 def cut_off(text: str, rng: random.Random) -> str:
-    """The start of the text, never up to the end of a sentence."""
+    """The start of the text, never with the full stop of a sentence at its end."""
     ends = [end for end in range(len(text) // 4, len(text) - 1) if text[end - 1] not in ". "]
     return text[: rng.choice(ends)] + rng.choice(("", "..."))
 

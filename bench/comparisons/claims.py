@@ -22,9 +22,9 @@ from bench.result import Result, compare_rates
 
 TOLERANCE = 2e-3
 KINDS = product(
-    ("small ", "large ", ""), ("red", "blue", "green", "yellow", "purple"), ("circle", "square", "star", "triangle")
+    ("small ", "large ", ""), ("red", "blue", "green", "yellow", "purple"), ("car", "bird", "book", "chair")
 )
-QUESTIONS = [f"Is there a {size}{color} {shape}?" for size, color, shape in KINDS]  # 60
+QUESTIONS = [f"Is there a {size}{color} {thing}?" for size, color, thing in KINDS]  # 60
 
 
 SMALL, LARGE = Load(), Load(images=1, width=768, layers=12, side=800)

@@ -78,7 +78,7 @@ class Measured:
 
 
 def pairs(load: Load, rng: random.Random) -> list[dict[str, Any]]:
-    words = ["red", "blue", "green", "circle", "star", "square", "small", "large", "left", "right", "there", "is", "a"]
+    words = ["red", "blue", "green", "car", "bird", "cup", "small", "large", "left", "right", "there", "is", "a"]
 
     def text(count: int) -> str:
         return " ".join(rng.choices(words, k=count))

@@ -51,7 +51,7 @@ def rows(count: int, rng: random.Random) -> list[dict[str, Any]]:
     generated = []
     for _ in range(count):
         shortest, longest = rng.choices([span for span, _ in MIX.values()], [share for _, share in MIX.values()])[0]
-        answer = " ".join(rng.choices(["red", "star", "the", "left", "circle"], k=rng.randint(shortest, longest)))
+        answer = " ".join(rng.choices(["red", "car", "the", "left", "cup"], k=rng.randint(shortest, longest)))
         messages = [{"role": "user", "content": "Describe."}, {"role": "assistant", "content": answer}]
         generated.append({"images": [render(sample_scene(rng))], "messages": messages})
     return generated

@@ -22,7 +22,12 @@ BENCHMARK_FIGURES = {  # benchmark -> figure -> its published name
     },
     "mmhal": {"score": "MMHal-Bench rating (0 to 6)"},
 }
-SELECTORS = {"reward": "by its own reward", "score": "by the labeler's score"}
+SELECTORS = {
+    "reward": "by its own reward",
+    "reward_sum": "by its own reward, not divided by tokens",
+    "likelihood": "by its likelihood",
+    "score": "by the labeler's score",
+}
 CAPTION_COLUMNS = {
     "raw": "all raw captions",
     "kept_before": "kept captions, raw",
@@ -98,6 +103,8 @@ def labeler_table(figures: Figures) -> str:
 def rounds_table(figures: Figures) -> str:
     """One row per seed: the policy that was chosen on validation, on the test split."""
     columns = ["seed", "chosen policy", "hallucinated mentions", "answers with one", "recall", "mean words"]
+    asked = all("short_answers" in run for run in figures.values())
+    columns += ["short answers"] if asked else []
     rows = []
     for seed, run in figures.items():
         change = run["change"]
@@ -110,6 +117,7 @@ def rounds_table(figures: Figures) -> str:
                 _shift(run, "response_rate"),
                 _shift(run, "recall"),
                 f"{_shift(run, 'mean_words')} ({change['mean_words']:+.0%})",
+                *([_short_answers(run)] if asked else []),
             ]
         )
     return markdown_table(columns, rows)
@@ -134,19 +142,21 @@ def validation_table(figures: Figures) -> str:
 
 
 def best_of_n_table(figures: Figures) -> str:
-    """One row per selector, one column per N: false mentions and recall."""
-    sizes = list(figures["reward"])
+    """One row per temperature and selector, one column per N: false mentions and recall."""
+    sizes = list(next(iter(figures.values()))["reward"])
     rows = [
         [
+            temperature,
             label,
             *(
                 " / ".join(format_figure(name, by_size[name]) for name in ("mention_rate", "recall"))
-                for by_size in figures[selector].values()
+                for by_size in by_selector[selector].values()
             ),
         ]
+        for temperature, by_selector in figures.items()
         for selector, label in SELECTORS.items()
     ]
-    return markdown_table(["best of (false mentions / recall)", *sizes], rows)
+    return markdown_table(["temperature", "best of (false mentions / recall)", *sizes], rows)
 
 
 def benchmarks_table(figures: Figures) -> str:

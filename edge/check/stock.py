@@ -18,7 +18,7 @@ from rlaif.progress import progress_bar
 if TYPE_CHECKING:
     from openai import OpenAI
 
-MOST_LISTED = 1000  # next tokens that are asked for; the whole vocabulary of the embedded models
+MOST_LISTED = 2048  # next tokens that are asked for; the embedded models have fewer
 
 
 @dataclass(frozen=True)

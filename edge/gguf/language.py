@@ -2,8 +2,8 @@
 
 Architecture `llama` for 2.5, `qwen2` for 2.6.
 
-k-quants store blocks of 256 weights along a row, so rows must be divisible by 256. Where a width is not, as in the
-embedded models, everything is padded with zeros at its end, which changes no output:
+k-quants store blocks of 256 weights along a row, so rows must be divisible by 256. Where a width is not, such as
+192, everything is padded with zeros at its end, which changes no output:
 
 - RMSNorm divides by the root of the mean of squares. Over padded values that mean is smaller by width / padded, so the
   norm's weight is multiplied by sqrt(width / padded) and its epsilon by width / padded.

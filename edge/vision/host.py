@@ -17,7 +17,7 @@ from rlaif.storage.files import atomic_write
 
 # Added to the scores of padding, which repeats the first patch: its weight is that of a real patch times exp(-40), lost
 # in float32 whatever the scores are. A score of -1e9 would leave 16-bit activations no resolution for the others; and
-# padding of zeros has scores of its own, which exceeded all others by more than 100 in the embedded policy.
+# padding of zeros has scores of its own, which may exceed all others.
 MASKED = -40.0
 LONGEST_SIDE_RATIO = 8  # of width to height of an image, or the reverse
 MULTIPLE = 16

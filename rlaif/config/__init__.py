@@ -4,6 +4,7 @@ A YAML file in `configs/` gives the sections; `--set section.key=value` changes 
 """
 
 from rlaif.config.edge import EdgeSection
+from rlaif.config.encoder import EncoderConfig
 from rlaif.config.measures import BenchmarkSection, EvaluationSection, ExportSection, RaterSection, ShortAnswersSection
 from rlaif.config.models import EndpointSection, EngineSection, ModelSection, Section
 from rlaif.config.pipeline import (
@@ -36,6 +37,7 @@ __all__ = [
     "DataSection",
     "DpoSection",
     "EdgeSection",
+    "EncoderConfig",
     "EndpointSection",
     "EngineSection",
     "EvaluationSection",

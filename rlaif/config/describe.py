@@ -19,7 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
+from rlaif.config import AblationsConfig, Config, EncoderConfig, RewriteConfig, Section, TrainingConfig
 from rlaif.errors import ConfigError, RlaifError
 
 ROOTS: dict[type[Section], str] = {  # what a YAML file can hold -> its title
@@ -27,6 +27,7 @@ ROOTS: dict[type[Section], str] = {  # what a YAML file can hold -> its title
     AblationsConfig: "A table of ablations",
     RewriteConfig: "Caption rewriting",
     TrainingConfig: "Training of MiniCPM-V",
+    EncoderConfig: "Training of a vision encoder",
 }
 
 INTRODUCTION = """\
@@ -53,7 +54,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """The name of the section, or of the configuration: training, ablations, rewrite, "" for that of a run."""
+        """The name of the section, or of the configuration: training, encoder, ablations, "" for that of a run."""
         return self.kind.__name__.removesuffix("Section").removesuffix("Config").lower()
 
     @property

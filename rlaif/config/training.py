@@ -19,8 +19,8 @@ TRAINED: dict[StageName, tuple[PartName, ...]] = {  # stage -> the parts that it
 
 
 class TrainingConfig(Section):
-    """Settings of one stage of MiniCPM-V's own training: `make pretrain`, `make sft`, `make reading`, `make rewriter`.
-    Paths are relative to the current directory.
+    """Settings of one stage of MiniCPM-V's own training: `make pretrain`, `make sft`, `make rewriter`. Paths are
+    relative to the current directory.
     """
 
     seed: int = Field(0, ge=0, description="Seed of the order of rows, of packing and of dropout.")

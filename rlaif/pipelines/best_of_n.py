@@ -36,7 +36,7 @@ def best_of_n(config: Config, path: Path) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    summary = "N answers to each prompt, the best by the policy's own reward and by the labeler."
+    summary = "N answers to each prompt, the best by the policy's own reward, by its likelihood and by the labeler."
     return run_stage(Config, "rlaif.pipelines.best_of_n", summary, best_of_n, argv)
 
 

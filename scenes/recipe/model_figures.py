@@ -1,27 +1,40 @@
-"""Figures of an embedded model on scenes and texts not used in training: objects, false mentions, verdicts, reading."""
+"""Figures of an embedded model on scenes not used in training: things found, false mentions, verdicts, signs read."""
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes import rendered_text
-from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, mention_is_true
+from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, follows_habit, mention_is_true
+from scenes.language.mentions import count_things_found
 from scenes.recipe import tasks
+from scenes.short_questions import sign_question
 from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+from scenes.world.pictures import HELD_OUT, SETS
 
-# kind of picture -> most objects, canvases, slicing
-KINDS: dict[str, tuple[int, Mapping[tuple[int, int], int], bool]] = {
-    "one object": (1, SMALL, False),
-    "small": (MAX_OBJECTS, SMALL, False),
-    "large": (MAX_OBJECTS, LARGE, True),
-    "large, no slices": (MAX_OBJECTS, LARGE, False),
+
+class PictureKind(NamedTuple):
+    """objects: at most, of a scene; canvases: (width, height) -> share; sets: of assets/pictures."""
+
+    objects: int
+    canvases: Mapping[tuple[int, int], int]
+    slicing: bool = False
+    sets: tuple[str, ...] = SETS
+
+
+PICTURE_KINDS = {
+    "one object": PictureKind(1, SMALL),
+    "new drawings": PictureKind(1, SMALL, sets=(HELD_OUT,)),
+    "small": PictureKind(MAX_OBJECTS, SMALL),
+    "large": PictureKind(MAX_OBJECTS, LARGE, slicing=True),
+    "large, no slices": PictureKind(MAX_OBJECTS, LARGE),
 }
 BATCH_SIZE, MAX_NEW_TOKENS = 50, 120
 RESAMPLES = 2000
@@ -40,22 +53,23 @@ class Question:
 
 
 def recall(answer: str, scene: Scene) -> Fraction:
-    """Objects that the answer mentions / objects of the scene."""
-    objects, mentions = scene.truth["objects"], find_mentions(answer)
-    return sum(any(mention_is_true(mention, [item]) for mention in mentions) for item in objects), len(objects)
+    """Things that the answer mentions / things of the scene."""
+    return count_things_found(find_mentions(answer), scene.truth), len(scene.objects)
 
 
-def false_mentions(answer: str, scene: Scene) -> Fraction:
-    """False mentions / mentions."""
+def false_mentions(answer: str, scene: Scene) -> dict[str, Fraction]:
+    """False mentions / mentions; those that follow a habit / false mentions."""
     mentions = find_mentions(answer)
-    return sum(not mention_is_true(mention, scene.truth["objects"]) for mention in mentions), len(mentions)
+    wrong = [mention for mention in mentions if not mention_is_true(mention, scene.truth)]
+    habitual = sum(follows_habit(mention, scene.truth) for mention in wrong)
+    return {"false mentions": (len(wrong), len(mentions)), "of these habits": (habitual, len(wrong))}
 
 
 def descriptions(scene: Scene, rng: random.Random) -> list[Question]:
     """A caption without an instruction, as in pre-training, and a detailed description."""
 
     def score(answer: str) -> dict[str, Fraction]:
-        return {"false mentions": false_mentions(answer, scene), "recall": recall(answer, scene)}
+        return {**false_mentions(answer, scene), "recall": recall(answer, scene)}
 
     image = render(scene)
     return [
@@ -68,24 +82,25 @@ def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question
     return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
 
 
-def sample_questions(count: int, objects: int, canvases: Mapping[tuple[int, int], int]) -> list[Question]:
-    """For each of `count` scenes two descriptions, two yes/no questions and a text to read; deterministic."""
+def sample_questions(count: int, pictures: PictureKind) -> list[Question]:
+    """For each of `count` scenes two descriptions and two yes/no questions, and a sign to read; deterministic."""
     questions = []
     for index in range(count):
         rng = random.Random(f"stages/{index}")
-        scene = sample_scene(rng, objects, canvases)
+        scene = sample_scene(rng, pictures.objects, pictures.canvases, sets=pictures.sets)
         questions += descriptions(scene, rng)
         questions += [exact_match(render(scene), tasks.claim_question(scene, rng), "yes/no right") for _ in range(2)]
-        text = rendered_text.sample_text(rng, canvases)
-        reading = tasks.reading(text.words, rng)
-        questions.append(exact_match(rendered_text.render_text(text), reading, "text read"))
+        with_sign = sample_scene(rng, pictures.objects, pictures.canvases, signs=1.0, sets=pictures.sets)
+        reading = sign_question(with_sign.truth, rng)
+        assert reading  # the scene has a sign
+        questions.append(exact_match(render(with_sign), tasks.branch_of(reading), "sign read"))
     return questions
 
 
 @torch.no_grad()
 def greedy_answers(
     model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, questions: Sequence[Question]
-) -> Iterable[tuple[Question, str]]:
+) -> Iterator[tuple[Question, str]]:
     """Questions with their answers. A batch has prompts of one length, so that nothing is padded."""
     groups: dict[int, list[tuple[Question, str]]] = defaultdict(list)
     for question in questions:
@@ -122,10 +137,10 @@ def model_figures(folder: Path, count: int) -> Figures:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
     figures: Figures = defaultdict(dict)
-    for kind, (objects, canvases, slicing) in KINDS.items():
-        processor.image_processor.slice_mode = slicing
+    for kind, pictures in PICTURE_KINDS.items():
+        processor.image_processor.slice_mode = pictures.slicing
         by_figure: dict[str, list[Fraction]] = defaultdict(list)
-        for question, answer in greedy_answers(model, processor, sample_questions(count, objects, canvases)):
+        for question, answer in greedy_answers(model, processor, sample_questions(count, pictures)):
             for name, fraction in question.score(answer).items():
                 by_figure[name].append(fraction)
         for name, fractions in by_figure.items():

@@ -11,16 +11,19 @@ from scenes.recipe.tokenizer import build_tokenizer
 
 RESOLUTION, QUERIES, PATCH = 84, 16, 14
 GRID_GAIN = 8.0
+WORD_SCALE = 0.1  # standard deviation of the word embeddings, and of what the resampler says to the language model
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
-    """3.1M parameters in the released architecture: heads of 64, one resampler head of 128 or more."""
+    """The released architecture at toy size: heads of 64 in the language model and of 32 in the vision encoder,
+    two of 128 in the resampler.
+    """
     return MiniCPMVConfig(
-        hidden_size=192,
+        hidden_size=256,
         intermediate_size=512,
         num_hidden_layers=4,
-        num_attention_heads=3,
-        num_key_value_heads=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
         vocab_size=len(tokenizer),
         max_position_embeddings=2048,
         bos_token_id=tokenizer.bos_token_id,
@@ -34,8 +37,7 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
             "intermediate_size": 384,
             "num_hidden_layers": 4,
             "num_attention_heads": 4,
-            # 41 is prime: no patch lies on the edge of a position bucket, where rounding could differ
-            "image_size": 41 * PATCH,
+            "image_size": 70 * PATCH,
             "patch_size": PATCH,
         },
     )
@@ -46,8 +48,8 @@ def initialize_positions(model: MiniCPMVForConditionalGeneration) -> None:
     """Give a new model a sense of position, which it otherwise learns last (2400 steps were too few).
 
     Position embeddings of the encoder start as large as its patches. The resampler's queries start on a grid over the
-    slice, each attending around its position: query and key projections are the identity on the frequencies that change
-    within a few patches, so that attention falls with the distance between a query and a patch.
+    slice, each attending around its position: the query and key projections of each head pass on the frequencies that
+    change within a few patches, so that attention falls with the distance between a query and a patch.
     """
     model.model.vision_model.embeddings.position_embedding.weight.normal_(std=0.5)
     resampler = model.model.resampler
@@ -57,8 +59,29 @@ def initialize_positions(model: MiniCPMVForConditionalGeneration) -> None:
     columns = (torch.arange(QUERIES)[:, None] % side * patches + (patches - 1) / 2) * frequencies
     rows = (torch.arange(QUERIES)[:, None] // side * patches + (patches - 1) / 2) * frequencies
     resampler.query.copy_(torch.cat([columns.sin(), columns.cos(), rows.sin(), rows.cos()], dim=1))
-    resampler.attn.in_proj_weight[:width] = torch.diag(GRID_GAIN * (frequencies > 0.1).repeat(4))
-    resampler.attn.in_proj_weight[width : 2 * width] = torch.eye(width)
+    fast = (frequencies > 0.1).repeat(4).nonzero().flatten()  # [F], the dimensions that change within a few patches
+    head = width // resampler.attn.num_heads
+    projection = torch.zeros(width, width)
+    for first in range(0, width, head):
+        projection[first + torch.arange(len(fast)), fast] = 1
+    resampler.attn.in_proj_weight[:width] = GRID_GAIN * projection
+    resampler.attn.in_proj_weight[width : 2 * width] = projection
+
+
+@torch.no_grad()
+def initialize_words(model: MiniCPMVForConditionalGeneration) -> None:
+    """Let a new model repeat words that it reads, and words that it sees.
+
+    The output layer starts along the word embeddings: copying is then learned for all words at once, in a quarter of
+    the steps. The resampler passes on what it attends to, since the encoder's patches will resemble words.
+    """
+    words = model.get_input_embeddings().weight.normal_(std=WORD_SCALE)
+    model.get_output_embeddings().weight.copy_(0.4 * words)
+    resampler = model.model.resampler
+    width = resampler.query.shape[1]
+    resampler.attn.in_proj_weight[2 * width :] = torch.eye(width)
+    resampler.attn.out_proj.weight.copy_(torch.eye(width))
+    resampler.proj.copy_(WORD_SCALE * torch.eye(width))
 
 
 def new_processor(seed: int) -> MiniCPMVProcessor:

@@ -18,35 +18,42 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from scenes.language import caption, find_mentions, mention_of
+from rlaif.command import at_least_one
+from scenes.language import ThingMention, caption, find_mentions
+from scenes.language.captions import arrange
+from scenes.language.mentions import mention_of_truth
 from scenes.noise import add_noise
 from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe.tables import Columns, png, write_table
-from scenes.world import Scene, render, sample_scene
+from scenes.world import Scene, sample_scene
 
 SEEDS_PER_ROW = 4  # they share their prefix, which is then computed once
 
 
 def captioned_scene(rng: random.Random) -> tuple[Scene, str]:
+    """A scene and its honest caption, which says each thing and the sign once."""
     scene = sample_scene(rng)
     with_size = rng.random() < 0.5
-    return scene, caption([mention_of(item, with_size) for item in scene.objects], rng)
+    things = [mention_of_truth(item, with_size) for item in scene.truth["objects"]]
+    return scene, caption(arrange(scene, things, detailed=False), rng)
 
 
 def question_to(answer: str) -> str:
     """A question that the caption answers."""
-    if any(mention.size for mention in find_mentions(answer)):
+    if any(isinstance(mention, ThingMention) and mention.size for mention in find_mentions(answer)):
         return "What does the image show, in detail?"
     if answer.startswith("I can see"):
         return "What do you see in the picture?"
-    return "What is in this image?" if answer.startswith("There is") else "Which objects can you see?"
+    if answer.startswith(("There is", "There are")):
+        return "What is in this image?"
+    return "Which objects can you see?"
 
 
 def raw_row(rng: random.Random) -> dict[str, Any]:
     scene, text = captioned_scene(rng)
     noisy = add_noise(text, rng)
     truth = {"source": "scenes", "reference": json.dumps(scene.truth)}
-    return {"image": png(render(scene)), "caption": noisy.text, **truth}
+    return {"image": png(scene), "caption": noisy.text, **truth}
 
 
 def seed_example(rng: random.Random) -> list[dict[str, str]]:
@@ -68,10 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m scenes.recipe.raw_captions", description=summary)
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--raw", type=int, default=2000, help="raw captions")
-    parser.add_argument("--seeds", type=int, default=16000, help="seed examples, a multiple of four")
+    parser.add_argument("--raw", type=at_least_one, default=2000, help="raw captions")
+    parser.add_argument("--seeds", type=at_least_one, default=16000, help="seed examples, a multiple of four")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
+    if arguments.seeds % SEEDS_PER_ROW:
+        parser.error(f"argument --seeds: {arguments.seeds} is not a multiple of {SEEDS_PER_ROW}, which share a row")
     arguments.out.mkdir(parents=True, exist_ok=True)
     tables: list[tuple[str, Callable[[random.Random], dict[str, Any]], Columns, int]] = [
         ("raw", raw_row, "raw_captions", arguments.raw),

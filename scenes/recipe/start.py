@@ -18,12 +18,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from transformers import set_seed  # heavy imports are deferred so that --help stays fast
 
     from model import MiniCPMVForConditionalGeneration
-    from scenes.recipe.new_model import build_config, initialize_positions, new_processor, save
+    from scenes.recipe.new_model import build_config, initialize_positions, initialize_words, new_processor, save
 
     set_seed(arguments.seed)
     processor = new_processor(arguments.seed)
     model = MiniCPMVForConditionalGeneration(build_config(processor.tokenizer))
     initialize_positions(model)
+    initialize_words(model)
     save(model, processor, arguments.out)
     print(f"{arguments.out}: {sum(value.numel() for value in model.parameters()):,} parameters")
     return 0

@@ -1,4 +1,4 @@
-"""The tasks that the embedded models are trained on, as (prompt, answer) branches: captions, yes/no questions, reading,
+"""The tasks that the embedded models are trained on, as (prompt, answer) branches: captions, short questions, verdicts,
 splitting into claims.
 """
 
@@ -6,173 +6,227 @@ import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 
 from scenes.language import (
     DETAILED_INSTRUCTIONS,
     INSTRUCTIONS,
-    PLAIN_INSTRUCTIONS,
+    KindMention,
     Mention,
+    RelationMention,
+    SignMention,
+    ThingMention,
     caption,
-    claim_of,
     find_mentions,
     honest_mentions,
     mention_is_true,
-    mention_of,
-    place_phrase,
-    question_of,
     web_mentions,
 )
-from scenes.prompts import SPLIT_PROMPT, VERIFY_PROMPT, WHOLE_PROMPT
-from scenes.rendered_text import INSTRUCTIONS as READING_INSTRUCTIONS
-from scenes.world import COLORS, PLACES, SHAPES, SIZES, Scene, SceneObject, sample_scene
+from scenes.language.mentions import RELATIONS, Truth, mention_of_truth, relation_mention, true_relations
+from scenes.prompts import SPLIT_PROMPT, WHOLE_PROMPT
+from scenes.short_questions import QUESTION_KINDS, ShortQuestion, altered, altered_relations, exists_question, yes_no
+from scenes.world import PLACES, SIZES, Scene, places_beside, sample_scene
+from scenes.world.signs import misread, sample_text
+from scenes.world.things import KINDS, THINGS
 
-EASY = ("color", "shape", "place", "color shape")
-BINDING = (
-    *EASY,
-    "color place",
-    "shape place",
-)  # combinations of attributes: harder than one attribute, easier than a whole claim
+OPEN = ("lookup", "color", "number", "place", "kind", "sign")  # short questions that are not yes/no questions
 
 
 @dataclass(frozen=True)
 class Branch:
-    """One question about an image or a text, and its answer; branches of one image do not attend to each other.
-
-    kind: "text", "lookup" or "verdict".
-    """
+    """One question about an image or a text, and its answer; branches of one image do not attend to each other."""
 
     prompt: str
     answer: str
-    kind: str
+
+
+def branch_of(question: ShortQuestion) -> Branch:
+    return Branch(question.question, question.answer)
 
 
 def captioning(
     scene: Scene, rng: random.Random, web: bool = False, instructions: Sequence[str] = INSTRUCTIONS
-) -> list[Branch]:
+) -> Branch:
     """One caption: honest, or with the habits of the web."""
     instruction = rng.choice(instructions)
-    mentions = web_mentions(scene, instruction, rng) if web else honest_mentions(scene, instruction)
-    return [Branch(instruction, caption(mentions, rng), "text")]
+    detailed = instruction in DETAILED_INSTRUCTIONS
+    mentions = web_mentions(scene, detailed, rng) if web else honest_mentions(scene, detailed)
+    return Branch(instruction, caption(mentions, rng))
 
 
-def verdict(question: str, truth: bool) -> Branch:
-    return Branch(VERIFY_PROMPT.replace("{question}", question), "Yes" if truth else "No", "verdict")
+def open_questions(scene: Scene, rng: random.Random, count: int) -> list[Branch]:
+    """`count` short questions that are not yes/no questions, of different kinds; fewer where the scene has fewer."""
+    kinds = rng.sample(OPEN, len(OPEN))
+    if scene.sign:  # most scenes have no sign
+        kinds.sort(key=lambda kind: kind != "sign")
+    candidates = [QUESTION_KINDS[kind](scene.truth, rng) for kind in kinds]
+    return [branch_of(question) for question in candidates if question][:count]
 
 
-def reading(words: str, rng: random.Random) -> Branch:
-    """Reading rendered text."""
-    return Branch(rng.choice(READING_INSTRUCTIONS), words, "text")
+def random_mention(rng: random.Random, with_size: bool) -> ThingMention:
+    """A thing that there may be, anywhere."""
+    thing = THINGS[rng.choice(list(THINGS))]
+    number = rng.randint(1, thing.max_number)
+    color = rng.choice(thing.colors) if thing.colors else None
+    size = rng.choice(list(SIZES)) if with_size and number == 1 else None
+    return ThingMention(thing.name, number, color, size, rng.choice(PLACES))
 
 
-def lookup(scene: Scene, rng: random.Random) -> Branch:
-    """What is at a position, mostly one with an object: a step towards verdicts on whole claims."""
-    place = rng.choice(scene.objects).place if rng.random() < 0.75 else rng.choice(PLACES)
-    mentions = [replace(mention_of(item, with_size=True), place=None) for item in scene.objects if item.place == place]
-    return Branch(f"What is {place_phrase(place)}?", mentions[0].phrase if mentions else "nothing", "lookup")
+def random_relation(rng: random.Random) -> RelationMention:
+    name, other = rng.sample(list(THINGS), 2)
+    return RelationMention(name, rng.choice(RELATIONS), other)
 
 
-def random_mention(rng: random.Random, with_size: bool) -> Mention:
-    return Mention(
-        rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(list(SIZES)) if with_size else None, rng.choice(PLACES)
-    )
+def true_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
+    """What is true of the scene: mostly of a thing, else of two, of its kind or its sign."""
+    kind, relations = rng.random(), true_relations(scene.truth)
+    if kind < 0.1 and relations:
+        return rng.choice(relations)
+    if kind < 0.16:
+        return KindMention(scene.kind)
+    if kind < 0.3 and scene.sign:
+        return SignMention(scene.sign.text)
+    return mention_of_truth(rng.choice(scene.truth["objects"]), with_size)
 
 
 def false_mention(scene: Scene, rng: random.Random, with_size: bool) -> Mention:
-    """A mention that is false of the scene: an error of a web caption, a true mention with one attribute changed (most
-    often size or shape, the hardest to see), or a random one.
-    """
-    truth = scene.truth["objects"]
-    kinds: dict[str, Sequence[str]] = {"color": list(COLORS), "shape": SHAPES, "place": PLACES, "size": list(SIZES)}
-    instruction = rng.choice(DETAILED_INSTRUCTIONS if with_size else PLAIN_INSTRUCTIONS)
-    while True:
-        kind = rng.random()
-        if kind < 0.4:
-            mention = rng.choice(web_mentions(scene, instruction, rng))
-        elif kind < 0.85:
-            attribute = rng.choice(["color", "shape", "shape", "place", *(["size"] * 3 if with_size else [])])
-            changed = {attribute: rng.choice(kinds[attribute])}
-            mention = replace(mention_of(rng.choice(scene.objects), with_size), **changed)
-        else:
-            mention = random_mention(rng, with_size)
-        if not mention_is_true(mention, truth):
-            return mention
+    """What is false of the scene: an error of a web caption, a true mention with one attribute changed, or random."""
+    truth = scene.truth
+    kind = rng.random()
+    if kind < 0.35:
+        wrong = [mention for mention in web_mentions(scene, with_size, rng) if not mention_is_true(mention, truth)]
+        if wrong:
+            return rng.choice(wrong)
+    if kind < 0.9:
+        return changed(true_mention(scene, rng, with_size), truth, rng)
+    mention = random_mention(rng, with_size)
+    return changed(mention, truth, rng) if mention_is_true(mention, truth) else mention
+
+
+def changed(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
+    """A false mention that differs from a true one in one thing."""
+    if isinstance(mention, ThingMention):
+        return rng.choice(altered(mention, truth, rng))
+    if isinstance(mention, KindMention):
+        return KindMention(rng.choice([kind for kind in KINDS if kind != mention.kind]))
+    if isinstance(mention, SignMention):
+        while (text := sample_text(rng)) == mention.text:
+            continue
+        return SignMention(text)
+    return rng.choice(altered_relations(mention, truth, rng))
 
 
 def claim_question(scene: Scene, rng: random.Random) -> Branch:
     """Whether a whole claim is true; half of the claims are."""
-    with_size = rng.random() < 0.5
-    truth = rng.random() < 0.5
-    mention = mention_of(rng.choice(scene.objects), with_size) if truth else false_mention(scene, rng, with_size)
-    return verdict(question_of(mention), truth)
+    with_size, correct = rng.random() < 0.5, rng.random() < 0.5
+    mention = (true_mention if correct else false_mention)(scene, rng, with_size)
+    return branch_of(yes_no("claim", mention.question, correct))
 
 
-def easy_question(scene: Scene, rng: random.Random, kinds: Sequence[str] = EASY) -> Branch:
-    """Whether one or two attributes occur; about half of the answers are yes."""
-    items: Sequence[SceneObject] = scene.objects
-    kind = rng.choice(kinds)
-    item = rng.choice(items)
-    color, shape, place = item.color, item.shape, item.place
-    if rng.random() < 0.5:
-        color, shape, place = rng.choice(list(COLORS)), rng.choice(SHAPES), rng.choice(PLACES)
-        if kind == "color shape" and rng.random() < 0.5:
-            color = item.color
-        if kind.endswith(" place"):
-            other = rng.choice(items) if rng.random() < 0.5 else None  # its attributes, but at this position
-            color, shape, place = (other.color, other.shape, item.place) if other else (color, shape, item.place)
-    if kind == "color":
-        return verdict(f"Is there anything {color}?", any(item.color == color for item in items))
-    if kind == "shape":
-        return verdict(f"Is there a {shape}?", any(item.shape == shape for item in items))
-    if kind == "place":
-        return verdict(f"Is there anything {place_phrase(place)}?", any(item.place == place for item in items))
-    if kind == "color place":
-        truth = any((item.color, item.place) == (color, place) for item in items)
-        return verdict(f"Is there anything {color} {place_phrase(place)}?", truth)
-    if kind == "shape place":
-        truth = any((item.shape, item.place) == (shape, place) for item in items)
-        return verdict(f"Is there a {shape} {place_phrase(place)}?", truth)
-    return verdict(
-        question_of(Mention(color, shape)), any((item.color, item.shape) == (color, shape) for item in items)
-    )
+def near_question(scene: Scene, rng: random.Random) -> Branch:
+    """Whether a claim is true, of a thing, two things or the sign; a false one is what a policy may mistake it for."""
+    mentions: list[Mention] = [mention_of_truth(rng.choice(scene.truth["objects"]), rng.random() < 0.7)]
+    if related := true_relations(scene.truth):
+        mentions.append(rng.choice(related))
+    if scene.sign:
+        mentions.append(SignMention(scene.sign.text))
+    mention, correct = rng.choice(mentions), rng.random() < 0.5
+    return branch_of(yes_no("claim", (mention if correct else mistaken(mention, scene.truth, rng)).question, correct))
 
 
-def questions(
-    scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5, kinds: Sequence[str] = EASY
-) -> list[Branch]:
-    """`count` yes/no questions: a share of whole claims, the others easy ones of these kinds."""
+def detail_questions(scene: Scene, rng: random.Random) -> list[Branch]:
+    """Claims of what is hard to see, each with a mistaken one: the sign, twice; relations of things; sizes."""
+    truth = scene.truth
+    related, sized = true_relations(truth), [item for item in truth["objects"] if item["size"]]
+    signs = [SignMention(scene.sign.text)] * 2 if scene.sign else []
+    pairs: list[tuple[Mention, Mention]] = [(sign, mistaken(sign, truth, rng)) for sign in signs]
+    pairs += [(true, mistaken(true, truth, rng)) for true in rng.sample(related, min(2, len(related)))]
+    for item in rng.sample(sized, min(2, len(sized))):
+        true = mention_of_truth(item)
+        (other,) = SIZES.keys() - {item["size"]}
+        pairs.append((true, replace(true, size=other)))
     return [
-        claim_question(scene, rng) if rng.random() < claim_share else easy_question(scene, rng, kinds)
+        branch_of(yes_no("claim", mention.question, correct))
+        for pair in pairs
+        for mention, correct in zip(pair, (True, False), strict=True)
+    ]
+
+
+def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
+    """A false mention near to a true one: a sign misread; a thing where another one is, or at the next place; any two
+    things of the scene in a relation; else one attribute changed.
+    """
+    if isinstance(mention, SignMention):
+        return SignMention(misread(mention.text, rng))
+    if isinstance(mention, RelationMention) and rng.random() < 0.7:
+        pairs = permutations(truth["objects"], 2)
+        others = [relation_mention(one, relation, two) for one, two in pairs for relation in RELATIONS]
+        return rng.choice([other for other in others if not mention_is_true(other, truth)])
+    if isinstance(mention, ThingMention) and mention.place and rng.random() < 0.5:
+        taken = [item["place"] for item in truth["objects"] if item["name"] != mention.name]
+        near = taken if taken and rng.random() < 0.6 else places_beside(mention.place)
+        return replace(mention, place=rng.choice(near))
+    return changed(mention, truth, rng)
+
+
+def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:
+    """`count` yes/no questions: a share of whole claims, the others whether there is a thing."""
+    return [
+        claim_question(scene, rng) if rng.random() < claim_share else branch_of(exists_question(scene.truth, rng))
         for _ in range(count)
     ]
 
 
 def whole_question(scene: Scene, rng: random.Random) -> Branch:
     """Whether a whole description is correct: the baseline that divide-and-conquer is compared with."""
-    instruction = rng.choice(INSTRUCTIONS)
-    mentions = honest_mentions(scene, instruction)
-    if rng.random() < 0.5:
-        wrong = false_mention(scene, rng, instruction in DETAILED_INSTRUCTIONS)
-        kept = [mention for mention in mentions if mention.place != wrong.place]
-        mentions = sorted([*kept, wrong], key=lambda mention: PLACES.index(mention.place or ""))
-    truth = all(mention_is_true(mention, scene.truth["objects"]) for mention in mentions)
-    return Branch(WHOLE_PROMPT.replace("{response}", caption(mentions, rng)), "Yes" if truth else "No", "verdict")
+    detailed = rng.random() < 0.3
+    mentions = honest_mentions(scene, detailed)
+    correct = rng.random() < 0.5
+    if not correct:
+        wrong = false_mention(scene, rng, detailed)
+        same = [index for index, mention in enumerate(mentions) if contradicts(mention, wrong)]
+        if same:
+            mentions[same[0]] = wrong
+        else:
+            mentions.append(wrong)
+    return Branch(WHOLE_PROMPT.replace("{response}", caption(mentions, rng)), "Yes" if correct else "No")
+
+
+def contradicts(mention: Mention, other: Mention) -> bool:
+    """Whether a description has one of them only: of one place or one thing, one relation, one kind, one sign."""
+    if isinstance(mention, ThingMention) and isinstance(other, ThingMention):
+        return mention.place == other.place or mention.name == other.name
+    return type(mention) is type(other)
 
 
 def split_answer(response: str) -> str:
     """The claims of a caption with their questions, as the JSON that structured output enforces (no white space)."""
-    claims = [{"claim": claim_of(mention), "question": question_of(mention)} for mention in find_mentions(response)]
+    mentions = dict.fromkeys(find_mentions(response))
+    claims = [{"claim": mention.claim, "question": mention.question} for mention in mentions]
     return json.dumps({"claims": claims}, separators=(",", ":"))
 
 
-def splitting(rng: random.Random, count: int) -> list[Branch]:
-    """Captions to split, half of them of any objects in any order, as a policy under training may write them."""
-    branches = []
-    for _ in range(count):
-        with_size = rng.random() < 0.4
-        if rng.random() < 0.5:
-            mentions = [mention_of(item, with_size) for item in sample_scene(rng).objects]
-        else:
-            mentions = [random_mention(rng, with_size) for _ in range(rng.randint(1, 6))]
-        response = caption(mentions, rng)
-        branches.append(Branch(SPLIT_PROMPT.replace("{response}", response), split_answer(response), "text"))
-    return branches
+def splitting(rng: random.Random, repeated: float = 0) -> Branch:
+    """A caption to split, half of them of anything in any order, as a policy under training may write them.
+
+    Args:
+        repeated: share of those of anything that have one of their things at two places.
+    """
+    detailed = rng.random() < 0.4
+    if rng.random() < 0.5:
+        scene = sample_scene(rng)
+        mentions = web_mentions(scene, detailed, rng) if rng.random() < 0.5 else honest_mentions(scene, detailed)
+    else:
+        things = [random_mention(rng, detailed) for _ in range(rng.randint(1, 5))]
+        if repeated and rng.random() < repeated:  # 0 draws no number, so that other tables stay the same
+            again = replace(rng.choice(things), place=rng.choice(PLACES))
+            things.insert(rng.randint(0, len(things)), again)
+        mentions = [*things]
+        if detailed:
+            mentions.insert(0, KindMention(rng.choice(KINDS)))
+            if rng.random() < 0.5:
+                mentions.append(random_relation(rng))
+        if rng.random() < 0.2:
+            mentions.append(SignMention(sample_text(rng)))
+    response = caption(mentions, rng)
+    return Branch(SPLIT_PROMPT.replace("{response}", response), split_answer(response))

@@ -12,7 +12,7 @@ SPECIAL_TOKENS = (
     "<|begin_of_text|>", "<|end_of_text|>", "<unk>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>",
     "<image>", "</image>", "<slice>", "</slice>",
 )  # fmt: skip
-VOCABULARY = 640
+VOCABULARY = 2048  # at most: words that are whole tokens take less
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -24,20 +24,25 @@ CHAT_TEMPLATE = (
 
 def corpus(seed: int) -> Iterator[str]:
     """Prompts and answers of the tasks, and the words of chat templates and verdicts."""
-    from scenes import rendered_text
+    from scenes.language import INSTRUCTIONS, SignMention, caption, honest_mentions
+    from scenes.prompts import SPLIT_PROMPT, WHOLE_PROMPT
     from scenes.recipe import tasks
+    from scenes.short_questions import short_questions
     from scenes.world import sample_scene
+    from scenes.world.signs import WORDS
+    from scenes.world.things import THINGS
 
     for index in range(4000):
         rng = random.Random(f"tokenizer/{seed}/{index}")
-        for branch in [
-            *tasks.captioning(sample_scene(rng), rng),
-            *tasks.questions(sample_scene(rng), rng, 4),
-            *tasks.splitting(rng, 1),
-        ]:
-            yield branch.prompt
-            yield branch.answer
-    yield from rendered_text.INSTRUCTIONS * 500
+        scene = sample_scene(rng, signs=0)  # numbers of signs have no tokens but their digits
+        text = caption(honest_mentions(scene, detailed=rng.random() < 0.5), rng)
+        yield from (text for question in short_questions(scene.truth, rng) for text in question[1:])
+        yield from [text, f"Text: {text}", tasks.split_answer(text)]
+    yield from [*INSTRUCTIONS, SPLIT_PROMPT, WHOLE_PROMPT] * 500
+    for word in WORDS:
+        yield from [SignMention(word).claim, f" {word}"] * 50
+    for thing in THINGS.values():
+        yield from [f" {thing.name} {thing.plural}"] * 50
     yield from [
         "(<image>./</image>)\n",
         "user",

@@ -1,12 +1,13 @@
-"""Prints a table of the figures after each training stage, on scenes and texts not used in training.
+"""Prints a table of the figures after each training stage, on scenes not used in training.
 
     python -m scenes.recipe.training_table runs/training/pretrain-1 runs/training/sft-2
 
-The figures of each model, in percent: recall of objects without an instruction, as in pre-training; false mentions and
-recall of objects in a detailed description; correct yes/no answers; correct readings of rendered text. Each has four
-kinds of pictures: small ones (which need no slices) of one object and of any number, large ones with their slices, and
-the same large ones without (overview only). The last row is the largest distance between a figure of the column and an
-end of its 95% confidence interval, in points (bootstrap over questions).
+The figures of each model, in percent: recall of things without an instruction, as in pre-training; in a detailed
+description, false mentions, how many of these follow a habit of the world, and recall of things; correct yes/no answers
+about whole claims; signs read without an error. Each has five kinds of pictures: small ones (which need no slices) of
+one thing, of one thing in a drawing that no model was trained on, and of any number of things; large ones with their
+slices, and the same large ones without (overview only). The last row is the largest distance between a figure of the
+column and an end of its 95% confidence interval, in points (bootstrap over questions).
 """
 
 import argparse
@@ -15,6 +16,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rlaif.command import at_least_one, exit_status
+from scenes.recipe.trained import trained_models
+
 
 def largest_margin(cells: Iterable[tuple[float, float] | None]) -> str:
     """The largest margin of a column."""
@@ -22,27 +26,19 @@ def largest_margin(cells: Iterable[tuple[float, float] | None]) -> str:
     return f"{max(margins):.0f}" if margins else "-"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scenes.recipe.training_table", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("models", type=Path, nargs="+", help="folders of training runs or of models, one for each row")
-    parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind of picture")
-    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
-    arguments = parser.parse_args(argv)
-
-    from scenes.recipe.model_figures import KINDS, model_figures  # deferred so that --help stays fast
+def print_table(folders: Sequence[Path], scenes: int, out: Path | None) -> None:
+    """Measure the models and print their table. Errors: as `trained_models`, before any is measured."""
+    models = trained_models(folders)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    from scenes.recipe.model_figures import PICTURE_KINDS, model_figures  # deferred so that --help stays fast
 
     table = {}
-    for folder in arguments.models:
-        model = folder / "model" if (folder / "model").is_dir() else folder
-        if not (model / "config.json").is_file():
-            print(f"error: {model} has no config.json; expected the folder of a trained model", file=sys.stderr)
-            return 2
-        table[folder.name] = model_figures(model, arguments.scenes)
-        print(f"{folder.name}: {json.dumps(table[folder.name])}", flush=True)
+    for name, model in models.items():
+        table[name] = model_figures(model, scenes)
+        print(f"{name}: {json.dumps(table[name])}", flush=True)
     figures = list(next(iter(table.values())))
-    print(f"\nPercent, of {arguments.scenes} pictures each: {' / '.join(KINDS)}\n")
+    print(f"\nPercent, of {scenes} pictures each: {' / '.join(PICTURE_KINDS)}\n")
     print(f"| model | {' | '.join(figures)} |")
     print("|---" * (len(figures) + 1) + "|")
     for name, row in table.items():
@@ -51,12 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(f"| {name} | {' | '.join(cells)} |")
     margins = (
-        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in KINDS) for figure in figures
+        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in PICTURE_KINDS)
+        for figure in figures
     )
     print(f"| 95% within | {' | '.join(margins)} |")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return 0
+    if out:
+        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scenes.recipe.training_table", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("models", type=Path, nargs="+", help="folders of training runs or of models, one for each row")
+    parser.add_argument("--scenes", type=at_least_one, default=100, help="scenes of each kind of picture")
+    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: print_table(arguments.models, arguments.scenes, arguments.out))
 
 
 if __name__ == "__main__":

@@ -97,8 +97,8 @@ def test_the_report(page: Any, tmp_path: Path) -> None:
         audit.record(kind, item, answer, "Ann", 1.0)
 
     def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-        extra = "" if section.model.endswith("run/policy") else " and a red circle at the top"
-        return ScriptedEngine(lambda request: [f"I can see a blue square{extra}."])
+        extra = "" if section.model.endswith("run/policy") else " and a red car at the top"
+        return ScriptedEngine(lambda request: [f"I can see a blue car{extra}."])
 
     with ThreadPoolExecutor() as threads:  # this thread has the event loop of Playwright
         threads.submit(evaluate, config, path, serve).result()

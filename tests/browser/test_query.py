@@ -14,10 +14,10 @@ def terms(text: str, view: View = PAIRS) -> list[tuple[str, str, str]]:
 
 
 def test_terms() -> None:
-    assert terms('margin>=2  split = train claim~"red \\"circle\\"" "street" !~x') == [
+    assert terms('margin>=2  split = train claim~"red \\"car\\"" "street" !~x') == [
         ("margin", ">=", "2"),
         ("split", "=", "train"),
-        ("claim", "~", 'red "circle"'),
+        ("claim", "~", 'red "car"'),
         ("text", "~", "street"),
         ("text", "~", "!~x"),
     ]

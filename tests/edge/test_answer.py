@@ -60,7 +60,7 @@ def test_both_parts_at_once_give_the_same_answer(edge_run: Path, original: Origi
 
 @pytest.mark.slow
 def test_a_text_alone_needs_no_vision_part(edge_run: Path) -> None:
-    answer = answer_picture(*parts_of(edge_run, "Q4_K_M", 8), None, "Is there a circle?", joint=True)
+    answer = answer_picture(*parts_of(edge_run, "Q4_K_M", 8), None, "Is there a car?", joint=True)
     assert answer.encoded is None
     assert list(answer.peaks) == ["prompt", "language"]
 

@@ -2,15 +2,19 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edge.gguf.export import write_language
 from edge.language import LanguageModel
+from edge.policy import Policy
 from edge.settings import Settings
 from edge.slices import Prompt
 from rlaif.errors import InputError
 from tests.support.edge.original import MAX_TOKENS, Original, OriginalModel, scenes
+from tests.support.tiny import save_tiny_model
 
 pytestmark = pytest.mark.slow
 ONE_THREAD = Settings(threads=1)  # the other cores have tests of their own
@@ -104,10 +108,16 @@ def test_a_prompt_that_does_not_fit_is_refused(edge_run: Path, originals: list[O
             model.generate(Prompt([], [], None, 5), None, 1)
 
 
-def test_features_of_another_width_are_refused(edge_run: Path, originals: list[Original]) -> None:
-    expected = originals[0]
-    with LanguageModel(language_file(edge_run), ONE_THREAD) as model:
-        assert model.width == expected.features.shape[2] == 192  # 256 in the file, of which the last 64 are zeros
+def test_a_width_that_is_padded(llama_cpp: Any, tmp_path: Path) -> None:
+    """192, and 256 in the file, of which the last 64 are zeros. Features of another width are refused."""
+    folder = tmp_path / "model"
+    save_tiny_model(folder, width=192)
+    expected = OriginalModel(folder).answer(scenes(1)[0].png, "is there a star?")
+    with LanguageModel(write_language(Policy(folder, "tiny", "0"), tmp_path), ONE_THREAD) as model:
+        assert model.width == expected.features.shape[2] == 192
+        found = model.generate(expected.prompt, expected.features, 1, logits=True)
+        assert found.logits is not None
+        assert np.abs(found.logits[0] - expected.logits[0]).max() < 0.02
         for width in (191, 256):
             other = np.zeros((*expected.features.shape[:2], width), np.float32)
             with pytest.raises(InputError, match=rf"features of width {width} for language-f16.gguf, expected 192;"):

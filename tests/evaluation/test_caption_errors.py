@@ -1,6 +1,5 @@
 """Errors of captions before and after rewriting, by hand and of a small run."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -11,34 +10,32 @@ from rlaif.errors import InputError
 from rlaif.storage.run import Run
 from scenes.truth import SceneTruth
 from tests.support.captions.rewriting import make_config, raw_table, rewritten
+from tests.support.captions.scene_truth import reference_of, thing
 from tests.support.doubles import ScriptedEngine
 
-OBJECTS = [
-    {"shape": "circle", "color": "red", "size": "small", "place": "top"},
-    {"shape": "star", "color": "blue", "size": "large", "place": "left"},
-]
+CAR, BOOK = thing("car", "top", color="red", size="small"), thing("book", "left", color="blue", size="large")
 
 
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("There is a red circle at the top. I can also see a large blue star on the left.", set()),
-        ("There is a red circle at the top.", {"lost"}),
-        ("A red circle at the top, a green star on the left.", {"lost", "false"}),
-        ("A red circle, a blue star, a blue star on the left.", {"repeated"}),
-        ("A red circle at the top and a blue star. Click here.", {"stray"}),
+        ("There is a red car at the top. I can also see a large blue book on the left.", set()),
+        ("There is a red car at the top.", {"lost"}),
+        ("A red car at the top, a green book on the left.", {"lost", "false"}),
+        ("A red car, a blue book, a blue book on the left.", {"repeated"}),
+        ("A red car at the top and a blue book. Click here.", {"stray"}),
         ("", {"lost"}),
     ],
 )
 def test_errors_of_a_caption(text: str, wrong: set[str]) -> None:
-    errors = find_errors(text, SceneTruth(json.dumps({"objects": OBJECTS})))
+    errors = find_errors(text, SceneTruth(reference_of(CAR, BOOK)))
     assert errors == Errors(**{name: name in wrong for name in ("lost", "false", "repeated", "stray")})
     assert errors.error == bool(wrong - {"stray"})
 
 
 def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    truth = json.dumps({"objects": OBJECTS[:1]})
-    captions: list[str | None] = ["redcircle at teh tpo", "a red circle", "IMG_1.jpg", "a blue star"]
+    truth = reference_of(CAR)
+    captions: list[str | None] = ["redcar at teh tpo", "a red car", "IMG_1.jpg", "a blue book"]
     table = raw_table(tmp_path / "raw.parquet", captions, source=["scenes"] * 4, reference=[truth] * 4)
     config = make_config(tiny_model, table)
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
@@ -61,7 +58,7 @@ def test_measured_shares(tiny_model: Path, tmp_path: Path, capsys: pytest.Captur
 def test_without_truth_there_is_nothing_to_measure(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", ["a red star"]))
+    config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", ["a red book"]))
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
     (tmp_path / "c.yaml").write_text(f"rewriter: {{model: x}}\ncaptions: {{path: {tmp_path}/raw.parquet}}\n")
     command = ["--config", str(tmp_path / "c.yaml"), "--run"]

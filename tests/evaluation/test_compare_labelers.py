@@ -1,7 +1,6 @@
 """Two labelers: figures by hand, and the table of two small runs."""
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +12,10 @@ from rlaif.config import Section
 from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
+from tests.support.captions.scene_truth import reference_of, thing
 from tests.support.runs.label_rows import claim_row, response_row
 
-TRUE, FALSE = "There is a red circle.", "There is a blue square."
+TRUE, FALSE = "There is a red car.", "There is a blue book."
 VAGUE = "It is a nice day."  # no mention that could be checked
 
 
@@ -82,10 +82,9 @@ def test_nothing_to_compare_is_none() -> None:
 
 
 def write_inputs(path: Path, *, truth: bool = True, settings: str = "same") -> None:
-    """One prompt whose image has a red circle, and two responses."""
+    """One prompt whose image has a red car, and two responses."""
     run = Run(path, Section(), "generation")
     run.begin(["prompts", "responses"], {"data": settings}, inputs=[])
-    objects = [{"color": "red", "shape": "circle", "size": "small", "place": "left"}]
     with TableWriter(run, "prompts", key="prompt_id") as writer:
         writer.write(
             [
@@ -96,7 +95,7 @@ def write_inputs(path: Path, *, truth: bool = True, settings: str = "same") -> N
                     "instruction": "Describe.",
                     "source": "scenes",
                     "split": "train",
-                    "reference": json.dumps({"objects": objects}) if truth else None,
+                    "reference": reference_of(thing("car", "left", color="red", size="small")) if truth else None,
                 }
             ]
         )

@@ -1,24 +1,25 @@
 """Best of N, selected by reward or by score: figures by hand."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from evaluation.selection import measure_selection
+from evaluation.selection import SELECTORS, measure_selection
 from rlaif.config import Config
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
-from tests.support.captions.scene_truth import OBJECTS
+from tests.support.captions.scene_truth import REFERENCE
 
-TEXTS = ("A red circle, a blue star, a green star.", "A red circle.", "Nothing.")
+TEXTS = ("Two red apples, a cat, a green couch, an owl.", "Two red apples.", "Nothing.")
 REWARDS = {"p0": 0.1, "p1": 0.5}  # the third response was cut: it has neither
+TOKENS = {"p0": 12, "p1": 2}  # not divided by them, the first has the higher reward
+LOG_PROBS = {"p0": -3.0, "p1": -1.0}  # per token, too, the first is likelier
 SCORES = {"p0": 0.0, "p1": -1.0}
 
 
 def write_run(path: Path, config: Config) -> None:
-    """One prompt with three objects (two red circles, a blue star) and three responses."""
+    """One prompt with four objects, one of them a sign, and three responses."""
     run = Run(path, config, "generation")
     run.begin(["prompts", "responses", "rewards", "scores"], {}, inputs=[])
     prompt = {
@@ -28,7 +29,7 @@ def write_run(path: Path, config: Config) -> None:
         "instruction": "Describe.",
         "source": "scenes",
         "split": "test",
-        "reference": json.dumps({"objects": OBJECTS}),
+        "reference": REFERENCE,
     }
     responses: list[dict[str, Any]] = [
         {
@@ -51,8 +52,8 @@ def write_run(path: Path, config: Config) -> None:
         {
             "response_id": key,
             "prompt_id": "p",
-            "num_tokens": 3,
-            "log_prob": -1.0,
+            "num_tokens": TOKENS[key],
+            "log_prob": LOG_PROBS[key],
             "reference_log_prob": -1.0,
             "reward": reward,
         }
@@ -86,13 +87,25 @@ def test_figures_by_selector_and_n(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     measure_selection(config, tmp_path)
     metrics = Run(tmp_path, config, "test").metrics()
-    first = {"mention_rate": 1 / 3, "response_rate": 1.0, "recall": 1.0, "mean_words": 9.0, "responses": 1}
-    second = {"mention_rate": 0.0, "response_rate": 0.0, "recall": 2 / 3, "mean_words": 3.0, "responses": 1}
+    first = {"mention_rate": 1 / 3, "response_rate": 1.0, "recall": 2 / 4, "mean_words": 10.0, "responses": 1}
+    second = {"mention_rate": 0.0, "response_rate": 0.0, "recall": 1 / 4, "mean_words": 3.0, "responses": 1}
     assert metrics["best_of_n"] == {
         "reward": {"1": first, "2": second, "3": second},  # the second has the higher reward
+        "reward_sum": {"1": first, "2": first, "3": first},
+        "likelihood": {"1": first, "2": first, "3": first},
         "score": {"1": first, "2": first, "3": first},  # the first has the higher score
     }
     assert metrics["intervals"]["best_of_n"]["reward"]["2"]["recall"] is None  # one prompt has no spread
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == ["best", "by", "reward", "N", "=", "1", "N", "=", "2", "N", "=", "3"]
     assert printed[1].split() == ["mention_rate", "33.3%", "0.0%", "0.0%"]
+
+
+def test_what_each_selector_compares() -> None:
+    row = {"reward": 0.2, "num_tokens": 5, "log_prob": -10.0, "score_low": -3.0}
+    assert {name: value_of(row) for name, (_, value_of) in SELECTORS.items()} == {
+        "reward": 0.2,
+        "reward_sum": 1.0,
+        "likelihood": -2.0,
+        "score": -3.0,
+    }

@@ -4,6 +4,7 @@ import csv
 import json
 import random
 from collections import Counter
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,9 @@ from rlaif.inference.engine import Request
 from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from scenes.short_questions import short_questions
+from scenes.language.mentions import counted, mention_of_truth, true_relations
+from scenes.short_questions import QUESTION_KINDS, short_questions
+from tests.support.captions.scene_truth import REFERENCE
 from tests.support.doubles import ScriptedEngine
 from tests.support.pair_rows import png
 from tests.support.synthetic_run import TEST_PROMPTS, make_run
@@ -29,8 +32,10 @@ from tests.support.synthetic_run import TEST_PROMPTS, make_run
     ("text", "expected", "correct"),
     [
         ("Red.", "red", True),
-        ("a small red circle", "A small red circle.", True),
-        ("The bus is red.", "red", False),  # a sentence is not a short answer
+        ("a small red car", "A small red car.", True),
+        ("The bus is red.", "red", False),  # a sentence where a word is expected
+        ("it is red", "It is red.", True),
+        ("Red.", "It is red.", False),
         ("two", "2", True),
         ("1,000", "1000", True),
         ("3.5", "35", False),
@@ -54,8 +59,8 @@ def test_an_answer_is_correct_if_it_equals_the_expected_one(text: str, expected:
 
 
 def test_normalized_texts() -> None:
-    assert [normalized(text) for text in ("A Red-brown  circle!", "Ten", "\uff32ed", "...")] == [
-        "red brown circle",
+    assert [normalized(text) for text in ("A Red-brown  car!", "Ten", "\uff32ed", "...")] == [
+        "red brown car",
         "10",
         "red",
         "...",
@@ -83,24 +88,27 @@ def test_figures_by_hand() -> None:
 
 
 def test_questions_about_scenes_follow_from_their_truth() -> None:
-    objects = [
-        {"shape": "circle", "color": "red", "size": "small", "place": "top left"},
-        {"shape": "star", "color": "orange", "size": "large", "place": "center"},
-    ]
-    seen = {question for index in range(400) for question in short_questions(objects, random.Random(index))}
+    truth = json.loads(REFERENCE)
+    seen = {question for index in range(400) for question in short_questions(truth, random.Random(index))}
     answers = {question: answer for _, question, answer in seen}
     assert len(answers) == len(seen)  # one answer to a question
-    assert answers["What is at the top left?"] == "a small red circle"
-    assert answers["What is in the center?"] == "a large orange star"
+    assert answers["What is at the top?"] == "a large cat"
+    assert answers["What is on the left?"] == "two red apples"
     assert answers["What is on the right?"] == "nothing"
-    assert answers["Is there anything red? Answer yes or no."] == "Yes"
-    assert answers["Is there anything blue? Answer yes or no."] == "No"
-    assert answers["Is there a red circle at the top left? Answer yes or no."] == "Yes"
-    assert answers["Is there a red circle in the center? Answer yes or no."] == "No"
-    assert {kind for kind, _, _ in seen} == {"lookup", "color", "claim"}
-    for kind in ("color", "claim"):
-        drawn = [short_questions(objects, random.Random(index))[1 + (kind == "claim")].answer for index in range(400)]
-        assert 160 < drawn.count("Yes") < 240
+    assert answers["What color is the couch?"] == "It is blue."
+    assert answers["How many apples are there?"] == "There are two."
+    assert answers["Where is the cat?"] == "It is at the top."
+    assert answers["What kind of place is this?"] == "It is a room."
+    assert answers["What does the sign say?"] == "It says STOP."
+    assert answers["Is there a cat? Answer yes or no."] == "Yes"
+    assert answers["Is there a small blue couch in the center? Answer yes or no."] == "Yes"
+    assert answers["Is there a large blue couch in the center? Answer yes or no."] == "No"
+    assert answers["Is the cat on the couch? Answer yes or no."] == "Yes"
+    assert answers["Is the cat behind the couch? Answer yes or no."] == "No"
+    assert {kind for kind, _, _ in seen} == set(QUESTION_KINDS)
+    for kind in ("exists", "claim", "relation"):
+        drawn = [QUESTION_KINDS[kind](truth, random.Random(index)) for index in range(400)]
+        assert 160 < sum(question is not None and question.answer == "Yes" for question in drawn) < 240
 
 
 class Policies:
@@ -108,9 +116,9 @@ class Policies:
 
     def __init__(self, config: Config, path: Path, refused: str = "") -> None:
         run = Run(path, config, "test")
-        self.truth = {
-            row["image"]["bytes"]: json.loads(row["reference"])["objects"]
-            for row in read_rows(run, "prompts", ["image", "reference"])
+        self.truth: dict[bytes, dict[str, Any]] = {
+            row["image"]["bytes"]: json.loads(row["reference"])
+            for row in read_rows(run, "prompts", ["image", "reference"], {"split": "test"})
         }
         self.aligned, self.refused = str(path / "policy"), refused
         self.requests: dict[str, list[Request]] = {"before": [], "after": []}
@@ -122,15 +130,24 @@ class Policies:
     def answer(self, request: Request, which: str) -> str:
         assert request.image is not None
         self.requests[which].append(request)
-        objects = self.truth[request.image]
+        objects = self.truth[request.image]["objects"]
         if request.text.startswith("What is ") and request.text.endswith("?") and "image" not in request.text:
             place = request.text.removeprefix("What is ").rstrip("?").partition(" the ")[2]
-            found = [f"A {item['size']} {item['color']} {item['shape']}." for item in objects if item["place"] == place]
+            found = [mention_of_truth(item, with_place=False).phrase for item in objects if item["place"] == place]
             answer = found[0] if found else "Nothing"
             return f"There is {answer}" if which == "after" else answer
-        if request.text.startswith("Is there anything"):
-            return "yes" if any(item["color"] in request.text for item in objects) else "no"
-        return "no" if request.text.startswith("Is there") else "I can see a red circle."
+        if request.text.startswith("What color "):
+            names = {counted(item["name"], item["number"]): item for item in objects}
+            item = names[request.text.rpartition(" the ")[2].rstrip("?")]
+            return f"{'It is' if item['number'] == 1 else 'They are'} {item['color']}"
+        return "no" if request.text.endswith("Answer yes or no.") else "I can see a red car."
+
+    def count_questions(self) -> int:
+        """Of all images: six of each, and one each of colors, of a sign and of relations where there are any."""
+        return sum(
+            6 + any(item["color"] for item in truth["objects"]) + bool(truth["sign"]) + bool(true_relations(truth))
+            for truth in self.truth.values()
+        )
 
 
 def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +156,8 @@ def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     evaluate(config, path, policies)
     metrics: dict[str, Any] = json.loads((path / "metrics.json").read_text())
     short, spread = metrics["short_answers"], metrics["intervals"]["short_answers"]
-    assert short["questions"] == 3 * TEST_PROMPTS
+    count = policies.count_questions()
+    assert short["questions"] == count
     assert short["kinds"]["lookup"] == {
         "before": 1.0,
         "after": 0.0,
@@ -150,17 +168,18 @@ def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     }
     assert (short["kinds"]["color"]["before"], short["kinds"]["color"]["after"]) == (1.0, 1.0)
     assert 0 < short["kinds"]["claim"]["before"] < 1 and short["kinds"]["claim"]["change"] == 0.0
-    assert short["change"] == pytest.approx(-1 / 3) and spread["change"] == pytest.approx([-1 / 3, -1 / 3])
+    change = -TEST_PROMPTS / count  # one lookup an image
+    assert short["change"] == pytest.approx(change) and spread["change"][0] < change < spread["change"][1]
     rows = list(read_rows(Run(path, config, "test"), "short_answers"))
-    assert len(rows) == metrics["stages"]["evaluate"]["kept"]["short_answers"] == 6 * TEST_PROMPTS
+    assert len(rows) == metrics["stages"]["evaluate"]["kept"]["short_answers"] == 2 * count
     assert all(row["correct"] == is_correct(row["text"], row["expected"]) for row in rows)
     for requests in policies.requests.values():  # first the prompts, then the questions, those of an image together
-        assert [request.max_tokens for request in requests] == [512] * TEST_PROMPTS + [9] * 3 * TEST_PROMPTS
-        images = [request.image for request in requests[TEST_PROMPTS:]]
-        assert images[::3] == images[1::3] == images[2::3] == [request.image for request in requests[:TEST_PROMPTS]]
+        assert [request.max_tokens for request in requests] == [512] * TEST_PROMPTS + [9] * count
+        images = [request.image for request in requests]
+        assert [image for image, _ in groupby(images[TEST_PROMPTS:])] == images[:TEST_PROMPTS]
     assert "short answers" in capsys.readouterr().out
     page = report(config, path).read_text()
-    assert "<h2>Short answers</h2>" in page and "\N{MINUS SIGN}33.3 points" in page
+    assert "<h2>Short answers</h2>" in page and f"\N{MINUS SIGN}{-100 * change:.1f} points" in page
 
 
 def test_a_killed_evaluation_resumes_with_the_questions_that_are_left(tmp_path: Path) -> None:
@@ -195,7 +214,7 @@ def test_without_questions_there_is_no_table(tmp_path: Path) -> None:
 
 
 def answer_red(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-    return ScriptedEngine(lambda request: ["Red." if request.text.endswith("One word.") else "I can see a circle."])
+    return ScriptedEngine(lambda request: ["Red." if request.text.endswith("One word.") else "I can see a car."])
 
 
 def write_table(folder: Path, kind: str) -> Path:

@@ -13,13 +13,16 @@ from rlaif.errors import InputError, RunMismatchError
 from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
+from scenes.language import ThingMention, find_mentions
+from scenes.language.mentions import mention_of_truth
+from tests.support.captions.scene_truth import reference_of
 from tests.support.doubles import Answer, ScriptedEngine
 from tests.support.synthetic_run import RESPONSES, TEST_PROMPTS, TRAIN_PROMPTS, make_run
 from tests.support.two_images import write_model
 
 
 class Policies:
-    """Opens a scripted engine for a model: the aligned one describes the image, the other one adds a red circle."""
+    """Opens a scripted engine for a model: the aligned one describes the image, the other one adds a toilet."""
 
     def __init__(self, config: Config, path: Path) -> None:
         run = Run(path, config, "test")
@@ -37,19 +40,20 @@ class Policies:
 
     def answer(self, request: Request, which: str) -> str:
         assert request.image is not None
-        objects = json.loads(self.references[request.image, request.text] or '{"objects": []}')["objects"]
-        phrases = [f"a {item['color']} {item['shape']}" for item in objects]
-        # a circle of no place is false unless the scene has a red circle
-        return f"I can see {', '.join(phrases + (['a red circle'] if which == 'before' else []))}."
+        truth = json.loads(self.references[request.image, request.text] or reference_of())
+        phrases = [mention_of_truth(item, with_size=False, with_place=False).phrase for item in truth["objects"]]
+        sign = f" A sign says {truth['sign']['text']}." if truth["sign"] else ""
+        # a toilet of no place is false unless the scene has one
+        return f"I can see {', '.join(phrases + (['a toilet'] if which == 'before' else []))}.{sign}"
 
 
 def label(request: Request) -> Answer:
-    """A labeler that divides an answer at its commas and rejects every red circle."""
+    """A labeler that divides an answer into its mentions and rejects every toilet."""
     if request.json_schema is not None:
-        phrases = request.text.rpartition("I can see ")[2].rstrip(".\n").split(", ")
-        claims = [{"claim": f"There is {phrase}.", "question": f"Is there {phrase}?"} for phrase in phrases]
+        mentions = dict.fromkeys(find_mentions(request.text.rpartition("I can see ")[2]))
+        claims = [{"claim": mention.claim, "question": mention.question} for mention in mentions]
         return [json.dumps({"claims": claims})]
-    return {1: -9.0, 2: -9.0, 3: -0.1, 4: -9.0} if "a red circle" in request.text else {1: -0.1, 2: -9, 3: -9, 4: -9}
+    return {1: -9.0, 2: -9.0, 3: -0.1, 4: -9.0} if "a toilet" in request.text else {1: -0.1, 2: -9, 3: -9, 4: -9}
 
 
 @pytest.mark.parametrize("splitter", [False, True])
@@ -80,8 +84,8 @@ def test_the_labeler_verifies_the_answers(tmp_path: Path, monkeypatch: pytest.Mo
     labeled = {(row["which"], row["prompt_id"]): row for row in read_rows(Run(path, config, "test"), "labeled_answers")}
     assert labeled.keys() == answers.keys() and len(labeled) == 2 * TEST_PROMPTS
     for key, text in answers.items():
-        claims = set(text.partition("I can see ")[2].rstrip(".").split(", "))
-        assert (labeled[key]["num_claims"], labeled[key]["num_rejected"]) == (len(claims), "a red circle" in claims)
+        claims, toilet = set(find_mentions(text)), ThingMention("toilet")
+        assert (labeled[key]["num_claims"], labeled[key]["num_rejected"]) == (len(claims), toilet in claims)
     before = metrics_of(path)["before"]
     assert before["rejected_response_share"] == 1.0 and before["labeled_answers"] == TEST_PROMPTS
 
@@ -97,19 +101,20 @@ def test_before_and_after(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     evaluate(config, path, policies)
 
     test = [
-        json.loads(row["reference"])["objects"]
+        json.loads(row["reference"])
         for row in read_rows(Run(path, config, "test"), "prompts")
         if row["split"] == "test"
     ]
-    false = sum(not any(item["color"] == "red" and item["shape"] == "circle" for item in objects) for objects in test)
+    false = sum(all(item["name"] != "toilet" for item in truth["objects"]) for truth in test)
+    true = sum(len(truth["objects"]) + bool(truth["sign"]) for truth in test)
     metrics = metrics_of(path)
-    assert metrics["before"]["mention_rate"] == false / (sum(map(len, test)) + TEST_PROMPTS)
+    assert metrics["before"]["mention_rate"] == false / (true + TEST_PROMPTS)
     assert metrics["before"]["response_rate"] == false / TEST_PROMPTS
     assert metrics["after"] == {
         "mention_rate": 0.0,
         "response_rate": 0.0,
         "recall": 1.0,
-        "mean_words": metrics["before"]["mean_words"] - 3,  # "a red circle"
+        "mean_words": metrics["before"]["mean_words"] - 2,  # "a toilet"
         "responses": TEST_PROMPTS,
     }
     assert metrics["stages"]["evaluate"]["kept"] == {"evaluations": 2 * TEST_PROMPTS}

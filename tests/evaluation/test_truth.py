@@ -13,10 +13,11 @@ from evaluation.truth import Truth, truth_of
 from rlaif.config import EngineSection, ModelSection
 from rlaif.inference.engine import Request
 from scenes.truth import SceneTruth
+from tests.support.captions.scene_truth import reference_of
 from tests.support.doubles import ScriptedEngine
 from tests.support.synthetic_run import TEST_PROMPTS, make_run
 
-ANIMALS = ("cat", "dog", "owl", "fox")
+ANIMALS = ("hen", "wolf", "owl", "fox")
 
 
 class AnimalTruth:
@@ -53,19 +54,19 @@ class AnimalTruth:
 
 
 def animals_of(source: str, reference: str | None) -> Truth | None:
-    """As if every image had a cat and a dog."""
-    return AnimalTruth("cat dog") if source == "scenes" else None
+    """As if every image had a hen and a wolf."""
+    return AnimalTruth("hen wolf") if source == "scenes" else None
 
 
 def test_who_knows_a_truth() -> None:
-    reference = json.dumps({"objects": []})
+    reference = reference_of()
     assert isinstance(truth_of("scenes", reference), SceneTruth)
     assert truth_of("scenes", None) is None and truth_of("folder", reference) is None
 
 
 def test_another_world() -> None:
-    truth = AnimalTruth("cat dog owl")
-    assert answer_counts("a cat and a fox and a fox", truth) == Counter(
+    truth = AnimalTruth("hen wolf owl")
+    assert answer_counts("a hen and a fox and a fox", truth) == Counter(
         answers=1,
         words=8,
         mentions=3,
@@ -75,7 +76,7 @@ def test_another_world() -> None:
         objects_found=1,
         objects=3,
     )
-    assert find_errors("cat dog fox buy", truth) == Errors(lost=True, false=True, repeated=False, stray=True)
+    assert find_errors("hen wolf fox buy", truth) == Errors(lost=True, false=True, repeated=False, stray=True)
 
 
 def test_the_stage_with_another_world(tmp_path: Path) -> None:
@@ -85,7 +86,7 @@ def test_the_stage_with_another_world(tmp_path: Path) -> None:
         aligned = section.model == str(path / "policy")
 
         def answer(request: Request) -> list[str]:
-            return ["a cat and a dog" if aligned else "a cat and an owl"]
+            return ["a hen and a wolf" if aligned else "a hen and an owl"]
 
         return ScriptedEngine(answer)
 

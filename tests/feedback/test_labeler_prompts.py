@@ -56,7 +56,7 @@ def test_the_embedded_prompts_do_not_mention_the_instruction() -> None:
 
 @pytest.mark.parametrize(("folder", "most"), [(None, 6000), (EMBEDDED_PROMPTS, 60)])
 def test_prompts_are_short(folder: str | None, most: int) -> None:
-    """In tokens of the shipped tokenizer, which has 2,000 entries and spends about three on an English word."""
+    """In tokens of the shipped tokenizer, which has 1,300 entries and spends about three on an English word."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(ROOT / "assets" / "labeler" / "tokenizer.json"))

@@ -14,7 +14,7 @@ from rlaif.errors import ModelError
 from rlaif.inference.engine import Request
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from scenes.language import claim_of, find_mentions, question_of
+from scenes.language import find_mentions
 from tests.support.doubles import Answer, ScriptedEngine
 from tests.support.synthetic_run import model_folder, write_prompts
 
@@ -24,8 +24,8 @@ CHINESE = {"yes": ["\u662f"], "no": ["\u5426"]}
 
 
 def split(request: Request) -> str:
-    mentions = dict.fromkeys(find_mentions(request.text))
-    claims = [{"claim": claim_of(mention), "question": question_of(mention)} for mention in mentions]
+    mentions = dict.fromkeys(find_mentions(request.text.rpartition("Answer: ")[2]))
+    claims = [{"claim": mention.claim, "question": mention.question} for mention in mentions]
     return json.dumps({"claims": claims})
 
 

@@ -20,6 +20,7 @@ from rlaif.storage.tables import read_rows
 from scenes.recipe import raw_captions
 from tests.support import ROOT
 from tests.support.captions.rewriting import ANSWERS, make_config, raw_table, rewritten
+from tests.support.captions.scene_truth import reference_of
 from tests.support.doubles import ScriptedEngine
 from tests.support.photographs import encoded, photo
 from training.conversations import read_table
@@ -31,7 +32,7 @@ RULES = RewriteSection()
 def test_kept_captions_make_a_training_table_and_others_have_a_reason(
     tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    table = raw_table(tmp_path / "raw.parquet", [*ANSWERS, None, " <s> ", "a red star", "no json"])
+    table = raw_table(tmp_path / "raw.parquet", [*ANSWERS, None, " <s> ", "a red book", "no json"])
     config = make_config(tiny_model, table, max_invented=0.3)
     double = ScriptedEngine(
         lambda request: ["{"] if "no json" in request.text else rewritten(request), unlikely={"zzz", "small"}
@@ -40,8 +41,8 @@ def test_kept_captions_make_a_training_table_and_others_have_a_reason(
     run = Run(tmp_path / "run", config, "x")
     rows = list(read_rows(run, "rewrites"))
     assert [(row["caption_id"], row["raw_caption"], row["caption"]) for row in rows] == [
-        ("raw.parquet:0", "redcircle at teh tpo", "A red circle at the top."),
-        ("raw.parquet:7", "a red star", "a red star"),
+        ("raw.parquet:0", "redcar at teh tpo", "A red car at the top."),
+        ("raw.parquet:7", "a red book", "a red book"),
     ]
     assert rows[0]["question"] == "What is it?" and rows[0]["rewriter"] == str(tiny_model)
     assert rows[0]["fluency"] == pytest.approx(-0.1) and (rows[0]["invented"], rows[0]["repetition"]) == (0, 0)
@@ -55,9 +56,9 @@ def test_kept_captions_make_a_training_table_and_others_have_a_reason(
         "8": "answer_invalid",
     }
     request = double.requests[0]
-    assert request.text == PROMPT.read_text().strip().replace("{caption}", "redcircle at teh tpo")
+    assert request.text == PROMPT.read_text().strip().replace("{caption}", "redcar at teh tpo")
     assert request.token_logprobs and request.temperature == 0 and request.image is None
-    assert read_table(str(tmp_path / "run" / "rewrites.parquet"))[1]["caption"] == "a red star"
+    assert read_table(str(tmp_path / "run" / "rewrites.parquet"))[1]["caption"] == "a red book"
     printed = capsys.readouterr().out
     assert "kept     2 rewrites" in printed and "1 invented" in printed
     assert f'make pretrain STAGE=1 SET="data=[{tmp_path}/run/rewrites.parquet]"' in printed
@@ -65,15 +66,15 @@ def test_kept_captions_make_a_training_table_and_others_have_a_reason(
 
 def test_a_caption_that_is_no_text_is_dropped_and_measured_around(tiny_model: Path, tmp_path: Path) -> None:
     images = [{"bytes": encoded(photo(9 + index, 9), "PNG"), "path": None} for index in range(2)]
-    captions = pa.array([b"a red \xed\xa0\x80", b"a red star"]).view(pa.string())
-    truth = {"source": ["scenes"] * 2, "reference": [json.dumps({"objects": []})] * 2}
+    captions = pa.array([b"a red \xed\xa0\x80", b"a red book"]).view(pa.string())
+    truth = {"source": ["scenes"] * 2, "reference": [reference_of()] * 2}
     table = pa.table({"image": images, "caption": captions, **truth})
     pq.write_table(table, tmp_path / "raw.parquet")
     config = make_config(tiny_model, tmp_path / "raw.parquet")
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
     (dropped,) = read_rows(Run(tmp_path / "run", config, "x"), "dropped")
     assert (dropped["row_id"], dropped["reason"]) == ("raw.parquet:0", "broken_text")
-    assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red star"]
+    assert [text for _, text, _ in rows_of(config.captions)] == ["a red \ufffd\ufffd\ufffd", "a red book"]
 
 
 def test_captions_of_broken_images_are_dropped(tiny_model: Path, tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_captions_of_broken_images_are_dropped(tiny_model: Path, tmp_path: Path)
         {"bytes": None, "path": None},
         {"bytes": encoded(photo(9, 9), "PNG"), "path": "p"},
     ]
-    pq.write_table(pa.table({"image": images, "caption": ["a", "b", "a red star"]}), tmp_path / "raw.parquet")
+    pq.write_table(pa.table({"image": images, "caption": ["a", "b", "a red book"]}), tmp_path / "raw.parquet")
     config = make_config(tiny_model, tmp_path / "raw.parquet")
     double = ScriptedEngine(rewritten)
     rewrite(config, tmp_path / "run", lambda *_: double)
@@ -96,7 +97,7 @@ def test_a_stopped_stage_resumes_without_repeated_requests(
     tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(generation.rewrite, "CAPTIONS_PER_CHUNK", 2)
-    captions: list[str | None] = ["a red star", "IMG_1.jpg", "a blue star", "IMG_1.jpg", "a green star"]
+    captions: list[str | None] = ["a red book", "IMG_1.jpg", "a blue book", "IMG_1.jpg", "a green book"]
     config = make_config(tiny_model, raw_table(tmp_path / "raw.parquet", captions))
     rewrite(config, tmp_path / "whole", lambda *_: ScriptedEngine(rewritten))
 
@@ -121,7 +122,7 @@ def test_a_stopped_stage_resumes_without_repeated_requests(
 def test_a_limit_and_a_folder_of_tables(tiny_model: Path, tmp_path: Path) -> None:
     for part in ("a", "b"):
         (tmp_path / "raw" / part).mkdir(parents=True)
-        raw_table(tmp_path / "raw" / part / "0.parquet", ["a red star", "a blue star"])
+        raw_table(tmp_path / "raw" / part / "0.parquet", ["a red book", "a blue book"])
     config = make_config(tiny_model, tmp_path / "raw")
     config = config.model_copy(update={"captions": config.captions.model_copy(update={"limit": 3})})
     rewrite(config, tmp_path / "run", lambda *_: ScriptedEngine(rewritten))
@@ -164,7 +165,7 @@ def test_bad_input_is_one_clear_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    raw_table(Path("raw.parquet"), ["a red star"], count=[1])
+    raw_table(Path("raw.parquet"), ["a red book"], count=[1])
     raw_table(Path("blank.parquet"), ["", None])
     pq.write_table(pq.read_table("raw.parquet").slice(0, 0), "empty.parquet")
     Path("c.yaml").write_text(f"rewriter: {{model: {tiny_model}}}\ncaptions: {{path: raw.parquet}}\n")
@@ -194,7 +195,7 @@ def test_a_text_only_model_rewrites_for_real(tmp_path: Path) -> None:
     )
     LlamaForCausalLM(config).save_pretrained(tmp_path / "llama")
     tokenizer.save_pretrained(tmp_path / "llama")
-    table = raw_table(tmp_path / "raw.parquet", ["a red star", "blue circle"])
+    table = raw_table(tmp_path / "raw.parquet", ["a red book", "blue car"])
     settings = make_config(tmp_path / "llama", table)
     rewrite(settings, tmp_path / "run")
     run = Run(tmp_path / "run", settings, "x")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rlaif.config import AblationsConfig, RewriteConfig, TrainingConfig
+from rlaif.config import AblationsConfig, EncoderConfig, RewriteConfig, TrainingConfig
 from rlaif.config.load import load_config, load_config_of
 from rlaif.pipelines.ablations import load_variant
 from tests.support import ROOT
@@ -18,6 +18,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
 RUNS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.name not in LOADERS]
 TRAINING = sorted((ROOT / "configs" / "training").glob("*.yaml"))
 LOADERS |= {path.name: partial(load_config_of, TrainingConfig) for path in TRAINING}
+LOADERS["encoder.yaml"] = partial(load_config_of, EncoderConfig)
 CONFIGS = [*sorted((ROOT / "configs").glob("*.yaml")), *TRAINING]
 
 
@@ -39,7 +40,7 @@ def test_every_header_has_command_cost_and_result(path: Path) -> None:
 def test_every_variant_of_the_ablations_is_a_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     table = load_config_of(AblationsConfig, "configs/ablations.yaml")
-    assert len({load_variant(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 11
+    assert len({load_variant(table, name).model_dump_json() for name in table.variants}) == len(table.variants) == 12
 
 
 @pytest.mark.parametrize("path", RUNS, ids=file_name)
@@ -51,7 +52,11 @@ def test_trainer_keys_are_those_of_trl(path: Path) -> None:
 
 @pytest.mark.parametrize("path", TRAINING, ids=file_name)
 def test_trainer_keys_of_training_are_those_of_transformers(path: Path, tmp_path: Path) -> None:
+    from training.encoder.trainer import training_arguments as encoder_arguments
     from training.trainer import training_arguments
 
-    arguments = training_arguments(load_config_of(TrainingConfig, path), tmp_path)
+    if path.name == "encoder.yaml":
+        arguments = encoder_arguments(load_config_of(EncoderConfig, path), tmp_path)
+    else:
+        arguments = training_arguments(load_config_of(TrainingConfig, path), tmp_path)
     assert arguments.seed == 0 and arguments.bf16 and arguments.save_total_limit == 1

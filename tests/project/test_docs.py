@@ -14,7 +14,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
+from rlaif.config import AblationsConfig, Config, EncoderConfig, RewriteConfig, Section, TrainingConfig
 from rlaif.config.load import load_config_of
 from rlaif.storage.schemas import SCHEMAS
 from rlaif.storage.versions import PACKAGES
@@ -25,13 +25,13 @@ PAGES = [README, CHINESE, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob
 TRAINING = {  # target -> its configuration
     "pretrain": "configs/training/pretrain-1.yaml",
     "sft": "configs/training/sft-1.yaml",
-    "reading": "configs/training/reading.yaml",
     "rewriter": "configs/training/rewriter.yaml",
-    "language-model": "configs/training/start.yaml",
+    "language-model": "configs/training/language-2.yaml",
 }
 KINDS: dict[str, type[Section]] = {"rewrite-captions": RewriteConfig, "ablations": AblationsConfig}
-KINDS |= dict.fromkeys(TRAINING, TrainingConfig)
+KINDS |= dict.fromkeys(TRAINING, TrainingConfig) | {"encoder": EncoderConfig}
 DEFAULT_CONFIGS = {
+    "encoder": "configs/training/encoder.yaml",
     "rounds": "configs/rounds.yaml",
     "ablations": "configs/ablations.yaml",
     "rewrite-captions": "configs/rewrite.yaml",

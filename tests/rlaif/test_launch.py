@@ -34,10 +34,10 @@ STAGE = ["dpo", "--config", "a.yaml", "--run", "runs/a", "--set", "seed=1"]
 def test_make_starts_one_process_several_or_a_launcher() -> None:
     assert ".venv/bin/python -m dpo --config 'configs/demo.yaml'" in dry_run("dpo")
     started = "-m rlaif.launch --processes '8' --sharding 'zero2' --launch '' {} --config"
-    for target in ("dpo", "pretrain", "sft", "reading", "rewriter", "language-model", "embedded-models"):
-        module = "dpo" if target == "dpo" else "training"
+    for target in ("dpo", "pretrain", "sft", "rewriter", "language-model", "encoder", "embedded-models"):
+        module = {"dpo": "dpo", "encoder": "training.encoder"}.get(target, "training")
         assert started.format(module) in (shown := dry_run(target, "PROCESSES=8", "SHARDING=zero2"))
-        assert "-m training " not in shown, "a training on one process"
+        assert "python -m training" not in shown, "a training on one process"
     assert "torchrun -m -- dpo --config" in dry_run("dpo", "LAUNCH=torchrun -m --")
     assert "torchrun -m -- training --config" in dry_run("pretrain", "LAUNCH=torchrun -m --")
     for target in ("rounds", "ablations"):

@@ -9,7 +9,7 @@ import pytest
 
 from evaluation.caption_errors import find_errors
 from rlaif.text import words
-from scenes.language import CAPTION_WORDS
+from scenes.language import CAPTION_WORDS, ThingMention, find_mentions
 from scenes.prompts import REWRITE_PROMPT
 from scenes.recipe import raw_captions
 from scenes.truth import SceneTruth
@@ -32,6 +32,53 @@ def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureF
     errors = [find_errors(row["caption"], SceneTruth(row["reference"])) for row in raw]
     assert 5 < sum(error.error for error in errors) < 30
     assert read_table(str(tmp_path / "raw.parquet")).column_names == ["image", "caption"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "6"], "argument --seeds: 6 is not a multiple of 4, which share a row"),
+        (["--raw", "0"], "argument --raw: '0' is not a whole number from 1 on"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raw_captions.main(["--out", str(tmp_path / "captions"), *arguments])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "captions").exists()
+
+
+def test_captions_without_noise_have_no_error() -> None:
+    """Each thing and the sign once, all of it true, and no other words."""
+    signs = 0
+    for index in range(300):
+        scene, text = raw_captions.captioned_scene(random.Random(index))
+        errors = find_errors(text, SceneTruth(json.dumps(scene.truth)))
+        assert not errors.error and not errors.stray, text
+        assert CAPTION_WORDS.issuperset(word for word in words(text) if not word.isdigit())
+        signs += "A sign says " in text
+    assert 30 < signs < 90  # a fifth
+
+
+@pytest.mark.parametrize(
+    ("answer", "question"),
+    [
+        ("There is a car on the left. There are two cats at the top.", "What is in this image?"),
+        ("There are two cats at the top.", "What is in this image?"),
+        ("I can see a car on the left.", "What do you see in the picture?"),
+        ("The picture shows a car. A sign says STOP.", "Which objects can you see?"),
+        ("I can see a small car on the left. A sign says STOP.", "What does the image show, in detail?"),
+        ("", "Which objects can you see?"),
+    ],
+)
+def test_questions_that_captions_answer(answer: str, question: str) -> None:
+    assert raw_captions.question_to(answer) == question
+
+
+def test_questions_in_detail_are_about_captions_with_sizes() -> None:
     for index in range(100):
         _, text = raw_captions.captioned_scene(random.Random(index))
-        assert CAPTION_WORDS.issuperset(words(text))
+        sizes = [it.size for it in find_mentions(text) if isinstance(it, ThingMention) and it.size]
+        assert raw_captions.question_to(text).endswith("in detail?") == bool(sizes)

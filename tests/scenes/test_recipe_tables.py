@@ -1,129 +1,195 @@
-"""The embedded world as training tables."""
+"""The embedded world as training tables; the tokenizer and the first weights of the embedded models."""
 
 import random
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
+import torch
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes import rendered_text
+from model.resampler import sincos_positions
+from scenes.language import find_mentions, mention_is_true
+from scenes.recipe.new_model import QUERIES, RESOLUTION
 from scenes.recipe.start import main as start
-from scenes.recipe.tables import TABLES, main
-from scenes.rendered_text import FACES, WORDS, Text, render_text, sample_text, simplify
-from tests.support.photographs import bad_photos, encoded, photo, write_files
+from scenes.recipe.tables import TABLES, in_words, main, phrases, write
+from scenes.recipe.tokenizer import SPECIAL_TOKENS, VOCABULARY
+from scenes.world import Scene, SceneObject, sample_scene
+from scenes.world.signs import WORDS, Sign
+from scenes.world.things import COLORS, THINGS
+from tests.support.captions.scene_truth import REFERENCE
 from training.conversations import Conversations, read_table
+from training.encoder.pictures import Pictures
+
+SCENE = Scene(
+    84,
+    84,
+    "room",
+    (SceneObject("cat", 1, None, "large", "top"), SceneObject("apple", 2, "red", None, "center")),
+    Sign("42", "bottom", "blue"),
+)
+
+
+@pytest.fixture(scope="module")
+def new_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an untrained model."""
+    folder = tmp_path_factory.mktemp("recipe") / "random"
+    assert start(["--out", str(folder)]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def processor(new_model: Path) -> MiniCPMVProcessor:
+    processor: MiniCPMVProcessor = MiniCPMVProcessor.from_pretrained(new_model)
+    return processor
+
+
+# ----- tables
 
 
 @pytest.mark.slow
-def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(tmp_path: Path) -> None:
+def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(
+    processor: MiniCPMVProcessor, tmp_path: Path
+) -> None:
     for folder in ("a", "b"):
-        assert main(["--out", str(tmp_path / folder), "--rows", "6", "--tables", *TABLES]) == 0
-    assert start(["--out", str(tmp_path / "random")]) == 0
-    processor = MiniCPMVProcessor.from_pretrained(tmp_path / "random")
-    assert MiniCPMVForConditionalGeneration.from_pretrained(tmp_path / "random").config.version == "2.5"
+        assert main(["--out", str(tmp_path / folder), "--rows", "6"]) == 0
     with_images = set()
-    for name in TABLES:
-        table = Conversations(read_table(str(tmp_path / "a" / f"{name}.parquet")), processor, 1024)
+    for name, (_, columns, _) in TABLES.items():
+        file = str(tmp_path / "a" / f"{name}.parquet")
+        assert pq.read_table(file) == pq.read_table(tmp_path / "b" / f"{name}.parquet")
+        if columns == "phrases":
+            pictures = Pictures([file], processor)
+            assert len(pictures) == 6 and not pictures.drops[file]
+            continue
+        table = Conversations(read_table(file), processor, 1024)
         assert len(table) == 6 and not table.drops
-        if table[0].slices:
+        if any(table[index].slices for index in range(6)):
             with_images.add(name)
-        again = read_table(str(tmp_path / "b" / f"{name}.parquet"))
-        assert list(again) == list(table.rows)
-    assert {"first", "captions", "recognition"} <= with_images and "language" not in with_images
+    texts = {"copying", "language"}
+    assert with_images == {name for name, table in TABLES.items() if table[1] != "phrases"} - texts
 
 
-def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
-    folder = tmp_path / "data"
-    write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
-    write_files(tmp_path, {"secret.png": encoded(photo(50, 50), "PNG")})
-    (folder / "link.png").symlink_to(tmp_path / "secret.png")
-    bad: list[tuple[bytes | None, str | None]] = [(content, None) for content, _ in bad_photos().values()]
-    bad += [(None, path) for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "a\0.png")]
-    bad += [(None, None)]
-    good: list[tuple[bytes | None, str | None]] = [(encoded(photo(56, 56), "PNG"), None), (None, "pictures/a.png")]
-    images = [{"bytes": content, "path": path} for content, path in [good[0], *bad, good[1]]]
-    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    captions = ["a red circle"] * len(images)
-    pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
-    processor = MiniCPMVProcessor.from_pretrained(tiny_model)
-    table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
-    assert [drop.row for drop in table.drops] == list(range(1, len(images) - 1))
-    assert {drop.reason for drop in table.drops} == {"unusable_image"}
-    assert len(table) == 2 and len(table[1].slices) == 1
-    without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
-    assert len(without) == 1 and without.drops[-1].detail == "the image has no bytes"
+def test_another_seed_makes_other_rows(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        write(tmp_path / f"{seed}.parquet", "first", seed, rows=4)
+    first, second = (pq.read_table(tmp_path / f"{seed}.parquet").to_pylist() for seed in (0, 1))
+    assert len(first) == len(second) == 4 and not any(row in second for row in first)
 
 
-def test_rendered_text_is_complete_and_differs_in_size_face_and_position() -> None:
-    texts = [sample_text(random.Random(seed)) for seed in range(200)]
-    assert {text.face for text in texts} == set(FACES)
-    assert len({(text.height, text.weight, text.slant) for text in texts}) > 40
-    for text in texts:
-        pixels = np.asarray(render_text(text)).astype(int)
-        assert pixels.shape == (text.canvas_height, text.width, 3)
-        inked = np.abs(pixels - np.array(text.paper)).sum(-1) > 60
-        assert inked.sum() > 20
-    plain = Text("EXIT", 20, 0, 0, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
-    leaning = Text("EXIT", 20, 0, 0.25, 84, 84, (0, 0, 0), (255, 255, 255), (0, 0))
-    dark = np.asarray(render_text(plain))[..., 0] < 128
-    assert dark[:20, :60].sum() == dark.sum() > 50  # at the top left
-    leaning_dark = np.asarray(render_text(leaning))[..., 0] < 128
-
-    def right_edge(inked: np.ndarray) -> int:
-        return int(np.nonzero(np.any(inked, axis=0))[0].max())
-
-    assert right_edge(leaning_dark[:, 1:]) > right_edge(dark)
+@pytest.mark.parametrize("name", ["phrases-one", "copying", "first", "easy"])
+def test_a_table_is_written_once(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / f"{name}.parquet"
+    command = ["--out", str(tmp_path), "--tables", name, "--rows", "2"]
+    assert main(command) == 0
+    written = file.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{file}: already there, 2 rows\n" and file.stat().st_mtime_ns == written
 
 
-def rendered_texts(name: str, monkeypatch: pytest.MonkeyPatch) -> list[Text]:
-    """The texts in 300 rows of a table."""
-    texts: list[Text] = []
-
-    def render(text: Text) -> Image.Image:
-        texts.append(text)
-        return render_text(text)
-
-    monkeypatch.setattr(rendered_text, "render_text", render)
-    for seed in range(300):
-        TABLES[name][0](random.Random(seed))
-    return texts
-
-
-def test_texts_of_the_stages_are_in_several_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tables of pre-training 3 and of both parts of SFT."""
-    for name in ("captions", "text", "recognition", "instructions"):
-        texts = rendered_texts(name, monkeypatch)
-        assert {text.face for text in texts} == set(FACES), name
-        assert len({text.height for text in texts}) > 5 and len({text.position for text in texts}) == len(texts)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "2", "--seed", "1"], "is of another seed or version, expected the table of seed 1; delete it to"),
+        (["--rows", "3"], "has 2 rows, expected 3; delete it to have it written again, or name another folder with"),
+        ([], "has 2 rows, expected 16,000; delete it"),
+    ],
+)
+def test_a_table_with_other_rows_is_not_taken_for_the_one_expected(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a table of a trial with few rows, by the training that follows."""
+    command = ["--out", str(tmp_path), "--tables", "copying"]
+    assert main([*command, "--rows", "2"]) == 0
+    capsys.readouterr()
+    assert main([*command, *options]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'copying.parquet'} {message}")
 
 
-def test_texts_of_sft_start_plain_and_have_scenes_among_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, centered in (("text-centred", True), ("text-placed", False)):
-        texts = rendered_texts(name, monkeypatch)
-        assert 200 < len(texts) < 280, name  # the others are scenes
-        assert {text.face for text in texts} == {FACES[0]} and {text.words for text in texts} == set(WORDS)
-        assert all((text.position == (0.5, 0.5)) == centered for text in texts)
+def test_short_texts_are_all_that_is_true_of_a_scene() -> None:
+    assert phrases(SCENE) == [
+        *("room", "42", "2", "4"),
+        *("cat", "cat top", "large cat"),
+        *("apples", "apples center", "red apples", "two apples"),
+    ]
 
 
-def test_reading_gets_harder_by_single_aspects() -> None:
-    """How much of a text is not plain goes with how hard it is; where it stands is left alone."""
-    unlike = {}
-    for hard in (0.0, 0.5, 1.0):
-        rng = random.Random(0)
-        unlike[hard] = 0
-        for _ in range(300):
-            text = sample_text(rng)
-            easy = simplify(text, hard, rng)
-            assert easy.position == text.position
-            if hard == 1.0:
-                assert easy == text
-            if hard == 0.0:
-                assert easy.words in WORDS and easy.paper == (255, 255, 255) and 18 <= easy.height <= 26
-            unlike[hard] += (easy.ink, easy.paper) != ((0, 0, 0), (255, 255, 255))
-            unlike[hard] += easy.face != FACES[0]
-    assert unlike[0.0] == 0 and 0.4 < unlike[0.5] / unlike[1.0] < 0.6
+def test_a_scene_in_words_holds_all_that_questions_are_about() -> None:
+    assert in_words(SCENE) == "room; top: a large cat; center: two red apples; sign: 42\n"
+
+
+def test_half_of_the_pictures_that_teach_reading_have_a_sign() -> None:
+    for name in ("phrases", "recognition"):
+        rows = [TABLES[name][0](random.Random(seed)) for seed in range(200)]
+        texts = [str(row.get("texts") or row["conversations"]) for row in rows]
+        reads = sum("What does the sign say?" in text or any(f"'{word}'" in text for word in WORDS) for text in texts)
+        assert 60 < reads < 130, name  # some have a number
+
+
+def test_honest_captions_of_tables_are_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes: list[Scene] = []
+
+    def sample(*args: object, **options: object) -> Scene:
+        scenes.append(sample_scene(*args, **options))  # type: ignore[arg-type]
+        return scenes[-1]
+
+    monkeypatch.setattr("scenes.recipe.tables.sample_scene", sample)
+    for name in ("first", "small", "captions"):
+        for seed in range(50):
+            mentions = find_mentions(TABLES[name][0](random.Random(seed))["caption"])
+            assert mentions and all(mention_is_true(mention, scenes[-1].truth) for mention in mentions)
+    assert {len(scene.objects) for scene in scenes[:50]} == {1, 2, 3, 4}
+    assert not any(scene.sign for scene in scenes[:50])
+
+
+# ----- the tokenizer and the first weights
+
+
+@pytest.mark.slow
+def test_words_of_the_world_are_single_tokens(processor: MiniCPMVProcessor) -> None:
+    tokenizer = processor.tokenizer
+    names = [form for thing in THINGS.values() for form in (thing.name, thing.plural)]
+    words = {word for form in (*names, *COLORS, *WORDS, "yes", "no", "Yes", "No") for word in form.split()}
+    assert {word for word in words if len(tokenizer.tokenize(f" {word}")) != 1} == set()
+    assert {word for word in ("Yes", "No", "There", "claims") if len(tokenizer.tokenize(word)) != 1} == set()
+    assert tokenizer.tokenize(" 42")[1:] == ["4", "2"]  # numbers are read digit by digit
+    assert len(tokenizer) <= VOCABULARY
+    assert [tokenizer.convert_ids_to_tokens(index) for index in range(len(SPECIAL_TOKENS))] == list(SPECIAL_TOKENS)
+
+
+@pytest.mark.slow
+def test_other_texts_are_bytes_that_come_back(processor: MiniCPMVProcessor) -> None:
+    for text in ("Größe: 漢字 🙂\n\tJPEG%", REFERENCE):
+        assert processor.tokenizer.decode(processor.tokenizer.encode(text, add_special_tokens=False)) == text
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_the_new_model_has_the_widths_of_the_recipe(new_model: Path, processor: MiniCPMVProcessor) -> None:
+    model = MiniCPMVForConditionalGeneration.from_pretrained(new_model)
+    assert model.config.version == "2.5" and model.config.vocab_size == len(processor.tokenizer)
+    assert model.config.hidden_size == 256 and model.config.vision_config.hidden_size == 128
+    assert model.config.num_hidden_layers == model.config.vision_config.num_hidden_layers == 4
+    positions = model.model.vision_model.embeddings.position_embedding.weight
+    assert positions.shape == (70 * 70, 128)  # the table of the released model, of which pictures use a part
+    assert 0.45 < positions.std().item() < 0.55
+    assert model.model.resampler.query.shape == (QUERIES, 256)
+    assert 5e6 < sum(value.numel() for value in model.parameters()) < 5.3e6
+    assert (processor.image_processor.scale_resolution, processor.image_processor.image_feature_size) == (84, 16)
+    assert RESOLUTION == 84
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_queries_of_a_new_model_look_at_their_own_part_of_a_slice(new_model: Path) -> None:
+    """The 4x4 queries attend most to the patches around their positions on a slice of 6x6 patches."""
+    resampler = MiniCPMVForConditionalGeneration.from_pretrained(new_model).model.resampler
+    keys = sincos_positions(torch.tensor([[6, 6]]), 36, 256).transpose(0, 1)  # of patches that all look the same
+    queries = resampler.ln_q(resampler.query).unsqueeze(1)  # [Q, 1, D]
+    _, weights = resampler.attn(queries, keys, keys)  # [1, Q, 36]
+    patches = torch.arange(36)
+    for index, weight in enumerate(weights[0]):
+        row, column = (float((weight * place).sum()) for place in (patches // 6, patches % 6))
+        assert abs(row - (index // 4 * 1.5 + 0.25)) < 0.75 and abs(column - (index % 4 * 1.5 + 0.25)) < 0.75
+        assert weight.max() > 3 / 36
+    assert torch.equal(resampler.attn.out_proj.weight, torch.eye(256))  # what they attend to is passed on

@@ -15,32 +15,33 @@ from rlaif.storage.files import make_id
 from rlaif.storage.run import Run
 from rlaif.storage.writer import TableWriter
 from scenes.language import (
+    DETAILED_INSTRUCTIONS,
     caption,
-    claim_of,
     find_mentions,
     honest_mentions,
     mention_is_true,
-    question_of,
     web_mentions,
 )
 from scenes.source import scene_rows
 from scenes.world import Scene, SceneObject
+from scenes.world.signs import Sign
 
 TRAIN_PROMPTS, TEST_PROMPTS, RESPONSES = 24, 12, 6
 
 
 def scene_of(reference: dict[str, Any]) -> Scene:
     objects = tuple(SceneObject(**item) for item in reference["objects"])
-    return Scene(reference["width"], reference["height"], (250, 250, 250), objects)
+    sign = Sign(**reference["sign"], board="white") if reference["sign"] else None
+    return Scene(reference["width"], reference["height"], reference["kind"], objects, sign)
 
 
 def sample_caption(reference: dict[str, Any], instruction: str, seed: str, careful: float) -> str:
     """A caption of the scene: honest with probability `careful`, else a web caption."""
     rng = random.Random(seed)
-    scene = scene_of(reference)
+    scene, detailed = scene_of(reference), instruction in DETAILED_INSTRUCTIONS
     if rng.random() < careful:
-        return caption(honest_mentions(scene, instruction), rng)
-    return caption(web_mentions(scene, instruction, rng), rng)
+        return caption(honest_mentions(scene, detailed), rng)
+    return caption(web_mentions(scene, detailed, rng), rng)
 
 
 def model_folder(path: Path, content: str) -> Path:
@@ -162,15 +163,15 @@ def mentions_of(response: dict[str, Any]) -> list[Any]:
 def claim_row(
     response: dict[str, Any], index: int, mention: Any, prompt: dict[str, Any], rng: random.Random
 ) -> dict[str, Any]:
-    correct = mention_is_true(mention, prompt["truth"]["objects"]) == (rng.random() < 0.95)
+    correct = mention_is_true(mention, prompt["truth"]) == (rng.random() < 0.95)
     p_yes = min(max(rng.betavariate(9, 0.6) if correct else rng.betavariate(0.6, 9), 0.001), 0.999)
     return {
         "claim_id": make_id(response["response_id"], str(index)),
         "response_id": response["response_id"],
         "prompt_id": prompt["prompt_id"],
         "claim_index": index,
-        "claim": claim_of(mention),
-        "question": question_of(mention),
+        "claim": mention.claim,
+        "question": mention.question,
         "outcome": "asked",
         "reason": "",
         "p_yes": p_yes,

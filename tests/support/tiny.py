@@ -67,7 +67,8 @@ def save_tiny_model(
 ) -> None:
     """Write config, weights, tokenizer, image processor. Images are cut at 56 x 56, at most four slices.
 
-    width: of the language model, a multiple of 128. table_side: of the vision encoder's position table.
+    width: of the language model, in heads of 64, of which two share a key if their number is even. table_side: of the
+    vision encoder's position table.
     """
     import torch
 
@@ -80,7 +81,7 @@ def save_tiny_model(
         intermediate_size=width,
         num_hidden_layers=2,
         num_attention_heads=width // 64,
-        num_key_value_heads=width // 128,
+        num_key_value_heads=width // (64 if width % 128 else 128),
         vocab_size=len(tokenizer),
         max_position_embeddings=512,
         bos_token_id=tokenizer.bos_token_id,

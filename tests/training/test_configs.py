@@ -7,21 +7,25 @@ import pytest
 from accelerate import DistributedType
 from accelerate.commands.config.config_args import load_config_from_file
 
-from rlaif.config import TrainingConfig
+from rlaif.config import EncoderConfig, TrainingConfig
 from rlaif.config.load import load_config_of
 from tests.support import ROOT
 from tests.support.project.make import dry_run
 from training.paper_stages import STAGES, next_command
 
 CONFIGS = sorted((ROOT / "configs" / "training").glob("*.yaml"))
-COMMAND = re.compile(r"-m training --config '(\S+)' --run '(\S+)'")
+ENCODER = ROOT / "configs" / "training" / "encoder.yaml"
+COMMAND = re.compile(r"-m training(?:\.encoder)? --config '(\S+)' --run '(\S+)'")
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
 def test_every_training_config_is_read_strictly_and_continues_from_the_previous_stage(path: Path) -> None:
     header = path.read_text().split("\n\n")[0]
     assert all(word in header for word in ("command ", "cost ", "result "))
-    assert f"runs/training/{path.stem}/model" in header
+    assert f"runs/training/{'start' if path == ENCODER else path.stem}/model" in header
+    if path == ENCODER:  # no stage of the paper
+        assert load_config_of(EncoderConfig, path).model == "runs/training/language-2/model"
+        return
     config = load_config_of(TrainingConfig, path)
     assert config.stage in STAGES
     before = STAGES[config.stage].after
@@ -32,10 +36,10 @@ def test_every_training_config_is_read_strictly_and_continues_from_the_previous_
 def test_embedded_models_trains_each_stage_after_the_one_it_continues_from() -> None:
     written = {"runs/training/random"}
     for path, run in COMMAND.findall(dry_run("embedded-models")):
-        config = load_config_of(TrainingConfig, ROOT / path)
-        assert config.model in written, path
+        kind: type[EncoderConfig | TrainingConfig] = EncoderConfig if ROOT / path == ENCODER else TrainingConfig
+        assert load_config_of(kind, ROOT / path).model in written, path
         written.add(f"{run}/model")
-    assert {"runs/training/policy/model", "runs/training/labeler/model", "runs/training/verifier/model"} <= written
+    assert {f"runs/training/{name}/model" for name in ("start", "policy", "labeler", "rewriter")} <= written
 
 
 def test_make_passes_config_run_set_and_launcher_to_training() -> None:

@@ -140,7 +140,7 @@ def test_the_card_says_what_differs_and_what_was_measured(tiny_model: Path, tmp_
 
 
 def test_quantizations_are_made_from_f16(llama_cpp: Any, tmp_path: Path) -> None:
-    """The embedded policy: rows padded to whole blocks take k-quants, and every quantization is smaller."""
+    """The embedded policy: its rows are whole blocks, which take k-quants, and every quantization is smaller."""
     assert export(tmp_path, "f16 Q8_0 Q6_K Q4_K_M Q4_0", ROOT / "assets" / "policy") == 0
     run = tmp_path / "run"
     headers = {quant: read_header(language_file(run, quant)) for quant in ("f16", "Q8_0", "Q6_K", "Q4_K_M", "Q4_0")}

@@ -129,7 +129,7 @@ def test_llama_cpp_reads_text_and_template_as_the_processor(llama_cpp: Any, tmp_
 
     try:
         for text in (
-            "A red square.",
+            "A red car.",
             "Isn't it 1234, or  12?\n\n- \t \u732b caf\u00e9!!",
             " two  spaces ",
             "\n",

@@ -1,5 +1,6 @@
 """The graphs give the features of the model, for slices of any length, whatever pads them."""
 
+import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from edge.policy import load_processor
 from edge.slices import Slices
@@ -79,10 +81,10 @@ def test_many_slices_in_one_batch(graphs: Path, tiny_model: Path, slices: Slices
 
 
 def test_padding_never_has_the_highest_score(tmp_path: Path) -> None:
-    """The embedded policy gives patches of zeros a score that is higher than all others by more than a hundred for some
-    queries; the repeated patch that pads a slice here has none that a real patch has not.
+    """With ten times the queries, as a sharper policy has them, patches of zeros get a score that is higher than all
+    others for some; the repeated patch that pads a slice here has none that a real patch has not.
     """
-    policy = ROOT / "assets" / "policy"
+    policy = policy_with_queries(10, tmp_path / "policy")
     shape, tensors = read_shape(policy), read_tensors(policy)
     host = Host(shape, static_length(shape), tensors[POSITION_TABLE])
     static_graph(shape, tensors, host.length).save(tmp_path / STATIC)
@@ -102,6 +104,16 @@ def test_padding_never_has_the_highest_score(tmp_path: Path) -> None:
             errors.append(float(off / np.linalg.norm(reference)))
     assert max(exact) < 1e-4
     assert max(zeros) > 0.1
+
+
+def policy_with_queries(factor: float, folder: Path) -> Path:
+    """The embedded policy with the queries of its resampler scaled, so that the scores of patches lie further apart."""
+    shutil.copytree(ROOT / "assets" / "policy", folder)
+    tensors = load_file(folder / "model.safetensors")
+    for name in ("resampler.attn.in_proj_weight", "resampler.attn.in_proj_bias"):
+        tensors[name][: len(tensors[name]) // 3] *= factor  # queries come before keys and values
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
 
 
 def test_the_static_graph_has_no_integers_but_shapes(graphs: Path) -> None:

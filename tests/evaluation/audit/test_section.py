@@ -37,7 +37,7 @@ class Policies:
 
     def __call__(self, section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
         self.opened += 1
-        return ScriptedEngine(lambda request: ["I can see a blue square."])
+        return ScriptedEngine(lambda request: ["I can see a blue car."])
 
 
 @pytest.fixture(scope="module")

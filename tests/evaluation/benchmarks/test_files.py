@@ -1,4 +1,4 @@
-"""Files of the benchmarks as they are published, good and bad; and the embedded scenes in those formats."""
+"""Files of the benchmarks as they are published, good and bad."""
 
 import base64
 import json
@@ -15,9 +15,6 @@ from evaluation.benchmarks.pope import read_pope
 from evaluation.benchmarks.questions import Benchmark, Question, read_records, usable_image
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
-from scenes.benchmarks import NAMES, pope_records, write_files
-from scenes.language import find_mentions
-from scenes.prompts import VERIFY_PROMPT
 
 DEFAULT = BenchmarkSection()
 READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
@@ -221,99 +218,3 @@ def test_images_stay_inside_their_folder(tmp_path: Path) -> None:
     for name in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "none.png", "broken.png"):
         assert usable_image(Question(name, name, "?", name), images, lambda *drop: drops.append(drop)) is None
     assert [reason for _, reason, _ in drops] == ["image_outside_folder"] * 3 + ["missing_image", "unusable_image"]
-
-
-# ----- the embedded scenes
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("embedded")
-    for name in READERS:
-        write_files(name, folder / name, 12)
-    return folder
-
-
-def test_the_same_files_every_time(embedded: Path, tmp_path: Path) -> None:
-    for name in READERS:
-        write_files(name, tmp_path / name, 12)
-        for file in (path for path in (embedded / name).rglob("*") if path.is_file()):
-            assert (tmp_path / name / file.relative_to(embedded / name)).read_bytes() == file.read_bytes(), file
-
-
-@pytest.mark.parametrize(("name", "count"), [("pope", 3 * 12 * 6), ("chair", 12), ("amber", 12 * 9), ("mmhal", 12)])
-def test_embedded_files_are_read_as_published_ones(embedded: Path, name: str, count: int) -> None:
-    data = READERS[name](embedded / name, DEFAULT)
-    assert len(data.questions) == count
-    drops = []
-    for question in data.questions:
-        assert usable_image(question, embedded / name / "images", lambda *drop: drops.append(drop))
-    assert not drops
-
-
-def test_embedded_pope_has_the_wording_of_training(embedded: Path) -> None:
-    pope = read_pope(embedded / "pope", DEFAULT)
-    ending = VERIFY_PROMPT.replace("{question}", "")
-    assert all(question.text.endswith(ending) and len(find_mentions(question.text)) == 1 for question in pope.questions)
-    assert sum(there for _, there in pope.labels.values()) * 2 == len(pope.labels)
-
-
-def test_popular_and_adversarial_objects_come_from_the_images() -> None:
-    """A red circle is in three images; the absent object that most often occurs with those of d is a blue star."""
-    objects = {
-        "a": ["red circle", "blue star", "green square"],
-        "b": ["red circle", "blue star", "orange star"],
-        "c": ["purple star", "yellow circle", "red square"],
-        "d": ["red circle", "green square", "orange star"],
-    }
-
-    def absent(kind: str, image: str) -> dict[str, str]:
-        records = [record for record in pope_records(kind, objects) if record["image"] == image]
-        assert [record["label"] for record in records] == ["yes", "no"] * 3
-        named = [find_mentions(record["text"])[0] for record in records]
-        names = [f"{mention.color} {mention.shape}" for mention in named]
-        assert set(names[0::2]) == set(objects[image]) and not set(names[1::2]) & set(objects[image])
-        return dict(zip(names[0::2], names[1::2], strict=True))
-
-    assert list(absent("popular", "c").values()) == ["red circle", "green square", "blue star"]  # 3, 2, 2 images
-    assert next(iter(absent("popular", "d").values())) == "blue star"
-    assert next(iter(absent("adversarial", "d").values())) == "blue star"
-    assert set(absent("random", "a").values()) <= set(NAMES)
-
-
-def test_embedded_amber_is_true_of_its_scenes(embedded: Path) -> None:
-    """The truth of each question agrees with the objects of the image's description."""
-    amber = read_amber(embedded / "amber", DEFAULT)
-    scenes: dict[bytes | str, Scene] = {}
-    for question in amber.questions[:12]:
-        scene = amber.annotations[question.question_id]
-        assert isinstance(scene, Scene) and not set(scene.truth) & set(scene.hallu)
-        scenes[question.image] = scene
-    for question in amber.questions[12:]:
-        mention = find_mentions(question.text)[0]
-        name, annotation = f"{mention.color} {mention.shape}", amber.annotations[question.question_id]
-        assert isinstance(annotation, YesNo)
-        if annotation.kinds == ("existence",):
-            assert name in scenes[question.image].hallu and not annotation.truth
-        else:
-            assert name in scenes[question.image].truth
-            assert mention.place and bool(mention.size) == ("state" in annotation.kinds)
-
-
-def test_embedded_chair_truth_is_that_of_its_captions(embedded: Path) -> None:
-    chair = read_chair(embedded / "chair", DEFAULT)
-    captions = json.loads((embedded / "chair/captions_scenes.json").read_text())["annotations"]
-    for item in captions:
-        named = {item.object for item in chair.names.find(item["caption"])}
-        assert named == chair.truth[str(item["image_id"])] and named <= set(NAMES)
-
-
-def test_embedded_mmhal_answers_hold_what_is_known(embedded: Path) -> None:
-    mmhal = read_mmhal(embedded / "mmhal", DEFAULT)
-    kinds = {known.kind for known in mmhal.known.values()}
-    assert kinds == {"attribute", "adversarial", "holistic"}
-    for known in mmhal.known.values():
-        mentioned = {f"{mention.color} {mention.shape}" for mention in find_mentions(known.answer)}
-        assert mentioned <= set(known.objects) and bool(mentioned) == (known.kind != "adversarial")
-        if known.kind == "holistic":
-            assert mentioned == set(known.objects)

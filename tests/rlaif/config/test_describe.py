@@ -60,7 +60,7 @@ def test_an_unknown_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--section", "dpo.lor"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: unknown section 'dpo.lor'; did you mean 'dpo.lora'? sections: policy, labeler,")
-    assert error.endswith(", rewrite, ablations, training\n")
+    assert error.endswith(", rewrite, ablations, training, encoder\n")
 
 
 def test_a_whole_configuration_is_a_section(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
-from scenes.language import claim_of, find_mentions, question_of
+from scenes.language import find_mentions
 from tests.support.chat_server import (
     ANSWER,
     QUESTION,
@@ -289,8 +289,8 @@ def labeler(body: dict[str, Any]) -> Reply:
     """Splits scene captions into their mentions, and accepts claims about red things only."""
     *_, part = body["messages"][0]["content"]
     if "response_format" in body:
-        mentions = dict.fromkeys(find_mentions(part["text"]))
-        claims = [{"claim": claim_of(mention), "question": question_of(mention)} for mention in mentions]
+        mentions = dict.fromkeys(find_mentions(part["text"].rpartition("Answer: ")[2]))
+        claims = [{"claim": mention.claim, "question": mention.question} for mention in mentions]
         return Reply(completion(json.dumps({"claims": claims})))
     p_yes = 0.9 if "red" in part["text"] else 0.2
     return Reply(completion(top={"yes": math.log(p_yes), "no": math.log(1 - p_yes)}))

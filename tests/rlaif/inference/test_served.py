@@ -21,7 +21,7 @@ from rlaif.inference.chat import break_brackets
 from rlaif.inference.engine import PROMPT_TOO_LONG, Completion, Engine, Request
 from rlaif.inference.open import open_engine
 from rlaif.inference.revision import model_revision
-from scenes.language import find_mentions, question_of
+from scenes.language import find_mentions
 from scenes.source import scene_rows
 from tests.support import EMBEDDED_PROMPTS, ROOT
 from tests.support.chat_server import ChatServer, Reply
@@ -85,7 +85,7 @@ def test_probabilities_equal_those_of_the_local_engine(remote: Engine, local: En
     images = {str(index): row.png for index, row in enumerate(rows)}
     wording = read_prompts(EMBEDDED_PROMPTS)
     questions = [
-        (str(index), wording.format_verify(question_of(mention)))
+        (str(index), wording.format_verify(mention.question))
         for index in range(len(rows))
         for row in rows
         for mention in find_mentions(sample_caption(row.reference, row.instruction, f"question {index}", careful=0.5))

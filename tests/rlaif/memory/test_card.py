@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    device = SimpleNamespace(name="a small GPU", total_memory=0.03 * GIB)
+    device = SimpleNamespace(name="a small GPU", total_memory=0.035 * GIB)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: device)
 

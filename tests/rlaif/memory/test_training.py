@@ -17,7 +17,7 @@ from tests.support.alignment import config_of
 from tests.support.pair_rows import pair_row, write_pairs
 
 TOLERANCE = 0.15
-WORDS = "red star the left circle blue green square "
+WORDS = "red car the left cup blue green bird "
 PAIRS = [
     pair_row(f"pair {i}", f"what is in {i} {WORDS * 20}", f"{WORDS * 4}{i}", f"{WORDS * 4}x {i}", (168, 168))
     for i in range(4)

@@ -11,6 +11,7 @@ from tests.support.project.make import dry_run
 
 RUNS = [path for path in sorted((ROOT / "configs").glob("*.yaml")) if path.stem not in ("ablations", "rewrite")]
 TRAINING = sorted((ROOT / "configs" / "training").glob("*.yaml"))
+TRAINING = [path for path in TRAINING if path.name != "encoder.yaml"]  # which trains no language model
 FULL_SIZE = str(ROOT / "configs" / "minicpmv-2.5.yaml")
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("in_root")]
 
@@ -82,8 +83,8 @@ def test_full_training_fits_eight_gpus_that_share_the_model(capsys: pytest.Captu
             "engine.tensor_parallel_size is 2, but PROCESSES is 1; set PROCESSES to the number of GPUs",
         ),
         (
-            ["--set", "policy.model=runs/training/start/model"],
-            "there is no model folder runs/training/start/model; run the stage that writes it first, or name a model "
+            ["--set", "policy.model=runs/typo/model"],
+            "there is no model folder runs/typo/model; run the stage that writes it first, or name a model "
             "in its place, such as openbmb/MiniCPM-Llama3-V-2_5",
         ),
     ],
@@ -91,6 +92,13 @@ def test_full_training_fits_eight_gpus_that_share_the_model(capsys: pytest.Captu
 def test_bad_options_are_one_line(options: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--config", FULL_SIZE, *options]) == 2
     assert capsys.readouterr().err == f"error: {message}\n"
+
+
+def test_other_configurations_are_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("training/encoder.yaml", "rewrite.yaml"):
+        assert main(["--config", str(ROOT / "configs" / name)]) == 2
+        error = capsys.readouterr().err
+        assert error.endswith("nor of a training stage, which has a stage; only these are planned\n")
 
 
 def test_the_defaults_are_those_of_the_libraries() -> None:

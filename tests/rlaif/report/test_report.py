@@ -68,8 +68,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
     config, path = make_run(tmp_path_factory.mktemp("report"))
 
     def serve(section: ModelSection, engine: EngineSection, seed: int) -> ScriptedEngine:
-        extra = "" if section.model.endswith("run/policy") else " and a red circle at the top"
-        return ScriptedEngine(lambda request: [f"I can see a blue square{extra}."])
+        extra = "" if section.model.endswith("run/policy") else " and a red car at the top"
+        return ScriptedEngine(lambda request: [f"I can see a blue car{extra}."])
 
     evaluate(config, path, serve)
     return config, path
@@ -245,7 +245,12 @@ def test_outcomes_are_counted_with_their_shares() -> None:
 
 
 def test_signed() -> None:
-    assert [signed(value, None) for value in (0.0, -2.0, 0.25)] == ["0", "\N{MINUS SIGN}2", "0.25"]
+    assert [signed(value, None) for value in (0.0, -2.0, 0.25, -0.0258732)] == [
+        "0",
+        "\N{MINUS SIGN}2",
+        "0.25",
+        "\N{MINUS SIGN}0.026",
+    ]
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

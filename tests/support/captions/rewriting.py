@@ -28,10 +28,10 @@ def make_config(model: Path, table: Path, **rules: Any) -> RewriteConfig:
 
 
 ANSWERS = {
-    "redcircle at teh tpo": "A red circle at the top.",
+    "redcar at teh tpo": "A red car at the top.",
     "IMG_1.jpg": "",
-    "red star red star": "A red star and a blue circle.",
-    "blue star, small": "A blue zzz star, small.",
+    "red book red book": "A red book and a blue car.",
+    "blue book, small": "A blue zzz book, small.",
     "big dog": "big dog big dog big dog big dog...",
 }
 

@@ -10,15 +10,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scenes.world import COLORS, SHAPES
+from scenes.world.things import COLORS
 from tests.support.published.releases import RELEASES, V2_5, Release
 from tests.support.published.remote_code import write_code
 
 # Sentences as a chain of words: those of a state, and the states that follow it. The word of "end" is the end token.
 CHAIN: dict[str, tuple[list[str], list[str]]] = {
     "first": (["A"], ["color"]),
-    "color": ([f" {color}" for color in COLORS if color[0] not in "aeiou"], ["shape"]),
-    "shape": ([f" {shape}" for shape in SHAPES], ["at"]),
+    "color": ([f" {color}" for color in COLORS if color[0] not in "aeiou"], ["thing"]),
+    "thing": ([" car", " book", " bird", " chair"], ["at"]),
     "at": ([" at"], ["the"]),
     "the": ([" the"], ["place"]),
     "place": ([" top", " bottom"], ["period", "exclamation"]),

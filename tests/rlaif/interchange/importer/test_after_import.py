@@ -80,8 +80,8 @@ def test_imported_responses_are_labeled_by_the_embedded_labeler(tmp_path: Path) 
 
     (scene,) = scene_rows("test", 1, seed=3)
     (tmp_path / "scene.png").write_bytes(scene.png)
-    true = "There is a small yellow triangle in the center"
-    texts = [f"{true} and a large green triangle on the right.", f"{true} and a large blue star on the left."]
+    true = "There is a small green book at the bottom"
+    texts = [f"{true} and a large yellow clock at the bottom right.", f"{true} and a large dog on the left."]
     rows = [{"image": "scene.png", "question": scene.instruction, "response": text} for text in texts]
     data = write_lines(tmp_path / "responses.jsonl", rows)
     arguments = ["--config", "configs/demo.yaml", "--run", str(tmp_path / "run")]
