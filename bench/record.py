@@ -57,9 +57,16 @@ def ablations(folders: Sequence[Path]) -> Metrics:
 
 
 def best_of_n(folders: Sequence[Path]) -> Metrics:
-    """By selector and N."""
-    metrics = read_metrics(only(folders) / "best-of-n")
-    return {**metrics["best_of_n"], "intervals": metrics["intervals"]["best_of_n"]}
+    """By sampling temperature, selector and N."""
+    figures = {}
+    for folder in folders:
+        metrics = read_metrics(folder / "best-of-n")
+        sampling = read_json(folder / "best-of-n" / "generation.json")["settings"]["generation"]
+        figures[str(sampling["temperature"])] = {
+            **metrics["best_of_n"],
+            "intervals": metrics["intervals"]["best_of_n"],
+        }
+    return figures
 
 
 def benchmarks(folders: Sequence[Path]) -> Metrics:

@@ -139,20 +139,21 @@ def validation_table(figures: Figures) -> str:
 
 
 def best_of_n_table(figures: Figures) -> str:
-    """One row per selector, one column per N: false mentions and recall."""
-    sizes = list(figures["reward"])
+    """One row per temperature and selector, one column per N: false mentions and recall."""
+    sizes = list(next(iter(figures.values()))["reward"])
     rows = [
         [
+            temperature,
             label,
             *(
                 " / ".join(format_figure(name, by_size[name]) for name in ("mention_rate", "recall"))
-                for by_size in figures[selector].values()
+                for by_size in by_selector[selector].values()
             ),
         ]
+        for temperature, by_selector in figures.items()
         for selector, label in SELECTORS.items()
-        if selector in figures
     ]
-    return markdown_table(["best of (false mentions / recall)", *sizes], rows)
+    return markdown_table(["temperature", "best of (false mentions / recall)", *sizes], rows)
 
 
 def benchmarks_table(figures: Figures) -> str:

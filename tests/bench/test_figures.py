@@ -11,6 +11,7 @@ from bench.figures.pages import fill, table_names, table_of
 from bench.figures.results import RESULTS, ResultFile, read_result, result_names, write_result
 from bench.figures.tables import (
     BENCHMARK_FIGURES,
+    SELECTORS,
     benchmarks_table,
     best_of_n_table,
     demo_table,
@@ -117,8 +118,9 @@ def test_tables_by_hand() -> None:
     assert table[2].endswith(" | 90.0% → 91.0% (+1.0 points, [-0.2, 2.2]) |")
     assert "short answers" not in demo_table({"7": asked, "8": RUN})
     sizes = {"1": {"mention_rate": 0.13, "recall": 0.823}, "2": {"mention_rate": 0.08, "recall": 0.9}}
-    assert best_of_n_table({"reward": sizes, "score": sizes}).splitlines()[3] == (
-        "| by the labeler's score | 13.0% / 82.3% | 8.0% / 90.0% |"
+    by_selector = dict.fromkeys(SELECTORS, sizes)
+    assert best_of_n_table({"1.0": by_selector, "0.5": by_selector}).splitlines()[9] == (
+        "| 0.5 | by the labeler's score | 13.0% / 82.3% | 8.0% / 90.0% |"
     )
     side = {"figures": {"mention_rate": 0.19}, "intervals": {"mention_rate": [0.156, 0.225]}}
     assert benchmarks_table({"chair": {"before": side, "after": side}}).splitlines()[2:] == [

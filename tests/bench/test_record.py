@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bench.figures.results import read_result
-from bench.figures.tables import TABLES
+from bench.figures.tables import SELECTORS, TABLES
 from bench.record import FROM_RUNS, main, tables_in
 
 FIGURES = {"mention_rate": 0.2, "response_rate": 0.4, "recall": 0.8, "mean_words": 20.0}
@@ -21,7 +21,7 @@ METRICS: dict[str, Any] = {
     "labeler": dict.fromkeys((*AGREEMENT, *WHOLE), 0.9),
     "intervals": {"change": {"mention_rate": [-0.6, -0.4]}, "best_of_n": {}, "rewrites": {}},
     "stages": {"dpo": {"seconds": 30.0}},
-    "best_of_n": {"reward": {"1": FIGURES, "2": FIGURES}, "score": {"1": FIGURES, "2": FIGURES}},
+    "best_of_n": {selector: {"1": FIGURES, "2": FIGURES} for selector in SELECTORS},
     "benchmarks": {
         "chair": {
             which: {"figures": {"mention_rate": 0.2}, "intervals": {}, "answers": 9} for which in ("before", "after")
@@ -41,6 +41,8 @@ def run(tmp_path: Path) -> Path:
     for path in (folder, folder / "best-of-n", folder / "whole-response"):
         path.mkdir()
         (path / "metrics.json").write_text(json.dumps(METRICS))
+    sampling = {"settings": {"generation": {"temperature": 0.7}}}
+    (folder / "best-of-n" / "generation.json").write_text(json.dumps(sampling))
     (folder / "rounds.json").write_text(json.dumps({"chosen": 1, "candidates": CANDIDATES}))
     return folder
 
@@ -60,6 +62,12 @@ def test_runs_are_recorded_by_seed(run: Path, tmp_path: Path) -> None:
     result = read_result("demo", tmp_path)
     assert list(result.figures) == ["3"] and result.note == "a try"
     assert result.figures["3"]["after"] == FIGURES
+
+
+def test_best_of_n_is_recorded_by_temperature(run: Path, tmp_path: Path) -> None:
+    main(["best-of-n", str(run), "--out", str(tmp_path / "best-of-n.json")])
+    figures = read_result("best-of-n", tmp_path).figures
+    assert list(figures) == ["0.7"] and figures["0.7"]["reward"]["2"] == FIGURES
 
 
 def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
