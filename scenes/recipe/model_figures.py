@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +20,8 @@ from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 from scenes.world.pictures import HELD_OUT, SETS
 
 
-class Pictures(NamedTuple):
-    """objects: most things; canvases: (width, height) -> share; sets: of drawings."""
+class PictureKind(NamedTuple):
+    """objects: at most, of a scene; canvases: (width, height) -> share; sets: of assets/pictures."""
 
     objects: int
     canvases: Mapping[tuple[int, int], int]
@@ -30,11 +30,11 @@ class Pictures(NamedTuple):
 
 
 KINDS = {
-    "one object": Pictures(1, SMALL),
-    "new drawings": Pictures(1, SMALL, sets=(HELD_OUT,)),
-    "small": Pictures(MAX_OBJECTS, SMALL),
-    "large": Pictures(MAX_OBJECTS, LARGE, slicing=True),
-    "large, no slices": Pictures(MAX_OBJECTS, LARGE),
+    "one object": PictureKind(1, SMALL),
+    "new drawings": PictureKind(1, SMALL, sets=(HELD_OUT,)),
+    "small": PictureKind(MAX_OBJECTS, SMALL),
+    "large": PictureKind(MAX_OBJECTS, LARGE, slicing=True),
+    "large, no slices": PictureKind(MAX_OBJECTS, LARGE),
 }
 BATCH_SIZE, MAX_NEW_TOKENS = 50, 120
 RESAMPLES = 2000
@@ -84,7 +84,7 @@ def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question
     return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
 
 
-def sample_questions(count: int, pictures: Pictures) -> list[Question]:
+def sample_questions(count: int, pictures: PictureKind) -> list[Question]:
     """For each of `count` scenes two descriptions and two yes/no questions, and a sign to read; deterministic."""
     questions = []
     for index in range(count):
@@ -102,7 +102,7 @@ def sample_questions(count: int, pictures: Pictures) -> list[Question]:
 @torch.no_grad()
 def greedy_answers(
     model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, questions: Sequence[Question]
-) -> Iterable[tuple[Question, str]]:
+) -> Iterator[tuple[Question, str]]:
     """Questions with their answers. A batch has prompts of one length, so that nothing is padded."""
     groups: dict[int, list[tuple[Question, str]]] = defaultdict(list)
     for question in questions:

@@ -19,7 +19,6 @@
 """
 
 import argparse
-import io
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +26,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow.parquet as pq
+
+from rlaif.command import at_least_one
+from rlaif.storage.files import atomic_write
 from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
 from scenes.language.mentions import NUMBERS, counted, mention_of_truth
 from scenes.recipe import tasks
-from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render_png, sample_scene
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -57,20 +60,18 @@ def features(columns: Columns) -> "Features":
 
 
 def write_table(file: Path, rows: Sequence[Row], columns: Columns) -> None:
-    """Write a table under a temporary name until it is complete."""
+    """Write a table, whole or not at all."""
     from datasets import Dataset
 
-    temporary = file.with_suffix(".tmp")
-    Dataset.from_list(list(rows), features=features(columns)).to_parquet(temporary)
-    temporary.replace(file)
+    table = Dataset.from_list(list(rows), features=features(columns))
+    with atomic_write(file) as temporary:
+        table.to_parquet(temporary)
     print(f"{file}: {len(rows):,} rows")
 
 
 def png(scene: Scene) -> Row:
     """The picture of a scene as a value of an image column."""
-    buffer = io.BytesIO()
-    render(scene).save(buffer, format="PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": render_png(scene), "path": None}
 
 
 def conversation_row(images: Sequence[Row], branches: Sequence[tasks.Branch], context: str = "") -> Row:
@@ -195,10 +196,10 @@ TABLES: dict[str, Table] = {
 
 
 def write(file: Path, name: str, seed: int, rows: int | None) -> None:
-    """Write a table of the recipe, unless it exists."""
+    """Write a table of the recipe, unless it exists; rows: None for as many as its stage needs."""
     row, columns, count = TABLES[name]
     if file.exists():
-        print(f"{file}: already there")
+        print(f"{file}: already there, {pq.read_metadata(file).num_rows:,} rows")
         return
     wanted = count if rows is None else rows
     write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
@@ -209,12 +210,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument(
         "--tables",
-        nargs="*",
+        nargs="+",
         choices=TABLES,
         default=list(TABLES),
         help="tables to write; default: all",
     )
-    parser.add_argument("--rows", type=int, help="rows of each table; default: the number that its stage needs")
+    parser.add_argument(
+        "--rows", type=at_least_one, help="rows of each table; default: the number that its stage needs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
     arguments.out.mkdir(parents=True, exist_ok=True)

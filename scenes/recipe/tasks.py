@@ -24,7 +24,7 @@ from scenes.language import (
 )
 from scenes.language.mentions import RELATIONS, Truth, mention_of_truth, relation_mention, true_relations
 from scenes.prompts import SPLIT_PROMPT, WHOLE_PROMPT
-from scenes.short_questions import KINDS, ShortQuestion, altered, altered_relations, yes_no
+from scenes.short_questions import KINDS, ShortQuestion, altered, altered_relations, exists_question, yes_no
 from scenes.world import PLACES, SIZES, Scene, places_beside, sample_scene
 from scenes.world.signs import misread, sample_text
 from scenes.world.things import KINDS as SCENE_KINDS
@@ -60,8 +60,8 @@ def open_questions(scene: Scene, rng: random.Random, count: int) -> list[Branch]
     kinds = rng.sample(OPEN, len(OPEN))
     if scene.sign:  # most scenes have no sign
         kinds.sort(key=lambda kind: kind != "sign")
-    asked = [KINDS[kind](scene.truth, rng) for kind in kinds]
-    return [branch_of(question) for question in asked if question][:count]
+    candidates = [KINDS[kind](scene.truth, rng) for kind in kinds]
+    return [branch_of(question) for question in candidates if question][:count]
 
 
 def random_mention(rng: random.Random, with_size: bool) -> ThingMention:
@@ -173,7 +173,7 @@ def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
 def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:
     """`count` yes/no questions: a share of whole claims, the others whether there is a thing."""
     return [
-        claim_question(scene, rng) if rng.random() < claim_share else branch_of(KINDS["exists"](scene.truth, rng))  # type: ignore[arg-type]
+        claim_question(scene, rng) if rng.random() < claim_share else branch_of(exists_question(scene.truth, rng))
         for _ in range(count)
     ]
 

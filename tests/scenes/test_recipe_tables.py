@@ -79,7 +79,8 @@ def test_another_seed_makes_other_rows_and_a_table_is_written_once(
     first, second = (pq.read_table(tmp_path / f"{seed}.parquet").to_pylist() for seed in (0, 1))
     assert len(first) == len(second) == 4 and not any(row in second for row in first)
     write(tmp_path / "0.parquet", "first", 1, rows=4)
-    assert "already there" in capsys.readouterr().out and pq.read_table(tmp_path / "0.parquet").to_pylist() == first
+    assert "0.parquet: already there, 4 rows" in capsys.readouterr().out
+    assert pq.read_table(tmp_path / "0.parquet").to_pylist() == first
 
 
 def test_short_texts_are_all_that_is_true_of_a_scene() -> None:
@@ -118,7 +119,7 @@ def test_honest_captions_of_tables_are_true(monkeypatch: pytest.MonkeyPatch) -> 
     assert not any(scene.sign for scene in scenes[:50])
 
 
-def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: Path) -> None:
+def test_rows_with_bad_pictures_are_dropped(tiny_model: Path, tmp_path: Path) -> None:
     """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
     folder = tmp_path / "data"
     write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
