@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pyarrow.parquet as pq
 
-from rlaif.command import at_least_one
+from rlaif.command import at_least_one, exit_status
+from rlaif.errors import InputError
 from rlaif.storage.files import atomic_write
 from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
 from scenes.language.mentions import NUMBERS, counted, mention_of_truth
@@ -196,13 +197,23 @@ TABLES: dict[str, Table] = {
 
 
 def write(file: Path, name: str, seed: int, rows: int | None) -> None:
-    """Write a table of the recipe, unless it exists; rows: None for as many as its stage needs."""
+    """Write a table of the recipe, unless it exists; rows: None for as many as its stage needs.
+
+    Errors: InputError if there is a table with other rows, judged by their number and the first one.
+    """
     row, columns, count = TABLES[name]
-    if file.exists():
-        print(f"{file}: already there, {pq.read_metadata(file).num_rows:,} rows")
-        return
     wanted = count if rows is None else rows
-    write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
+    if not file.exists():
+        write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
+        return
+    remedy = "delete it to have it written again, or name another folder with --out"
+    with pq.ParquetFile(file) as table:
+        if (found := table.metadata.num_rows) != wanted:
+            raise InputError(f"{file} has {found:,} rows, expected {wanted:,}; {remedy}")
+        (first,) = next(table.iter_batches(1)).to_pylist()
+    if first != row(random.Random(f"{name}/{seed}/0")):
+        raise InputError(f"{file} is of another seed or version, expected the table of seed {seed}; {remedy}")
+    print(f"{file}: already there, {wanted:,} rows")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -220,10 +231,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.tables:
-        write(arguments.out / f"{name}.parquet", name, arguments.seed, arguments.rows)
-    return 0
+
+    def write_all() -> None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for name in arguments.tables:
+            write(arguments.out / f"{name}.parquet", name, arguments.seed, arguments.rows)
+
+    return exit_status(write_all)
 
 
 if __name__ == "__main__":
