@@ -29,8 +29,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = square_rows()
     broken = [
         {**rows[0], "texts": []},
-        {**rows[0], "texts": ["red square", " "]},
-        {"image": {"bytes": b"no picture", "path": None}, "texts": ["red square"]},
+        {**rows[0], "texts": ["a text of dropped rows", " "]},
+        {"image": {"bytes": b"no picture", "path": None}, "texts": ["red square", "another one"]},
         {"image": None, "texts": ["red square"]},
     ]
     return write_table(tmp_path_factory.mktemp("tables") / "squares.parquet", [*broken, *rows])
@@ -160,6 +160,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
         ({"trainer": {"learning_rate": "much"}}, "trainer.learning_rate is 'much': Input should be a valid number"),
         ({"trainer": {"seed": 3}}, "trainer.seed cannot be set: set the top-level `seed`"),
         ({"trainer": {"eval_strategy": "steps"}}, "trainer.eval_strategy cannot be set: there are no pictures for val"),
+        ({"trainer": {"eval_on_start": True}}, "trainer.eval_on_start cannot be set: there are no pictures for valid"),
         (
             {"trainer": {"gradient_checkpointing": True}},
             "cannot be set: the encoder does not support it; lower per_dev",
