@@ -43,7 +43,7 @@ class ShortQuestion(NamedTuple):
 
 def short_questions(truth: Truth, rng: random.Random) -> list[ShortQuestion]:
     """One question of each kind that fits the scene, so six to nine; truth: as `Scene.truth`."""
-    return [question for kind in KINDS.values() if (question := kind(truth, rng))]
+    return [question for kind in QUESTION_KINDS.values() if (question := kind(truth, rng))]
 
 
 def lookup(truth: Truth, rng: random.Random) -> ShortQuestion:
@@ -175,7 +175,7 @@ def yes_no(kind: str, question: str, correct: bool) -> ShortQuestion:
 
 
 QuestionSampler = Callable[[Truth, random.Random], ShortQuestion | None]  # None: the scene has nothing to ask about
-KINDS: dict[str, QuestionSampler] = {
+QUESTION_KINDS: dict[str, QuestionSampler] = {
     "lookup": lookup,
     "color": color_question,
     "number": number_question,

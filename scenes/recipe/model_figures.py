@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes.language import DETAILED_INSTRUCTIONS, ThingMention, find_mentions, follows_habit, mention_is_true
-from scenes.language.mentions import describes
+from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, follows_habit, mention_is_true
+from scenes.language.mentions import count_things_found
 from scenes.recipe import tasks
 from scenes.short_questions import sign_question
 from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
@@ -29,7 +29,7 @@ class PictureKind(NamedTuple):
     sets: tuple[str, ...] = SETS
 
 
-KINDS = {
+PICTURE_KINDS = {
     "one object": PictureKind(1, SMALL),
     "new drawings": PictureKind(1, SMALL, sets=(HELD_OUT,)),
     "small": PictureKind(MAX_OBJECTS, SMALL),
@@ -54,9 +54,7 @@ class Question:
 
 def recall(answer: str, scene: Scene) -> Fraction:
     """Things that the answer mentions / things of the scene."""
-    objects = scene.truth["objects"]
-    mentions = [mention for mention in find_mentions(answer) if isinstance(mention, ThingMention)]
-    return sum(any(describes(mention, item) for mention in mentions) for item in objects), len(objects)
+    return count_things_found(find_mentions(answer), scene.truth), len(scene.objects)
 
 
 def false_mentions(answer: str, scene: Scene) -> dict[str, Fraction]:
@@ -139,7 +137,7 @@ def model_figures(folder: Path, count: int) -> Figures:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
     figures: Figures = defaultdict(dict)
-    for kind, pictures in KINDS.items():
+    for kind, pictures in PICTURE_KINDS.items():
         processor.image_processor.slice_mode = pictures.slicing
         by_figure: dict[str, list[Fraction]] = defaultdict(list)
         for question, answer in greedy_answers(model, processor, sample_questions(count, pictures)):

@@ -31,14 +31,14 @@ def print_table(folders: Sequence[Path], scenes: int, out: Path | None) -> None:
     models = trained_models(folders)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-    from scenes.recipe.model_figures import KINDS, model_figures  # deferred so that --help stays fast
+    from scenes.recipe.model_figures import PICTURE_KINDS, model_figures  # deferred so that --help stays fast
 
     table = {}
     for name, model in models.items():
         table[name] = model_figures(model, scenes)
         print(f"{name}: {json.dumps(table[name])}", flush=True)
     figures = list(next(iter(table.values())))
-    print(f"\nPercent, of {scenes} pictures each: {' / '.join(KINDS)}\n")
+    print(f"\nPercent, of {scenes} pictures each: {' / '.join(PICTURE_KINDS)}\n")
     print(f"| model | {' | '.join(figures)} |")
     print("|---" * (len(figures) + 1) + "|")
     for name, row in table.items():
@@ -47,7 +47,8 @@ def print_table(folders: Sequence[Path], scenes: int, out: Path | None) -> None:
         )
         print(f"| {name} | {' | '.join(cells)} |")
     margins = (
-        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in KINDS) for figure in figures
+        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in PICTURE_KINDS)
+        for figure in figures
     )
     print(f"| 95% within | {' | '.join(margins)} |")
     if out:

@@ -16,7 +16,7 @@ from scenes.prompts import SPLIT_PROMPT
 from scenes.recipe import answers
 from scenes.recipe.tasks import split_answer
 from scenes.source import scene_rows
-from tests.support.captions.asking import asked
+from tests.support.captions.asking import question_mention
 from tests.support.captions.scene_truth import REFERENCE
 from training.conversations import Conversations, read_table
 
@@ -46,7 +46,7 @@ def test_claims_are_of_the_answers_each_once_and_no_more_false_than_true_ones() 
     truth = json.loads(REFERENCE)
     branches = answers.claims([TRUE + FALSE, FALSE + TRUE], truth, random.Random(0))
     for branch in branches:
-        assert mention_is_true(asked(branch.prompt), truth) == (branch.answer == "Yes")
+        assert mention_is_true(question_mention(branch.prompt), truth) == (branch.answer == "Yes")
     assert Counter(branch.answer for branch in branches) == {"Yes": 2, "No": 2}
     assert len({branch.prompt for branch in branches}) == 4
     assert [branch.answer for branch in answers.claims([FALSE], truth, random.Random(0))] == ["No"]

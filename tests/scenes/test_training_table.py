@@ -33,7 +33,7 @@ def test_only_things_are_recalled() -> None:
 
 
 def test_every_kind_of_picture_has_the_same_questions_each_time() -> None:
-    for pictures in model_figures.KINDS.values():
+    for pictures in model_figures.PICTURE_KINDS.values():
         first, again = (model_figures.sample_questions(3, pictures) for _ in range(2))
         assert [question.prompt for question in first] == [question.prompt for question in again]
         assert [question.image.tobytes() for question in first] == [question.image.tobytes() for question in again]
@@ -65,7 +65,7 @@ def test_the_table_of_stages_has_a_row_a_model(
     assert training_table.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
     *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
     assert header == "| model | caption recall | false mentions | of these habits | recall | yes/no right | sign read |"
-    assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(model_figures.KINDS) - 1)
+    assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(model_figures.PICTURE_KINDS) - 1)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["tiny"]["recall"]["large"] == [0, 0]
     assert within.startswith("| 95% within | 0 / 0")

@@ -183,8 +183,11 @@ def test_relations_follow_from_places(
 
 
 def test_relations_of_a_scene() -> None:
-    said = [(first.name, relation, other.name) for first, relation, other in relations(SCENE)]
-    assert said == [("cat", "on", "couch"), ("couch", "next to", "dog")]
+    related = relations(SCENE.truth["objects"])
+    assert [(first["name"], relation, other["name"]) for first, relation, other in related] == [
+        ("cat", "on", "couch"),
+        ("couch", "next to", "dog"),
+    ]
 
 
 # ----- pictures of scenes
