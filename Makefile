@@ -180,7 +180,7 @@ rewrite-captions: .venv/.ready ## rewrite raw captions into a training table, an
 
 embedded-models: language-model encoder rewriter ## retrain the models in assets/ from scratch: every stage in order, then policy, labeler, rewriter (hours)
 	@$(foreach stage,$(filter-out labeler,$(STAGES)),$(call TRAIN,$(stage)) && )$(VENV)/python -m generation --config configs/demo.yaml --run runs/training/answers $(addprefix --set ,$(ANSWERS))
-	@test -f runs/training/data/answers.parquet || $(VENV)/python -m scenes.recipe.answers runs/training/answers --out runs/training/data/answers.parquet
+	@$(VENV)/python -m scenes.recipe.answers runs/training/answers --out runs/training/data/answers.parquet
 	@$(call TRAIN,labeler)
 	@$(VENV)/python -m scenes.recipe.ship runs/training/policy runs/training/labeler runs/training/rewriter --out assets
 

@@ -10,6 +10,7 @@ counts what words make of the claims and questions of other answers.
 
 import argparse
 import random
+import sys
 import time
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,6 +24,7 @@ from feedback.check.claim import Source, check_claim
 from feedback.check_splits import check_file
 from feedback.labeler_prompts import read_prompts
 from feedback.verify import verify
+from rlaif.command import at_least_one, exit_status
 from rlaif.config.load import load_config
 from rlaif.errors import InputError
 from rlaif.inference.open import open_engine
@@ -38,20 +40,24 @@ Case = tuple[Source, str, str, bool]  # source, claim, question, whether the sou
 
 
 def cases_of(responses: Sequence[str], seed: int) -> list[Case]:
-    """The claims of each response, and each with one part exchanged."""
+    """The claims of each response, and each with one part exchanged; without those for which `changed` has none."""
     rng = random.Random(seed)
     cases = []
     for text in responses:
         source, mentions = Source("", text), find_mentions(text)
         for mention in mentions:
-            other = changed(mention, mentions, rng)
+            if (other := changed(mention, mentions, rng)) is None:
+                continue
             cases += [(source, item.claim, item.question, item is mention) for item in (mention, other)]
     return cases
 
 
-def changed(mention: Mention, mentions: Sequence[Mention], rng: random.Random) -> Mention:
-    """The mention with one part exchanged, as no mention of the response has it."""
+def changed(mention: Mention, mentions: Sequence[Mention], rng: random.Random) -> Mention | None:
+    """The mention with one part exchanged, as no mention of the response has it; None if the response has them all."""
     parts = alternatives(mention)
+    others = (replace(mention, **{name: value}) for name, values in parts.items() for value in values)
+    if all(any(says(it, other) for it in mentions) for other in others):  # such as a response with every kind of scene
+        return None
     while True:
         name = rng.choice(list(parts))
         other = replace(mention, **{name: rng.choice(parts[name])})
@@ -89,19 +95,29 @@ def row(name: str, cases: Sequence[Case], said: Sequence[bool], seconds: float) 
     return f"| {name} | {kept} | {caught} | {1000 * seconds / len(cases):.2f} |"
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.checks", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
     parser.add_argument("--run", default="runs/demo", type=Path, help="run of the embedded scenes with responses")
-    parser.add_argument("--responses", type=int, default=300)
+    parser.add_argument("--responses", type=at_least_one, default=300, help="responses, drawn from those of the run")
     parser.add_argument("--splits", type=Path, metavar="FILE", help="JSON lines: instruction, response, claims")
     arguments = parser.parse_args(argv)
+    return exit_status(lambda: measure(arguments))
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure both checks and print the tables. Errors: RlaifError."""
     config, file = load_config(arguments.config), arguments.run / "responses.parquet"
     if not file.is_file():
         raise InputError(f"{file} is missing; run `make generate` first, or name a run with --run")
     texts = pq.read_table(file, columns=["text"])["text"].to_pylist()
     distinct = [clean(text) for text in dict.fromkeys(texts)]
     cases = cases_of(random.Random(config.seed).sample(distinct, min(arguments.responses, len(distinct))), config.seed)
+    if not cases:
+        raise InputError(
+            f"no response in {file} is about an embedded scene; name a run of data.source=scenes with --run"
+        )
     start = time.perf_counter()
     by_words = [check_claim(claim, question, source).outcome != "unknown" for source, claim, question, _ in cases]
     word_seconds = time.perf_counter() - start
@@ -128,4 +144,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -14,6 +14,7 @@ import hashlib
 import io
 import math
 import random
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
@@ -23,6 +24,7 @@ from PIL import Image, ImageDraw
 
 from feedback.labeler import Labeler, Labels, Prompt
 from feedback.labeler_prompts import read_prompts
+from rlaif.command import at_least_one, exit_status
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.inference.engine import Engine
@@ -209,15 +211,12 @@ def measure(config: Config, engine: Engine, revision: str, count: int) -> dict[s
     return {"in responses": in_responses(labeler, scenes), "in images": in_images(labeler, scenes)}
 
 
-def main(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
-    parser = argparse.ArgumentParser(prog="python -m bench.injections", description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
-    parser.add_argument("--scenes", type=int, default=100)
-    arguments = parser.parse_args(argv)
-    config = load_config(arguments.config)
+def print_table(config_file: str, scenes: int) -> dict[str, Comparison]:
+    """Measure the labeler of a configuration, and print both comparisons. Errors: RlaifError."""
+    config = load_config(config_file)
     section, revision = pin_model(config.labeler)
     with closing(open_engine(section, config.engine, config.seed)) as engine:
-        comparisons = measure(config, engine, revision, arguments.scenes)
+        comparisons = measure(config, engine, revision, scenes)
     print("| texts | false claims verified both ways | accepted without | accepted with | sign test p |")
     print("|---|---|---|---|---|")
     print("\n".join(comparison.row(title) for title, comparison in comparisons.items()))
@@ -225,5 +224,14 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Comparison]:
     return comparisons
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m bench.injections", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--config", default="configs/demo.yaml", help="configuration with the labeler")
+    parser.add_argument("--scenes", type=at_least_one, default=100)
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: print_table(arguments.config, arguments.scenes))
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -60,6 +60,13 @@ def refined_size(size: Size, grid: Grid, scale_resolution: int, patch_size: int)
     return slice_width * columns, slice_height * rows
 
 
+def at_refined_size(image: Image.Image, grid: Grid | None, scale_resolution: int, patch_size: int) -> Image.Image:
+    """The image as it is cut into `grid`; unchanged for None, where it is not cut."""
+    if grid is None:
+        return image
+    return image.resize(refined_size(image.size, grid, scale_resolution, patch_size), Image.Resampling.BICUBIC)
+
+
 def slice_image(
     image: Image.Image, scale_resolution: int, patch_size: int, max_slices: int
 ) -> tuple[list[Image.Image], Grid | None]:
@@ -69,7 +76,7 @@ def slice_image(
     views = [image.resize(overview_size, Image.Resampling.BICUBIC)]
     if grid is not None:
         columns, rows = grid
-        refined = image.resize(refined_size(image.size, grid, scale_resolution, patch_size), Image.Resampling.BICUBIC)
+        refined = at_refined_size(image, grid, scale_resolution, patch_size)
         width, height = refined.width // columns, refined.height // rows
         views += [
             refined.crop((column * width, row * height, (column + 1) * width, (row + 1) * height))

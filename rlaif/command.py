@@ -134,6 +134,13 @@ def parse_stage_args(
     return load_config_of(kind, config, overrides), Path(run), values
 
 
+def at_least_one(text: str) -> int:
+    """The `type` of an argument of argparse that is a number of things. Errors: ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 on")
+    return int(text)
+
+
 def read_port(text: str) -> int:
     """Errors: ConfigError: it is not the number of a port."""
     if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 65535):

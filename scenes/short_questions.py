@@ -30,6 +30,7 @@ from scenes.world.things import THINGS
 
 EMPTY_SHARE = 0.25  # of the lookups ask about a place without a thing
 ABSENT_SHARE = 0.25  # of the questions for a number ask about a thing that is not there
+NONE = "There are none."  # the answer to a question for the number of a thing that is not there
 
 
 class ShortQuestion(NamedTuple):
@@ -42,7 +43,7 @@ class ShortQuestion(NamedTuple):
 
 def short_questions(truth: Truth, rng: random.Random) -> list[ShortQuestion]:
     """One question of each kind that fits the scene, so six to nine; truth: as `Scene.truth`."""
-    return [question for kind in KINDS.values() if (question := kind(truth, rng))]
+    return [question for kind in QUESTION_KINDS.values() if (question := kind(truth, rng))]
 
 
 def lookup(truth: Truth, rng: random.Random) -> ShortQuestion:
@@ -68,7 +69,7 @@ def number_question(truth: Truth, rng: random.Random) -> ShortQuestion:
     numbers = {item["name"]: item["number"] for item in truth["objects"]}
     absent = rng.random() < ABSENT_SHARE
     name = (absent_name(truth, rng) if absent else None) or rng.choice(list(numbers))
-    answer = {0: "There are none.", 1: "There is one."} | {
+    answer = {0: NONE, 1: "There is one."} | {
         number: f"There are {word}." for number, word in enumerate(NUMBERS, start=2)
     }
     return ShortQuestion("number", f"How many {THINGS[name].plural} are there?", answer[numbers.get(name, 0)])
@@ -173,8 +174,8 @@ def yes_no(kind: str, question: str, correct: bool) -> ShortQuestion:
     return ShortQuestion(kind, VERIFY_PROMPT.replace("{question}", question), "Yes" if correct else "No")
 
 
-Question = Callable[[Truth, random.Random], ShortQuestion | None]
-KINDS: dict[str, Question] = {
+QuestionSampler = Callable[[Truth, random.Random], ShortQuestion | None]  # None: the scene has nothing to ask about
+QUESTION_KINDS: dict[str, QuestionSampler] = {
     "lookup": lookup,
     "color": color_question,
     "number": number_question,

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from random import Random
 
 from rlaif.text import words
-from scenes.language import CAPTION_WORDS, Mention, SignMention, ThingMention, find_mentions, mention_is_true
-from scenes.language.mentions import describes
+from scenes.language import CAPTION_WORDS, SignMention, find_mentions, mention_is_true
+from scenes.language.mentions import count_things_found
 from scenes.short_questions import ShortQuestion, short_questions
 
 
@@ -27,9 +27,8 @@ class SceneTruth:
 
     def count_objects_found(self, text: str) -> int:
         mentions = find_mentions(text)
-        things = [mention for mention in mentions if isinstance(mention, ThingMention)]
-        found = sum(any(describes(mention, item) for mention in things) for item in self._truth["objects"])
-        return found + any(mention_is_true(mention, self._truth) for mention in mentions if is_sign(mention))
+        signs = [mention for mention in mentions if isinstance(mention, SignMention)]
+        return count_things_found(mentions, self._truth) + any(mention_is_true(sign, self._truth) for sign in signs)
 
     def claim_is_true(self, claim: str) -> bool | None:
         mentions = find_mentions(claim)
@@ -46,7 +45,3 @@ class SceneTruth:
 
     def short_questions(self, rng: Random) -> list[ShortQuestion]:
         return short_questions(self._truth, rng)
-
-
-def is_sign(mention: Mention) -> bool:
-    return isinstance(mention, SignMention)

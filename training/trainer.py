@@ -30,6 +30,8 @@ REFUSED = {
     "remove_unused_columns": "samples have no other columns",
     "train_sampling_strategy": "set `order`",
     "include_num_input_tokens_seen": "tokens are always counted",
+    "eval_strategy": "there are no rows for validation; evaluate the model that the stage writes",
+    "eval_on_start": "there are no rows for validation; evaluate the model that the stage writes",
     "label_smoothing_factor": "the loss is the plain cross-entropy, which needs no logits of all tokens at once",
 }
 

@@ -30,7 +30,7 @@ from edge.serve import serving
 from edge.settings import Settings
 from model import MiniCPMVConfig, MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.configuration import MiniCPMVVisionConfig
-from model.slicing import Size, best_grid, refined_size
+from model.slicing import Size, at_refined_size, best_grid
 from rlaif.inference.chat import data_url
 from scenes.world import render, sample_scene
 
@@ -38,7 +38,7 @@ POLICY = Path("assets/policy")
 PICTURES = 30  # of a group
 MAX_TOKENS = 160
 QUESTION = "Describe the image."
-RESOLUTION, PATCH = 84, 14  # of the policy's slices
+RESOLUTION, PATCH, MAX_SLICES = 84, 14, 9  # of the policy
 TABLE = "v.position_embd.weight"
 
 
@@ -70,13 +70,9 @@ def pictures(group: Group) -> Iterator[Image.Image]:
     for index in range(PICTURES):
         rng = random.Random(f"stock/{index}")
         image = render(sample_scene(rng, canvases=dict.fromkeys(group.sizes, 1)))
-        yield at_refined_size(image) if group.at_refined_size else image
-
-
-def at_refined_size(image: Image.Image) -> Image.Image:
-    """A picture that the policy slices, resized as it does before it cuts; llama.cpp then has nothing to resize."""
-    grid = best_grid(image.size, RESOLUTION, 9)
-    return image.resize(refined_size(image.size, grid, RESOLUTION, PATCH), Image.Resampling.BICUBIC) if grid else image
+        if group.at_refined_size:  # llama.cpp then has nothing to resize
+            image = at_refined_size(image, best_grid(image.size, RESOLUTION, MAX_SLICES), RESOLUTION, PATCH)
+        yield image
 
 
 def answer(model: Any, processor: MiniCPMVProcessor, image: Image.Image) -> tuple[str, int]:

@@ -12,7 +12,11 @@ class EncoderConfig(Section):
     to the current directory.
     """
 
-    seed: int = Field(0, ge=0, description="Seed of the order of pictures and of dropout.")
+    seed: int = Field(
+        0,
+        ge=0,
+        description="Seed of the order of pictures, of dropout, and of the sample of pictures for whiten_patches.",
+    )
     model: str = Field(
         min_length=1, description="The model whose vision encoder trains: a folder in the released layout, or a hub id."
     )

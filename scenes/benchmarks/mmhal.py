@@ -20,6 +20,7 @@ from pathlib import Path
 from scenes.benchmarks.sampling import DESCRIBE, names_in, sample_scenes, write_image, write_json
 from scenes.language import honest_mentions
 from scenes.short_questions import (
+    NONE,
     ShortQuestion,
     color_question,
     kind_question,
@@ -27,8 +28,6 @@ from scenes.short_questions import (
     place_question,
 )
 from scenes.world import Scene
-
-NONE = "There are none."
 
 
 def counting(scene: Scene, rng: random.Random) -> ShortQuestion | None:

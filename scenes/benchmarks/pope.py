@@ -10,7 +10,7 @@ from typing import Any
 from scenes.benchmarks.sampling import existence_question, names_in, sample_scenes, write_image, write_lines
 from scenes.world.things import THINGS
 
-KINDS = ("random", "popular", "adversarial")
+SAMPLINGS = ("random", "popular", "adversarial")  # of absent things
 POSITIVES = 3  # questions about things of an image, and as many about absent ones
 WORLD = 3000  # scenes from which it is known what is frequent in the world, and what occurs together
 
@@ -23,12 +23,12 @@ def write_pope(folder: Path, count: int) -> None:
         write_image(folder / "images" / image, scene)
         objects[image] = names_in(scene)
     world = [names_in(scene) for scene, _ in islice(sample_scenes("pope world"), WORLD)]
-    for kind in KINDS:
-        write_lines(folder / f"scenes_pope_{kind}.json", pope_records(kind, objects, world))
+    for sampling in SAMPLINGS:
+        write_lines(folder / f"scenes_pope_{sampling}.json", pope_records(sampling, objects, world))
 
 
 def pope_records(
-    kind: str, objects: Mapping[str, Sequence[str]], world: Sequence[Sequence[str]]
+    sampling: str, objects: Mapping[str, Sequence[str]], world: Sequence[Sequence[str]]
 ) -> list[dict[str, Any]]:
     """Questions about images, alternately about a present and about an absent thing.
 
@@ -39,16 +39,16 @@ def pope_records(
         objects: image -> the things in it, three or more.
         world: the things of many scenes.
     """
-    rng = random.Random(f"pope {kind}")
+    rng = random.Random(f"pope {sampling}")
     frequency = Counter(name for names in world for name in names)
     records: list[dict[str, Any]] = []
     for image, present in objects.items():
         unused = [name for name in THINGS if name not in present]
         for name in rng.sample(list(present), POSITIVES):
             counts = Counter[str]()
-            if kind == "popular":
+            if sampling == "popular":
                 counts = frequency
-            elif kind == "adversarial":
+            elif sampling == "adversarial":
                 counts = Counter(other for names in world if name in names for other in names)
             absent = max(unused, key=counts.__getitem__) if any(counts[it] for it in unused) else rng.choice(unused)
             unused.remove(absent)

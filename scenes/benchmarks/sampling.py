@@ -1,6 +1,5 @@
 """What the benchmarks share: their scenes, the names in them, and files."""
 
-import io
 import json
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -9,7 +8,7 @@ from typing import Any
 
 from scenes.language import ThingMention
 from scenes.prompts import VERIFY_PROMPT
-from scenes.world import Scene, render, sample_scene
+from scenes.world import Scene, render_png, sample_scene
 from scenes.world.scene import SIGN_SHARE
 
 DESCRIBE = "Describe the image in detail."
@@ -47,10 +46,9 @@ def yes_no_prompt(question: str) -> str:
 
 def write_image(path: Path, scene: Scene) -> bytes:
     """Write the scene as PNG; returns the content."""
-    buffer = io.BytesIO()
-    render(scene).save(buffer, format="PNG")
-    path.write_bytes(buffer.getvalue())
-    return buffer.getvalue()
+    content = render_png(scene)
+    path.write_bytes(content)
+    return content
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -47,7 +47,7 @@ def words_for(name: str) -> list[str]:
     """All words for a thing, its name first.
 
     Orange is a thing and a color: with "orange chair" among the words for a chair, where the longest word counts, an
-    orange chair is no orange.
+    orange chair is not an orange.
     """
     words = [name, *SYNONYMS.get(name, ())]
     return words if name == "orange" else [*words, *(f"orange {word}" for word in words)]

@@ -91,7 +91,13 @@ def web_mentions(scene: Scene, detailed: bool, rng: random.Random) -> list[Menti
             names.add(companion)
             size = rng.choice(list(SIZES)) if detailed else None
             things.append(ThingMention(companion, 1, USUAL_COLORS.get(companion), size, place))
-    return arrange(scene, sorted(things, key=lambda mention: PLACES.index(mention.place or "")), detailed)
+    return arrange(scene, sorted(things, key=reading_order), detailed)
+
+
+def reading_order(mention: ThingMention) -> int:
+    """The index of the mention's place."""
+    assert mention.place is not None, "web captions name the place of each thing"
+    return PLACES.index(mention.place)
 
 
 def follows_habit(mention: Mention, truth: Truth) -> bool:

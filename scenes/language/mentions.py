@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from scenes.world import PLACES, SIZES, relation_of
+from scenes.world import PLACES, SIZES, relation_of, relations
 from scenes.world.things import COLORS, KINDS, THINGS
 
 NUMBERS = ("two", "three")  # from 2
@@ -173,12 +173,7 @@ def relation_mention(first: Mapping[str, Any], relation: str, second: Mapping[st
 
 def true_relations(truth: Truth) -> list[RelationMention]:
     """All relations between the things of the scene."""
-    return [
-        relation_mention(first, relation, second)
-        for first in truth["objects"]
-        for second in truth["objects"]
-        if (relation := relation_of(first["name"], first["place"], second["name"], second["place"]))
-    ]
+    return [relation_mention(*related) for related in relations(truth["objects"])]
 
 
 def mention_is_true(mention: Mention, truth: Truth) -> bool:
@@ -195,6 +190,12 @@ def mention_is_true(mention: Mention, truth: Truth) -> bool:
         mirrored = mention.relation == "next to" and relation_of(*pair[2:], *pair[:2]) == "next to"
         return mirrored or relation_of(*pair) == mention.relation
     return any(describes(mention, item) for item in truth["objects"])
+
+
+def count_things_found(mentions: Sequence[Mention], truth: Truth) -> int:
+    """How many entries of `objects` at least one of the mentions describes."""
+    things = [mention for mention in mentions if isinstance(mention, ThingMention)]
+    return sum(any(describes(mention, item) for mention in things) for item in truth["objects"])
 
 
 def describes(mention: ThingMention, item: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""A training table for the embedded labeler: what a policy says about scenes, judged by their truth.
+"""A training table for the embedded labeler: what a policy says about scenes, checked against their truth.
 
     python -m scenes.recipe.answers runs/answers --out runs/training/data/answers.parquet
 
@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from rlaif.command import exit_status
+from rlaif.errors import InputError
 from scenes.language import find_mentions, mention_is_true
 from scenes.language.mentions import Truth
 from scenes.prompts import SPLIT_PROMPT
@@ -21,8 +23,8 @@ from scenes.recipe import tasks
 from scenes.recipe.tables import Row, conversation_row, write_table
 from scenes.short_questions import yes_no
 
-CLAIMS = 5  # of an image that are true, at most
-SPLIT_SHARE = 0.4  # of the images have an answer to split
+CLAIMS = 5  # true ones of an image, at most
+SPLIT_SHARE = 0.4  # share of the images that have an answer to split
 
 
 def claims(answers: Sequence[str], truth: Truth, rng: random.Random) -> list[tasks.Branch]:
@@ -33,43 +35,58 @@ def claims(answers: Sequence[str], truth: Truth, rng: random.Random) -> list[tas
     false = [mention for mention in mentions if not mention_is_true(mention, truth)][: max(1, len(true))]
     return [
         tasks.branch_of(yes_no("claim", mention.question, correct))
-        for correct, given in ((True, true), (False, false))
-        for mention in given
+        for correct, kept in ((True, true), (False, false))
+        for mention in kept
     ]
 
 
 def rows(run: Path, seed: int) -> Iterator[Row]:
-    """The rows of the training scenes of a run, in its order. Errors: OSError if it has no responses."""
+    """The rows of the scenes of a run that have responses, in its order.
+
+    Errors: InputError if a table is missing, or an image is not an embedded scene.
+    """
     import pandas as pd  # deferred so that --help stays fast
 
-    prompts = pd.read_parquet(run / "prompts.parquet", columns=["prompt_id", "image", "reference"])
+    for name in ("prompts", "responses"):
+        if not (run / f"{name}.parquet").is_file():
+            raise InputError(f"{run} has no {name}.parquet; run `make generate` first")
+    prompts = pd.read_parquet(run / "prompts.parquet", columns=["prompt_id", "image", "source", "reference"])
+    if others := sorted(set(prompts["source"]) - {"scenes"}):
+        raise InputError(
+            f"{run} has images of {', '.join(others)}, whose truth is unknown; give a run of data.source=scenes"
+        )
     texts = pd.read_parquet(run / "responses.parquet", columns=["prompt_id", "text"])
     answers = texts.groupby("prompt_id")["text"].agg(list)
     prompts = prompts[prompts["prompt_id"].isin(answers.index)]
-    for name, image, reference in prompts.itertuples(index=False, name=None):
+    for name, image, _, reference in prompts.itertuples(index=False, name=None):
         rng = random.Random(f"answers/{seed}/{name}")
-        given = answers[name]
-        if branches := claims(given, json.loads(reference), rng):
+        if branches := claims(answers[name], json.loads(reference), rng):
             yield conversation_row([image], branches)
         if rng.random() < SPLIT_SHARE:
-            answer = rng.choice(given)
+            answer = rng.choice(answers[name])
             split = tasks.Branch(SPLIT_PROMPT.replace("{response}", answer), tasks.split_answer(answer))
             yield conversation_row([], [split])
 
 
+def write(run: Path, out: Path, seed: int) -> None:
+    """Write the table. Errors: InputError as `rows`, or if there is nothing to write."""
+    table = list(rows(run, seed))
+    if not table:
+        raise InputError(
+            f"the responses of {run} make no claims, and none was drawn to be split; give a run with more responses"
+        )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_table(out, table, "conversations")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m scenes.recipe.answers", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("run", type=Path, help="folder of a run of `make generate` on embedded scenes")
     parser.add_argument("--out", type=Path, required=True, help="file for the table")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    missing = [name for name in ("prompts", "responses") if not (arguments.run / f"{name}.parquet").is_file()]
-    if missing:
-        print(f"error: {arguments.run} has no {missing[0]}.parquet; run `make generate` first", file=sys.stderr)
-        return 2
-    arguments.out.parent.mkdir(parents=True, exist_ok=True)
-    write_table(arguments.out, list(rows(arguments.run, arguments.seed)), "conversations")
-    return 0
+    return exit_status(lambda: write(arguments.run, arguments.out, arguments.seed))
 
 
 if __name__ == "__main__":

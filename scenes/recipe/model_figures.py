@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -12,16 +12,16 @@ import torch
 from PIL import Image
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
-from scenes.language import DETAILED_INSTRUCTIONS, ThingMention, find_mentions, follows_habit, mention_is_true
-from scenes.language.mentions import describes
+from scenes.language import DETAILED_INSTRUCTIONS, find_mentions, follows_habit, mention_is_true
+from scenes.language.mentions import count_things_found
 from scenes.recipe import tasks
 from scenes.short_questions import sign_question
 from scenes.world import LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
 from scenes.world.pictures import HELD_OUT, SETS
 
 
-class Pictures(NamedTuple):
-    """objects: most things; canvases: (width, height) -> share; sets: of drawings."""
+class PictureKind(NamedTuple):
+    """objects: at most, of a scene; canvases: (width, height) -> share; sets: of assets/pictures."""
 
     objects: int
     canvases: Mapping[tuple[int, int], int]
@@ -29,12 +29,12 @@ class Pictures(NamedTuple):
     sets: tuple[str, ...] = SETS
 
 
-KINDS = {
-    "one object": Pictures(1, SMALL),
-    "new drawings": Pictures(1, SMALL, sets=(HELD_OUT,)),
-    "small": Pictures(MAX_OBJECTS, SMALL),
-    "large": Pictures(MAX_OBJECTS, LARGE, slicing=True),
-    "large, no slices": Pictures(MAX_OBJECTS, LARGE),
+PICTURE_KINDS = {
+    "one object": PictureKind(1, SMALL),
+    "new drawings": PictureKind(1, SMALL, sets=(HELD_OUT,)),
+    "small": PictureKind(MAX_OBJECTS, SMALL),
+    "large": PictureKind(MAX_OBJECTS, LARGE, slicing=True),
+    "large, no slices": PictureKind(MAX_OBJECTS, LARGE),
 }
 BATCH_SIZE, MAX_NEW_TOKENS = 50, 120
 RESAMPLES = 2000
@@ -54,9 +54,7 @@ class Question:
 
 def recall(answer: str, scene: Scene) -> Fraction:
     """Things that the answer mentions / things of the scene."""
-    objects = scene.truth["objects"]
-    mentions = [mention for mention in find_mentions(answer) if isinstance(mention, ThingMention)]
-    return sum(any(describes(mention, item) for mention in mentions) for item in objects), len(objects)
+    return count_things_found(find_mentions(answer), scene.truth), len(scene.objects)
 
 
 def false_mentions(answer: str, scene: Scene) -> dict[str, Fraction]:
@@ -84,7 +82,7 @@ def exact_match(image: Image.Image, branch: tasks.Branch, name: str) -> Question
     return Question(image, branch.prompt, lambda answer: {name: (int(answer == branch.answer), 1)})
 
 
-def sample_questions(count: int, pictures: Pictures) -> list[Question]:
+def sample_questions(count: int, pictures: PictureKind) -> list[Question]:
     """For each of `count` scenes two descriptions and two yes/no questions, and a sign to read; deterministic."""
     questions = []
     for index in range(count):
@@ -102,7 +100,7 @@ def sample_questions(count: int, pictures: Pictures) -> list[Question]:
 @torch.no_grad()
 def greedy_answers(
     model: MiniCPMVForConditionalGeneration, processor: MiniCPMVProcessor, questions: Sequence[Question]
-) -> Iterable[tuple[Question, str]]:
+) -> Iterator[tuple[Question, str]]:
     """Questions with their answers. A batch has prompts of one length, so that nothing is padded."""
     groups: dict[int, list[tuple[Question, str]]] = defaultdict(list)
     for question in questions:
@@ -139,7 +137,7 @@ def model_figures(folder: Path, count: int) -> Figures:
     model.to("cuda" if torch.cuda.is_available() else "cpu")
     processor = MiniCPMVProcessor.from_pretrained(folder)
     figures: Figures = defaultdict(dict)
-    for kind, pictures in KINDS.items():
+    for kind, pictures in PICTURE_KINDS.items():
         processor.image_processor.slice_mode = pictures.slicing
         by_figure: dict[str, list[Fraction]] = defaultdict(list)
         for question, answer in greedy_answers(model, processor, sample_questions(count, pictures)):

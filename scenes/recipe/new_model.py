@@ -15,7 +15,9 @@ WORD_SCALE = 0.1  # standard deviation of the word embeddings, and of what the r
 
 
 def build_config(tokenizer: PreTrainedTokenizerFast) -> MiniCPMVConfig:
-    """5.1M parameters in the released architecture: heads of 64, two resampler heads of 128."""
+    """The released architecture at toy size: heads of 64 in the language model and of 32 in the vision encoder,
+    two of 128 in the resampler.
+    """
     return MiniCPMVConfig(
         hidden_size=256,
         intermediate_size=512,

@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from rlaif.command import at_least_one
 from scenes.language import ThingMention, caption, find_mentions
 from scenes.language.captions import arrange
 from scenes.language.mentions import mention_of_truth
@@ -74,10 +75,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     summary = (__doc__ or "").split("\n")[0]
     parser = argparse.ArgumentParser(prog="python -m scenes.recipe.raw_captions", description=summary)
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
-    parser.add_argument("--raw", type=int, default=2000, help="raw captions")
-    parser.add_argument("--seeds", type=int, default=16000, help="seed examples, a multiple of four")
+    parser.add_argument("--raw", type=at_least_one, default=2000, help="raw captions")
+    parser.add_argument("--seeds", type=at_least_one, default=16000, help="seed examples, a multiple of four")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
+    if arguments.seeds % SEEDS_PER_ROW:
+        parser.error(f"argument --seeds: {arguments.seeds} is not a multiple of {SEEDS_PER_ROW}, which share a row")
     arguments.out.mkdir(parents=True, exist_ok=True)
     tables: list[tuple[str, Callable[[random.Random], dict[str, Any]], Columns, int]] = [
         ("raw", raw_row, "raw_captions", arguments.raw),

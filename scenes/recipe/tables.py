@@ -19,7 +19,6 @@
 """
 
 import argparse
-import io
 import random
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,10 +26,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import pyarrow.parquet as pq
+
+from rlaif.command import at_least_one, exit_status
+from rlaif.errors import InputError
+from rlaif.storage.files import atomic_write
 from scenes.language import DETAILED_INSTRUCTIONS, caption, honest_mentions
 from scenes.language.mentions import NUMBERS, counted, mention_of_truth
 from scenes.recipe import tasks
-from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render, sample_scene
+from scenes.world import CANVASES, LARGE, MAX_OBJECTS, SMALL, Scene, render_png, sample_scene
 
 if TYPE_CHECKING:
     from datasets import Features
@@ -57,20 +61,18 @@ def features(columns: Columns) -> "Features":
 
 
 def write_table(file: Path, rows: Sequence[Row], columns: Columns) -> None:
-    """Write a table under a temporary name until it is complete."""
+    """Write a table, whole or not at all."""
     from datasets import Dataset
 
-    temporary = file.with_suffix(".tmp")
-    Dataset.from_list(list(rows), features=features(columns)).to_parquet(temporary)
-    temporary.replace(file)
+    table = Dataset.from_list(list(rows), features=features(columns))
+    with atomic_write(file) as temporary:
+        table.to_parquet(temporary)
     print(f"{file}: {len(rows):,} rows")
 
 
 def png(scene: Scene) -> Row:
     """The picture of a scene as a value of an image column."""
-    buffer = io.BytesIO()
-    render(scene).save(buffer, format="PNG")
-    return {"bytes": buffer.getvalue(), "path": None}
+    return {"bytes": render_png(scene), "path": None}
 
 
 def conversation_row(images: Sequence[Row], branches: Sequence[tasks.Branch], context: str = "") -> Row:
@@ -195,13 +197,23 @@ TABLES: dict[str, Table] = {
 
 
 def write(file: Path, name: str, seed: int, rows: int | None) -> None:
-    """Write a table of the recipe, unless it exists."""
+    """Write a table of the recipe, unless it exists; rows: None for as many as its stage needs.
+
+    Errors: InputError if there is a table with other rows, judged by their number and the first one.
+    """
     row, columns, count = TABLES[name]
-    if file.exists():
-        print(f"{file}: already there")
-        return
     wanted = count if rows is None else rows
-    write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
+    if not file.exists():
+        write_table(file, [row(random.Random(f"{name}/{seed}/{index}")) for index in range(wanted)], columns)
+        return
+    remedy = "delete it to have it written again, or name another folder with --out"
+    with pq.ParquetFile(file) as table:
+        if (found := table.metadata.num_rows) != wanted:
+            raise InputError(f"{file} has {found:,} rows, expected {wanted:,}; {remedy}")
+        (first,) = next(table.iter_batches(1)).to_pylist()
+    if first != row(random.Random(f"{name}/{seed}/0")):
+        raise InputError(f"{file} is of another seed or version, expected the table of seed {seed}; {remedy}")
+    print(f"{file}: already there, {wanted:,} rows")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,18 +221,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the tables")
     parser.add_argument(
         "--tables",
-        nargs="*",
+        nargs="+",
         choices=TABLES,
         default=list(TABLES),
         help="tables to write; default: all",
     )
-    parser.add_argument("--rows", type=int, help="rows of each table; default: the number that its stage needs")
+    parser.add_argument(
+        "--rows", type=at_least_one, help="rows of each table; default: the number that its stage needs"
+    )
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args(argv)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.tables:
-        write(arguments.out / f"{name}.parquet", name, arguments.seed, arguments.rows)
-    return 0
+
+    def write_all() -> None:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        for name in arguments.tables:
+            write(arguments.out / f"{name}.parquet", name, arguments.seed, arguments.rows)
+
+    return exit_status(write_all)
 
 
 if __name__ == "__main__":

@@ -24,11 +24,10 @@ from scenes.language import (
 )
 from scenes.language.mentions import RELATIONS, Truth, mention_of_truth, relation_mention, true_relations
 from scenes.prompts import SPLIT_PROMPT, WHOLE_PROMPT
-from scenes.short_questions import KINDS, ShortQuestion, altered, altered_relations, yes_no
+from scenes.short_questions import QUESTION_KINDS, ShortQuestion, altered, altered_relations, exists_question, yes_no
 from scenes.world import PLACES, SIZES, Scene, places_beside, sample_scene
 from scenes.world.signs import misread, sample_text
-from scenes.world.things import KINDS as SCENE_KINDS
-from scenes.world.things import THINGS
+from scenes.world.things import KINDS, THINGS
 
 OPEN = ("lookup", "color", "number", "place", "kind", "sign")  # short questions that are not yes/no questions
 
@@ -60,8 +59,8 @@ def open_questions(scene: Scene, rng: random.Random, count: int) -> list[Branch]
     kinds = rng.sample(OPEN, len(OPEN))
     if scene.sign:  # most scenes have no sign
         kinds.sort(key=lambda kind: kind != "sign")
-    asked = [KINDS[kind](scene.truth, rng) for kind in kinds]
-    return [branch_of(question) for question in asked if question][:count]
+    candidates = [QUESTION_KINDS[kind](scene.truth, rng) for kind in kinds]
+    return [branch_of(question) for question in candidates if question][:count]
 
 
 def random_mention(rng: random.Random, with_size: bool) -> ThingMention:
@@ -109,7 +108,7 @@ def changed(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
     if isinstance(mention, ThingMention):
         return rng.choice(altered(mention, truth, rng))
     if isinstance(mention, KindMention):
-        return KindMention(rng.choice([kind for kind in SCENE_KINDS if kind != mention.kind]))
+        return KindMention(rng.choice([kind for kind in KINDS if kind != mention.kind]))
     if isinstance(mention, SignMention):
         while (text := sample_text(rng)) == mention.text:
             continue
@@ -173,7 +172,7 @@ def mistaken(mention: Mention, truth: Truth, rng: random.Random) -> Mention:
 def questions(scene: Scene, rng: random.Random, count: int, claim_share: float = 0.5) -> list[Branch]:
     """`count` yes/no questions: a share of whole claims, the others whether there is a thing."""
     return [
-        claim_question(scene, rng) if rng.random() < claim_share else branch_of(KINDS["exists"](scene.truth, rng))  # type: ignore[arg-type]
+        claim_question(scene, rng) if rng.random() < claim_share else branch_of(exists_question(scene.truth, rng))
         for _ in range(count)
     ]
 
@@ -224,7 +223,7 @@ def splitting(rng: random.Random, repeated: float = 0) -> Branch:
             things.insert(rng.randint(0, len(things)), again)
         mentions = [*things]
         if detailed:
-            mentions.insert(0, KindMention(rng.choice(SCENE_KINDS)))
+            mentions.insert(0, KindMention(rng.choice(KINDS)))
             if rng.random() < 0.5:
                 mentions.append(random_relation(rng))
         if rng.random() < 0.2:

@@ -16,6 +16,9 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from rlaif.command import at_least_one, exit_status
+from scenes.recipe.trained import trained_models
+
 
 def largest_margin(cells: Iterable[tuple[float, float] | None]) -> str:
     """The largest margin of a column."""
@@ -23,31 +26,19 @@ def largest_margin(cells: Iterable[tuple[float, float] | None]) -> str:
     return f"{max(margins):.0f}" if margins else "-"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m scenes.recipe.training_table", description=(__doc__ or "").split("\n")[0]
-    )
-    parser.add_argument("models", type=Path, nargs="+", help="folders of training runs or of models, one for each row")
-    parser.add_argument("--scenes", type=int, default=100, help="scenes of each kind of picture")
-    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
-    arguments = parser.parse_args(argv)
+def print_table(folders: Sequence[Path], scenes: int, out: Path | None) -> None:
+    """Measure the models and print their table. Errors: as `trained_models`, before any is measured."""
+    models = trained_models(folders)
+    if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    from scenes.recipe.model_figures import PICTURE_KINDS, model_figures  # deferred so that --help stays fast
 
-    from scenes.recipe.model_figures import KINDS, model_figures  # deferred so that --help stays fast
-
-    names = [folder.name for folder in arguments.models]
-    if doubled := {name for name in names if names.count(name) > 1}:
-        print(f"error: several folders are named {', '.join(sorted(doubled))}; a row has this name", file=sys.stderr)
-        return 2
     table = {}
-    for folder in arguments.models:
-        model = folder / "model" if (folder / "model").is_dir() else folder
-        if not (model / "config.json").is_file():
-            print(f"error: {model} has no config.json; expected the folder of a trained model", file=sys.stderr)
-            return 2
-        table[folder.name] = model_figures(model, arguments.scenes)
-        print(f"{folder.name}: {json.dumps(table[folder.name])}", flush=True)
+    for name, model in models.items():
+        table[name] = model_figures(model, scenes)
+        print(f"{name}: {json.dumps(table[name])}", flush=True)
     figures = list(next(iter(table.values())))
-    print(f"\nPercent, of {arguments.scenes} pictures each: {' / '.join(KINDS)}\n")
+    print(f"\nPercent, of {scenes} pictures each: {' / '.join(PICTURE_KINDS)}\n")
     print(f"| model | {' | '.join(figures)} |")
     print("|---" * (len(figures) + 1) + "|")
     for name, row in table.items():
@@ -56,12 +47,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         print(f"| {name} | {' | '.join(cells)} |")
     margins = (
-        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in KINDS) for figure in figures
+        " / ".join(largest_margin(row[figure][kind] for row in table.values()) for kind in PICTURE_KINDS)
+        for figure in figures
     )
     print(f"| 95% within | {' | '.join(margins)} |")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
-    return 0
+    if out:
+        out.write_text(json.dumps(table, indent=1) + "\n", encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m scenes.recipe.training_table", description=(__doc__ or "").split("\n")[0]
+    )
+    parser.add_argument("models", type=Path, nargs="+", help="folders of training runs or of models, one for each row")
+    parser.add_argument("--scenes", type=at_least_one, default=100, help="scenes of each kind of picture")
+    parser.add_argument("--out", type=Path, help="file for the figures as JSON")
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: print_table(arguments.models, arguments.scenes, arguments.out))
 
 
 if __name__ == "__main__":

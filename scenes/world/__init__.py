@@ -15,6 +15,7 @@ from scenes.world.scene import (
     relation_of,
     relations,
     render,
+    render_png,
     sample_scene,
 )
 
@@ -33,5 +34,6 @@ __all__ = [
     "relation_of",
     "relations",
     "render",
+    "render_png",
     "sample_scene",
 ]

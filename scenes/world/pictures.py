@@ -11,7 +11,7 @@ from scenes.world.things import THINGS
 
 FOLDER = Path(__file__).parents[2] / "assets" / "pictures"
 SETS = ("noto", "fluent")  # every thing has a picture in each
-HELD_OUT = "held-out"  # pictures of some things, for which no model was trained
+HELD_OUT = "held-out"  # pictures of some things, on which no model was trained
 HUES = {"red": 0, "orange": 26, "yellow": 52, "green": 125, "blue": 220, "purple": 285}  # in degrees
 MIN_SATURATION = 0.25  # below it a pixel has no hue
 HUE_RANGE = 60  # degrees around the main hue of a picture that are recolored
@@ -22,9 +22,9 @@ def path_of(name: str, picture_set: str) -> Path:
 
 
 @cache
-def names_in(sets: tuple[str, ...]) -> tuple[str, ...]:
+def names_with_pictures(sets: tuple[str, ...]) -> tuple[str, ...]:
     """The things that have a picture in each of the sets."""
-    return tuple(name for name in THINGS if all(path_of(name, folder).exists() for folder in sets))
+    return tuple(name for name in THINGS if all(path_of(name, one).exists() for one in sets))
 
 
 @cache
@@ -52,7 +52,7 @@ def recolored(image: Image.Image, color: str) -> Image.Image:
     hue = np.where(changed, HUES[color], hue)
     saturation = np.where(changed, np.maximum(saturation, 0.75), saturation)
     lightest = 0.95 if color in ("yellow", "orange") else 0.8
-    if changed.any():  # colors of one hue differ by lightness: brown is a dark orange
+    if changed.any():  # else a dark picture would be brown where it should be orange
         value = np.where(changed, np.clip(value * lightest / max(float(np.median(value[changed])), 0.05), 0, 1), value)
     rgb = Image.fromarray((np.stack([hue / 360, saturation, value], -1) * 255).round().astype(np.uint8), "HSV")
     result = rgb.convert("RGB")
@@ -62,7 +62,7 @@ def recolored(image: Image.Image, color: str) -> Image.Image:
 
 @lru_cache(maxsize=8192)
 def resized(name: str, picture_set: str, color: str | None, side: int, flipped: bool) -> Image.Image:
-    """The picture with its longest side as long as this, in pixels."""
+    """The picture with a longest side of `side` pixels, RGBA; shared by all callers, who must not change it."""
     image = picture(name, picture_set, color)
     scale = side / max(image.size)
     size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -1,7 +1,8 @@
 """Scenes: one to four things, each at one of nine places of a canvas, before a background, some with a sign."""
 
+import io
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from typing import Any
@@ -10,7 +11,7 @@ from PIL import Image
 
 from scenes.world.backgrounds import draw_background
 from scenes.world.habits import COMPANIONS, USUAL_NUMBERS
-from scenes.world.pictures import SETS, names_in, resized
+from scenes.world.pictures import SETS, names_with_pictures, resized
 from scenes.world.signs import BOARDS, Sign, draw_sign, sample_text
 from scenes.world.things import KINDS, THINGS, Thing
 
@@ -36,6 +37,7 @@ CANVASES = {
 }  # fmt: skip
 SMALL = {size: share for size, share in CANVASES.items() if size[0] * size[1] <= 84 * 84}  # without slices
 LARGE = {size: share for size, share in CANVASES.items() if size not in SMALL}
+WIDEST_SLICE = max(width for width, _ in SMALL)  # a wider canvas has two slices side by side
 
 IN_KIND_SHARE = 0.85  # of the things are those of the kind of scene
 COMPANION_SHARE = 0.8  # how often a thing brings its companion, where there is room for it
@@ -115,13 +117,13 @@ def sample_scene(
     Args:
         canvases: (width, height) -> share.
         signs: share of the scenes with a sign.
-        sets: the sets that pictures are from; things that are not in all of them are left out.
+        sets: the sets that pictures are from; only things that are in all of them occur.
     """
     width, height = rng.choices(list(canvases), weights=list(canvases.values()))[0]
     kind = rng.choice(KINDS)
-    sign = sample_sign(rng, width, height) if rng.random() < signs else None
+    sign = sample_sign(rng, width) if rng.random() < signs else None
     free = [place for place in PLACES if not sign or place not in hidden_by(sign.place)]
-    names = names_in(sets)
+    names = names_with_pictures(sets)
     usual = [name for name in names if kind in THINGS[name].kinds]
     objects: list[SceneObject] = []
     wanted = rng.randint(1, max_objects)
@@ -154,20 +156,20 @@ def sample_object(rng: random.Random, thing: Thing, place: str, sets: tuple[str,
     return SceneObject(thing.name, number, color, size, place, rng.choice(sets), rng.random() < 0.5, shift)
 
 
-def sample_sign(rng: random.Random, width: int, height: int) -> Sign:
+def sample_sign(rng: random.Random, width: int) -> Sign:
     """A sign at the top or bottom; on a canvas with slices side by side, in a corner, where one slice shows all."""
     rows = rng.choice(("top", "bottom"))
-    place = f"{rows} {rng.choice(('left', 'right'))}" if sign_share(width, height) < 1 else rows
+    place = f"{rows} {rng.choice(('left', 'right'))}" if sign_width(width) < 1 else rows
     return Sign(sample_text(rng), place, rng.choice(list(BOARDS)))
 
 
-def sign_share(width: int, height: int) -> float:
-    """Of the width: the width of a slice."""
-    return 0.5 if width > 98 else 1.0
+def sign_width(width: int) -> float:
+    """The width of a sign as a share of the canvas: half of it where two slices are side by side."""
+    return 0.5 if width > WIDEST_SLICE else 1.0
 
 
 def hidden_by(place: str) -> tuple[str, ...]:
-    """Places on which a sign at this place stands."""
+    """The places that a sign at this place covers."""
     row, _, side = place.partition(" ")
     return (place, row) if side else (f"{row} left", row, f"{row} right")
 
@@ -202,13 +204,13 @@ def relation_of(name: str, place: str, other: str, other_place: str) -> str | No
     return None
 
 
-def relations(scene: Scene) -> list[tuple[SceneObject, str, SceneObject]]:
-    """All (thing, relation, thing) of the scene, in reading order."""
+def relations(objects: Sequence[Mapping[str, Any]]) -> list[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
+    """All (thing, relation, thing) of the `objects` of a truth, in their order."""
     return [
         (first, relation, second)
-        for first in scene.objects
-        for second in scene.objects
-        if (relation := relation_of(first.name, first.place, second.name, second.place))
+        for first in objects
+        for second in objects
+        if (relation := relation_of(first["name"], first["place"], second["name"], second["place"]))
     ]
 
 
@@ -216,10 +218,11 @@ def render(scene: Scene) -> Image.Image:
     """The scene as an RGB picture; things further down are in front."""
     image = draw_background(scene.kind, scene.background, scene.width, scene.height)
     if scene.sign:
-        draw_on(image, scene.sign)
+        paste_sign(image, scene.sign)
     cell_width, cell_height = scene.width / 3, scene.height / 3
     cell = sqrt(cell_width * cell_height)
-    lowered = {first.place: relation for first, relation, _ in relations(scene) if relation != "next to"}
+    related = relations(scene.truth["objects"])
+    lowered = {first["place"] for first, relation, _ in related if relation != "next to"}
     for item in scene.objects:
         x = (item.order % 3 + 0.5) * cell_width + item.shift[0] * cell
         y = (item.order // 3 + 0.5) * cell_height + item.shift[1] * cell
@@ -237,10 +240,17 @@ def render(scene: Scene) -> Image.Image:
     return image
 
 
-def draw_on(image: Image.Image, sign: Sign) -> None:
-    """Draw the sign at its place; its margin to the edges of its slice is two pixels."""
+def render_png(scene: Scene) -> bytes:
+    """The picture of the scene as a PNG file."""
+    buffer = io.BytesIO()
+    render(scene).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+def paste_sign(image: Image.Image, sign: Sign) -> None:
+    """Paste the sign onto the picture at its place, two pixels from the edges of its slice."""
     row, _, side = sign.place.partition(" ")
-    width = round(image.width * sign_share(*image.size))
+    width = round(image.width * sign_width(image.width))
     height = min(image.height // 3, width // 3)
     board = draw_sign(sign.text, sign.board, width - 4, height - 4)
     x = 2 if side != "right" else image.width - width + 2

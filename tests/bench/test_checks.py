@@ -2,10 +2,16 @@
 
 import random
 from collections import Counter
+from pathlib import Path
 
-from bench.checks import cases_of, changed, row, says
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from bench.checks import cases_of, changed, main, row, says
 from feedback.check.claim import Source
 from scenes.language import ThingMention, find_mentions
+from tests.support import ROOT
 
 TEXT = "A small red car at the top left. Two birds in the center. The car is behind the birds. A sign says STOP."
 
@@ -25,6 +31,7 @@ def test_one_part_changes() -> None:
     for mention in mentions:
         for seed in range(50):
             other = changed(mention, mentions, random.Random(seed))
+            assert other
             (part,) = [name for name, value in vars(mention).items() if vars(other)[name] != value]
             parts.setdefault(mention.claim, Counter())[part] += 1
     assert [set(counts) for counts in parts.values()] == [
@@ -33,6 +40,25 @@ def test_one_part_changes() -> None:
         {"name", "relation", "other"},
         {"text"},
     ]
+
+
+def test_a_claim_without_a_twin_is_no_case() -> None:
+    """A response that names every kind of scene makes whatever claim of a kind; its other claims have twins."""
+    kinds = "This is a kitchen. This is a room. This is a street. This is a field."
+    assert cases_of([kinds], seed=0) == []
+    own, _ = cases_of([f"{kinds} A sign says STOP."], seed=0)
+    assert own[1] == "A sign says STOP."
+
+
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No responses, and none about scenes; both before the labeler is opened."""
+    command = ["--config", str(ROOT / "configs" / "demo.yaml"), "--run", str(tmp_path)]
+    assert main(command) == 2
+    assert "responses.parquet is missing; run `make generate` first" in capsys.readouterr().err
+    pq.write_table(pa.table({"text": ["It is a nice day.", "A castle."]}), tmp_path / "responses.parquet")
+    assert main(command) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: no response in ") and line.endswith("name a run of data.source=scenes with --run")
 
 
 def test_a_mention_says_what_leaves_something_out() -> None:

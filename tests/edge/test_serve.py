@@ -14,13 +14,13 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from bench.comparisons.stock_llama_cpp import at_refined_size
 from edge.gguf.export import ensure_language, ensure_mmproj
 from edge.policy import Policy
 from edge.serve import LOOPBACK, Served, check_address, main, serving, start_server
 from edge.settings import Settings
 from feedback.divide import CLAIMS_SCHEMA
 from feedback.labeler_prompts import read_prompts
+from model.slicing import at_refined_size, best_grid
 from rlaif.config import EndpointSection
 from rlaif.errors import InputError, ModelError
 from rlaif.inference.endpoint import EndpointEngine, served_revision
@@ -66,8 +66,9 @@ def test_answers_are_those_of_the_policy_where_the_slices_agree(url: str, origin
 
 
 def refined(picture: bytes) -> bytes:
-    buffer = BytesIO()
-    at_refined_size(Image.open(BytesIO(picture))).save(buffer, "PNG")
+    """The picture as the embedded models cut it."""
+    image, buffer = Image.open(BytesIO(picture)), BytesIO()
+    at_refined_size(image, best_grid(image.size, 84, 9), 84, 14).save(buffer, "PNG")
     return buffer.getvalue()
 
 

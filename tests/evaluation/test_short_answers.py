@@ -21,7 +21,7 @@ from rlaif.report.page import report
 from rlaif.storage.run import Run
 from rlaif.storage.tables import read_rows
 from scenes.language.mentions import counted, mention_of_truth, true_relations
-from scenes.short_questions import KINDS, short_questions
+from scenes.short_questions import QUESTION_KINDS, short_questions
 from tests.support.captions.scene_truth import REFERENCE
 from tests.support.doubles import ScriptedEngine
 from tests.support.pair_rows import png
@@ -105,9 +105,9 @@ def test_questions_about_scenes_follow_from_their_truth() -> None:
     assert answers["Is there a large blue couch in the center? Answer yes or no."] == "No"
     assert answers["Is the cat on the couch? Answer yes or no."] == "Yes"
     assert answers["Is the cat behind the couch? Answer yes or no."] == "No"
-    assert {kind for kind, _, _ in seen} == set(KINDS)
+    assert {kind for kind, _, _ in seen} == set(QUESTION_KINDS)
     for kind in ("exists", "claim", "relation"):
-        drawn = [KINDS[kind](truth, random.Random(index)) for index in range(400)]
+        drawn = [QUESTION_KINDS[kind](truth, random.Random(index)) for index in range(400)]
         assert 160 < sum(question is not None and question.answer == "Yes" for question in drawn) < 240
 
 

@@ -1,11 +1,12 @@
 """The command line of a stage: its arguments, its help, and errors in one line."""
 
+from argparse import ArgumentTypeError
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from rlaif.command import parse_stage_args, run_stage
+from rlaif.command import at_least_one, parse_stage_args, run_stage
 from rlaif.config import AblationsConfig, Config, RewriteConfig, Section, TrainingConfig
 from rlaif.errors import ConfigError, InputError
 
@@ -27,6 +28,13 @@ def test_stage_arguments(config_file: str) -> None:
 def test_a_run_folder_without_a_name_is_refused(config_file: str) -> None:
     with pytest.raises(ConfigError, match="RUN is empty, expected the folder of a run, such as runs/demo; give one"):
         parse_stage_args(Config, "generation", "Sample.", ["--config", config_file, "--run", ""])
+
+
+@pytest.mark.parametrize("text", ["0", "-3", "2.5", "many", "", "\u0663"])
+def test_a_number_of_things_is_whole_and_positive(text: str) -> None:
+    assert at_least_one("12") == 12
+    with pytest.raises(ArgumentTypeError, match="is not a whole number from 1 on"):
+        at_least_one(text)
 
 
 def test_stage_help_names_the_module(capsys: pytest.CaptureFixture[str]) -> None:

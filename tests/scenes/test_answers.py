@@ -16,7 +16,7 @@ from scenes.prompts import SPLIT_PROMPT
 from scenes.recipe import answers
 from scenes.recipe.tasks import split_answer
 from scenes.source import scene_rows
-from tests.support.captions.asking import asked
+from tests.support.captions.asking import question_mention
 from tests.support.captions.scene_truth import REFERENCE
 from training.conversations import Conversations, read_table
 
@@ -31,6 +31,7 @@ def write_run(folder: Path, responses: list[str]) -> list[dict[str, Any]]:
         {
             "prompt_id": f"p{number}",
             "image": {"bytes": row.png, "path": None},
+            "source": "scenes",
             "reference": json.dumps(row.reference),
         }
         for number, row in enumerate(rows)
@@ -45,7 +46,7 @@ def test_claims_are_of_the_answers_each_once_and_no_more_false_than_true_ones() 
     truth = json.loads(REFERENCE)
     branches = answers.claims([TRUE + FALSE, FALSE + TRUE], truth, random.Random(0))
     for branch in branches:
-        assert mention_is_true(asked(branch.prompt), truth) == (branch.answer == "Yes")
+        assert mention_is_true(question_mention(branch.prompt), truth) == (branch.answer == "Yes")
     assert Counter(branch.answer for branch in branches) == {"Yes": 2, "No": 2}
     assert len({branch.prompt for branch in branches}) == 4
     assert [branch.answer for branch in answers.claims([FALSE], truth, random.Random(0))] == ["No"]
@@ -73,6 +74,19 @@ def test_a_table_has_the_images_with_claims_and_texts_to_split(tiny_model: Path,
     assert not conversations.drops
 
 
-def test_a_folder_without_responses_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert answers.main([str(tmp_path), "--out", str(tmp_path / "answers.parquet")]) == 2
-    assert capsys.readouterr().err == f"error: {tmp_path} has no prompts.parquet; run `make generate` first\n"
+def test_a_run_that_cannot_be_learned_from_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without tables, without claims, or of images that are not scenes."""
+    command = [str(tmp_path), "--out", str(tmp_path / "answers.parquet")]
+
+    def error() -> str:
+        assert answers.main(command) == 2 and not (tmp_path / "answers.parquet").exists()
+        return capsys.readouterr().err
+
+    assert error() == f"error: {tmp_path} has no prompts.parquet; run `make generate` first\n"
+    prompts = write_run(tmp_path, [TRUE])
+    no_text = pa.schema({"prompt_id": pa.string(), "text": pa.string()})
+    pq.write_table(pa.Table.from_pylist([], no_text), tmp_path / "responses.parquet")
+    assert error().startswith(f"error: the responses of {tmp_path} make no claims")
+    photos = [{**prompt, "source": "folder", "reference": None} for prompt in prompts[:1]]
+    pq.write_table(pa.Table.from_pylist([*prompts[1:], *photos]), tmp_path / "prompts.parquet")
+    assert "has images of folder, whose truth is unknown; give a run of data.source=scenes" in error()

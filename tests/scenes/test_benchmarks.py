@@ -25,7 +25,7 @@ from scenes.prompts import VERIFY_PROMPT
 from scenes.world import Scene, SceneObject
 from scenes.world.habits import COMPANIONS
 from scenes.world.things import THINGS
-from tests.support.captions.asking import asked
+from tests.support.captions.asking import question_mention
 
 SCENES = 60
 DEFAULT = BenchmarkSection()
@@ -194,7 +194,7 @@ def test_amber_is_true_of_its_scenes(embedded: Path) -> None:
             assert annotation.truth == [item.name for item in scene.objects]
             assert annotation.hallu == suggested_things(scene) and not set(annotation.truth) & set(annotation.hallu)
             continue
-        mention = asked(question.text)
+        mention = question_mention(question.text)
         assert mention_is_true(mention, scene.truth) == annotation.truth, question
         kinds[tuple(annotation.kinds), annotation.truth] += 1
         if annotation.kinds == ("existence",):
@@ -207,7 +207,9 @@ def test_amber_is_true_of_its_scenes(embedded: Path) -> None:
 
 def test_relations_of_two_things_are_among_ambers_questions(embedded: Path) -> None:
     queries = json.loads((embedded / "amber/data/query/query_discriminative.json").read_text())
-    relations = {mention.relation for item in queries if isinstance(mention := asked(item["query"]), RelationMention)}
+    relations = {
+        mention.relation for item in queries if isinstance(mention := question_mention(item["query"]), RelationMention)
+    }
     assert relations == {"next to", "on", "behind"}
 
 

@@ -34,6 +34,22 @@ def test_tables_of_the_embedded_captions(tmp_path: Path, capsys: pytest.CaptureF
     assert read_table(str(tmp_path / "raw.parquet")).column_names == ["image", "caption"]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "6"], "argument --seeds: 6 is not a multiple of 4, which share a row"),
+        (["--raw", "0"], "argument --raw: '0' is not a whole number from 1 on"),
+    ],
+)
+def test_numbers_that_do_not_fit_are_refused(
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        raw_captions.main(["--out", str(tmp_path / "captions"), *arguments])
+    assert caught.value.code == 2 and message in capsys.readouterr().err
+    assert not (tmp_path / "captions").exists()
+
+
 def test_captions_without_noise_have_no_error() -> None:
     """Each thing and the sign once, all of it true, and no other words."""
     signs = 0

@@ -3,7 +3,6 @@
 import random
 from pathlib import Path
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -19,7 +18,6 @@ from scenes.world import Scene, SceneObject, sample_scene
 from scenes.world.signs import WORDS, Sign
 from scenes.world.things import COLORS, THINGS
 from tests.support.captions.scene_truth import REFERENCE
-from tests.support.photographs import bad_photos, encoded, photo, write_files
 from training.conversations import Conversations, read_table
 from training.encoder.pictures import Pictures
 
@@ -71,15 +69,41 @@ def test_every_table_can_be_learnt_from_and_is_the_same_for_the_same_seed(
     assert with_images == {name for name, table in TABLES.items() if table[1] != "phrases"} - texts
 
 
-def test_another_seed_makes_other_rows_and_a_table_is_written_once(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_another_seed_makes_other_rows(tmp_path: Path) -> None:
     for seed in (0, 1):
         write(tmp_path / f"{seed}.parquet", "first", seed, rows=4)
     first, second = (pq.read_table(tmp_path / f"{seed}.parquet").to_pylist() for seed in (0, 1))
     assert len(first) == len(second) == 4 and not any(row in second for row in first)
-    write(tmp_path / "0.parquet", "first", 1, rows=4)
-    assert "already there" in capsys.readouterr().out and pq.read_table(tmp_path / "0.parquet").to_pylist() == first
+
+
+@pytest.mark.parametrize("name", ["phrases-one", "copying", "first", "easy"])
+def test_a_table_is_written_once(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / f"{name}.parquet"
+    command = ["--out", str(tmp_path), "--tables", name, "--rows", "2"]
+    assert main(command) == 0
+    written = file.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(command) == 0
+    assert capsys.readouterr().out == f"{file}: already there, 2 rows\n" and file.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--rows", "2", "--seed", "1"], "is of another seed or version, expected the table of seed 1; delete it to"),
+        (["--rows", "3"], "has 2 rows, expected 3; delete it to have it written again, or name another folder with"),
+        ([], "has 2 rows, expected 16,000; delete it"),
+    ],
+)
+def test_a_table_with_other_rows_is_not_taken_for_the_one_expected(
+    options: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Such as a table of a trial with few rows, by the training that follows."""
+    command = ["--out", str(tmp_path), "--tables", "copying"]
+    assert main([*command, "--rows", "2"]) == 0
+    capsys.readouterr()
+    assert main([*command, *options]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {tmp_path / 'copying.parquet'} {message}")
 
 
 def test_short_texts_are_all_that_is_true_of_a_scene() -> None:
@@ -116,29 +140,6 @@ def test_honest_captions_of_tables_are_true(monkeypatch: pytest.MonkeyPatch) -> 
             assert mentions and all(mention_is_true(mention, scenes[-1].truth) for mention in mentions)
     assert {len(scene.objects) for scene in scenes[:50]} == {1, 2, 3, 4}
     assert not any(scene.sign for scene in scenes[:50])
-
-
-def test_bad_pictures_of_a_table_are_rows_left_out(tiny_model: Path, tmp_path: Path) -> None:
-    """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
-    folder = tmp_path / "data"
-    write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
-    write_files(tmp_path, {"secret.png": encoded(photo(50, 50), "PNG")})
-    (folder / "link.png").symlink_to(tmp_path / "secret.png")
-    bad: list[tuple[bytes | None, str | None]] = [(content, None) for content, _ in bad_photos().values()]
-    bad += [(None, path) for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "a\0.png")]
-    bad += [(None, None)]
-    good: list[tuple[bytes | None, str | None]] = [(encoded(photo(56, 56), "PNG"), None), (None, "pictures/a.png")]
-    images = [{"bytes": content, "path": path} for content, path in [good[0], *bad, good[1]]]
-    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-    captions = ["a red car"] * len(images)
-    pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
-    processor = MiniCPMVProcessor.from_pretrained(tiny_model)
-    table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
-    assert [drop.row for drop in table.drops] == list(range(1, len(images) - 1))
-    assert {drop.reason for drop in table.drops} == {"unusable_image"}
-    assert len(table) == 2 and len(table[1].slices) == 1
-    without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
-    assert len(without) == 1 and without.drops[-1].detail == "the image has no bytes"
 
 
 # ----- the tokenizer and the first weights

@@ -9,10 +9,10 @@ import pytest
 
 from scenes.language import RelationMention, SignMention, ThingMention, find_mentions, mention_is_true
 from scenes.language.mentions import Truth, mention_of_truth, place_phrase, true_relations
-from scenes.short_questions import KINDS, ShortQuestion, altered, short_questions
+from scenes.short_questions import QUESTION_KINDS, ShortQuestion, altered, short_questions
 from scenes.world import PLACES, hidden_by, sample_scene
 from scenes.world.things import THINGS
-from tests.support.captions.asking import asked
+from tests.support.captions.asking import question_mention
 from tests.support.captions.scene_truth import REFERENCE
 
 TRUTH = json.loads(REFERENCE)
@@ -24,7 +24,7 @@ def answer_is_true(question: ShortQuestion, truth: Truth) -> bool:
     """Whether the scene is as the answer says, found from the texts alone."""
     kind, text, answer = question
     if kind in YES_NO:
-        return mention_is_true(asked(text), truth) == (answer == "Yes")
+        return mention_is_true(question_mention(text), truth) == (answer == "Yes")
     forms = {form: name for name, thing in THINGS.items() for form in (thing.plural, name)}
     if kind == "lookup":
         (place,) = [place for place in PLACES if text == f"What is {place_phrase(place)}?"]
@@ -47,14 +47,14 @@ def answer_is_true(question: ShortQuestion, truth: Truth) -> bool:
 
 
 def test_answers_are_true_and_half_of_the_yes_no_answers_are_yes() -> None:
-    answers: dict[str, Counter[str]] = {kind: Counter() for kind in KINDS}
+    answers: dict[str, Counter[str]] = {kind: Counter() for kind in QUESTION_KINDS}
     for index in range(1500):
         rng = random.Random(index)
         scene = sample_scene(rng)
         questions = short_questions(scene.truth, rng)
         assert [question.kind for question in questions] == [
             kind
-            for kind in KINDS
+            for kind in QUESTION_KINDS
             if (kind != "color" or any(item.color for item in scene.objects))
             and (kind != "sign" or scene.sign)
             and (kind != "relation" or true_relations(scene.truth))
@@ -105,7 +105,7 @@ def test_a_false_answer_is_not_taken_for_a_true_one() -> None:
     ],
 )
 def test_wording(kind: str, expected: set[tuple[str, str]]) -> None:
-    questions = [KINDS[kind](TRUTH, random.Random(index)) for index in range(50)]
+    questions = [QUESTION_KINDS[kind](TRUTH, random.Random(index)) for index in range(50)]
     assert {(question.question, question.answer) for question in questions if question} == expected
 
 

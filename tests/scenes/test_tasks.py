@@ -24,7 +24,7 @@ from scenes.recipe import tasks
 from scenes.world import SceneObject, places_beside, sample_scene
 from scenes.world.signs import Sign
 from tests.support import ROOT
-from tests.support.captions.asking import asked
+from tests.support.captions.asking import question_mention
 from tests.support.captions.scene_truth import SCENE, TRUTH
 
 PROMPTS = ROOT / "assets" / "prompts"
@@ -92,7 +92,7 @@ def test_questions_about_near_claims_are_balanced_and_of_all_that_is_there() -> 
     answers: dict[type, list[str]] = {ThingMention: [], RelationMention: [], SignMention: []}
     for index in range(900):
         branch = tasks.near_question(scene, random.Random(index))
-        mention = asked(branch.prompt)
+        mention = question_mention(branch.prompt)
         assert mention_is_true(mention, scene.truth) == (branch.answer == "Yes"), branch
         answers[type(mention)].append(branch.answer)
     for kind, given in answers.items():
@@ -102,7 +102,7 @@ def test_questions_about_near_claims_are_balanced_and_of_all_that_is_there() -> 
 def test_details_are_signs_relations_and_sizes_each_claim_beside_a_mistaken_one() -> None:
     scene = replace(SCENE, sign=Sign("STOP", "bottom", "blue"), objects=(*SCENE.objects, COUCH))
     branches = tasks.detail_questions(scene, random.Random(0))
-    mentions = [asked(branch.prompt) for branch in branches]
+    mentions = [question_mention(branch.prompt) for branch in branches]
     for mention, branch in zip(mentions, branches, strict=True):
         assert mention_is_true(mention, scene.truth) == (branch.answer == "Yes"), branch
     assert [branch.answer for branch in branches] == ["Yes", "No"] * (len(branches) // 2)

@@ -2,12 +2,17 @@
 
 import json
 import random
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
-from scenes.recipe import model_figures, training_table
+from model import MiniCPMVProcessor
+from scenes.recipe import model_figures, ship, training_table
 from scenes.recipe.tasks import Branch
+from scenes.recipe.trained import trained_models
 from scenes.world import render
 from tests.support.captions.scene_truth import SCENE
 
@@ -28,7 +33,7 @@ def test_only_things_are_recalled() -> None:
 
 
 def test_every_kind_of_picture_has_the_same_questions_each_time() -> None:
-    for pictures in model_figures.KINDS.values():
+    for pictures in model_figures.PICTURE_KINDS.values():
         first, again = (model_figures.sample_questions(3, pictures) for _ in range(2))
         assert [question.prompt for question in first] == [question.prompt for question in again]
         assert [question.image.tobytes() for question in first] == [question.image.tobytes() for question in again]
@@ -60,11 +65,32 @@ def test_the_table_of_stages_has_a_row_a_model(
     assert training_table.main([str(tiny_model), "--scenes", "1", "--out", str(tmp_path / "figures.json")]) == 0
     *_, header, _, row, within = capsys.readouterr().out.strip().split("\n")
     assert header == "| model | caption recall | false mentions | of these habits | recall | yes/no right | sign read |"
-    assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(model_figures.KINDS) - 1)
+    assert row.startswith("| tiny | ") and row.count("/") == 6 * (len(model_figures.PICTURE_KINDS) - 1)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["tiny"]["recall"]["large"] == [0, 0]
     assert within.startswith("| 95% within | 0 / 0")
-    assert training_table.main([str(tmp_path)]) == 2
-    assert "has no config.json; expected the folder of a trained model" in capsys.readouterr().err
-    assert training_table.main(["old/labeler", "new/labeler", str(tiny_model)]) == 2
-    assert capsys.readouterr().err == "error: several folders are named labeler; a row has this name\n"
+
+
+def test_folders_are_checked_before_any_model_is_measured_or_saved(
+    tiny_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (training_table.main, ship.main):
+        out = ["--out", str(tmp_path / "out")]
+        assert command([str(tiny_model), str(tmp_path), *out]) == 2
+        captured = capsys.readouterr()
+        assert captured.err.startswith(f"error: {tmp_path} is not a model folder: it has no config.json; give a folder")
+        assert not captured.out and not (tmp_path / "out").exists()
+        assert command(["old/labeler", "new/labeler", str(tiny_model), *out]) == 2
+        assert "error: several folders are named labeler; give folders of different" in capsys.readouterr().err
+
+
+def test_models_are_shipped_in_bfloat16_under_the_names_of_their_runs(tiny_model: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "policy", tmp_path / "assets"
+    shutil.copytree(tiny_model, run / "model")
+    assert trained_models([tiny_model, run]) == {tiny_model.name: tiny_model, "policy": run / "model"}
+    assert ship.main([str(run), "--out", str(out)]) == 0
+    assert [folder.name for folder in out.iterdir()] == ["policy"]
+    trained, shipped = (load_file(folder / "model.safetensors") for folder in (tiny_model, out / "policy"))
+    assert trained.keys() == shipped.keys()
+    assert all(torch.equal(shipped[name], value.to(torch.bfloat16)) for name, value in trained.items())
+    assert MiniCPMVProcessor.from_pretrained(out / "policy").tokenizer.eos_token == "<|eot_id|>"

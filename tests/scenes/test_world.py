@@ -27,7 +27,7 @@ from scenes.world import (
     sample_scene,
 )
 from scenes.world.habits import COMPANIONS, USUAL_COLORS, USUAL_NUMBERS
-from scenes.world.pictures import FOLDER, HELD_OUT, HUES, SETS, names_in, path_of, picture, resized
+from scenes.world.pictures import FOLDER, HELD_OUT, HUES, SETS, names_with_pictures, path_of, picture, resized
 from scenes.world.scene import MAX_OBJECTS
 from scenes.world.signs import BOARDS, Sign, misread
 from scenes.world.things import COLORS, KINDS, THINGS
@@ -64,7 +64,7 @@ def test_every_thing_has_a_picture_of_its_own_in_each_set(picture_set: str) -> N
 
 
 def test_held_out_pictures_are_of_things_and_unlike_the_others() -> None:
-    held_out = names_in((HELD_OUT,))
+    held_out = names_with_pictures((HELD_OUT,))
     assert len(held_out) == len(list((FOLDER / HELD_OUT).glob("*.webp"))) == 44
     for name in held_out:
         shown = [np.asarray(resized(name, folder, None, 32, False).resize((32, 32))) for folder in (*SETS, HELD_OUT)]
@@ -73,7 +73,7 @@ def test_held_out_pictures_are_of_things_and_unlike_the_others() -> None:
 
 def test_a_thing_has_the_color_that_it_is_given() -> None:
     for thing, picture_set in itertools.product(THINGS.values(), (*SETS, HELD_OUT)):
-        for color in thing.colors if thing.name in names_in((picture_set,)) else ():
+        for color in thing.colors if thing.name in names_with_pictures((picture_set,)) else ():
             image = picture(thing.name, picture_set, color)
             assert image.getchannel("A").tobytes() == picture(thing.name, picture_set, None).getchannel("A").tobytes()
             hue, saturation, _ = np.moveaxis(np.asarray(image.convert("RGB").convert("HSV")).astype(float), -1, 0)
@@ -115,7 +115,11 @@ def test_a_word_is_misread_as_one_with_the_same_letters() -> None:
 def test_scenes_of_new_drawings_have_only_things_that_have_one() -> None:
     scenes = [sample_scene(random.Random(index), sets=(HELD_OUT,)) for index in range(500)]
     assert {item.picture_set for scene in scenes for item in scene.objects} == {HELD_OUT}
-    assert {item.name for scene in scenes for item in scene.objects} == set(names_in((HELD_OUT,))) != set(THINGS)
+    assert (
+        {item.name for scene in scenes for item in scene.objects}
+        == set(names_with_pictures((HELD_OUT,)))
+        != set(THINGS)
+    )
     for scene in scenes[:50]:
         render(scene)  # no picture is missing
 
@@ -179,8 +183,11 @@ def test_relations_follow_from_places(
 
 
 def test_relations_of_a_scene() -> None:
-    said = [(first.name, relation, other.name) for first, relation, other in relations(SCENE)]
-    assert said == [("cat", "on", "couch"), ("couch", "next to", "dog")]
+    related = relations(SCENE.truth["objects"])
+    assert [(first["name"], relation, other["name"]) for first, relation, other in related] == [
+        ("cat", "on", "couch"),
+        ("couch", "next to", "dog"),
+    ]
 
 
 # ----- pictures of scenes

@@ -12,10 +12,11 @@ import pytest
 from model import MiniCPMVProcessor
 from rlaif.config import TrainingConfig
 from rlaif.errors import InputError
+from tests.support.photographs import bad_photos, encoded, photo, write_files
 from tests.support.tiny import noise_image
 from training import conversations, stage
 from training.__main__ import main
-from training.conversations import Conversations
+from training.conversations import Conversations, read_table
 from training.trainer import load_tables, training_arguments
 
 ROWS = 5
@@ -100,3 +101,26 @@ def test_a_start_measures_again_and_a_resume_does_not(
     noise_image((56, 42)).save(tmp_path / f"{ROWS - 1}.png")
     assert train("resumed") == train("started") == 0
     assert (rows("resumed"), rows("started")) == (ROWS - 1, ROWS)
+
+
+def test_rows_with_bad_pictures_are_dropped(tiny_model: Path, tmp_path: Path) -> None:
+    """Opened as everywhere else; a path leads into the folder of the table or nowhere."""
+    folder = tmp_path / "data"
+    write_files(folder, {"pictures/a.png": encoded(photo(40, 40), "PNG")})
+    write_files(tmp_path, {"secret.png": encoded(photo(50, 50), "PNG")})
+    (folder / "link.png").symlink_to(tmp_path / "secret.png")
+    bad: list[tuple[bytes | None, str | None]] = [(content, None) for content, _ in bad_photos().values()]
+    bad += [(None, path) for path in ("../secret.png", str(tmp_path / "secret.png"), "link.png", "gone.png", "a\0.png")]
+    bad += [(None, None)]
+    good: list[tuple[bytes | None, str | None]] = [(encoded(photo(56, 56), "PNG"), None), (None, "pictures/a.png")]
+    images = [{"bytes": content, "path": path} for content, path in [good[0], *bad, good[1]]]
+    kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    captions = ["a red car"] * len(images)
+    pq.write_table(pa.table({"image": pa.array(images, kind), "caption": captions}), folder / "t.parquet")
+    processor = MiniCPMVProcessor.from_pretrained(tiny_model)
+    table = Conversations(read_table(str(folder / "t.parquet")), processor, None, folder=folder)
+    assert [drop.row for drop in table.drops] == list(range(1, len(images) - 1))
+    assert {drop.reason for drop in table.drops} == {"unusable_image"}
+    assert len(table) == 2 and len(table[1].slices) == 1
+    without = Conversations(read_table(str(folder / "t.parquet")), processor, None)
+    assert len(without) == 1 and without.drops[-1].detail == "the image has no bytes"

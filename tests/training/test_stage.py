@@ -233,6 +233,8 @@ def test_tables_are_mixed_or_one_after_the_other_as_in_the_paper_unless_order_is
         ({"sequence_length": 8}, "can be trained on; the first: [0-9]+ tokens, more than 8"),
         ({"trainer": {"learning_rate": "much"}}, "trainer.learning_rate is 'much': Input should be a valid number"),
         ({"trainer": {"output_dir": "x"}}, "trainer.output_dir cannot be set: checkpoints are in the run folder"),
+        ({"trainer": {"eval_strategy": "steps"}}, "trainer.eval_strategy cannot be set: there are no rows for valid"),
+        ({"trainer": {"eval_on_start": True}}, "trainer.eval_on_start cannot be set: there are no rows for validation"),
     ],
 )
 def test_bad_input_is_an_error_of_one_line_and_binds_no_run_folder(

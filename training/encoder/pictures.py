@@ -128,6 +128,11 @@ class Pictures(Dataset[Picture]):
             why = f"the first: {drops[0].detail}" if drops else "the tables are empty"
             raise InputError(f"no row of {', '.join(paths)} can be trained on; {why}; write rows with image and texts")
 
+    @property
+    def num_texts(self) -> int:
+        """Different texts of the usable pictures; `texts` also has those of dropped ones."""
+        return len({row for picture in self.pictures for row in picture.texts})
+
     def __len__(self) -> int:
         return len(self.pictures)
 

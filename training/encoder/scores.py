@@ -5,7 +5,8 @@ Notable choices:
   to lie where the words for what they show are;
 - a picture has no pooled vector: its score with a text is the largest cosine over its patches, so that one patch is
   enough for a small object, and patches stay different from one another;
-- patches reach the word embeddings through the resampler's `kv_proj` and `ln_kv`, which keep what they learn here.
+- patches reach the word embeddings through the resampler's `kv_proj`, which keeps what it learns here, and its `ln_kv`,
+  which is frozen.
 
 In shapes, D is the width of the language model, T the number of different texts of a batch.
 """

@@ -114,7 +114,7 @@ def announce(run: Run[EncoderConfig], trainer: EncoderTrainer, checkpoint: str |
     dropped = sum(map(len, pictures.drops.values()))
     lines = [
         f"{STAGE}, initialized from {run.config.model}",
-        f"{len(pictures):,} pictures, {len(pictures.texts.ids):,} different texts; {dropped:,} rows dropped",
+        f"{len(pictures):,} pictures, {pictures.num_texts:,} different texts; {dropped:,} rows dropped",
     ]
     for part, (trained, total) in parameter_counts(trainer.whole_model).items():
         lines.append(f"{part}: {trained:,} of {total:,} parameters train")
@@ -142,7 +142,7 @@ def finish(run: Run[EncoderConfig], trainer: EncoderTrainer) -> None:
         training={
             "stage": STAGE,
             "rows": pictures,
-            "texts": len(trainer.train_dataset.texts.ids),
+            "texts": trainer.train_dataset.num_texts,
             "steps": trainer.state.global_step,
             "last_loss": last.get("loss"),
             "last_recall": last.get("recall"),

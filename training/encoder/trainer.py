@@ -24,6 +24,10 @@ REFUSED = {
     "remove_unused_columns": "pictures have no other columns",
     "train_sampling_strategy": "batches are of pictures of about the same size",
     "label_smoothing_factor": "the loss is SigLIP's",
+    "eval_strategy": "there are no pictures for validation; the log has the recall of each step",
+    "eval_on_start": "there are no pictures for validation; the log has the recall of each step",
+    "gradient_checkpointing": "the encoder does not support it; lower per_device_train_batch_size",
+    "neftune_noise_alpha": "its noise is for embeddings of a language model, which does not run here",
 }
 
 

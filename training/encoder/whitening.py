@@ -23,7 +23,7 @@ def whiten_patches(
     """Set the patch embedding: row i is eigenvector i / sqrt(eigenvalue i + noise) of the covariance of patches, all
     scaled so that outputs have a standard deviation of 1 over a sample of pictures; the bias centers them.
 
-    Errors: ConfigError if the encoder is wider than a patch has values.
+    Errors: ConfigError if the encoder is wider than a patch has values, or all patches of the sample are equal.
     """
     embedding = vision.embeddings.patch_embedding
     width, _, side, _ = embedding.weight.shape
@@ -36,6 +36,11 @@ def whiten_patches(
     generator = torch.Generator().manual_seed(seed)
     sample = torch.randperm(len(pictures), generator=generator)[:SAMPLE].tolist()
     tiles = torch.cat([split_strip(torch.from_numpy(pictures[index].pixels), side) for index in sample])
+    if tiles.eq(tiles[0]).all():
+        raise ConfigError(
+            f"whiten_patches is true, but all {len(tiles):,} patches of a sample of the pictures are equal and have no "
+            "components; correct the pictures of `data`, or set whiten_patches to false"
+        )
     patches = normalized(tiles, mean, std).flatten(1)  # [n, values]
     center = patches.mean(dim=0)
     eigenvalues, vectors = torch.linalg.eigh(torch.cov(patches.T))  # ascending

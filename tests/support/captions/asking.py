@@ -6,7 +6,7 @@ from scenes.language import Mention, find_mentions
 from scenes.prompts import VERIFY_PROMPT
 
 
-def asked(prompt: str) -> Mention:
+def question_mention(prompt: str) -> Mention:
     """The mention of a yes/no question."""
     question = prompt.removesuffix(VERIFY_PROMPT.replace("{question}", ""))
     assert question != prompt

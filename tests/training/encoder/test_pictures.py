@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from model import MiniCPMVProcessor
 from rlaif.errors import ConfigError
@@ -79,9 +80,20 @@ def test_whitened_patches_are_centered_uncorrelated_and_as_large_as_one_another(
     covariance = torch.cov(after.T)
     assert (covariance - covariance.diag().diag()).abs().max() < 0.02 * covariance.diag().max()
     unwhitened = torch.cov(patches.flatten(1).T)
-    ratio = torch.linalg.eigvalsh(unwhitened).flip(0)
+    eigenvalues = torch.linalg.eigvalsh(unwhitened).flip(0)
     strongest = covariance.diag()[:3]
-    assert strongest.max() / strongest.min() < 1.5 < ratio[0] / ratio[2]
+    assert strongest.max() / strongest.min() < 1.5 < eigenvalues[0] / eigenvalues[2]
+
+
+def test_patches_that_are_all_equal_cannot_be_whitened(
+    tiny_model: Path, processor: MiniCPMVProcessor, tmp_path: Path
+) -> None:
+    """Their components would be divided by zero, and every weight would be NaN."""
+    rows = [{"image": encoded(Image.new("RGB", (56, 56), "gray")), "texts": ["nothing"]}] * 2
+    pictures = Pictures([write_table(tmp_path / "gray.parquet", rows)], processor)
+    vision = load_model(tiny_model)[0].model.vision_model
+    with pytest.raises(ConfigError, match="all 32 patches of a sample of the pictures are equal"):
+        whiten_patches(vision, pictures, [0.5] * 3, [0.5] * 3, seed=0)
 
 
 def test_patches_of_a_wider_encoder_cannot_be_whitened(

@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from model import MiniCPMVProcessor
-from rlaif.config import EncoderConfig
+from rlaif.config import EncoderConfig, TrainingConfig
 from rlaif.config.load import load_config_of
 from tests.support import ROOT
 from tests.support.captions.squares import square_rows, write_table
@@ -29,8 +29,8 @@ def squares(tmp_path_factory: pytest.TempPathFactory) -> str:
     rows = square_rows()
     broken = [
         {**rows[0], "texts": []},
-        {**rows[0], "texts": ["red square", " "]},
-        {"image": {"bytes": b"no picture", "path": None}, "texts": ["red square"]},
+        {**rows[0], "texts": ["a text of dropped rows", " "]},
+        {"image": {"bytes": b"no picture", "path": None}, "texts": ["red square", "another one"]},
         {"image": None, "texts": ["red square"]},
     ]
     return write_table(tmp_path_factory.mktemp("tables") / "squares.parquet", [*broken, *rows])
@@ -159,6 +159,13 @@ def test_a_stopped_training_resumes_to_the_same_weights(
         ({"whiten": True}, "unknown key 'whiten'; did you mean 'whiten_patches'"),
         ({"trainer": {"learning_rate": "much"}}, "trainer.learning_rate is 'much': Input should be a valid number"),
         ({"trainer": {"seed": 3}}, "trainer.seed cannot be set: set the top-level `seed`"),
+        ({"trainer": {"eval_strategy": "steps"}}, "trainer.eval_strategy cannot be set: there are no pictures for val"),
+        ({"trainer": {"eval_on_start": True}}, "trainer.eval_on_start cannot be set: there are no pictures for valid"),
+        (
+            {"trainer": {"gradient_checkpointing": True}},
+            "cannot be set: the encoder does not support it; lower per_dev",
+        ),
+        ({"trainer": {"neftune_noise_alpha": 5}}, "trainer.neftune_noise_alpha cannot be set: its noise is for"),
     ],
 )
 def test_bad_input_is_an_error_of_one_line(
@@ -184,10 +191,10 @@ def test_bad_input_is_an_error_of_one_line(
     assert not (tmp_path / "run" / "model").exists()
 
 
-def test_the_configuration_is_read_strictly_and_its_header_names_command_cost_and_result(tmp_path: Path) -> None:
+def test_the_configuration_of_the_embedded_encoder_and_what_starts_from_it(tmp_path: Path) -> None:
     path = ROOT / "configs" / "training" / "encoder.yaml"
     config = load_config_of(EncoderConfig, path)
     assert training_arguments(config, tmp_path).lr_scheduler_type == "cosine" and config.whiten_patches
-    header = path.read_text().split("\n\n")[0]
-    assert all(word in header for word in ("command ", "cost ", "result "))
-    assert next_command(Path("runs/training/start")) == "make pretrain STAGE=1"
+    pretraining = load_config_of(TrainingConfig, path.with_name("pretrain-1.yaml"))
+    assert next_command(Path(pretraining.model).parent) == "make pretrain STAGE=1"
+    assert next_command(Path("runs/mine")) == 'make pretrain STAGE=1 SET="model=runs/mine/model"'
