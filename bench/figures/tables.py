@@ -103,6 +103,8 @@ def labeler_table(figures: Figures) -> str:
 def rounds_table(figures: Figures) -> str:
     """One row per seed: the policy that was chosen on validation, on the test split."""
     columns = ["seed", "chosen policy", "hallucinated mentions", "answers with one", "recall", "mean words"]
+    asked = all("short_answers" in run for run in figures.values())
+    columns += ["short answers"] if asked else []
     rows = []
     for seed, run in figures.items():
         change = run["change"]
@@ -115,6 +117,7 @@ def rounds_table(figures: Figures) -> str:
                 _shift(run, "response_rate"),
                 _shift(run, "recall"),
                 f"{_shift(run, 'mean_words')} ({change['mean_words']:+.0%})",
+                *([_short_answers(run)] if asked else []),
             ]
         )
     return markdown_table(columns, rows)
