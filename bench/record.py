@@ -47,13 +47,19 @@ def rounds(folders: Sequence[Path]) -> Metrics:
 
 
 def ablations(folders: Sequence[Path]) -> Metrics:
-    """By variant, in the order of the folder's table."""
-    from rlaif.pipelines.ablations import read_metrics as read_variant
+    """By variant of configs/ablations.yaml that ran; without minutes, which depend on what else the machine did."""
+    from rlaif.config import AblationsConfig
+    from rlaif.config.load import load_config_of
+    from rlaif.pipelines.ablations import folder_name
 
-    sections = ("before", "after", "labeler", "short_answers", "intervals", "minutes")
-    folder = only(folders)
-    variants = sorted(folder.glob("*/metrics.json"), key=lambda file: file.stat().st_mtime)
-    return {file.parent.name.replace("-", " "): pick(read_variant(file.parent), sections) for file in variants}
+    sections = ("before", "after", "labeler", "short_answers", "intervals")
+    config = load_config_of(AblationsConfig, ROOT / "configs" / "ablations.yaml")
+    variants = {name: only(folders) / folder_name(name) for name in config.variants}
+    return {
+        name: pick(read_metrics(folder), sections)
+        for name, folder in variants.items()
+        if (folder / "metrics.json").is_file()
+    }
 
 
 def best_of_n(folders: Sequence[Path]) -> Metrics:

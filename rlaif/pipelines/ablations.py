@@ -73,17 +73,16 @@ def read_metrics(folder: Path) -> dict[str, Any]:
 def table(metrics: Mapping[str, Any]) -> str:
     """Markdown, one row per variant; shares in percent. The first row is the first variant before alignment.
 
-    A column for which no variant has a figure is left out.
+    A column for which no variant has a figure is left out, that of the minutes, too.
     """
     columns = {
         heading: (section, key)
         for heading, (section, key) in COLUMNS.items()
         if any(key in figures.get(section, {}) for figures in metrics.values())
     }
-    rows = [
-        f"| variant | {' | '.join(columns)} | minutes |",
-        "|---" * (len(columns) + 2) + "|",
-    ]
+    timed = any("minutes" in figures for figures in metrics.values())
+    headings = ["variant", *columns, *(["minutes"] if timed else [])]
+    rows = [f"| {' | '.join(headings)} |", "|---" * len(headings) + "|"]
     first = next(iter(metrics.values()))
     intervals, short = first.get("intervals", {}), first.get("short_answers", {})
     before = {
@@ -96,8 +95,9 @@ def table(metrics: Mapping[str, Any]) -> str:
     }
     for name, figures in {"before alignment": before, **metrics}.items():
         cells = [cell(figures, section, key) for section, key in columns.values()]
-        minutes = f"{figures['minutes']:.1f}" if "minutes" in figures else ""
-        rows.append(f"| {name} | {' | '.join(cells)} | {minutes} |")
+        if timed:
+            cells.append(f"{figures['minutes']:.1f}" if "minutes" in figures else "")
+        rows.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
