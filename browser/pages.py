@@ -45,7 +45,7 @@ def _tone(claims: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def score(value: float | None) -> str:
     """A score with a true minus; empty where there is none."""
-    return "" if value is None else signed(round(value, 3), None)
+    return "" if value is None else signed(value, None)
 
 
 def pair_cards(snapshot: Snapshot, rows: Sequence[Row]) -> list[dict[str, Any]]:

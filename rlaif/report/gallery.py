@@ -72,7 +72,7 @@ def _card(row: Row) -> Row:
     texts = ["\n".join(message["content"] for message in row[side]) for side in ("chosen", "rejected")]
     return {
         "address": address(row["prompt_id"]),
-        "margin": signed(round(row["margin"], 3), None),
+        "margin": signed(row["margin"], None),
         "picture": data_uri(row["images"][0]["bytes"], SIDE, QUALITY) if row["images"] else None,
         "sides": list(zip(("chosen", "rejected"), first_words(*texts), strict=True)),
         "claim": _rejected_claim(row),

@@ -57,8 +57,8 @@ def preference(row: dict[str, Any]) -> tuple[bool, int, int, int, float]:
     false = sum(claim["verdict"] is False for claim in rejected)
     clear = all(claim["verdict"] for claim in chosen) and 0 < false < len(rejected) and not unknown
     too_long = max(0, len(chosen) - MOST_CLAIMS) + max(0, len(rejected) - MOST_CLAIMS)
-    sure = sum(certainty(claim) for claim in [*chosen, *rejected])
-    return not clear, too_long, -false, -len(rejected), -sure
+    surest = min((certainty(claim) for claim in [*chosen, *rejected]), default=0.0)
+    return not clear, too_long, -false, -len(rejected), -surest
 
 
 def certainty(claim: dict[str, Any]) -> float:

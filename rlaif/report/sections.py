@@ -243,7 +243,7 @@ def percent(share: float, digits: int = 1) -> str:
 
 
 def signed(value: float, digits: int | None = 1) -> str:
-    """A number with its sign and a true minus; digits None: as short as it is."""
-    text = f"{abs(value):g}" if digits is None else f"{abs(value):.{digits}f}"
+    """A number with its sign and a true minus; digits None: as short as it is, at most three decimals."""
+    text = f"{abs(round(value, 3)):g}" if digits is None else f"{abs(value):.{digits}f}"
     plus = "" if digits is None else "+"
     return text if not float(text) else (MINUS if value < 0 else plus) + text

@@ -245,7 +245,12 @@ def test_outcomes_are_counted_with_their_shares() -> None:
 
 
 def test_signed() -> None:
-    assert [signed(value, None) for value in (0.0, -2.0, 0.25)] == ["0", "\N{MINUS SIGN}2", "0.25"]
+    assert [signed(value, None) for value in (0.0, -2.0, 0.25, -0.0258732)] == [
+        "0",
+        "\N{MINUS SIGN}2",
+        "0.25",
+        "\N{MINUS SIGN}0.026",
+    ]
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
