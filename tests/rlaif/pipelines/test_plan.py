@@ -83,8 +83,8 @@ def test_full_training_fits_eight_gpus_that_share_the_model(capsys: pytest.Captu
             "engine.tensor_parallel_size is 2, but PROCESSES is 1; set PROCESSES to the number of GPUs",
         ),
         (
-            ["--set", "policy.model=runs/training/start/model"],
-            "there is no model folder runs/training/start/model; run the stage that writes it first, or name a model "
+            ["--set", "policy.model=runs/typo/model"],
+            "there is no model folder runs/typo/model; run the stage that writes it first, or name a model "
             "in its place, such as openbmb/MiniCPM-Llama3-V-2_5",
         ),
     ],
