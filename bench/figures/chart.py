@@ -26,7 +26,7 @@ def rounds_chart(figures: Figures) -> str:
     width, below = WIDTH * SCALE + 2 * LEFT, HEAD + (HEIGHT - 14) * SCALE
     nested = f'<svg x="{LEFT - 8}" y="{HEAD}" width="{WIDTH * SCALE:g}" height="{HEIGHT * SCALE:g}" '
     body = [
-        text("title", LEFT, 36, "False object mentions by round of alignment, in percent"),
+        text("title", LEFT, 36, "False mentions by round of alignment, in percent"),
         text("subtitle soft", LEFT, 60, subtitle(figures)),
         Markup(str(chart).replace("<svg ", nested, 1)),
     ]
@@ -36,7 +36,7 @@ def rounds_chart(figures: Figures) -> str:
         body.append(key.format(tone, LEFT + 6, y - 5))
         body.append(text("legend", LEFT + 20, y, test_figures(seed, figures[seed])))
     height = below + LEGEND_LINE * len(seeds) + 18
-    return svg_document(round(width), round(height), "False object mentions by round of alignment", body, STYLE)
+    return svg_document(round(width), round(height), "False mentions by round of alignment", body, STYLE)
 
 
 def seed_lines(seed: str, run: Figures, tone: str) -> list[Line]:
