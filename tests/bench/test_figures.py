@@ -132,7 +132,7 @@ def test_names_of_benchmark_figures_are_those_of_the_benchmarks() -> None:
     """A renamed figure would vanish from the table without a word."""
     figures = read_result("benchmarks").figures
     for benchmark, names in BENCHMARK_FIGURES.items():
-        assert set(figures[benchmark]["before"]["figures"]) == set(names)
+        assert set(figures[benchmark]["before"]["figures"]) >= set(names)
 
 
 def candidate(name: str, number: int | None, rate: float) -> dict[str, object]:
