@@ -21,22 +21,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedConfig, TrainingArguments
+from transformers import PreTrainedModel, TrainingArguments
 
-from model import MiniCPMVConfig
 from model.modeling import released_name
 from model.parts import moved_tensors, parameter_counts
 from model.transformers_private import last_complete_checkpoint
 from rlaif.config import TrainingConfig
-from rlaif.errors import InputError, ModelError
-from rlaif.inference.revision import model_revision
+from rlaif.errors import ModelError
 from rlaif.memory.settings import Cures, check_card, stage_step, stage_training
 from rlaif.memory.shapes import shape_of
 from rlaif.processes import check_checkpoint, on_first_process, record_processes, sharding, use_of_processes
-from rlaif.storage.files import read_json, sha256_of, write_json
+from rlaif.storage.files import read_json, write_json
 from rlaif.storage.model_folder import complete_model
 from rlaif.storage.run import Run
 from training.paper_stages import STAGES, next_command
+from training.start import check_model, hash_tables
 from training.trainer import LENGTHS, StageTrainer, build_trainer, training_arguments
 
 # fields of TrainingArguments that determine the weights; the others may change when a stage is resumed
@@ -101,26 +100,9 @@ def check_start(config: TrainingConfig) -> str:
 
     Errors: ModelError if it is missing, has another type, or is not from the previous stage of the paper.
     """
-    folder = Path(config.model)
     before = None if config.after_any else STAGES[config.stage].after
-    try:
-        revision = model_revision(config.start)
-    except ModelError as error:
-        hint = ""
-        if (folder / "model").is_dir():
-            hint = f"; set `model` to {folder / 'model'}"
-        elif before and not folder.is_dir():
-            hint = f"; to train {before} first: `{STAGES[before].command}`"
-        raise ModelError(f"{error}{hint}") from error
-    pinned = config.revision if folder.is_dir() else revision
-    values, _ = PreTrainedConfig.get_config_dict(config.model, revision=pinned)
-    kind = values.get("model_type")
-    if kind != MiniCPMVConfig.model_type:
-        raise ModelError(
-            f"{config.model} is a model of type {kind!r}; only MiniCPM-V ({MiniCPMVConfig.model_type!r}) is trained "
-            "here; set `model` to one"
-        )
-    written_by = stage_that_wrote(folder)
+    revision = check_model(config, f"; to train {before} first: `{STAGES[before].command}`" if before else "")
+    written_by = stage_that_wrote(Path(config.model))
     if before and written_by not in (before, config.stage):
         got = f"was written by {written_by}" if written_by else "was not written by a finished stage"
         raise ModelError(
@@ -141,13 +123,10 @@ def stage_that_wrote(model: Path) -> str | None:
 
 def settings_of(config: TrainingConfig, args: TrainingArguments) -> dict[str, Any]:
     """All that determines the weights: the stage, the content of its tables, the optimizer. Errors: InputError."""
-    for path in config.data:
-        if not Path(path).is_file():
-            raise InputError(f"no training table {path}; `data` takes parquet files")
     values = args.to_dict()
     return {
         **config.model_dump(exclude={"revision", "after_any", "trainer", "attention"}),
-        "data_sha256": {path: sha256_of(Path(path)) for path in config.data},
+        "data_sha256": hash_tables(config.data),
         "trainer": {key: values[key] for key in RESULT_FIELDS},
     }
 
@@ -188,16 +167,8 @@ def fit(trainer: StageTrainer, checkpoint: str | None) -> None:
 def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
     """Check that frozen parts did not change, and write model, log and metrics."""
     saved, config = run.path / "training" / "model", run.config
-    frozen = [
-        released_name(name) for name, parameter in trainer.model.named_parameters() if not parameter.requires_grad
-    ]
-    moved = moved_tensors(config.model, config.revision, saved, frozen)
-    assert not moved, f"a frozen parameter changed: {moved[0]}"
     (saved / "training_args.bin").unlink()  # a pickle; training.json has the settings
-    processor: Any = trainer.processing_class
-    complete_model(saved, config.start, processor.tokenizer, processor.end_of_turn)
-    shutil.rmtree(run.path / "model", ignore_errors=True)  # from a run that was killed before it finished
-    os.replace(saved, run.path / "model")
+    keep_model(run, saved, trainer.model, trainer.processing_class)
     shutil.rmtree(run.path / "cache")
     history, tables = trainer.state.log_history, trainer.train_dataset.tables
     write_json(run.path / "training" / "log.json", history)
@@ -213,3 +184,14 @@ def finish(run: Run[TrainingConfig], trainer: StageTrainer) -> None:
         }
     )
     run.finish({"rows": rows}, next_command(config.stage, run.path))
+
+
+def keep_model(run: Run[Any], saved: Path, model: PreTrainedModel, processor: Any) -> None:
+    """Check that frozen parts did not change, and move the saved model into its place in the run folder."""
+    config = run.config
+    frozen = [released_name(name) for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    moved = moved_tensors(config.model, config.revision, saved, frozen)
+    assert not moved, f"a frozen parameter changed: {moved[0]}"
+    complete_model(saved, config.start, processor.tokenizer, processor.end_of_turn)
+    shutil.rmtree(run.path / "model", ignore_errors=True)  # from a run that was killed before it finished
+    os.replace(saved, run.path / "model")

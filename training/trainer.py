@@ -13,7 +13,7 @@ from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from model.parts import PARTS, freeze
 from model.transformers_private import ReleasedCheckpoints
 from rlaif.config import TrainingConfig
-from rlaif.errors import ConfigError, InputError, ModelError
+from rlaif.errors import ConfigError, InputError
 from rlaif.processes import ShardedTrainer
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
 from training.attention import Attention, choose_attention, set_attention, set_vision_attention
@@ -22,6 +22,7 @@ from training.loss import answer_weights
 from training.packing import Sample, content_tokens, folded_batch, packed_batch
 from training.paper_stages import STAGES, order_of
 from training.sequences import Sequences
+from training.start import read_model
 
 REFUSED = {
     "output_dir": "checkpoints are in the run folder, under training/",
@@ -145,23 +146,12 @@ def load_model(config: TrainingConfig) -> tuple[MiniCPMVForConditionalGeneration
 
     Errors: ModelError.
     """
-    try:
-        processor = MiniCPMVProcessor.from_pretrained(config.model, revision=config.revision)
-        model = MiniCPMVForConditionalGeneration.from_pretrained(
-            config.model, revision=config.revision, use_safetensors=True, dtype="float32"
-        )
-    except (ValueError, OSError) as error:
-        raise ModelError(" ".join(str(error).split())) from error
     stage = STAGES[config.stage]
+    model, processor = read_model(config, stage.slicing)
     freeze(model, set(PARTS) - set(config.trained))
-    model.config.image_token_id = processor.image_token_id  # released configurations do not have it
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, config.dtype))
-    images = processor.image_processor
-    images.slice_mode = model.config.slice_mode = stage.slicing
-    if config.scale_resolution is not None:
-        images.scale_resolution = model.config.image_size = config.scale_resolution
     return model, processor
 
 

@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import pytest
 from evaluation.benchmarks.amber import Scene as AmberScene
 from evaluation.benchmarks.amber import read_amber
 from evaluation.benchmarks.chair import find_words, read_chair
-from evaluation.benchmarks.mmhal import MMHal, read_mmhal
+from evaluation.benchmarks.mmhal import read_mmhal
 from evaluation.benchmarks.pope import read_pope
-from evaluation.benchmarks.questions import Benchmark, usable_image
+from evaluation.benchmarks.questions import usable_image
+from evaluation.benchmarks.stage import READERS
 from rlaif.config import BenchmarkSection
 from scenes.benchmarks import write_files
 from scenes.benchmarks.amber import suggested_things
@@ -29,12 +29,6 @@ from tests.support.captions.asking import question_mention
 
 SCENES = 60
 DEFAULT = BenchmarkSection()
-READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
-    "pope": read_pope,
-    "chair": read_chair,
-    "amber": read_amber,
-    "mmhal": read_mmhal,
-}
 ENDING = VERIFY_PROMPT.replace("{question}", "")
 
 

@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from rlaif.config import TrainingConfig
 from tests.support.kills.launched import EVERYTHING, SHARDINGS, start, start_and_kill
+from tests.support.kills.trained import leave_as_killed
 from tests.support.tiny import noise_image
 from training.__main__ import main
 from training.conversations import Conversations, read_table
@@ -148,11 +149,7 @@ def test_a_stopped_stage_resumes_to_the_same_losses_and_weights(
     assert main(command(straight, trainer, **common)) == 0
     assert main(command(stopped, trainer, **common)) == 0
     run = stopped / "run"
-    # as a kill at step 4 leaves it
-    marker = json.loads((run / "training.json").read_text())
-    (run / "training.json").write_text(json.dumps({**marker, "finished": False}))
-    (run / "model" / "model.safetensors").unlink()
-    (run / "training" / "checkpoint-4" / "trainer_state.json").unlink()
+    leave_as_killed(run, 4)
     capsys.readouterr()
     changes = {"save_total_limit": 3, "dataloader_num_workers": 2}
     assert main(command(stopped, {**trainer, **changes}, **common)) == 0

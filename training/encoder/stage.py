@@ -15,26 +15,20 @@ tables that `data` names (columns: training.encoder.pictures) and writes to the 
 A stopped stage resumes from its last checkpoint when the same command is run again.
 """
 
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedConfig, TrainingArguments
+from transformers import TrainingArguments
 
-from model import MiniCPMVConfig
-from model.modeling import released_name
-from model.parts import moved_tensors, parameter_counts
+from model.parts import parameter_counts
 from model.transformers_private import last_complete_checkpoint
 from rlaif.config import EncoderConfig
-from rlaif.errors import InputError, ModelError
-from rlaif.inference.revision import model_revision
 from rlaif.processes import check_checkpoint, on_first_process, record_processes, use_of_processes
-from rlaif.storage.files import sha256_of, write_json
-from rlaif.storage.model_folder import complete_model
+from rlaif.storage.files import write_json
 from rlaif.storage.run import Run
 from training.encoder.trainer import EncoderTrainer, build_trainer, training_arguments
-from training.stage import RESULT_FIELDS
+from training.stage import RESULT_FIELDS, keep_model
+from training.start import check_model, hash_tables
 
 STAGE = "encoder"
 
@@ -63,7 +57,7 @@ def begin(run: Run[EncoderConfig], args: TrainingArguments) -> tuple[str, str | 
     """Check the inputs and bind the run folder to them. Returns the revision of the start model and the checkpoint to
     resume from; None if the stage has finished already. Errors: RlaifError.
     """
-    revision = check_start(run.config)
+    revision = check_model(run.config)
     settings = {**settings_of(run.config, args), "model_revision": revision}
     if not run.begin(["model"], settings, inputs=[]):
         return None
@@ -73,30 +67,13 @@ def begin(run: Run[EncoderConfig], args: TrainingArguments) -> tuple[str, str | 
     return revision, checkpoint
 
 
-def check_start(config: EncoderConfig) -> str:
-    """The revision of the model that training starts from. Errors: ModelError if it is missing or of another type."""
-    revision = model_revision(config.start)
-    pinned = config.revision if Path(config.model).is_dir() else revision
-    values, _ = PreTrainedConfig.get_config_dict(config.model, revision=pinned)
-    kind = values.get("model_type")
-    if kind != MiniCPMVConfig.model_type:
-        raise ModelError(
-            f"{config.model} is a model of type {kind!r}; only the encoder of MiniCPM-V "
-            f"({MiniCPMVConfig.model_type!r}) is trained here; set `model` to one"
-        )
-    return revision
-
-
 def settings_of(config: EncoderConfig, args: TrainingArguments) -> dict[str, Any]:
     """All that determines the weights: the content of the tables, the optimizer. Errors: InputError."""
-    for path in config.data:
-        if not Path(path).is_file():
-            raise InputError(f"no table {path}; `data` takes parquet files")
     values = args.to_dict()
     return {
         "stage": STAGE,
         **config.model_dump(exclude={"revision", "trainer"}),
-        "data_sha256": {path: sha256_of(Path(path)) for path in config.data},
+        "data_sha256": hash_tables(config.data),
         "trainer": {key: values[key] for key in RESULT_FIELDS},
     }
 
@@ -126,15 +103,10 @@ def announce(run: Run[EncoderConfig], trainer: EncoderTrainer, checkpoint: str |
 
 def finish(run: Run[EncoderConfig], trainer: EncoderTrainer) -> None:
     """Save the model, check that frozen parts did not change, and write log and metrics."""
-    saved, config, model = run.path / "training" / "model", run.config, trainer.whole_model
+    saved, model = run.path / "training" / "model", trainer.whole_model
     model.save_pretrained(saved)
     trainer.processor.save_pretrained(saved)
-    frozen = [released_name(name) for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    moved = moved_tensors(config.model, config.revision, saved, frozen)
-    assert not moved, f"a frozen parameter changed: {moved[0]}"
-    complete_model(saved, config.start, trainer.processor.tokenizer, trainer.processor.end_of_turn)
-    shutil.rmtree(run.path / "model", ignore_errors=True)  # from a run that was killed before it finished
-    os.replace(saved, run.path / "model")
+    keep_model(run, saved, model, trainer.processor)
     history, pictures = trainer.state.log_history, len(trainer.train_dataset)
     write_json(run.path / "training" / "log.json", history)
     last = next((entry for entry in reversed(history) if "loss" in entry), {})

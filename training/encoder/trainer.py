@@ -9,13 +9,14 @@ from transformers import Trainer, TrainingArguments, set_seed
 
 from model import MiniCPMVForConditionalGeneration, MiniCPMVProcessor
 from rlaif.config import EncoderConfig
-from rlaif.errors import ConfigError, ModelError
+from rlaif.errors import ConfigError
 from rlaif.processes import sharding
 from rlaif.trainer import LOGGED, parse_trainer_arguments, report_as_text
 from training.attention import set_vision_attention
 from training.encoder.pictures import Collator, Pictures, SimilarSizes
 from training.encoder.scores import TextScorer, text_vectors
 from training.encoder.whitening import whiten_patches
+from training.start import read_model
 
 REFUSED = {
     "output_dir": "checkpoints are in the run folder, under training/",
@@ -117,19 +118,8 @@ def load_model(config: EncoderConfig) -> tuple[MiniCPMVForConditionalGeneration,
 
     Errors: ModelError.
     """
-    try:
-        processor = MiniCPMVProcessor.from_pretrained(config.model, revision=config.revision)
-        model = MiniCPMVForConditionalGeneration.from_pretrained(
-            config.model, revision=config.revision, use_safetensors=True, dtype="float32"
-        )
-    except (ValueError, OSError) as error:
-        raise ModelError(" ".join(str(error).split())) from error
+    model, processor = read_model(config, slicing=False)
     model.requires_grad_(False)
     model.model.vision_model.requires_grad_(True)
     model.model.resampler.kv_proj.requires_grad_(True)
-    model.config.image_token_id = processor.image_token_id  # released configurations do not have it
-    images = processor.image_processor
-    images.slice_mode = model.config.slice_mode = False
-    if config.scale_resolution is not None:
-        images.scale_resolution = model.config.image_size = config.scale_resolution
     return model, processor

@@ -2,7 +2,6 @@
 
 import base64
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,14 @@ import pytest
 
 from evaluation.benchmarks.amber import Scene, YesNo, read_amber
 from evaluation.benchmarks.chair import read_chair
-from evaluation.benchmarks.mmhal import Known, MMHal, read_mmhal
+from evaluation.benchmarks.mmhal import Known, read_mmhal
 from evaluation.benchmarks.pope import read_pope
-from evaluation.benchmarks.questions import Benchmark, Question, read_records, usable_image
+from evaluation.benchmarks.questions import Question, read_records, usable_image
+from evaluation.benchmarks.stage import READERS
 from rlaif.config import BenchmarkSection
 from rlaif.errors import InputError
 
 DEFAULT = BenchmarkSection()
-READERS: dict[str, Callable[[Path, BenchmarkSection], Benchmark | MMHal]] = {
-    "pope": read_pope,
-    "chair": read_chair,
-    "amber": read_amber,
-    "mmhal": read_mmhal,
-}
 
 POPE = [
     {"question_id": 0, "image": "COCO_1.jpg", "image_id": 1, "text": "Is there a dog in the image?", "label": "yes"},

@@ -15,6 +15,7 @@ from rlaif.config import EncoderConfig, TrainingConfig
 from rlaif.config.load import load_config_of
 from tests.support import ROOT
 from tests.support.captions.squares import square_rows, write_table
+from tests.support.kills.trained import leave_as_killed
 from tests.support.tiny import load_model
 from training.encoder.__main__ import main
 from training.encoder.pictures import Collator, Pictures
@@ -127,11 +128,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
     assert main(command(straight, trainer, **common)) == 0
     assert main(command(stopped, trainer, **common)) == 0
     run = stopped / "run"
-    # as a kill at step 24 leaves it
-    marker = json.loads((run / "training.json").read_text())
-    (run / "training.json").write_text(json.dumps({**marker, "finished": False}))
-    (run / "model" / "model.safetensors").unlink()
-    (run / "training" / "checkpoint-24" / "trainer_state.json").unlink()
+    leave_as_killed(run, 24)
     capsys.readouterr()
     assert main(command(stopped, trainer, **common)) == 0
     out = capsys.readouterr().out
@@ -146,7 +143,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data": ["nowhere.parquet"]}, "no table nowhere.parquet; `data` takes parquet files"),
+        ({"data": ["nowhere.parquet"]}, "no training table nowhere.parquet; `data` takes parquet files"),
         ({"data": ["columns"]}, "has the columns image, caption, but not texts; a table of the encoder has image"),
         (
             {"data": ["types"]},
@@ -155,7 +152,7 @@ def test_a_stopped_training_resumes_to_the_same_weights(
         ({"data": ["broken"]}, "no row of .* can be trained on; the first: the picture has no texts"),
         ({"data": ["pyproject.toml"]}, "pyproject.toml is not a readable parquet file"),
         ({"model": "nowhere"}, "no model folder nowhere; give a folder"),
-        ({"model": "other"}, "is a model of type 'llava'; only the encoder of MiniCPM-V .'minicpmv'. is trained here"),
+        ({"model": "other"}, "is a model of type 'llava'; only MiniCPM-V .'minicpmv'. is trained here"),
         ({"whiten": True}, "unknown key 'whiten'; did you mean 'whiten_patches'"),
         ({"trainer": {"learning_rate": "much"}}, "trainer.learning_rate is 'much': Input should be a valid number"),
         ({"trainer": {"seed": 3}}, "trainer.seed cannot be set: set the top-level `seed`"),
