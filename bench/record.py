@@ -5,7 +5,7 @@
     python -m bench.record rounds runs/rounds runs/rounds-1
     make cost > cost.txt && python -m bench.record cost cost.txt
 
-The sources of demo, rounds, ablations, best-of-n, benchmarks and rewrite-captions are run folders with a metrics.json;
+The sources of demo, rounds, ablations, best-of-n, benchmarks, rewrite-captions and labeler-precision are run folders;
 those of other results are files with the output of a command, whose Markdown tables are recorded.
 """
 
@@ -90,6 +90,19 @@ def captions(folders: Sequence[Path]) -> Metrics:
     return {**metrics["rewrites"], "intervals": metrics["intervals"]["rewrites"]}
 
 
+def labeler_precision(folders: Sequence[Path]) -> Metrics:
+    """By run: the share of its labeler's verdicts that are right, and Cohen's kappa of the two."""
+    from evaluation.compare_labelers import compare
+
+    if len(folders) != 2:
+        raise InputError(f"got {len(folders)} run folders; two labelers are compared")
+    first, second, agreement = compare(folders[0], folders[1])
+    return {
+        side.path.name: {"accuracy": side.calibration.accuracy(), "kappa": agreement.kappa()}
+        for side in (first, second)
+    }
+
+
 FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  # name -> title, command, reader
     "demo": ("One round of alignment on the embedded scenes", 'make demo SET="seed=N"', demo),
     "rounds": ("Four rounds of alignment on the embedded scenes", 'make rounds SET="seed=N"', rounds),
@@ -97,6 +110,11 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  
     "best-of-n": ("The best of N answers of the aligned policy", "make best-of-n N=16", best_of_n),
     "benchmarks": ("Public benchmarks on embedded scenes", "make benchmark NAME=...", benchmarks),
     "rewrite-captions": ("Captions before and after rewriting", "make rewrite-captions", captions),
+    "labeler-precision": (
+        "The embedded labeler in two precisions on the answers of the demo",
+        'make compare-labelers RUNS="runs/demo runs/bfloat16"',
+        labeler_precision,
+    ),
 }
 
 

@@ -185,6 +185,15 @@ def captions_table(figures: Figures) -> str:
     return markdown_table(["", *CAPTION_COLUMNS.values()], rows)
 
 
+def labeler_precision_table(figures: Figures) -> str:
+    """One column per run: how often its labeler is right, and how often both say the same."""
+    rows = {"verdicts right": "accuracy", "Cohen's kappa of the two": "kappa"}
+    return markdown_table(
+        ["", *figures],
+        [[label, *(format_figure(name, run[name]) for run in figures.values())] for label, name in rows.items()],
+    )
+
+
 def printed_tables(figures: Figures) -> str:
     """The tables that a command printed."""
     return "\n\n".join(markdown_table(table["columns"], table["rows"]) for table in figures["tables"])
@@ -208,6 +217,7 @@ TABLES: dict[str, tuple[str, Callable[[Figures], str]]] = {  # name in pages -> 
     "best-of-n": ("best-of-n", best_of_n_table),
     "benchmarks": ("benchmarks", benchmarks_table),
     "rewrite-captions": ("rewrite-captions", captions_table),
+    "labeler-precision": ("labeler-precision", labeler_precision_table),
 }
 
 

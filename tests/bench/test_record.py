@@ -9,6 +9,9 @@ import pytest
 from bench.figures.results import read_result
 from bench.figures.tables import SELECTORS, TABLES
 from bench.record import FROM_RUNS, main, tables_in
+from evaluation import compare_labelers
+from evaluation.agreement import Agreement
+from evaluation.compare_labelers import Side
 
 FIGURES = {"mention_rate": 0.2, "response_rate": 0.4, "recall": 0.8, "mean_words": 20.0}
 AGREEMENT = ("claim_accuracy", "split_accuracy", "pair_agreement", "pair_ties")
@@ -47,7 +50,7 @@ def run(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", FROM_RUNS)
+@pytest.mark.parametrize("name", [name for name in FROM_RUNS if name != "labeler-precision"])
 def test_recorded_figures_fill_the_tables(name: str, run: Path, tmp_path: Path) -> None:
     file = tmp_path / f"{name}.json"
     assert main([name, str(run), "--out", str(file)]) == 0
@@ -70,6 +73,24 @@ def test_best_of_n_is_recorded_by_temperature(run: Path, tmp_path: Path) -> None
     assert list(figures) == ["0.7"] and figures["0.7"]["reward"]["2"] == FIGURES
 
 
+def test_two_labelers_are_recorded_by_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agreement = Agreement()
+    for first, second, times in ((True, True, 20), (True, False, 5), (False, True, 10), (False, False, 15)):
+        agreement.add_verdicts(first, second, times)
+    sides = Side(tmp_path / "demo"), Side(tmp_path / "bfloat16")
+    for side, right in zip(sides, (True, False), strict=True):
+        side.calibration.add(0.9, True, right)
+    monkeypatch.setattr(compare_labelers, "compare", lambda *folders: (*sides, agreement))
+    file = tmp_path / "labeler-precision.json"
+    assert main(["labeler-precision", *(str(side.path) for side in sides), "--out", str(file)]) == 0
+    figures = read_result("labeler-precision", tmp_path).figures
+    assert figures["demo"]["kappa"] == pytest.approx(0.4)
+    assert TABLES["labeler-precision"][1](figures).splitlines()[::2] == [
+        "|  | demo | bfloat16 |",
+        "| verdicts right | 100.0% | 0.0% |",
+    ]
+
+
 def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     output = "1 core\n\n| images | dpo |\n|---|---|\n| 100 | 2.0 s |\nline\n| slices | dpo |\n|---|---|\n"
     first, second = tables_in(output)
@@ -88,6 +109,7 @@ def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["demo", "nowhere"], "nowhere/metrics.json does not exist; name the folder of a finished run"),
+        (["labeler-precision", "a"], "got 1 run folders; two labelers are compared"),
         (["ablations", "a", "b"], "got 2 run folders; this result is recorded from exactly one"),
         (["growth", "/dev/null"], "no Markdown table in /dev/null; expected files with the output of a command"),
     ],
