@@ -11,6 +11,7 @@ cost per image. For slices, the same scenes are scaled to squares of several siz
 import argparse
 import io
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from PIL import Image
 
 from bench.result import machine
 from model import MiniCPMVProcessor
+from rlaif.command import exit_status
 from rlaif.config import Config
 from rlaif.config.load import load_config
 from rlaif.pipelines.stages import STAGES, run_stages
@@ -87,14 +89,20 @@ def line(sizes: Sequence[float], values: Sequence[float]) -> tuple[float, float]
     return float(fixed), float(each)
 
 
-def main(argv: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--images", type=int, nargs="+", default=[100, 200, 400, 800])
     add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="sides of the squares, in pixels")
     add("--scaled", type=int, default=100, help="number of scenes, scaled to each side")
     add("--set", nargs="*", default=[], metavar="section.key=value", help="changes to the demo's settings")
-    load = parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    return exit_status(lambda: measure(arguments))
+
+
+def measure(load: argparse.Namespace) -> None:
+    """Measure and print both tables. Errors: RlaifError: a stage failed, or a setting is not one of the demo's."""
     print(machine(), flush=True)
     os.environ["TQDM_DISABLE"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
@@ -107,4 +115,4 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

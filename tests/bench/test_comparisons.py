@@ -204,8 +204,10 @@ def test_growth_is_a_line_through_what_the_stages_take(
         return {"generation": 10.0 + 0.5 * count, "feedback": 20.0 + count, "dpo": 5.0 + 0.01 * count}
 
     monkeypatch.setattr(growth, "seconds", seconds)
-    growth.main(["--images", "100", "300", "--sides", "84", "118", "--scaled", "3", "--set", "seed=4"])
+    assert growth.main(["--images", "100", "300", "--sides", "84", "118", "--scaled", "3", "--set", "seed=4"]) == 0
     printed = capsys.readouterr().out
     assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in printed
     assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in printed
     assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in printed  # 118 x 118: two slices and the overview
+    assert growth.main(["--set", "seed=many"]) == 2
+    assert "seed is 'many'" in capsys.readouterr().err
