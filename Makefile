@@ -216,7 +216,7 @@ checks: .venv/.ready ## measure the two checks of claims, by words and by the la
 	@$(VENV)/python -m bench.checks --config $(call path,$(CONFIG)) --run $(call path,$(RUN)) $(if $(SPLITS),--splits '$(SPLITS)')
 
 results: .venv/.ready ## record figures of finished runs, or of a command's output, in docs/results: NAME=demo RUNS="runs/demo runs/seed-1"
-	@$(VENV)/python -m bench.record $(NAME) $(RUNS)
+	@$(if $(and $(RUNS),$(filter-out file,$(origin NAME))),$(VENV)/python -m bench.record $(NAME) $(RUNS),echo 'error: give NAME, the result to record, and RUNS, run folders or files with output: make results NAME=demo RUNS="runs/demo runs/seed-1"' >&2; exit 2)
 
 figures: .venv/.ready ## update tables, figures and the chart in README and docs/ from docs/results/*.json
 	@$(VENV)/python -m bench.figures

@@ -110,14 +110,15 @@ def measure(arguments: argparse.Namespace) -> None:
     """Measure both checks and print the tables. Errors: RlaifError."""
     config, file = load_config(arguments.config), arguments.run / "responses.parquet"
     if not file.is_file():
-        raise InputError(f"{file} is missing; run `make generate` first, or name a run with --run")
+        raise InputError(f"{file} is missing; run `make generate` first, or name a run with RUN= (--run)")
     texts = pq.read_table(file, columns=["text"])["text"].to_pylist()
     distinct = [clean(text) for text in dict.fromkeys(texts)]
     cases = cases_of(random.Random(config.seed).sample(distinct, min(arguments.responses, len(distinct))), config.seed)
     if not cases:
         raise InputError(
-            f"no response in {file} is about an embedded scene; name a run of data.source=scenes with --run"
+            f"no response in {file} is about an embedded scene; name a run of data.source=scenes with RUN= (--run)"
         )
+    splits = list(check_file(arguments.splits)) if arguments.splits else []
     start = time.perf_counter()
     by_words = [check_claim(claim, question, source).outcome != "unknown" for source, claim, question, _ in cases]
     word_seconds = time.perf_counter() - start
@@ -134,8 +135,8 @@ def measure(arguments: argparse.Namespace) -> None:
     print("|---|---|---|---|")
     print(row("words", cases, by_words, word_seconds))
     print(row("labeler", cases, by_labeler, labeler_seconds))
-    if arguments.splits:
-        *claims, totals = check_file(arguments.splits)
+    if splits:
+        *claims, totals = splits
         unclear = sum(claim["unclear"] for claim in claims)
         print("\n| other answers | lost | claims | asked | restated | unknown | of which the labeler would be asked |")
         print("|---|---|---|---|---|---|---|")

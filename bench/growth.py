@@ -25,9 +25,10 @@ from PIL import Image
 
 from bench.result import machine
 from model import MiniCPMVProcessor
-from rlaif.command import exit_status
+from rlaif.command import at_least_one, exit_status
 from rlaif.config import Config
 from rlaif.config.load import load_config
+from rlaif.errors import InputError
 from rlaif.pipelines.stages import STAGES, run_stages
 from scenes.source import scene_rows
 
@@ -93,25 +94,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
-    add("--images", type=int, nargs="+", default=[100, 200, 400, 800])
-    add("--sides", type=int, nargs="*", default=[84, 118, 165, 205, 250], help="sides of the squares, in pixels")
-    add("--scaled", type=int, default=100, help="number of scenes, scaled to each side")
+    add("--images", type=at_least_one, nargs="+", default=[100, 200, 400, 800])
+    add(
+        "--sides",
+        type=at_least_one,
+        nargs="*",
+        default=[84, 118, 165, 205, 250],
+        help="sides of the squares, in pixels",
+    )
+    add("--scaled", type=at_least_one, default=100, help="number of scenes, scaled to each side")
     add("--set", nargs="*", default=[], metavar="section.key=value", help="changes to the demo's settings")
     arguments = parser.parse_args(argv)
     return exit_status(lambda: measure(arguments))
 
 
 def measure(load: argparse.Namespace) -> None:
-    """Measure and print both tables. Errors: RlaifError: a stage failed, or a setting is not one of the demo's."""
+    """Measure and print both tables. Errors: RlaifError: a stage failed, or an input is not allowed."""
     print(machine(), flush=True)
+    sides = {slices(side): side for side in load.sides}
+    if len(sides) < len(load.sides):
+        raise InputError(f"got sides {load.sides}, of which some have equal slices; name one for each number of slices")
     os.environ["TQDM_DISABLE"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        images = {count: of_images(count, load.set, folder / str(count)) for count in load.images}
-        sides = {slices(side): of_slices(side, load.scaled, load.set, folder / f"side-{side}") for side in load.sides}
-    print(f"\n{table('images', images)}")
-    if sides:
-        print(f"\n{load.scaled} images\n\n{table('slices', sides)}")
+        images = {count: of_images(count, load.set, folder / str(count)) for count in sorted(set(load.images))}
+        print(f"\n{table('images', images)}", flush=True)
+        scaled = {
+            number: of_slices(side, load.scaled, load.set, folder / f"side-{side}") for number, side in sides.items()
+        }
+    if scaled:
+        print(f"\n{load.scaled} images\n\n{table('slices', scaled)}")
 
 
 if __name__ == "__main__":

@@ -29,16 +29,20 @@ Metrics = dict[str, Any]
 def demo(folders: Sequence[Path]) -> Metrics:
     """By seed: figures before and after alignment, and of the labeler."""
     sections = ("before", "after", "change", "labeler", "short_answers", "intervals")
-    return {seed_of(metrics): pick(metrics, sections) for metrics in map(read_metrics, folders)}
+    return {
+        seed: pick(metrics, sections) for seed, (_, metrics) in by_seed(folders, "before", "after", "intervals").items()
+    }
 
 
 def rounds(folders: Sequence[Path]) -> Metrics:
     """By seed: every candidate on validation, and the chosen one on the test split."""
     figures = {}
-    for folder in folders:
-        metrics, history = read_metrics(folder), read_json(folder / "rounds.json")
+    for seed, (folder, metrics) in by_seed(folders, "before", "after").items():
+        if not (folder / "rounds.json").is_file():
+            raise InputError(f"{folder} has no rounds.json; name the folder of a finished `make rounds`")
+        history = read_json(folder / "rounds.json")
         candidates = [pick(candidate, ("name", "round", "figures", "intervals")) for candidate in history["candidates"]]
-        figures[seed_of(metrics)] = {
+        figures[seed] = {
             "chosen": candidates[history["chosen"]]["name"],
             **pick(metrics, ("before", "after", "change", "short_answers", "intervals")),
             "candidates": candidates,
@@ -55,18 +59,23 @@ def ablations(folders: Sequence[Path]) -> Metrics:
     sections = ("before", "after", "labeler", "short_answers", "intervals")
     config = load_config_of(AblationsConfig, ROOT / "configs" / "ablations.yaml")
     variants = {name: only(folders) / folder_name(name) for name in config.variants}
-    return {
+    figures = {
         name: pick(read_metrics(folder), sections)
         for name, folder in variants.items()
         if (folder / "metrics.json").is_file()
     }
+    if not figures:
+        raise InputError(
+            f"{only(folders)} has no variant of configs/ablations.yaml; name the folder of `make ablations`"
+        )
+    return figures
 
 
 def best_of_n(folders: Sequence[Path]) -> Metrics:
     """By sampling temperature, selector and N."""
     figures = {}
     for folder in folders:
-        metrics = read_metrics(folder / "best-of-n")
+        metrics = read_metrics(folder / "best-of-n", "best_of_n")
         sampling = read_json(folder / "best-of-n" / "generation.json")["settings"]["generation"]
         figures[str(sampling["temperature"])] = {
             **metrics["best_of_n"],
@@ -77,7 +86,7 @@ def best_of_n(folders: Sequence[Path]) -> Metrics:
 
 def benchmarks(folders: Sequence[Path]) -> Metrics:
     """By benchmark: figures and intervals before and after alignment, without the ids of the images."""
-    section: Metrics = read_metrics(only(folders))["benchmarks"]
+    section: Metrics = read_metrics(only(folders), "benchmarks")["benchmarks"]
     return {
         name: {which: {key: value for key, value in side.items() if key != "images"} for which, side in sides.items()}
         for name, sides in section.items()
@@ -86,7 +95,7 @@ def benchmarks(folders: Sequence[Path]) -> Metrics:
 
 def captions(folders: Sequence[Path]) -> Metrics:
     """Shares of captions with an error: all raw captions, the kept ones, and the kept ones after rewriting."""
-    metrics = read_metrics(only(folders))
+    metrics = read_metrics(only(folders), "rewrites")
     return {**metrics["rewrites"], "intervals": metrics["intervals"]["rewrites"]}
 
 
@@ -94,8 +103,12 @@ def labeler_precision(folders: Sequence[Path]) -> Metrics:
     """By run: the share of its labeler's verdicts that are right, and Cohen's kappa of the two."""
     from evaluation.compare_labelers import compare
 
-    if len(folders) != 2:
-        raise InputError(f"got {len(folders)} run folders; two labelers are compared")
+    names = {folder.name for folder in folders}
+    if len(folders) != 2 or len(names) != 2:
+        raise InputError(
+            f"got {len(folders)} run folders with {len(names)} names; name two runs of different labelers, with "
+            'different names: RUNS="runs/demo runs/bfloat16"'
+        )
     first, second, agreement = compare(folders[0], folders[1])
     return {
         side.path.name: {"accuracy": side.calibration.accuracy(), "kappa": agreement.kappa()}
@@ -118,8 +131,16 @@ FROM_RUNS: dict[str, tuple[str, str, Callable[[Sequence[Path]], Metrics]]] = {  
 }
 
 
-def seed_of(metrics: Metrics) -> str:
-    return str(metrics["seeds"]["seed"])
+def by_seed(folders: Sequence[Path], *sections: str) -> dict[str, tuple[Path, Metrics]]:
+    """The folder and metrics of each seed. Errors: InputError if one lacks a section, or if two have one seed."""
+    runs: dict[str, tuple[Path, Metrics]] = {}
+    for folder in folders:
+        metrics = read_metrics(folder, "seeds", *sections)
+        seed = str(metrics["seeds"]["seed"])
+        if seed in runs:
+            raise InputError(f"{runs[seed][0]} and {folder} both have seed {seed}; name one run of each seed")
+        runs[seed] = folder, metrics
+    return runs
 
 
 def pick(section: Metrics, names: Sequence[str]) -> Metrics:
@@ -133,12 +154,14 @@ def only(folders: Sequence[Path]) -> Path:
     return folders[0]
 
 
-def read_metrics(folder: Path) -> Metrics:
-    """metrics.json of a run. Errors: InputError if it has none yet."""
+def read_metrics(folder: Path, *sections: str) -> Metrics:
+    """metrics.json of a run. Errors: InputError if it has none yet, or lacks one of the sections."""
     file = folder / "metrics.json"
     if not file.is_file():
         raise InputError(f"{file} does not exist; name the folder of a finished run")
     metrics: Metrics = read_json(file)
+    if missing := [section for section in sections if section not in metrics]:
+        raise InputError(f"{file} has no {missing[0]!r}; name the folder of a run that has got so far")
     return metrics
 
 
@@ -162,6 +185,11 @@ def figures_of(name: str, sources: Sequence[Path]) -> Metrics:
     """The figures of a result, from run folders or from printed tables. Errors: InputError."""
     if name in FROM_RUNS:
         return FROM_RUNS[name][2](sources)
+    if others := [source for source in sources if not source.is_file()]:
+        raise InputError(
+            f"{others[0]} is not a file; {name!r} is recorded from files with the output of a command, and only "
+            f"{', '.join(FROM_RUNS)} from run folders"
+        )
     tables = [table for source in sources for table in tables_in(source.read_text(encoding="utf-8"))]
     if not tables:
         raise InputError(
@@ -182,7 +210,7 @@ def commit() -> str:
 
 def record(name: str, sources: Sequence[Path], file: Path, title: str = "", command: str = "", note: str = "") -> None:
     """Write a result file; an empty title or command is taken from the file it replaces. Errors: InputError."""
-    known = read_result(name, file.parent) if file.stem in result_names(file.parent) else None
+    known = read_result(file.stem, file.parent) if file.stem in result_names(file.parent) else None
     default_title, default_command = FROM_RUNS[name][:2] if name in FROM_RUNS else ("", "")
     result = ResultFile(
         title=title or (known.title if known else default_title),

@@ -65,6 +65,14 @@ def falling_rewards(log: Path) -> dict[str, float] | None:
     return {"chosen": chosen, "rejected": rejected} if chosen < 0 and rejected < 0 else None
 
 
+def losses(marker: Path) -> list[str]:
+    """The losses that DPO trained with; none for a run without DPO."""
+    if not marker.is_file():
+        return []
+    names: str | list[str] = read_json(marker)["settings"]["dpo"]["trainer"].get("loss_type", "sigmoid")
+    return [names] if isinstance(names, str) else names
+
+
 def lengths(run: Run[Config]) -> list[dict[str, Any]]:
     """Distributions of tokens: chosen beside rejected answers, and answers before beside after, where known.
 

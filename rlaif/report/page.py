@@ -15,7 +15,7 @@ from typing import Any
 from rlaif.config import Config
 from rlaif.errors import InputError
 from rlaif.report.chart_files import write_charts
-from rlaif.report.distributions import certainty, falling_rewards, lengths, training
+from rlaif.report.distributions import certainty, falling_rewards, lengths, losses, training
 from rlaif.report.gallery import gallery
 from rlaif.report.pairs import pair_cards
 from rlaif.report.people import people
@@ -76,6 +76,7 @@ def report(config: Config, path: Path) -> Path:
         "short_answers": short_answers(metrics),
         "benchmarks": benchmarks(metrics),
         "falling": falling_rewards(path / "dpo" / "log.json"),
+        "losses": losses(path / "dpo.json"),
         "outcomes": outcomes(metrics),
         "lost": metrics.get("feedback", {}).get("lost_responses", 0),
         "stages": stages(metrics),

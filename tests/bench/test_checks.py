@@ -58,7 +58,9 @@ def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str
     pq.write_table(pa.table({"text": ["It is a nice day.", "A castle."]}), tmp_path / "responses.parquet")
     assert main(command) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("error: no response in ") and line.endswith("name a run of data.source=scenes with --run")
+    assert line.startswith("error: no response in ") and line.endswith(
+        "name a run of data.source=scenes with RUN= (--run)"
+    )
 
 
 def test_a_mention_says_what_leaves_something_out() -> None:

@@ -209,5 +209,12 @@ def test_growth_is_a_line_through_what_the_stages_take(
     assert "| 300 | 160.0 s | 320.0 s | 8.0 s |" in printed
     assert "| line | 10.0 s + 0.500 s each | 20.0 s + 1.000 s each | 5.0 s + 0.010 s each |" in printed
     assert sizes == {(84, 84): 3, (118, 118): 3} and "| 3 | 11.5 s" in printed  # 118 x 118: two slices and the overview
-    assert growth.main(["--set", "seed=many"]) == 2
-    assert "seed is 'many'" in capsys.readouterr().err
+    for arguments, message in (
+        (["--set", "seed=many"], "seed is 'many'"),
+        (["--sides", "84", "80"], "got sides [84, 80], of which some have equal slices"),
+    ):
+        assert growth.main(arguments) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        growth.main(["--images", "0"])
+    assert "'0' is not a whole number from 1 on" in capsys.readouterr().err

@@ -109,9 +109,11 @@ def test_markdown_tables_of_a_command(tmp_path: Path, capsys: pytest.CaptureFixt
     ("arguments", "message"),
     [
         (["demo", "nowhere"], "nowhere/metrics.json does not exist; name the folder of a finished run"),
-        (["labeler-precision", "a"], "got 1 run folders; two labelers are compared"),
+        (["labeler-precision", "a"], "got 1 run folders with 1 names; name two runs of different labelers"),
+        (["labeler-precision", "a/demo", "b/demo"], "got 2 run folders with 1 names"),
         (["ablations", "a", "b"], "got 2 run folders; this result is recorded from exactly one"),
-        (["growth", "/dev/null"], "no Markdown table in /dev/null; expected files with the output of a command"),
+        (["growth", "bench"], "bench is not a file; 'growth' is recorded from files with the output of a command"),
+        (["growth", "Makefile"], "no Markdown table in Makefile; expected files with the output of a command"),
     ],
 )
 def test_sources_that_have_no_figures(
@@ -119,3 +121,29 @@ def test_sources_that_have_no_figures(
 ) -> None:
     assert main([*arguments, "--out", str(tmp_path / "x.json")]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_runs_that_have_not_got_so_far_replace_nothing(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "demo.json"
+    assert main(["demo", str(run), "--out", str(file)]) == 0
+    recorded = file.read_bytes()
+    (run / "metrics.json").write_text(json.dumps({name: METRICS[name] for name in ("seeds", "before")}))
+    for part in ("rounds.json", "whole-response/metrics.json"):
+        (run / part).unlink()
+    for name, message in (
+        ("demo", "has no 'after'; name the folder of a run that has got so far"),
+        ("rounds", "has no 'after'"),
+        ("ablations", "has no variant of configs/ablations.yaml"),
+        ("benchmarks", "has no 'benchmarks'"),
+        ("rewrite-captions", "has no 'rewrites'"),
+    ):
+        assert main([name, str(run), "--out", str(file)]) == 2
+        assert message in capsys.readouterr().err
+    (run / "metrics.json").write_text(json.dumps(METRICS))
+    assert main(["rounds", str(run), "--out", str(file)]) == 2
+    assert "has no rounds.json" in capsys.readouterr().err
+    assert main(["demo", str(run), str(run), "--out", str(file)]) == 2
+    assert "both have seed 3; name one run of each seed" in capsys.readouterr().err
+    assert file.read_bytes() == recorded

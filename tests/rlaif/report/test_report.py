@@ -307,3 +307,8 @@ def test_rewards_that_both_fall_are_explained(tmp_path: Path, sign: int) -> None
     assert "Log-probability of an answer" in page
     falling = "chosen -0.69, rejected -1.38"  # the last ten entries
     assert (falling in page) == ("Both rewards ended below 0" in page) == ("apo_zero" in page) == (sign < 0)
+    assert ("add the loss" in page) == (sign < 0) and "more weight" not in page
+    trained = {"settings": {"dpo": {"trainer": {"loss_type": ["sigmoid", "sft"]}}}}
+    (path / "dpo.json").write_text(json.dumps(trained | {"outputs": [], "finished": True}))
+    page = report(config, path).read_text()
+    assert ("more weight" in page) == (sign < 0) and "add the loss" not in page
