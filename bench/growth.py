@@ -95,35 +95,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.growth", description=(__doc__ or "").partition("\n")[0])
     add = parser.add_argument
     add("--images", type=at_least_one, nargs="+", default=[100, 200, 400, 800])
-    add(
-        "--sides",
-        type=at_least_one,
-        nargs="*",
-        default=[84, 118, 165, 205, 250],
-        help="sides of the squares, in pixels",
-    )
+    sides = [84, 118, 165, 205, 250]
+    add("--sides", type=at_least_one, nargs="*", default=sides, help="sides of the squares, in pixels")
     add("--scaled", type=at_least_one, default=100, help="number of scenes, scaled to each side")
     add("--set", nargs="*", default=[], metavar="section.key=value", help="changes to the demo's settings")
     arguments = parser.parse_args(argv)
     return exit_status(lambda: measure(arguments))
 
 
-def measure(load: argparse.Namespace) -> None:
+def measure(arguments: argparse.Namespace) -> None:
     """Measure and print both tables. Errors: RlaifError: a stage failed, or an input is not allowed."""
     print(machine(), flush=True)
-    sides = {slices(side): side for side in load.sides}
-    if len(sides) < len(load.sides):
-        raise InputError(f"got sides {load.sides}, of which some have equal slices; name one for each number of slices")
+    count, changes, given = arguments.scaled, arguments.set, arguments.sides
+    sides = {slices(side): side for side in given}
+    if len(sides) < len(given):
+        raise InputError(f"got sides {given}, of which some have equal slices; name one for each number of slices")
     os.environ["TQDM_DISABLE"] = "1"
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        images = {count: of_images(count, load.set, folder / str(count)) for count in sorted(set(load.images))}
-        print(f"\n{table('images', images)}", flush=True)
-        scaled = {
-            number: of_slices(side, load.scaled, load.set, folder / f"side-{side}") for number, side in sides.items()
-        }
-    if scaled:
-        print(f"\n{load.scaled} images\n\n{table('slices', scaled)}")
+        by_images = {size: of_images(size, changes, folder / str(size)) for size in sorted(set(arguments.images))}
+        print(f"\n{table('images', by_images)}", flush=True)
+        by_slices = {key: of_slices(side, count, changes, folder / f"side-{side}") for key, side in sides.items()}
+    if by_slices:
+        print(f"\n{count} images\n\n{table('slices', by_slices)}")
 
 
 if __name__ == "__main__":

@@ -77,7 +77,10 @@ def best_of_n(folders: Sequence[Path]) -> Metrics:
     for folder in folders:
         metrics = read_metrics(folder / "best-of-n", "best_of_n")
         sampling = read_json(folder / "best-of-n" / "generation.json")["settings"]["generation"]
-        figures[str(sampling["temperature"])] = {
+        temperature = str(sampling["temperature"])
+        if temperature in figures:
+            raise InputError(f"{folder} has temperature {temperature} again; name one run of each temperature")
+        figures[temperature] = {
             **metrics["best_of_n"],
             "intervals": metrics["intervals"]["best_of_n"],
         }

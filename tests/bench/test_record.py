@@ -67,10 +67,12 @@ def test_runs_are_recorded_by_seed(run: Path, tmp_path: Path) -> None:
     assert result.figures["3"]["after"] == FIGURES
 
 
-def test_best_of_n_is_recorded_by_temperature(run: Path, tmp_path: Path) -> None:
+def test_best_of_n_is_recorded_by_temperature(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["best-of-n", str(run), "--out", str(tmp_path / "best-of-n.json")])
     figures = read_result("best-of-n", tmp_path).figures
     assert list(figures) == ["0.7"] and figures["0.7"]["reward"]["2"] == FIGURES
+    assert main(["best-of-n", str(run), str(run), "--out", str(tmp_path / "best-of-n.json")]) == 2
+    assert "has temperature 0.7 again; name one run of each temperature" in capsys.readouterr().err
 
 
 def test_two_labelers_are_recorded_by_their_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
